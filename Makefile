@@ -1,0 +1,69 @@
+# `make reproduce` and `make test` are all a new user needs; `make help` lists the rest.
+#
+# Settings are given on the command line and checked before anything starts, any profile key among them:
+#   make reproduce PROFILE=paper DATA_DIR=/path/to/data BACKBONE=MobileNetV2 ONLY=02_multiclass_roc JOBS=2
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# An active conda or virtual environment is used; otherwise .venv is made here from the newest Python that will do.
+ACTIVE := $(or $(VIRTUAL_ENV),$(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX)))
+ENVIRONMENT := $(or $(ACTIVE),$(CURDIR)/.venv)
+PYTHON := $(ENVIRONMENT)/bin/python
+STAMP := $(ENVIRONMENT)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+
+# What the user gave as KEY=VALUE, handed on untouched: Python knows the names, and refuses a wrong one.
+SETTINGS = $(MAKEOVERRIDES)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help setup reproduce test lab data report compare benchmarks keys clean gpu
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@echo
+	@echo "  Settings for reproduce and data: PROFILE= DATA_DIR= ONLY= JOBS= RUN= and any key of 'make keys'"
+
+$(STAMP):
+ifeq ($(ACTIVE),)
+	@python=$$(for p in python3.13 python3.12 python3.11 python3 python; do \
+	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done); \
+	test -n "$$python" || { echo "error: Python 3.11, 3.12 or 3.13 is needed; none is on the PATH" >&2; exit 1; }; \
+	echo "making .venv with $$($$python --version)"; $$python -m venv .venv
+else
+	@echo "using the active environment $(ENVIRONMENT)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "error: Python 3.11, 3.12 or 3.13 is needed; the active environment has $$($(PYTHON) --version)" >&2; exit 1; }
+endif
+	@echo "installing the pinned packages; this takes a few minutes, once"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@rm -f $(ENVIRONMENT)/.installed-*; touch $@
+
+setup: $(STAMP)  ## the environment: an active one, or .venv
+
+reproduce: setup  ## run what is out of date: data, models, notebooks, figures, report
+	@$(PYTHON) -m helpers reproduce $(SETTINGS)
+
+test: setup  ## the whole test suite
+	@$(PYTHON) -m pytest -n auto
+
+lab: setup  ## JupyterLab with this environment
+	@$(PYTHON) -m jupyterlab notebooks
+
+data: setup  ## download and unpack a profile's data sets: make data PROFILE=paper
+	@$(PYTHON) -m helpers data $(SETTINGS)
+
+keys: setup  ## the profile's keys, their defaults and meaning
+	@$(PYTHON) -m helpers keys
+
+compare: setup  ## this run's figures and tables beside the committed figures/phantom
+	@$(PYTHON) -m helpers compare phantom
+
+benchmarks: setup  ## the speed claims, measured here
+	@for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+
+gpu: setup  ## add TensorFlow's CUDA packages
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]==$$($(PYTHON) -c 'from importlib.metadata import version; print(version("tensorflow"))')"
+
+clean:  ## delete runs/ and data/cache/, never data/raw/ or the environment
+	rm -rf runs data/cache .snakemake

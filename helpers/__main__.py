@@ -1,0 +1,104 @@
+"""`python -m helpers ...`, which the Makefile and the Snakefile call. `python -m helpers help` lists the calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides what matters
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+USAGE = """\
+python -m helpers reproduce [KEY=VALUE ...]   bring a run up to date: PROFILE= DATA_DIR= ONLY= JOBS= RUN= and any profile key
+python -m helpers data [KEY=VALUE ...]        download and unpack the real data sets of a profile
+python -m helpers keys                        the profile's keys, their defaults and what they mean
+python -m helpers stage NAME RUN              one step of a run (used by the Snakefile)
+python -m helpers notebook NAME RUN           one notebook of a run (used by the Snakefile)
+python -m helpers report RUN                  the report of a run, from what it has so far
+python -m helpers compare RUN                 figures/RUN beside the committed figures/phantom
+"""
+
+
+def main(words: list[str]) -> int:
+    """Returns the exit status: 0 done, 1 something failed, 2 the call was wrong (and nothing was started)."""
+    from helpers.profile import ProfileError
+
+    command, *rest = words or ["help"]
+    call = COMMANDS.get(command)
+    if call is None:
+        print(USAGE, file=sys.stderr if command != "help" else sys.stdout)
+        return 0 if command == "help" else 2
+    try:
+        return call(*rest) or 0
+    except ProfileError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _reproduce(*words: str) -> int:
+    from helpers.orchestrate import reproduce
+
+    return reproduce(words)
+
+
+def _data(*words: str) -> None:
+    from helpers.data.download import fetch_for
+    from helpers.orchestrate import split_settings
+    from helpers.profile import load_profile
+
+    own, overrides = split_settings(words)
+    for folder in fetch_for(load_profile(own["profile"], overrides)):
+        print(f"ready: {folder}")
+
+
+def _keys() -> None:
+    from helpers.profile import Profile
+
+    for key, field in Profile.model_fields.items():
+        print(f"{key:28} {'' if field.is_required() else field.default!s:24} {field.description}")
+
+
+def _stage(name: str, run: str) -> None:
+    from helpers.runs import Run
+    from helpers.stages import run_stage
+
+    run_stage(name, Run(run))
+
+
+def _notebook(name: str, run: str) -> int:
+    from helpers.execute import execute_for
+    from helpers.paths import NOTEBOOKS
+    from helpers.runs import Run
+
+    return 0 if execute_for(Run(run), name, NOTEBOOKS).ok else 1
+
+
+def _report(run: str) -> None:
+    from helpers.report import build_report
+    from helpers.runs import Run
+
+    build_report(Run(run))
+
+
+def _compare(run: str = "phantom") -> int:
+    from helpers.compare import compare_with_reference
+    from helpers.runs import Run
+
+    return compare_with_reference(Run(run))
+
+
+COMMANDS = {
+    "reproduce": _reproduce,
+    "data": _data,
+    "keys": _keys,
+    "stage": _stage,
+    "notebook": _notebook,
+    "report": _report,
+    "compare": _compare,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

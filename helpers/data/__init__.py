@@ -1,0 +1,1 @@
+"""From files on a disk to a checked catalogue, its splits, and batches of pixels."""

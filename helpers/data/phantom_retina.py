@@ -1,0 +1,229 @@
+"""Anatomy of the phantom eye: where the layers of the retina lie in a B-scan, and how bright each is.
+
+Lengths are in micrometres or millimetres of tissue; pixels have the pitch of the published scans (Spectralis, Kermany
+et al. 2018, STAR Methods: 'Images were selected ... Spectralis OCT, Heidelberg Engineering'). Thicknesses follow
+measured macular profiles in round numbers: 230 um at the centre of the fovea, 345 um at its rim. Brightness ('tone')
+is the grey level on the screen, 0 to 1, which in these scans is about the fourth root of the reflected power.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+AXIAL_UM = 3.9  # micrometres a pixel, down
+LATERAL_MM = 0.0115  # millimetres a pixel, across
+
+LAYERS = (  # from the vitreous down
+    "nerve fibres",
+    "ganglion cells",
+    "inner plexiform",
+    "inner nuclear",
+    "outer plexiform",
+    "outer nuclear",
+    "myoid",  # its upper edge is the external limiting membrane
+    "ellipsoid",
+    "outer segments",
+    "subretinal",  # a potential space: no thickness until a lesion opens it
+    "pigment epithelium",
+    "sub-RPE",  # likewise
+    "choroid",  # its upper edge is Bruch's membrane
+)
+TONES = (0.49, 0.385, 0.425, 0.295, 0.365, 0.225, 0.24, 0.70, 0.37, 0.09, 0.76, 0.40, 0.32)
+SOFT = (1.5, 4.0, 7.0, 4.5, 4.0, 5.0, 2.0, 1.6, 2.0, 1.2, 1.6, 1.5, 2.0)  # pixels over which an upper edge changes
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What stays the same in every scan of one eye."""
+
+    nasal: int  # +1: the optic disc is to the right
+    pit_width: float  # of the foveal pit, relative
+    thickness: np.ndarray  # a factor a layer, (13,)
+    tones: np.ndarray  # a factor a layer, (13,)
+    bowl: float  # pixels that the image's edges rise above its centre, at 2.9 mm
+    wave: np.ndarray  # (4, 2) amplitude (px) and phase of slow undulations
+    choroid_um: float  # thickness
+    choroid_fade: float  # pixels over which the choroid's tone falls to 1/e
+    choroid_grain: float  # how coarse its vessels are, relative
+    vessels: np.ndarray  # (n, 3) retinal vessels: place (mm), half width (px), depth of the shadow (0 to 1)
+    hyaloid: float  # micrometres by which the vitreous has come off, 0: attached
+
+
+def draw_anatomy(rng: np.random.Generator) -> Anatomy:
+    """One eye at random. Nothing here knows the diagnosis."""
+    vessels = rng.integers(0, 8)
+    side = rng.choice((-1, 1), vessels)
+    tones = np.clip(rng.normal(1, 0.06, len(LAYERS)), 0.85, 1.15)
+    tones[LAYERS.index("outer segments")] *= rng.uniform(0.85, 1.5)
+    return Anatomy(
+        nasal=int(rng.choice((-1, 1))),
+        pit_width=float(np.clip(rng.normal(1, 0.18), 0.6, 1.5)),
+        thickness=np.clip(rng.normal(1, 0.09, len(LAYERS)), 0.75, 1.3) * rng.normal(1, 0.05),
+        tones=tones,
+        bowl=float(np.clip(rng.normal(11, 12), -12, 45)),
+        wave=np.stack([rng.normal(0, 1.2, 4), rng.uniform(0, 2 * np.pi, 4)], axis=1),
+        choroid_um=float(rng.uniform(140, 420)),
+        choroid_fade=float(rng.uniform(55, 130)),
+        choroid_grain=float(rng.uniform(0.7, 1.5)),
+        vessels=np.stack(
+            [side * rng.uniform(0.5, 4.2, vessels), rng.uniform(1.0, 4.0, vessels), rng.uniform(0.04, 0.26, vessels)],
+            axis=1,
+        ),
+        hyaloid=float(rng.uniform(40, 260)) if rng.random() < 0.22 else 0.0,
+    )
+
+
+@dataclass
+class BScan:
+    """A cross-section being built: lesions move its surfaces, change its tones and add to its lists.
+
+    `top` holds the row of each layer's upper edge, `tone` its grey level (0 to 1), one value a column.
+    """
+
+    height: int
+    x_mm: np.ndarray  # place of each column from the fovea
+    z_mm: float  # how far above or below the fovea the scan passes
+    wander: np.ndarray  # pixels by which eye movement shifted each column
+    top: dict[str, np.ndarray]
+    tone: dict[str, np.ndarray]
+    blobs: list[Blob] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
+    streaks: list[Streak] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        return len(self.x_mm)
+
+    def column(self, x_mm: float) -> float:
+        """The column (fractional, perhaps outside the image) of a place."""
+        return (x_mm - float(self.x_mm[0])) / LATERAL_MM
+
+    def row(self, layer: str, x_mm: float) -> float:
+        """The row of a layer's upper edge at a place, as it is now."""
+        return float(np.interp(x_mm, self.x_mm, self.top[layer]))
+
+    def seen(self, z_mm: np.ndarray | float, radius_mm: np.ndarray | float) -> np.ndarray:
+        """How much (0 to 1) of the height of a rounded thing at `z_mm` this scan cuts."""
+        return np.sqrt(np.clip(1 - ((self.z_mm - np.asarray(z_mm)) / radius_mm) ** 2, 0, 1))
+
+    def open(self, layer: str, height_px: np.ndarray) -> None:
+        """Make a layer thicker by `height_px` (a value a column), lifting its upper edge and all above.
+
+        The retina bridges what is narrow: each edge follows the one under it more smoothly.
+        """
+        from scipy.ndimage import gaussian_filter1d
+
+        rise = np.asarray(height_px, np.float32)
+        for step, name in enumerate(reversed(LAYERS[: LAYERS.index(layer) + 1])):
+            if step:
+                rise = gaussian_filter1d(rise, 1.2 + 1.5 * step, mode="nearest")
+            self.top[name] = self.top[name] - rise
+
+    def blend(self, layer: str, tone: float, amount: np.ndarray) -> None:
+        """Move a layer's tone towards `tone`, by 0 to 1 in each column."""
+        self.tone[layer] = self.tone[layer] + (tone - self.tone[layer]) * np.asarray(amount, np.float32)
+
+    def settle(self) -> None:
+        """Keep the edges in order: none crosses the one below it."""
+        for upper, lower in reversed(list(zip(LAYERS, LAYERS[1:], strict=False))):
+            self.top[upper] = np.minimum(self.top[upper], self.top[lower])
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A rounded thing of one tone: a cyst, an exudate, a vessel's wall. Places in pixels."""
+
+    column: float
+    row: float
+    half_width: float
+    half_height: float
+    tone: float
+    opacity: float = 1.0
+    lean: float = 0.0  # columns it leans a row
+    taper: float = 0.0  # how much wider it is at its foot, relative
+    bend: float = 0.0  # how much it bends sideways, relative
+    lesion: bool = True
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Material between two rows of each column."""
+
+    top: np.ndarray
+    bottom: np.ndarray
+    tone: float
+    grain: float = 0.0  # strength of its texture
+    lesion: bool = True
+
+
+@dataclass(frozen=True)
+class Streak:
+    """A shadow (gain < 0) or a bright window (gain > 0) below a row, over a few columns."""
+
+    column: float
+    half_width: float
+    row: float
+    gain: float
+
+
+def healthy(eye: Anatomy, *, width: int, height: int, rng: np.random.Generator) -> BScan:
+    """A B-scan of the healthy eye; `rng` decides how the patient sat and moved for this image."""
+    x_mm = ((np.arange(width) - width / 2) * LATERAL_MM + rng.normal(0, 0.28)).astype(np.float32)
+    z_mm = float(np.clip(rng.normal(0, 0.14), -0.35, 0.35))
+    wander = _wander(width, rng)
+    fovea = np.hypot(x_mm, z_mm)
+    microns = _thicknesses(eye, x_mm, fovea)
+    bowl = eye.bowl * (x_mm / 2.9) ** 2
+    waves = sum(a * np.sin(x_mm * (0.7 + 0.5 * k) + phase) for k, (a, phase) in enumerate(eye.wave))
+    tilt = np.clip(rng.normal(0, 0.05), -0.14, 0.14) * (np.arange(width) - width / 2)
+    row = height * np.clip(rng.normal(0.49, 0.07), 0.36, 0.64) - bowl + waves + tilt + wander
+    top = {"choroid": row.astype(np.float32)}
+    for k in range(len(LAYERS) - 2, -1, -1):
+        top[LAYERS[k]] = (top[LAYERS[k + 1]] - microns[k] / AXIAL_UM).astype(np.float32)
+    ones = np.ones(width, np.float32)
+    tone = {name: np.float32(grey * f) * ones for name, grey, f in zip(LAYERS, TONES, eye.tones, strict=True)}
+    nasal = np.clip(x_mm * eye.nasal / 3, 0, 1)
+    tone["nerve fibres"] *= 0.9 + 0.35 * nasal
+    tone["outer segments"] *= 1 - 0.12 * np.exp(-((fovea / 0.3) ** 2))
+    return BScan(height, x_mm, z_mm, wander, top, tone)
+
+
+def _thicknesses(eye: Anatomy, x_mm: np.ndarray, fovea: np.ndarray) -> np.ndarray:
+    """Micrometres of the 12 layers above Bruch's membrane, (12, width); `fovea` is the distance from it."""
+    r = fovea / eye.pit_width
+
+    def rise(scale: float) -> np.ndarray:
+        return 1 - np.exp(-((r / scale) ** 2))
+
+    nasal = np.clip(x_mm * eye.nasal, 0, 4)
+    thin = np.exp(-((np.clip(fovea - 1, 0, None) / 2.6) ** 2))
+    cone = np.exp(-((r / 0.28) ** 2))
+    layers = [
+        (4 + 8 * rise(0.6) + 11 * nasal * rise(1.2)),
+        (3 + 58 * rise(0.62) * (0.3 + 0.7 * thin)),
+        (3 + 44 * rise(0.52) * (0.5 + 0.5 * thin)),
+        (1 + 39 * rise(0.46) * (0.6 + 0.4 * thin)),
+        (10 + 25 * rise(0.40)),
+        (66 + 34 * np.exp(-((r / 0.5) ** 2))),
+        (22 + 7 * cone),
+        (17 + 0 * r),
+        (21 + 12 * cone),
+        0 * r,
+        (35 + 0 * r),
+        0 * r,
+    ]
+    return np.stack(layers) * eye.thickness[: len(layers), None]
+
+
+def _wander(width: int, rng: np.random.Generator) -> np.ndarray:
+    """Pixels of axial eye movement a column: a slow drift, a tremor, and seldom a jump the tracker missed."""
+    from scipy.ndimage import gaussian_filter1d
+
+    drift = gaussian_filter1d(np.cumsum(rng.normal(0, 0.22, width)), 6)
+    tremor = gaussian_filter1d(rng.normal(0, 1, width), 1.5) * rng.uniform(0.1, 0.7)
+    jump = np.zeros(width)
+    if rng.random() < 0.12:
+        jump[rng.integers(width // 8, width - width // 8) :] = rng.normal(0, 4)
+    return (drift - drift.mean() + tremor + jump).astype(np.float32)

@@ -1,0 +1,163 @@
+"""From files to uint8 grey pixels: any common image format, one size, decoded ahead of whoever uses them."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from helpers.data.catalogue import Catalogue
+
+# Decoders that are tried, whatever the file is called. Those that start other programs (EPS, WMF) are not among them.
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+MAX_PIXELS = 64_000_000  # the largest radiographs have a third of this; a decompression bomb has far more
+MIN_SIDE = 8  # pixels; what is smaller is an icon or a tracking pixel, not a medical image
+AHEAD = 2  # batches decoded while the caller works on one
+CHUNK = 8  # images a task, so that handing tasks out costs nothing beside decoding
+
+
+class UnreadableImage(ValueError):  # noqa: N818 - it names the image's state, as the list of excluded files does
+    """A file that gives no pixels. `reason` is a phrase for the list of excluded files."""
+
+    def __init__(self, reason: str, path: Path | str = "") -> None:
+        super().__init__(f"{path}: {reason}" if str(path) else reason)
+        self.reason = reason
+
+
+def worker_count(workers: int) -> int:
+    """`workers`, or for 0 the number of cores that this process may use."""
+    if workers > 0:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """The image as uint8 (h, w).
+
+    Colour becomes luma (ITU-R 601), transparent parts black, 16 bit is scaled to 8 (see `_rescale`), and of several
+    frames the first is taken. The content decides the format, not the file's name. Raises `UnreadableImage`.
+    """
+    with open_image(path) as image:
+        return np.array(to_grey(image))
+
+
+def read_square(path: Path, size: int) -> np.ndarray:
+    """The image squashed to uint8 (size, size), as the paper's Inception input: the aspect ratio is not kept.
+
+    Antialiased (triangle filter). A JPEG at least four times as large is decoded at a fraction of its size, never below
+    twice `size`, which changes a pixel by less than a grey level on average. Raises `UnreadableImage`.
+    """
+    with open_image(path) as image:
+        image.draft("L", (2 * size, 2 * size))
+        grey = to_grey(image)
+        return np.array(grey.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """The opened image, not decoded yet; whatever goes wrong inside the block becomes an `UnreadableImage`."""
+    try:
+        if Path(path).stat().st_size == 0:
+            raise UnreadableImage("0 bytes", path)
+        with Image.open(path, formats=FORMATS) as image:
+            _check_size(image.size, path)
+            yield image
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImage("not an image", path) from None
+    except Image.DecompressionBombError:
+        raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels", path) from None
+    except Exception as error:  # decoders meet broken files with nearly any exception
+        raise UnreadableImage(_explain(error), path) from error
+
+
+def _check_size(size: tuple[int, int], path: Path) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(f"{width} x {height} is more than {MAX_PIXELS:,} pixels", path)
+    if min(width, height) < MIN_SIDE:
+        raise UnreadableImage(f"{width} x {height} pixels is too small", path)
+
+
+def _explain(error: Exception) -> str:
+    text = str(error).lower()
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return f"cannot be opened: {error.strerror}"
+    if "truncated" in text or isinstance(error, EOFError):
+        return "truncated"
+    return f"damaged: {error or type(error).__name__}"
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """Any mode of Pillow's as mode L. Decodes the image."""
+    if image.format == "JPEG":
+        image.draft("L", None)  # luma only: the decoder skips the colour planes
+    image.load()
+    if image.mode == "L" and not image.has_transparency_data:
+        return image
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_rescale(np.asarray(image, dtype=np.float64)))
+    if image.has_transparency_data:
+        colour = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour).convert("L")
+    return image.convert("L")
+
+
+def _rescale(values: np.ndarray) -> np.ndarray:
+    """Deep pixels as uint8 (h, w): the full range of their bit depth becomes 0 to 255.
+
+    The depth is the smallest of 8, 12 and 16 bits that holds the brightest pixel, since scanners store 12 bits in
+    files of 16. Values beyond that, negative ones and fractions of 1 have no depth: their own range is stretched.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low + high):
+        raise ValueError("not-a-number or infinite pixels")
+    whole = low >= 0 and (high > 1 or high == low)
+    top = next((depth for depth in (255, 4095, 65535) if high <= depth), None) if whole else None
+    if top is None:
+        values, top = values - low, max(high - low, np.finfo(float).tiny)
+    return np.round(values * (255 / top)).astype(np.uint8)
+
+
+def batches(catalogue: Catalogue, size: int, batch: int, workers: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields (rows, pixels): a slice of the catalogue's rows, in order, and their uint8 (b, size, size) images.
+
+    Threads decode at most `AHEAD` batches beyond the one in the caller's hands, so memory stays flat however many
+    images there are. Raises `UnreadableImage` for a file that was broken or deleted since it was catalogued.
+    """
+    paths = [catalogue.file(path) for path in catalogue.frame["path"]]
+    pending: deque[tuple[slice, np.ndarray, list[Future]]] = deque()
+    with ThreadPoolExecutor(worker_count(workers), thread_name_prefix="decode") as pool:
+        try:
+            for start in range(0, len(paths), batch):
+                pending.append(_submit(pool, paths, slice(start, min(start + batch, len(paths))), size))
+                if len(pending) > AHEAD:
+                    yield _finish(pending.popleft())
+            while pending:
+                yield _finish(pending.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)  # the caller may stop early
+
+
+def _submit(pool: ThreadPoolExecutor, paths: list[Path], rows: slice, size: int) -> tuple:
+    pixels = np.empty((rows.stop - rows.start, size, size), np.uint8)
+
+    def fill(first: int) -> None:
+        for i in range(first, min(first + CHUNK, len(pixels))):
+            pixels[i] = read_square(paths[rows.start + i], size)
+
+    return rows, pixels, [pool.submit(fill, first) for first in range(0, len(pixels), CHUNK)]
+
+
+def _finish(item: tuple) -> tuple[slice, np.ndarray]:
+    rows, pixels, futures = item
+    for future in futures:
+        future.result()
+    return rows, pixels

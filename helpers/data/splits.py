@@ -1,0 +1,139 @@
+"""Train, validation and test: as published, patient-disjoint, or limited, each from a seed.
+
+Patients and images are drawn in the order of a hash of the seed and their name. So a draw depends neither on the order
+of rows nor on what else was drawn, and a smaller draw lies inside a larger one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from helpers.data.catalogue import Catalogue
+
+SPLITS = ("train", "validation", "test")
+
+
+class SplitError(ValueError):
+    """A split that the data cannot give; the message says what is missing."""
+
+
+def split(catalogue: Catalogue, kind: str, validation_fraction: float, seed: int) -> pd.DataFrame:
+    """The catalogue's rows that are used, in its order, with `split`: train, validation or test.
+
+    The test images are those of the published test folder, always. `kind` "published" keeps the train folder whole;
+    "patient-disjoint" leaves out what `dropped` lists, for the paper means "images from patients independent of the
+    patients represented in the training partition" (Method Details). Either way `validation_fraction` of the training
+    patients of each class become validation, never a patient of train. Raises `SplitError`.
+    """
+    if not 0 < validation_fraction < 1:
+        raise SplitError(f"validation_fraction is {validation_fraction}; it must lie between 0 and 1")
+    left_out = dropped(catalogue, kind)
+    frame = catalogue.frame[~catalogue.frame["image_id"].isin(left_out["image_id"])].reset_index(drop=True)
+    test = frame["published_split"] == "test"
+    _require(
+        catalogue, frame[~test], "training", why=" once patients of the test folder are dropped" * bool(len(left_out))
+    )
+    _require(catalogue, frame[test], "test")
+    validation = _validation_patients(frame[~test], catalogue.classes, validation_fraction, seed)
+    in_validation = frame["patient_id"].isin(validation)
+    return frame.assign(split=np.select([test, in_validation], ["test", "validation"], "train"))
+
+
+def dropped(catalogue: Catalogue, kind: str) -> pd.DataFrame:
+    """The training rows that a split of this kind leaves out, with `reason`. None for "published".
+
+    For "patient-disjoint" they are the images of patients who are also in the test folder, and files that are in both
+    folders byte for byte, whatever patient they name.
+    """
+    if kind not in ("patient-disjoint", "published"):
+        raise SplitError(f"there is no split '{kind}'; known: patient-disjoint, published")
+    frame = catalogue.frame
+    test = frame["published_split"] == "test"
+    reason = pd.Series("", index=frame.index)
+    if kind == "patient-disjoint":
+        reason[~test & frame["digest"].isin(frame.loc[test, "digest"])] = "the same file is in the test folder"
+        reason[~test & frame["patient_id"].isin(frame.loc[test, "patient_id"])] = "the patient is in the test folder"
+    return frame.assign(reason=reason)[reason != ""].reset_index(drop=True)
+
+
+def _require(catalogue: Catalogue, rows: pd.DataFrame, what: str, why: str = "") -> None:
+    missing = [label for label in catalogue.classes if label not in set(rows["label"])]
+    if missing:
+        raise SplitError(f"{catalogue.name}: no {what} images of {', '.join(missing)}{why} under {catalogue.root}")
+
+
+def _validation_patients(train: pd.DataFrame, classes: tuple[str, ...], fraction: float, seed: int) -> set[str]:
+    """Patients for validation: of each class, at least one and never all. A patient's class is the most frequent one of
+    his images; of equally frequent ones the first in `classes`."""
+    images = train.groupby(["patient_id", "label"]).size().unstack(fill_value=0).reindex(columns=list(classes))
+    of_class = images.fillna(0).idxmax(axis=1)
+    chosen: set[str] = set()
+    for label in classes:
+        patients = _drawn(of_class.index[of_class == label], f"{seed}/validation")
+        if len(patients) > 1:
+            n = int(round(fraction * len(patients)))
+            chosen.update(patients[: min(max(n, 1), len(patients) - 1)])
+    if not chosen:
+        raise SplitError("no class has two training patients, so none can be kept for validation")
+    return chosen
+
+
+def _drawn(names: Iterable[str], salt: str) -> list[str]:
+    """The names in an order that looks random and depends on each name and the salt alone."""
+    return sorted(set(names), key=lambda name: hashlib.blake2b(f"{salt}/{name}".encode()).digest())
+
+
+def limited(frame: pd.DataFrame, per_class: int, seed: int) -> pd.DataFrame:
+    """The split frame with `per_class` training images of each class, drawn at random, as the paper's limited model:
+    "1,000 images randomly selected from each class during training".
+
+    For one seed the draw for fewer images lies inside the draw for more. Validation and test stay whole: the learning
+    curve's points then differ in what was learnt from alone (so with few images a class, more are validated on than
+    learnt from). Raises `SplitError` naming the classes that have fewer images.
+    """
+    train = frame[frame["split"] == "train"]
+    have = train["label"].value_counts()
+    short = {label: int(have.get(label, 0)) for label in sorted(set(frame["label"])) if have.get(label, 0) < per_class}
+    if short:
+        text = ", ".join(f"{label} ({n:,})" for label, n in short.items())
+        raise SplitError(f"{per_class:,} training images a class were asked for, but there are fewer of {text}")
+    drawn = {
+        name for _, rows in train.groupby("label") for name in _drawn(rows["image_id"], f"{seed}/limited")[:per_class]
+    }
+    return frame[(frame["split"] != "train") | frame["image_id"].isin(drawn)].reset_index(drop=True)
+
+
+def binary(frame: pd.DataFrame, positive: str, negative: str = "NORMAL") -> pd.DataFrame:
+    """The rows of two classes in every split, for the paper's binary models. Raises `SplitError` where one has none."""
+    kept = frame[frame["label"].isin((positive, negative))].reset_index(drop=True)
+    for name, rows in kept.groupby("split"):
+        missing = {positive, negative} - set(rows["label"])
+        if missing:
+            raise SplitError(f"{positive} against {negative}: no {name} images of {', '.join(sorted(missing))}")
+    return kept
+
+
+def leaks(frame: pd.DataFrame) -> pd.DataFrame:
+    """What splits share, one row a pair of splits (`first`, `second`).
+
+    `patients` is the number of patients in both, `images_first_by_patients` and `images_second_by_patients` the images
+    of theirs in each; `digests` likewise counts files that are identical. Zero where nothing leaks.
+    """
+    rows = []
+    for first, second in combinations(SPLITS, 2):
+        row: dict[str, str | int] = {"first": first, "second": second}
+        for column, name in (("patient_id", "patients"), ("digest", "digests")):
+            a, b = (frame.loc[frame["split"] == which, column] for which in (first, second))
+            shared = set(a) & set(b)
+            row |= {
+                name: len(shared),
+                f"images_first_by_{name}": int(a.isin(shared).sum()),
+                f"images_second_by_{name}": int(b.isin(shared).sum()),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""A value with its 95 % interval and its n, never a bare number."""

@@ -1,0 +1,122 @@
+"""Readers beside the model: what each got right, and whether they differ (figures 4A, 4C, S3, S4B and table S2).
+
+Kermany 2018, Comparison of the Model with Human Experts: sensitivity and specificity of urgent referral, likelihood
+ratios and weighted error, for the model and for each of six experts on the same images. The paper calls them
+"statistically similar" because intervals overlap; McNemar's test, which it does not have, compares image by image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from helpers.metrics.checks import check_classes
+from helpers.metrics.classification import accuracy, confusion, is_urgent, predicted_labels, rates
+from helpers.metrics.comparison import mcnemar
+from helpers.metrics.estimate import Estimate
+from helpers.metrics.likelihood import likelihood_ratios
+from helpers.metrics.weighted import KERMANY_PENALTIES, weighted_error
+
+MODEL = "model"
+
+
+def reader_statistics(
+    reads: pd.DataFrame,
+    scores: pd.DataFrame,
+    classes: Sequence[str],
+    penalties: pd.DataFrame = KERMANY_PENALTIES,
+    resamples: int = 2000,
+    seed: int = 1,
+) -> pd.DataFrame:
+    """One row for each of "model" and the readers, and each statistic: reader, statistic, and the estimate's fields.
+
+    `reads` is a frame of `helpers.readers`, `scores` a scores frame; each reader is judged on the images that both
+    have, the model on all in `scores`, by its most probable class. Statistics: accuracy (all classes); sensitivity,
+    specificity, positive and negative likelihood ratio (urgent referral); weighted error, its interval by patient.
+    """
+    rows = []
+    for who, one in _everyone(reads, scores, classes).items():
+        true, said, patients = one["label"], one["said"], one["patient_id"]
+        urgent, called = is_urgent(true), is_urgent(said)
+        referral, ratios = rates(urgent, called), likelihood_ratios(urgent, called)
+        found = {
+            "accuracy": accuracy(true, said),
+            "sensitivity": referral["sensitivity"],
+            "specificity": referral["specificity"],
+            "positive likelihood ratio": ratios["positive"],
+            "negative likelihood ratio": ratios["negative"],
+            "weighted error": weighted_error(true, said, classes, penalties, patients, resamples, seed),
+        }
+        rows += [{"reader": who, "statistic": name, **estimate.as_dict()} for name, estimate in found.items()]
+    return pd.DataFrame(rows)
+
+
+def model_against_readers(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """McNemar's exact test of the model against each reader on the images that reader read.
+
+    One row a reader and question ("label": the right one of the classes; "referral": urgent or not): the four counts,
+    n, the difference of the shares correct (model less reader) with its interval, p, and p_holm, which allows for
+    asking one question of several readers (Holm).
+    """
+    people = _everyone(reads, scores, classes)
+    model = people.pop(MODEL).set_index("image_id")["said"]
+    rows = []
+    for who, one in people.items():
+        guess = model.loc[one["image_id"]].to_numpy()
+        rows.append(_row(who, "label", one["label"].to_numpy() == guess, (one["label"] == one["said"]).to_numpy()))
+        urgent = is_urgent(one["label"])
+        rows.append(_row(who, "referral", urgent == is_urgent(guess), urgent == is_urgent(one["said"])))
+    table = pd.DataFrame(rows)
+    from statsmodels.stats.multitest import multipletests
+
+    table["p_holm"] = table.groupby("question")["p"].transform(lambda p: multipletests(p, method="holm")[1])
+    return table
+
+
+def reader_confusions(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The confusion table of "model" and of each reader (figures 4B and S4B): rows true, columns predicted."""
+    return {
+        who: confusion(one["label"], one["said"], classes) for who, one in _everyone(reads, scores, classes).items()
+    }
+
+
+def _everyone(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """ "model" and each reader, by name: a frame of image_id, patient_id, label (the true one) and said."""
+    for name, frame, needed in (
+        ("reads", reads, ("reader", "image_id", "label")),
+        ("scores", scores, ("image_id", "patient_id", "label")),
+    ):
+        missing = [column for column in needed if column not in frame.columns]
+        if missing:
+            raise ValueError(f"the {name} have no column {', '.join(missing)}")
+    if scores["image_id"].duplicated().any() or reads.duplicated(["reader", "image_id"]).any():
+        raise ValueError("an image stands twice in the scores, or twice among one reader's reads")
+    if (reads["reader"] == MODEL).any():
+        raise ValueError(f"a reader may not be called '{MODEL}'")
+    truth = scores[["image_id", "patient_id", "label"]]
+    everyone = {MODEL: truth.assign(said=predicted_labels(scores, check_classes(classes)))}
+    said = reads.rename(columns={"label": "said"})[["reader", "image_id", "said"]]
+    for who in dict.fromkeys(reads["reader"]):
+        everyone[who] = truth.merge(said[said["reader"] == who].drop(columns="reader"), on="image_id", validate="1:1")
+        if everyone[who].empty:
+            raise ValueError(f"reader '{who}' has read none of the images in the scores")
+    return everyone
+
+
+def _row(who: str, question: str, model_right, reader_right) -> dict:
+    test = mcnemar(model_right, reader_right)
+    difference: Estimate = test.difference
+    return {
+        "reader": who,
+        "question": question,
+        "both": test.both,
+        "only_model": test.only_a,
+        "only_reader": test.only_b,
+        "neither": test.neither,
+        "n": difference.n,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "p": test.p,
+    }

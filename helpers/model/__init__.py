@@ -1,0 +1,1 @@
+"""Backbones, their bottlenecks, and the heads trained on them."""

@@ -1,0 +1,250 @@
+"""The registry of backbones: grey pixels in, pooled features out, all preprocessing inside the model.
+
+Kermany 2018, STAR Methods: "retrained an Inception V3 architecture pretrained on the ImageNet dataset"; the frozen
+layers are a fixed feature extractor, and the features, averaged over the image, are the bottlenecks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.model import formula_weights, smallnet
+from helpers.profile import nearest
+
+if TYPE_CHECKING:
+    import keras
+
+SIGNED = (1 / 127.5, (-1.0, -1.0, -1.0))  # 0..255 to -1..1
+# ImageNet's colour means and deviations (DenseNet), and its means alone in the order blue, green, red (ResNet50).
+TORCH = (tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225)), (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225))
+CAFFE = (1.0, (-103.939, -116.779, -123.68))
+
+
+class BackboneError(ValueError):
+    """A backbone that cannot be had; the message says what is there instead, or what to put where."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the registry knows: native size, smallest size, input scaling, and the ImageNet file keras.applications reads."""
+
+    image_size: int
+    minimum: int
+    scaling: tuple
+    file: str = ""
+
+
+_REGISTRY = {
+    "SmallNet": _Entry(smallnet.IMAGE_SIZE, 32, SIGNED),
+    "InceptionV3": _Entry(299, 75, SIGNED, "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    "MobileNetV2": _Entry(224, 32, SIGNED, "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
+    "DenseNet121": _Entry(224, 32, TORCH, "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    "ResNet50": _Entry(224, 32, CAFFE, "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    "Xception": _Entry(299, 71, SIGNED, "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen feature extractor.
+
+    `model` maps float32 (batch, image_size, image_size, 1), grey 0..255, to float32 (batch, features). Turning grey
+    into three channels, the backbone's own scaling and the global average are layers of it. `weights_digest` is 16
+    hex digits over every weight array's name, shape and bytes.
+    """
+
+    name: str
+    weights: str
+    weights_digest: str
+    image_size: int
+    features: int
+    model: keras.Model
+    notes: tuple[str, ...] = ()
+
+
+def backbone_names() -> tuple[str, ...]:
+    return tuple(_REGISTRY)
+
+
+def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, seed: int = 0) -> Backbone:
+    """The backbone `name` at `image_size` pixels a side (0: its own) with `weights`:
+
+    - "imagenet": what keras.applications reads from KERAS_HOME/models, and downloads where it is missing;
+    - "formula", "formula-grey", "formula-subset": SmallNet's, packaged here (see `helpers.model.pretrain`);
+    - "none": random from `seed`, the same on every run;
+    - a file: .weights.h5, .h5 or .keras, whose tensors must fit in number and shape.
+
+    Raises `BackboneError` for an unknown name, a size too small, and weights that are missing or do not fit.
+    """
+    if name not in _REGISTRY:
+        raise BackboneError(f"there is no backbone '{name}'{nearest(str(name), _REGISTRY)}")
+    entry = _REGISTRY[name]
+    size = image_size or entry.image_size
+    if size < entry.minimum:
+        raise BackboneError(f"{name} needs images of {entry.minimum} pixels a side or more, not {size}")
+    with _quiet_build(seed):
+        model = _build(name, entry, size)
+    model.trainable = False
+    notes = _fill(model, name, entry, str(weights))
+    if size != entry.image_size:
+        notes += (f"{name} is native to {entry.image_size} px; it runs at {size} px",)
+    return Backbone(name, str(weights), weights_digest(model), size, int(model.output_shape[-1]), model, notes)
+
+
+def weights_digest(model: keras.Model) -> str:
+    """16 hex digits over the weight arrays in order: each one's name within its layer, shape, type and bytes.
+
+    Layers' own names stay out: Keras numbers unnamed layers by what else the process has built.
+    """
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for variable, value in zip(model.weights, model.get_weights(), strict=True):
+        digest.update(f"{variable.name}{value.shape}{value.dtype}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _build(name: str, entry: _Entry, size: int) -> keras.Model:
+    """The whole model, randomly initialised, as one flat graph of layers that export and save as they are."""
+    import keras
+    from keras import layers
+
+    grey = keras.Input((size, size, 1), name="grey", dtype="float32")
+    colour = layers.Concatenate(name="three_channels")([grey, grey, grey])
+    scale, offset = entry.scaling
+    image = layers.Rescaling(_plain(scale), _plain(offset), name="scaling")(colour)
+    if name == "SmallNet":
+        features = smallnet.smallnet_features(image)
+    else:
+        application = getattr(keras.applications, name)
+        features = application(include_top=False, weights=None, input_tensor=image, pooling="avg").output
+    return keras.Model(grey, features, name=name)
+
+
+def _plain(value: float | tuple) -> float | list:
+    return list(value) if isinstance(value, tuple) else value  # Keras saves lists, not tuples, unchanged
+
+
+@contextlib.contextmanager
+def _quiet_build(seed: int) -> Iterator[None]:
+    """Float32 layers whose initialisers draw from `seed`; the process's own random state and policy come back after.
+
+    Keras gives each initialiser without a seed one from Python's `random`.
+    """
+    import keras
+
+    state, policy = random.getstate(), keras.config.dtype_policy()
+    random.seed(seed)
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        keras.config.set_dtype_policy(policy)
+
+
+def _fill(model: keras.Model, name: str, entry: _Entry, weights: str) -> tuple[str, ...]:
+    """Put the weights in; returns what a report should say about them."""
+    if weights == "none":
+        return ("random weights: nothing was learnt",)
+    if weights in formula_weights.FILES:
+        if name != "SmallNet":
+            raise BackboneError(f"weights={weights} is SmallNet's alone; {name} takes imagenet, none or a file's path")
+        try:
+            path = formula_weights.verified_file(weights)
+        except formula_weights.WeightsError as error:
+            raise BackboneError(str(error)) from None
+        _load_file(model, path)
+        return (f"pre-trained on images made from formulas ({path.name})",)
+    if weights == "imagenet":
+        return _load_imagenet(model, name, entry)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        known = ("imagenet", "none", *formula_weights.FILES)
+        raise BackboneError(f"weights={weights}: no such file, nor one of the known words{nearest(weights, known)}")
+    _load_file(model, path)
+    return (f"weights from {path.name}",)
+
+
+def _load_imagenet(model: keras.Model, name: str, entry: _Entry) -> tuple[str, ...]:
+    """From KERAS_HOME/models, else by keras.applications' own download."""
+    import keras
+
+    if not entry.file:
+        raise BackboneError(f"{name} has no ImageNet weights; use weights=formula, weights=none or a file's path")
+    # Looked for first, as Keras turns away from a KERAS_HOME that it cannot write to, though the file be there.
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / entry.file
+    if path.is_file():
+        _load_file(model, path)
+        return ()
+    try:
+        source = getattr(keras.applications, name)(
+            include_top=False, weights="imagenet", input_shape=(entry.image_size, entry.image_size, 3)
+        )
+    except Exception as error:  # Keras raises a bare Exception where the download fails
+        raise BackboneError(
+            f"{name}'s ImageNet weights could not be downloaded ({error}). Put {entry.file} into {path.parent} "
+            "(KERAS_HOME moves it), or use weights=none or a file's path"
+        ) from None
+    model.set_weights(source.get_weights())
+    return ()
+
+
+def _load_file(model: keras.Model, path: Path) -> None:
+    """Weights from `path`, refused unless every tensor fits."""
+    import keras
+    import numpy as np
+
+    if path.suffix not in (".h5", ".keras"):
+        raise BackboneError(f"{path}: weights are read from .weights.h5, .h5 and .keras files")
+    try:
+        if path.suffix == ".keras":
+            values = keras.saving.load_model(path, compile=False, safe_mode=True).get_weights()
+            _compare(model, [value.shape for value in values], path)
+            model.set_weights(values)
+        else:
+            _compare(model, _stored_shapes(path), path)
+            model.load_weights(path)
+    except BackboneError:
+        raise
+    except Exception as error:  # h5py, zipfile and Keras each have their own for a file that is not theirs
+        raise BackboneError(f"{path}: not readable as weights of {model.name}: {error}") from None
+    if not all(np.isfinite(value).all() for value in model.get_weights()):
+        raise BackboneError(f"{path}: holds weights that are not finite")
+
+
+def _stored_shapes(path: Path) -> list[tuple[int, ...]]:
+    import h5py
+
+    shapes: list[tuple[int, ...]] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and not any(word in name for word in ("optimizer", "seed_generator")):
+            shapes.append(item.shape)
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return shapes
+
+
+def _compare(model: keras.Model, stored: list[tuple[int, ...]], path: Path) -> None:
+    expected = Counter(tuple(weight.shape) for weight in model.weights)
+    found = Counter(tuple(shape) for shape in stored)
+    if expected == found:
+        return
+    strays = [f"{shape} is missing" for shape in expected - found] + [
+        f"{shape} is too many" for shape in found - expected
+    ]
+    raise BackboneError(
+        f"{path} does not fit {model.name}: it holds {found.total()} tensors, {expected.total()} are expected; "
+        + ", ".join(strays[:3])
+    )

@@ -1,0 +1,1 @@
+"""Figures at print size: one module a paper, one function a figure."""

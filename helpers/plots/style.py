@@ -1,0 +1,82 @@
+"""What every figure shares: print sizes, type, and colours that keep their meaning from figure to figure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SINGLE, DOUBLE = 3.35, 6.85  # inches: one column and two columns of the journal (85 and 174 mm)
+
+# Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
+TRAINING, VALIDATION, TEST = (
+    "#E69F00",
+    "#0072B2",
+    "#666666",
+)  # the paper's orange and blue; the test set is ours to add
+NETWORK, READERS, REFERENCE = (
+    "#D9A400",
+    "#3B6FB6",
+    "#999999",
+)  # figure 4C: "neural networks in gold and human experts in blue"
+LIMITED = "#CC5500"
+CLASSES = {"CNV": "#D55E00", "DME": "#CC79A7", "DRUSEN": "#009E73", "NORMAL": "#56B4E9"}
+
+RC = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so that every machine draws the same letters
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.1,
+    "grid.linewidth": 0.4,
+    "grid.color": "0.9",
+    "figure.dpi": 150,
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # letters stay letters in the PDF
+    "svg.hashsalt": "helpers",
+}
+
+
+def print_style(draw: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function that draws a figure: all of it is drawn at print size, and other settings are left alone."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib as mpl
+
+        with mpl.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def canvas(width: float = DOUBLE, height: float = 2.6, rows: int = 1, columns: int = 1, **options):
+    """A figure of print size (inches) and its axes, as matplotlib's `subplots` gives them."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
+
+
+def letter(axes, text: str) -> None:
+    """A panel's letter at its top left, outside the axes."""
+    axes.annotate(
+        text,
+        (0, 1),
+        (-20, 8),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontweight="bold",
+        fontsize=10,
+    )

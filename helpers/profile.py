@@ -1,0 +1,176 @@
+"""Profiles: what a run is made of, read from a small TOML file into a frozen object, and checked before anything starts.
+
+Every key is flat, so one name serves the TOML file, the command line (`make reproduce HEAD_STEPS=500`) and a
+notebook's parameters (`-p overrides "head_steps=500"`). Case and `-`/`_` do not matter there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from helpers.paths import PROFILES, RAW, ROOT
+
+
+class ProfileError(ValueError):
+    """A profile, or an override of one, that cannot be used; the message says what to write instead."""
+
+
+class Profile(BaseModel):
+    """All that a run may vary. A key's description is also its line in `make help`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="the profile's name, and its folder under runs/ and figures/",
+    )
+    seed: int = Field(1, ge=0, lt=2**31, description="every random number of a run follows from it")
+    workers: int = Field(0, ge=0, le=256, description="processes and threads; 0: one a core")
+
+    data_dir: Path = Field(RAW, description="where the real data sets lie, as their archives unpack")
+    oct_source: Literal["phantom_oct", "kermany_oct"] = Field(
+        "phantom_oct", description="where the OCT B-scans come from"
+    )
+    phantom_oct_train: int = Field(2400, ge=40, le=200_000, description="phantom B-scans in the train folder")
+    phantom_oct_test_per_class: int = Field(
+        150, ge=4, le=10_000, description="phantom B-scans a class in the test folder"
+    )
+    split: Literal["patient-disjoint", "published"] = Field(
+        "patient-disjoint",
+        description="patient-disjoint drops training patients who are also in the test folder",
+    )
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="share of the training patients kept for validation"
+    )
+    limited_per_class: int = Field(1000, ge=1, description="training images a class of the limited model")
+
+    backbone: str = Field("InceptionV3", description="a name from the registry in helpers/model/backbones.py")
+    weights: str = Field("imagenet", description="imagenet, formula (the small backbone's), none, or a file's path")
+    image_size: int = Field(0, ge=0, le=1024, description="pixels a side; 0: the backbone's own")
+    engine: Literal["auto", "keras", "openvino"] = Field("auto", description="what runs the frozen backbone")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="of the frozen backbone")
+    batch_size: int = Field(64, ge=1, le=4096, description="images a batch through the frozen backbone")
+    shard_size: int = Field(512, ge=1, le=65_536, description="images a shard of stored bottlenecks")
+
+    head_steps: int = Field(10_000, ge=1, description="gradient steps of a head")
+    head_batch: int = Field(1000, ge=1, description="bottlenecks a step")
+    head_learning_rate: float = Field(0.001, gt=0, description="of Adam")
+    head_evaluate_every: int = Field(1, ge=1, description="steps between held-out evaluations")
+    head_l2: tuple[float, ...] = Field((0.0,), min_length=1, description="weight penalties tried; validation chooses")
+    smoothing: float = Field(0.6, ge=0, lt=1, description="TensorBoard smoothing of the drawn curves")
+
+    curve_per_class: tuple[int, ...] = Field(
+        (10, 30, 100, 300, 1000), min_length=1, description="training images a class"
+    )
+    curve_seeds: int = Field(5, ge=2, le=100, description="repeats a point of the learning curve")
+    bootstrap: int = Field(2000, ge=100, description="resamples of patients for an interval")
+    readers_file: str = Field("", description="CSV of expert reads (reader, image, label); empty: none")
+
+    @field_validator("head_l2")
+    @classmethod
+    def _penalties(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if any(v < 0 for v in values):
+            raise ValueError("a weight penalty is 0 or more")
+        return values
+
+    @field_validator("curve_per_class")
+    @classmethod
+    def _rising(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if any(v < 1 for v in values) or list(values) != sorted(set(values)):
+            raise ValueError("images a class must be positive and rising")
+        return values
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        """A relative folder is meant from the project's root, wherever the notebook's kernel happens to run."""
+        return value if value.is_absolute() else (ROOT / value.expanduser()).resolve()
+
+    @property
+    def phantom(self) -> bool:
+        """True where the images are made here, so that no result is evidence about a paper."""
+        return self.oct_source == "phantom_oct"
+
+
+KEYS = tuple(Profile.model_fields)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """'; did you mean X?' for the known name most like `word`, else the list of names."""
+    known = list(known)
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def profile_names() -> list[str]:
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def parse_overrides(given: str | Iterable[str] | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Overrides as a mapping of profile keys, from a mapping, 'key=value' words, or one string of such words.
+
+    Raises `ProfileError` for a word without '=' and for an unknown key, naming the nearest one.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        pairs = list(given.items())
+    else:
+        words = shlex.split(given) if isinstance(given, str) else list(given)
+        for word in words:
+            if "=" not in word:
+                raise ProfileError(f"'{word}' is not an override; write key=value, such as head_steps=500")
+        pairs = [tuple(word.split("=", 1)) for word in words]
+    overrides: dict[str, Any] = {}
+    for key, value in pairs:
+        name = str(key).strip().lower().replace("-", "_")
+        if name not in KEYS or name == "name":
+            raise ProfileError(f"the profile has no key '{key}'{nearest(name, [k for k in KEYS if k != 'name'])}")
+        overrides[name] = value
+    return overrides
+
+
+def load_profile(name: str = "phantom", overrides: str | Iterable[str] | Mapping[str, Any] | None = None) -> Profile:
+    """The profile `name` (a file of profiles/, or a path to a TOML file) with overrides applied.
+
+    Raises `ProfileError`, with the nearest right name, for an unknown profile, key, type or value.
+    """
+    path = Path(name) if str(name).endswith(".toml") else PROFILES / f"{name}.toml"
+    if not path.is_file():
+        raise ProfileError(f"there is no profile '{name}'{nearest(str(name), profile_names())}")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{path}: not valid TOML: {error}") from None
+    for key in values:
+        if key not in KEYS:
+            raise ProfileError(f"{path}: the profile has no key '{key}'{nearest(key, KEYS)}")
+    for key, value in parse_overrides(overrides).items():
+        values[key] = _words(value) if key in ("head_l2", "curve_per_class") else value
+    try:
+        return Profile(**{"name": path.stem, **values})
+    except ValidationError as error:
+        raise ProfileError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _words(value: Any) -> Any:
+    """A list given as text, '0,0.001' or '[0, 0.001]', as its words; anything else unchanged."""
+    if isinstance(value, str):
+        return tuple(word for word in value.strip("[]() ").replace(",", " ").split())
+    return (value,) if isinstance(value, int | float) else value
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"][:1]) or "profile"
+    text = f"{key}={problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ')}"
+    if problem["type"] == "literal_error":
+        expected = [word.strip("' ") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        text += nearest(str(problem.get("input")), expected)
+    return text

@@ -1,0 +1,178 @@
+"""A notebook's handle on a study: opens it for a profile, hands out data and scores, and keeps what the notebook makes."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from helpers.metrics.estimate import Estimate
+from helpers.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
+from helpers.provenance import collected_warnings, commit, versions, write_atomically, write_json
+from helpers.runs import Run, notebook_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import Image
+    from matplotlib.figure import Figure
+
+    from helpers.data.catalogue import Catalogue
+    from helpers.model.bottlenecks import Bottlenecks
+    from helpers.model.experiments import Experiment
+
+PNG_DPI = 200  # pixels an inch of the PNG beside each PDF
+
+
+def open_study(
+    notebook: str, profile: str = "phantom", overrides: str | Mapping[str, Any] | None = None, run: str = ""
+) -> Study:
+    """Open the study of one notebook.
+
+    `profile` is a name in profiles/ or a TOML file's path, `overrides` a mapping of profile keys or 'key=value' words,
+    `run` the folder under runs/ and figures/ (the profile's name where empty). Raises `ProfileError` with the nearest
+    right name for anything unknown.
+    """
+    if notebook not in notebook_names():
+        raise ProfileError(f"there is no notebook '{notebook}'{nearest(notebook, notebook_names())}")
+    checked = load_profile(profile, parse_overrides(overrides))
+    return Study(notebook, checked, Run(run or checked.name))
+
+
+class Study:
+    """One notebook's study. Data and models are made, or found on disk, when first asked for."""
+
+    def __init__(self, notebook: str, profile: Profile, run: Run) -> None:
+        self.notebook, self.profile, self.run = notebook, profile, run
+        self.warnings: list[str] = []
+        self._began = time.time()
+        self._figures: list[dict] = []
+        self._tables: list[dict] = []
+        self._claims: dict[str, Estimate] = {}
+        self._collecting = collected_warnings(self.warnings)
+        self._collecting.__enter__()
+
+    # --- what the study reads -----------------------------------------------------------------------------------
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The study's images, checked; see `helpers.data.catalogue`."""
+        from helpers.stages import catalogue_of
+
+        return catalogue_of(self.profile)
+
+    @cached_property
+    def split(self) -> pd.DataFrame:
+        """The catalogue's rows with `split` (train, validation, test)."""
+        from helpers.stages import split_of
+
+        return split_of(self.profile, self.catalogue)
+
+    @cached_property
+    def bottlenecks(self) -> Bottlenecks:
+        """The frozen backbone's features of every image, rows as `catalogue.frame`."""
+        from helpers.stages import bottlenecks_of
+
+        return bottlenecks_of(self.profile, self.catalogue)
+
+    def experiment(self, name: str) -> Experiment:
+        """A trained head, its history and scores; trained now if this run has not trained it yet."""
+        from helpers.stages import experiment_of
+
+        return experiment_of(self.profile, self.run, name, lambda: (self.catalogue, self.split, self.bottlenecks))
+
+    @cached_property
+    def comparable(self) -> tuple[bool, str]:
+        """Whether results may be held against the paper, and a sentence that says on which images they rest."""
+        from helpers.data.sources import describes_paper
+
+        return describes_paper(self.catalogue)
+
+    # --- what the study leaves ----------------------------------------------------------------------------------
+
+    def figure(self, name: str, figure: Figure, *, shows: str, caption: str, published: str | tuple[str, ...] = ()) -> Image:
+        """Save `figure` as PDF and PNG under figures/<run>/<notebook>/ and return the picture for the notebook.
+
+        `shows` is what it reproduces ('Figure 4A'), `published` the ids of its rows in data/published/, if it has any.
+        Files carry no date, so that the same figure is the same file.
+        """
+        import matplotlib.pyplot as plt
+        from IPython.display import Image
+
+        folder = self.run.figures / self.notebook
+        note = "" if self.comparable[0] else self.comparable[1]
+        if note:
+            figure.text(0.995, 0.005, note, ha="right", va="bottom", fontsize=5, color="0.35")
+        for suffix, extra in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+            save = lambda file, s=suffix, e=extra: figure.savefig(file, format=s[1:], dpi=PNG_DPI, metadata=e)
+            write_atomically(folder / f"{name}{suffix}", save)
+        plt.close(figure)
+        width = round(figure.get_size_inches()[0] * 110)
+        self._figures.append({"name": name, "shows": shows, "caption": caption, "published": _several(published), "note": note})
+        return Image(data=(folder / f"{name}.png").read_bytes(), format="png", width=width)
+
+    def table(self, name: str, table: pd.DataFrame, *, shows: str, caption: str, published: str | tuple[str, ...] = ()) -> pd.DataFrame:
+        """Save `table` as CSV under figures/<run>/<notebook>/ and return it for the notebook to show."""
+        path = self.run.figures / self.notebook / f"{name}.csv"
+        named = any(table.index.names)
+        write_atomically(path, lambda file: table.to_csv(file, index=named, float_format="%.6g", lineterminator="\n"))
+        self._tables.append({"name": name, "shows": shows, "caption": caption, "published": _several(published), "index": named})
+        return table
+
+    def claim(self, claim: str, obtained: Estimate | float) -> None:
+        """Record what this study obtained for the published number with this id; it must be one in data/published/."""
+        from helpers.claims import exact
+
+        self._claims[claim] = obtained if isinstance(obtained, Estimate) else exact(obtained)
+
+    def warn(self, text: str) -> None:
+        """Say something that the report must repeat."""
+        warnings.warn(text, UserWarning, stacklevel=2)
+
+    def claims(self) -> pd.DataFrame:
+        """Published beside obtained, with a verdict, for every claim that belongs to this notebook.
+
+        Raises `ClaimError` for a claimed id that data/published/ does not have, with the nearest.
+        """
+        from helpers.claims import compare, load_published, settings
+
+        published = load_published()
+        comparable, sentence = self.comparable
+        obtained = settings(published, self.profile) | self._claims
+        table = compare(published, obtained, comparable=comparable, why_not=sentence)
+        return table[table["notebook"] == self.notebook].reset_index(drop=True)
+
+    def finish(self) -> pd.DataFrame:
+        """Leave the record the report is made from, and return the notebook's claims. The last cell calls this."""
+        claims = self.claims()
+        self._collecting.__exit__(None, None, None)
+        write_json(self.run.record(self.notebook), self._record(claims))
+        return claims
+
+    def _record(self, claims: pd.DataFrame) -> dict[str, Any]:
+        from helpers.hardware import describe
+
+        made_from = {"data": self.catalogue.fingerprint(), "source": self.catalogue.name}
+        return {
+            "notebook": self.notebook,
+            "run": self.run.name,
+            "profile": self.profile.model_dump(mode="json"),
+            "comparable": self.comparable[0],
+            "data": self.comparable[1],
+            "excluded": self.catalogue.excluded.to_dict("records"),
+            "fingerprints": made_from,
+            "figures": self._figures,
+            "tables": self._tables,
+            "claims": claims.to_dict("records"),
+            "warnings": self.warnings,
+            "versions": versions(),
+            "hardware": describe(),
+            "commit": commit(),
+            "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self._began)) + " UTC",
+            "seconds": round(time.time() - self._began, 1),
+        }
+
+
+def _several(published: str | tuple[str, ...]) -> list[str]:
+    return [published] if isinstance(published, str) else list(published)

@@ -1,0 +1,80 @@
+"""Running one notebook: where the good and the failed ones land, and what never starts."""
+
+import nbformat
+import pytest
+
+from helpers.execute import check_parameters, execute
+from helpers.profile import ProfileError
+
+
+@pytest.fixture
+def make_notebook(tmp_path):
+    """Writes a notebook with a parameters cell `x = 1` and one more code cell."""
+
+    def make(code, parameters="x = 1"):
+        first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+        notebook = nbformat.v4.new_notebook(cells=[first, nbformat.v4.new_code_cell(code)])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        path = tmp_path / "one.ipynb"
+        nbformat.write(notebook, path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def run_it(tmp_path):
+    return lambda path, **given: execute(
+        path, tmp_path / "good" / path.name, tmp_path / "failed" / path.name, given, tmp_path / "log.txt"
+    )
+
+
+def test_when_all_cells_run_then_the_notebook_stands_in_its_place_with_its_parameters(make_notebook, run_it, tmp_path):
+    done = run_it(make_notebook("print('x is', x)"), x=5)
+    assert done.ok and done.notebook == tmp_path / "good" / "one.ipynb"
+    assert "x is 5" in done.notebook.read_text()
+    assert "x is 5" in (tmp_path / "log.txt").read_text()
+    assert not (tmp_path / "failed" / "one.ipynb").exists()
+
+
+def test_when_a_cell_raises_then_the_notebook_is_kept_as_failed_and_no_good_one_stands(make_notebook, run_it, tmp_path):
+    assert run_it(make_notebook("x")).ok
+    done = run_it(make_notebook("raise ValueError('no such scan')"))
+    assert not done.ok and "ValueError: no such scan" in done.error
+    assert done.notebook == tmp_path / "failed" / "one.ipynb"
+    assert "no such scan" in done.notebook.read_text()
+    assert list((tmp_path / "good").iterdir()) == []
+
+
+def test_when_the_kernel_dies_then_the_error_says_so(make_notebook, run_it):
+    assert "kernel died" in run_it(make_notebook("import os; os._exit(9)")).error
+
+
+def test_kernels_talk_through_sockets_that_cannot_collide(make_notebook, run_it):
+    code = "import json, ipykernel; print(json.load(open(ipykernel.connect.get_connection_file()))['transport'])"
+    done = run_it(make_notebook(code))
+    assert done.ok and '"ipc\\n"' in done.notebook.read_text()
+
+
+def test_when_a_parameter_is_not_declared_then_no_kernel_starts(make_notebook, run_it, tmp_path):
+    path = make_notebook("x", parameters="threshold = 1")
+    with pytest.raises(ProfileError, match=r"no parameter 'treshold'; did you mean threshold\?"):
+        run_it(path, treshold=2)
+    assert not (tmp_path / "good").exists()
+
+
+def test_when_a_profile_or_override_is_wrong_then_it_is_refused_before_a_kernel_starts(make_notebook):
+    path = make_notebook("x", parameters="profile = 'phantom'\noverrides = ''")
+    check_parameters(path, {"profile": "phantom", "overrides": {"seed": 2}})
+    with pytest.raises(ProfileError, match=r"did you mean head_steps\?"):
+        check_parameters(path, {"overrides": {"headstep": 2}})
+    with pytest.raises(ProfileError, match=r"did you mean paper\?"):
+        check_parameters(path, {"profile": "papr"})
+
+
+def test_when_a_notebook_has_no_parameters_cell_then_it_is_refused(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "bare.ipynb")
+    with pytest.raises(ProfileError, match="no cell tagged 'parameters'"):
+        check_parameters(tmp_path / "bare.ipynb", {})

@@ -1,0 +1,224 @@
+"""AUROC: against published examples (DeLong, Hanley and McNeil, pROC), against scikit-learn, and by simulation."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from helpers.metrics.auroc import auroc, compare_aurocs, compare_independent_aurocs
+
+# The ovarian cancer data of DeLong, DeLong and Clarke-Pearson 1988, as the SAS/STAT User's Guide prints them (PROC
+# LOGISTIC, "Comparing Receiver Operating Characteristic Curves"): albumin, total protein, K-G score, benefit.
+DELONG = """
+3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0  1.6 5.6 5 1
+3.8 5.7 5 1  3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1  4.3 7.0 4 1  3.6 6.7 4 0
+2.3 4.4 6 1  4.2 7.6 4 0  4.0 6.6 6 0  3.5 5.8 6 1  3.8 6.8 7 1  3.0 4.7 8 0  4.5 7.4 5 1  3.7 7.4 5 1
+3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1  4.3 6.5 4 1  3.2 5.1 5 1  2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0
+3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1  3.5 6.2 5 1  2.9 5.7 9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1
+3.3 5.7 6 1  3.7 6.9 5 1  3.6 6.6 5 1
+"""
+
+
+def ovarian():
+    albumin, protein, score, benefit = np.array(DELONG.split(), float).reshape(-1, 4).T
+    return benefit == 1, {"albumin": albumin, "K-G": 10 - score, "protein": protein}
+
+
+def ratings(positives, negatives):
+    """Truth and rating from counts a rating: 1, 2, 3, ..."""
+    levels = np.arange(1, len(positives) + 1)
+    truth = np.repeat([True, False], [sum(positives), sum(negatives)])
+    return truth, np.r_[np.repeat(levels, positives), np.repeat(levels, negatives)]
+
+
+@pytest.mark.parametrize(
+    ("test", "area", "low", "high"),
+    [("albumin", 0.7366, 0.5549, 0.9182), ("K-G", 0.7258, 0.5243, 0.9273), ("protein", 0.6478, 0.4518, 0.8439)],
+)
+def test_delongs_own_data_give_the_areas_and_limits_that_sas_prints(test, area, low, high):
+    truth, scores = ovarian()
+    estimate = auroc(truth, scores[test], scale="plain")
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((area, low, high), abs=6e-5)
+    assert estimate.n == 43
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "difference", "low", "high", "chi_square", "p"),
+    [
+        ("albumin", "K-G", 0.0108, -0.1761, 0.1976, 0.0127, 0.9102),
+        ("protein", "K-G", -0.0780, -0.2830, 0.1271, 0.5554, 0.4561),
+    ],
+)
+def test_delongs_own_data_give_the_contrasts_that_sas_prints(a, b, difference, low, high, chi_square, p):
+    truth, scores = ovarian()
+    found = compare_aurocs(truth, scores[a], scores[b])
+    obtained = (found.difference.value, found.difference.low, found.difference.high, found.z**2, found.p)
+    assert obtained == pytest.approx((difference, low, high, chi_square, p), abs=6e-5)
+
+
+def test_hanley_and_mcneils_ct_ratings_give_statas_interval():
+    # Hanley and McNeil 1982 (Radiology 143:29), table I; limits as in the Stata manual's entry for roctab
+    truth, rating = ratings((3, 2, 2, 11, 33), (33, 6, 6, 11, 2))
+    estimate = auroc(truth, rating, scale="plain")
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.8932, 0.83295, 0.95339), abs=5e-5)
+
+
+def test_procs_wfns_example_gives_its_published_interval():
+    # aSAH data, outcome by WFNS grade: Robin and others 2011 (BMC Bioinformatics 12:77)
+    truth, grade = ratings((2, 12, 1, 8, 18), (37, 20, 3, 8, 4))
+    estimate = auroc(truth, grade, scale="plain")
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.8237, 0.7485, 0.8988), abs=5e-5)
+
+
+def tied_scores(seed, n=300):
+    rng = np.random.default_rng(seed)
+    truth = rng.random(n) < 0.3
+    return truth, np.round(rng.normal(size=n) + truth, 1), np.round(rng.normal(size=n) + 0.5 * truth, 1)
+
+
+def kernel(truth, score):
+    """Every positive against every negative: the slow form of the 1988 paper."""
+    positives, negatives = score[truth][:, None], score[~truth][None, :]
+    return (positives > negatives) + 0.5 * (positives == negatives)
+
+
+def test_area_agrees_with_scikit_learn_on_ties():
+    from sklearn.metrics import roc_auc_score
+
+    truth, score, _ = tied_scores(0)
+    assert auroc(truth, score).value == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+
+
+def test_fast_variance_equals_the_slow_pairwise_one_on_ties():
+    truth, a, b = tied_scores(1)
+    pairs = kernel(truth, a) - kernel(truth, b)
+    m, n = pairs.shape
+    error = math.sqrt(pairs.mean(axis=1).var(ddof=1) / m + pairs.mean(axis=0).var(ddof=1) / n)
+    found = compare_aurocs(truth, a, b)
+    assert found.z == pytest.approx(pairs.mean() / error, rel=1e-9)
+
+
+def test_logit_interval_is_the_plain_error_carried_through_the_logit():
+    truth, rating = ratings((3, 2, 2, 11, 33), (33, 6, 6, 11, 2))
+    error = 0.03072  # Stata's, to five digits
+    centre, half = math.log(0.89317 / 0.10683), 1.96 * error / (0.89317 * 0.10683)
+    expected = tuple(1 / (1 + math.exp(-x)) for x in (centre - half, centre + half))
+    estimate = auroc(truth, rating)
+    assert (estimate.low, estimate.high) == pytest.approx(expected, abs=1e-4)
+
+
+def test_logit_interval_stays_below_one_where_the_plain_one_does_not():
+    rng = np.random.default_rng(5)
+    truth = np.repeat([True, False], 40)
+    score = rng.normal(size=80) + 3.5 * truth
+    plain, logit = auroc(truth, score, "plain"), auroc(truth, score)
+    assert plain.high == 1.0 and logit.value < logit.high < 1.0
+
+
+def test_interval_holds_the_true_area_about_95_percent_of_the_time():
+    from scipy.stats import norm
+
+    rng, area, held = np.random.default_rng(7), 0.95, 0
+    truth = np.repeat([True, False], 60)
+    for _ in range(500):
+        estimate = auroc(truth, rng.normal(size=120) + truth * norm.ppf(area) * math.sqrt(2))
+        held += estimate.low <= area <= estimate.high
+    assert 0.925 <= held / 500 <= 0.98
+
+
+def test_order_of_rows_and_monotone_rescaling_change_nothing():
+    truth, score, _ = tied_scores(2)
+    shuffled = np.random.default_rng(0).permutation(len(truth))
+    original, moved = auroc(truth, score), auroc(truth[shuffled], np.exp(score[shuffled]))
+    assert (moved.value, moved.low, moved.high) == pytest.approx((original.value, original.low, original.high))
+
+
+def test_perfect_separation_has_the_exact_lower_bound_of_the_smaller_class():
+    estimate = auroc([1] * 250 + [0] * 400, [2.0] * 250 + [1.0] * 400)
+    assert (estimate.value, estimate.high, estimate.method) == (1.0, 1.0, "exact bound")
+    assert estimate.low == pytest.approx(0.025 ** (1 / 250))
+    upside_down = auroc([0] * 250 + [1] * 400, [2.0] * 250 + [1.0] * 400)
+    assert (upside_down.value, upside_down.low) == (0.0, 0.0)
+    assert upside_down.high == pytest.approx(1 - 0.025 ** (1 / 250))
+
+
+def test_a_constant_score_is_one_half_and_not_certain():
+    estimate = auroc([1] * 30 + [0] * 30, [0.5] * 60)
+    assert estimate.value == 0.5 and estimate.low < 0.5 < estimate.high and "equal" in estimate.note
+
+
+@pytest.mark.parametrize(
+    ("truth", "why"), [([], "no observations"), ([1, 1], "no negatives"), ([False, False], "no positives")]
+)
+def test_without_both_classes_it_is_undefined_and_says_why(truth, why):
+    score = list(range(len(truth)))
+    assert not auroc(truth, score).defined and auroc(truth, score).note == why
+    compared = compare_aurocs(truth, score, score)
+    assert not compared.difference.defined and math.isnan(compared.p)
+    assert math.isnan(compare_independent_aurocs(truth, score, [1, 0], [1, 0]).p)
+
+
+def test_a_single_positive_leaves_the_interval_open():
+    estimate = auroc([1, 0, 0, 0], [0.5, 0.6, 0.1, 0.2])
+    assert (estimate.value, estimate.low, estimate.high) == (pytest.approx(2 / 3), 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("truth", "score", "told"),
+    [
+        ([1, 0], [0.1, np.nan], "score: 1 of 2 values are missing"),
+        ([1, 0, 1], [0.1, 0.2], "lengths differ: truth has 3, score has 2"),
+        ([2, 0], [0.1, 0.2], "truth: expected True/False"),
+        ([1, 0], ["high", "low"], "score: expected numbers"),
+    ],
+)
+def test_bad_input_is_refused(truth, score, told):
+    with pytest.raises(ValueError, match=told):
+        auroc(truth, score)
+
+
+def test_infinite_scores_are_ranked():
+    assert auroc([1, 1, 0, 0], [math.inf, 0.0, 1.0, -math.inf]).value == 0.75
+
+
+def test_identical_scores_differ_by_nothing_with_p_one():
+    truth, score, _ = tied_scores(3)
+    found = compare_aurocs(truth, score, 3 * score + 1)
+    assert (found.difference.value, found.difference.low, found.difference.high, found.z, found.p) == (0, 0, 0, 0, 1)
+
+
+def test_swapping_the_two_scores_swaps_the_sign():
+    truth, a, b = tied_scores(4)
+    one, other = compare_aurocs(truth, a, b), compare_aurocs(truth, b, a)
+    assert (one.difference.low, one.z, one.p) == pytest.approx((-other.difference.high, -other.z, other.p))
+
+
+def test_two_different_perfect_scores_do_not_differ_but_are_not_known_to_be_equal():
+    truth = np.repeat([True, False], 20)
+    found = compare_aurocs(truth, truth + np.linspace(0, 0.1, 40), truth - np.linspace(0, 0.1, 40))
+    assert found.difference.value == 0 and found.p == 1
+    assert found.difference.low < 0 < found.difference.high
+
+
+def test_perfect_against_upside_down_is_as_unlikely_as_the_smaller_class_allows():
+    truth = np.repeat([True, False], [5, 9])
+    found = compare_aurocs(truth, truth.astype(float), -truth.astype(float))
+    assert found.difference.value == 1 and found.p == pytest.approx(2 * 0.5**5)
+
+
+def test_independent_areas_add_their_variances():
+    # from the published limits of two examples above
+    truth, grade = ratings((2, 12, 1, 8, 18), (37, 20, 3, 8, 4))
+    ct = ratings((3, 2, 2, 11, 33), (33, 6, 6, 11, 2))
+    found = compare_independent_aurocs(truth, grade, *ct)
+    error = math.hypot((0.8988 - 0.7485) / 3.92, 0.03072)
+    assert found.z == pytest.approx((0.8237 - 0.8932) / error, abs=0.01) and found.difference.n == 113 + 109
+
+
+def test_many_images_take_seconds():
+    rng = np.random.default_rng(0)
+    truth = rng.random(300_000) < 0.5
+    start = time.perf_counter()
+    auroc(truth, rng.normal(size=len(truth)) + truth)
+    assert time.perf_counter() - start < 5  # pair by pair it would be 2e10 comparisons

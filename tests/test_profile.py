@@ -1,0 +1,76 @@
+"""Profiles: what is read, what is refused, and which name is offered instead."""
+
+import pytest
+from pydantic import ValidationError
+
+from helpers.paths import ROOT
+from helpers.profile import ProfileError, load_profile, parse_overrides, profile_names
+
+
+def test_both_profiles_of_the_project_load():
+    assert profile_names() == ["paper", "phantom"]
+    assert load_profile("phantom").phantom
+    assert not load_profile("paper").phantom
+
+
+def test_when_nothing_is_overridden_then_the_paper_profile_is_as_published():
+    paper = load_profile("paper")
+    assert (paper.backbone, paper.weights) == ("InceptionV3", "imagenet")
+    assert (paper.head_steps, paper.head_batch, paper.head_learning_rate) == (10_000, 1000, 0.001)
+
+
+def test_an_override_is_read_from_words_text_and_mapping_alike():
+    for given in (["HEAD_STEPS=7", "seed=3"], "head-steps=7 seed=3", {"head_steps": 7, "seed": "3"}):
+        profile = load_profile("phantom", given)
+        assert (profile.head_steps, profile.seed) == (7, 3)
+
+
+@pytest.mark.parametrize("given", ["head_l2=0,0.1", {"head_l2": [0, 0.1]}, "'head_l2=0 0.1'"])
+def test_a_list_can_be_written_in_any_usual_way(given):
+    assert load_profile("phantom", given).head_l2 == (0.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("phantm", None, "did you mean phantom?"),
+        ("phantom", "headsteps=3", "did you mean head_steps?"),
+        ("phantom", "engine=openvin", "did you mean openvino?"),
+        ("phantom", "head_steps=many", "head_steps='many'"),
+        ("phantom", "head_steps=0", "greater than or equal to 1"),
+        ("phantom", "seed", "write key=value"),
+        ("phantom", "name=other", "no key 'name'"),
+        ("phantom", "curve_per_class=30,10", "rising"),
+        ("phantom", "head_l2=-1", "0 or more"),
+    ],
+)
+def test_when_something_is_wrong_then_the_error_says_what_and_offers_the_nearest_name(name, overrides, words):
+    with pytest.raises(ProfileError, match=words.replace("?", r"\?")):
+        load_profile(name, overrides)
+
+
+def test_when_a_toml_file_has_an_unknown_key_then_it_is_refused_by_name(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('backbon = "SmallNet"\n')
+    with pytest.raises(ProfileError, match=r"mine.toml.*did you mean backbone\?"):
+        load_profile(str(path))
+
+
+def test_when_a_toml_file_is_given_by_path_then_it_is_named_after_the_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("seed = 9\n")
+    profile = load_profile(str(path))
+    assert (profile.name, profile.seed) == ("mine", 9)
+
+
+def test_a_profile_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        load_profile("phantom").seed = 2
+
+
+def test_a_relative_data_folder_is_meant_from_the_project():
+    assert load_profile("paper", "data_dir=somewhere").data_dir == ROOT / "somewhere"
+
+
+def test_overrides_of_nothing_are_empty():
+    assert parse_overrides(None) == parse_overrides("") == parse_overrides({}) == {}

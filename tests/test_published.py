@@ -1,0 +1,293 @@
+"""The published facts keep their promises; the quotes are checked where PAPERS_DIR names a folder with the texts."""
+
+import csv
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers.paths import PUBLISHED
+from helpers.published import COLUMNS, CONTEXT, ClaimError, load_published, printed_number
+
+K = "kermany2018."
+FIGURES = "1 2A 2B 3A 3B 4A 4B 4C 5A 5B 5C 6A 6B 6C 6D 6E 6F S1A S1B S1C S2A S2B S2C S3A S3B S4A S4B S5 S6"
+NOTEBOOK_OF = {"00": "1 2A 2B", "01": "3A 3B S1A S1B S1C", "02": "4A 4B", "03": "S2A S2B S2C", "06": "5A S5"}
+NOTEBOOK_OF |= {"05": "4A.experts 4C S3A S3B S4A S4B", "07": "6A 6B 6C 6D 6E 6F S6", "": "5B 5C graphical_abstract"}
+
+
+@pytest.fixture(scope="module")
+def published():
+    return load_published("kermany2018")
+
+
+def at(published, name):
+    return published.set_index("id").loc[K + name]
+
+
+# --- what must be there -------------------------------------------------------------------------------------------
+
+
+def test_when_loaded_then_every_figure_and_table_is_there_with_its_notebook(published):
+    figures = set(published.loc[published["kind"] == "figure", "id"])
+    wanted = [*FIGURES.split(), "4A.experts", "graphical_abstract"]
+    assert figures == {f"{K}figure.{name}" for name in wanted}
+    tables = set(published.loc[published["kind"] == "table", "id"])
+    assert tables == {f"{K}table.{name}" for name in ("S1", "S2", "S3", "key_resources")}
+    for number, names in NOTEBOOK_OF.items():
+        for name in names.split():
+            assert at(published, f"figure.{name}")["notebook"][:2] == number, name
+
+
+def test_when_loaded_then_every_row_has_a_notebook_or_a_reason(published):
+    assert ((published["notebook"] != "") ^ (published["reason"] != "")).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "n"),
+    [
+        ("oct.data.collected", 207130, None),
+        ("oct.data.train_images", 108312, 108312),
+        ("oct.data.test_patients", 633, None),
+        ("oct.grading.double_graded", 993, None),
+        ("oct.plan.patients", 583, None),
+        ("oct.multiclass.accuracy", 0.966, 1000),
+        ("oct.multiclass.auroc", 0.999, 1000),
+        ("oct.limited.weighted_error", 0.127, 1000),
+        ("oct.dme_normal.sensitivity", 0.968, 250),
+        ("oct.drusen_normal.auroc", 0.9996, 500),
+        ("oct.experts.weighted_error_highest", 0.105, 1000),
+        ("oct.occlusion.all", 0.947, 491),
+        ("xray.data.train_images", 5232, 5232),
+        ("xray.pneumonia.specificity", 0.901, 234),
+        ("xray.bacterial_viral.auroc", 0.94, 390),
+        ("setting.learning_rate", 0.001, None),
+        ("followup.patient_3.acuity_before", 0.05, None),
+    ],
+)
+def test_when_looked_up_then_the_number_is_the_papers(published, name, value, n):
+    row = at(published, name)
+    assert row["value"] == pytest.approx(value)
+    assert pd.isna(row["n"]) if n is None else row["n"] == n
+
+
+def test_when_classes_are_added_then_the_counts_agree(published):
+    value = published.set_index("id")["value"]
+    train = sum(value[f"{K}oct.data.train_{name}"] for name in ("cnv", "dme", "drusen", "normal"))
+    assert train == value[K + "oct.data.train_images"]
+    assert value[K + "xray.data.train_bacterial"] + value[K + "xray.data.train_viral"] == 3883
+    assert value[K + "xray.data.train_pneumonia"] + value[K + "xray.data.train_normal"] == 5232
+    assert value[K + "xray.data.test_bacterial"] + value[K + "xray.data.test_viral"] == 390
+
+
+def test_when_a_number_is_quoted_from_elsewhere_then_it_is_flagged(published):
+    context = published[published["id"].str.startswith(K + "context.")]
+    assert len(context) >= 10 and set(context["reason"]) == {CONTEXT}
+
+
+def test_when_the_experts_points_are_only_in_the_picture_then_the_file_says_so(published):
+    assert "only in the picture" in at(published, "figure.4A.experts")["note"]
+    assert not published["id"].str.contains(r"expert_\d").any()
+
+
+def test_when_a_number_is_printed_then_its_quote_holds_it(published):
+    numbers = published[published["kind"] == "number"]
+    for row in numbers.itertuples():
+        assert re.sub(r"^(under|about) ", "", row.printed) in row.quote, row.id
+
+
+def test_when_the_penalties_are_read_then_they_are_those_the_metrics_use(published):
+    from helpers.metrics.weighted import KERMANY_PENALTIES
+
+    table = pd.read_csv(PUBLISHED / "kermany2018_penalties.csv", index_col="true")
+    assert table.to_numpy().tolist() == KERMANY_PENALTIES.loc[table.index, table.columns].to_numpy().tolist()
+    for true in ("CNV", "DME"):
+        assert table.loc[true, "NORMAL"] == at(published, "oct.penalty.urgent_as_normal")["value"]
+        assert table.loc[true, "DRUSEN"] == at(published, "oct.penalty.urgent_as_drusen")["value"]
+
+
+def test_when_a_figure_has_its_own_file_of_values_then_it_agrees_with_the_claims(published):
+    errors = pd.read_csv(PUBLISHED / "kermany2018_weighted_errors.csv")
+    assert len(errors) == 5
+    assert errors["weighted_error"].tolist() == published.set_index("id").loc[errors["id"], "value"].tolist()
+
+
+def test_when_a_column_exists_then_the_readme_explains_it():
+    readme = (PUBLISHED / "README.md").read_text(encoding="utf-8")
+    assert [column for column in COLUMNS if f"`{column}`" not in readme] == []
+
+
+# --- what is printed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("printed", "value", "half", "decimals"),
+    [
+        ("96.6%", 0.966, 0.0005, 1),
+        ("99.87 %", 0.9987, 0.00005, 2),
+        ("108,312", 108312, 0.5, 0),
+        ("30 million", 3e7, 5e5, 0),
+        ("0.001", 0.001, 0.0005, 3),
+        (".97", 0.97, 0.005, 2),
+        ("20x20", 20, 0.5, 0),
+        ("under 2 hr", 2, 0.5, 0),
+        ("Six", 6, 0.5, 0),
+    ],
+)
+def test_when_a_number_is_printed_so_then_this_is_its_value_and_rounding(printed, value, half, decimals):
+    assert printed_number(printed) == (pytest.approx(value), pytest.approx(half), decimals)
+
+
+def test_when_a_table_prints_per_cent_in_its_heading_then_the_unit_tells():
+    assert printed_number("97.8", proportion=True) == (pytest.approx(0.978), pytest.approx(0.0005), 1)
+    assert printed_number("0.768", proportion=True)[0] == 0.768
+    assert printed_number("every step") is None
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+GOOD = dict.fromkeys(COLUMNS, "") | {
+    "id": "paper.accuracy",
+    "paper": "paper",
+    "kind": "number",
+    "where": "Results",
+    "quote": "accuracy of 96.6%",
+    "quantity": "accuracy",
+    "value": "0.966",
+    "n": "1000",
+    "unit": "proportion",
+    "printed": "96.6%",
+    "notebook": "02_multiclass_roc",
+    "measure": "proportion",
+}
+FIGURE = GOOD | dict.fromkeys(["value", "n", "unit", "printed"], "") | {"kind": "figure", "measure": "none"}
+
+
+def write(folder, *rows, columns=COLUMNS):
+    with (folder / "paper.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def test_when_a_file_is_good_then_blanks_are_missing_and_numbers_are_numbers(tmp_path):
+    frame = load_published(folder=write(tmp_path, GOOD, FIGURE | {"id": "paper.figure.1"}))
+    assert frame["value"].tolist()[0] == 0.966 and frame["value"].isna().tolist() == [False, True]
+    assert frame["n"].dtype == "Int64" and frame["note"].tolist() == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"value": "96,6"}, "value '96,6' is not a number"),
+        ({"value": "0.969"}, r"0.969 is not the printed 96.6%"),
+        ({"value": "nan"}, "value 'nan' is not a number"),
+        ({"value": ""}, "needs value, unit and printed"),
+        ({"value": "96.6", "unit": "images", "printed": "96.6"}, "a proportion is 0 to 1"),
+        ({"n": "10.5"}, "n '10.5' is not a count"),
+        ({"unit": "image"}, "unknown unit 'image'; did you mean images"),
+        ({"kind": "numbre"}, "unknown kind 'numbre'; did you mean number"),
+        ({"measure": "proportoin"}, "did you mean proportion"),
+        ({"notebook": "02_multiclass"}, "did you mean 02_multiclass_roc"),
+        ({"notebook": "", "measure": "none"}, "needs a notebook or the reason"),
+        ({"reason": "because"}, "not both"),
+        ({"measure": "none"}, "a measure goes with a notebook"),
+        ({"low": "0.95"}, "both low and high"),
+        ({"low": "0.97", "high": "0.98"}, "does not hold the value"),
+        ({"quote": " "}, "blank quote"),
+        ({"id": "other.accuracy"}, "an id reads paper"),
+        ({"paper": "other"}, "paper 'other' in the file of paper"),
+        ({"measure": "auroc"}, "needs n_positive"),
+        ({"n_positive": "1001"}, "n_positive needs an n"),
+        ({"key": "head_steps"}, "only a setting has a profile key"),
+        ({"repeats": "paper.acuracy"}, "repeats 'paper.acuracy'; did you mean paper.accuracy"),
+        ({"kind": "figure"}, "a figure has no value"),
+    ],
+)
+def test_when_a_row_breaks_a_promise_then_file_and_line_are_named(tmp_path, change, message):
+    with pytest.raises(ClaimError, match=rf"paper.csv line 3.*{message}"):
+        load_published(folder=write(tmp_path, GOOD | {"id": "paper.first"}, GOOD | change))
+
+
+def test_when_an_id_is_taken_then_both_lines_are_named(tmp_path):
+    with pytest.raises(ClaimError, match=r"line 3: id 'paper.accuracy' is taken by paper.csv line 2"):
+        load_published(folder=write(tmp_path, GOOD, GOOD))
+
+
+def test_when_a_repeat_has_another_value_then_refused(tmp_path):
+    again = GOOD | {"id": "paper.again", "repeats": "paper.accuracy", "value": "0.967", "printed": "96.7%"}
+    with pytest.raises(ClaimError, match="line 3: repeats 'paper.accuracy' with another value"):
+        load_published(folder=write(tmp_path, GOOD, again))
+
+
+def test_when_the_header_or_a_line_is_wrong_then_named(tmp_path):
+    with pytest.raises(ClaimError, match="line 1: no column quote"):
+        load_published(folder=write(tmp_path, GOOD, columns=[c for c in COLUMNS if c != "quote"]))
+    with pytest.raises(ClaimError, match="line 1: unknown column 'notes'; did you mean note"):
+        load_published(folder=write(tmp_path, GOOD, columns=[*COLUMNS, "notes"]))
+    for line in ("a,b\n", "," * 30 + "\n"):
+        file = write(tmp_path, GOOD) / "paper.csv"
+        file.write_text(file.read_text(encoding="utf-8") + line, encoding="utf-8")
+        with pytest.raises(ClaimError, match=f"line 3: not {len(COLUMNS)} fields"):
+            load_published(folder=tmp_path)
+
+
+def test_when_the_paper_is_unknown_then_the_nearest_is_named():
+    with pytest.raises(ClaimError, match="did you mean kermany2018"):
+        load_published("kermany2019")
+
+
+# --- against the text ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text():
+    folder = os.environ.get("PAPERS_DIR", "")
+    path = Path(folder) / "kermany2018.txt"
+    if not folder or not path.is_file():
+        pytest.skip("set PAPERS_DIR to a folder that holds kermany2018.txt to check the quotes")
+    return " ".join(path.read_text(encoding="utf-8").split())
+
+
+def test_when_the_text_is_at_hand_then_every_quote_is_in_it_once(published, text):
+    assert [
+        (row.id, row.quote, text.count(row.quote)) for row in published.itertuples() if text.count(row.quote) != 1
+    ] == []
+
+
+# What is no number of the study: numbering, citations, addresses, "greater than 1", the cells of figure S4A (a file).
+NOT_COUNTED = re.compile(
+    "|".join(
+        [
+            r"(Figures?|Tables?) \[?S?\d[A-F]?((, | and |, and )S?\d[A-F]?)*",
+            r"\([123]\) |\(patient \d\)|three-dimensional|finally, a third tier",
+            r", (19|20)\d\d(?=[;)])|et al\. \\?\(\d{4}|https?://\S+",
+            r"\(1 – specificity|ratio (greater|less) than 1",
+            r"NORMAL 0 1 1 1 DRUSEN 1 0 1 1 CNV 4 2 0 1 DME 4 2 1 0",
+        ]
+    ),
+    re.IGNORECASE,
+)
+AMOUNT = re.compile(
+    r"\b(\d[\d,.]*|(two|three|four|five|six|seven|eight|nine|ten|hundred|thousand|million)\b)", re.IGNORECASE
+)
+
+
+def test_when_the_text_is_at_hand_then_every_number_in_it_has_a_row(published, text):
+    covered = set()
+    for row in published[published["kind"] == "number"].itertuples():
+        printed = re.sub(r"^(under|about) ", "", row.printed)
+        start = text.index(row.quote) + row.quote.index(printed)
+        covered |= set(range(start, start + len(printed)))
+    for found in NOT_COUNTED.finditer(text):
+        covered |= set(range(*found.span()))
+    parts = [(text.index("SUMMARY"), text.index("ACKNOWLEDGMENTS")), (text.index("REAGENT or RESOURCE"), len(text))]
+    left = [
+        text[max(0, found.start() - 40) : found.end() + 20]
+        for start, end in parts
+        for found in AMOUNT.finditer(text, start, end)
+        if found.start() not in covered
+    ]
+    assert left == []

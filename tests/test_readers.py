@@ -1,0 +1,217 @@
+"""The reader file's errors, simulated readers, and readers beside the model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.metrics.classification import is_urgent, rates
+from helpers.metrics.experts import model_against_readers, reader_confusions, reader_statistics
+from helpers.metrics.weighted import weighted_error
+from helpers.readers import ReaderError, load_readers, simulate_readers
+
+CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
+IMAGES = ("CNV-1-1", "DME-2-1", "DRUSEN-3-1", "NORMAL-4-1")
+GOOD = "reader,image,label\nDr A,CNV-1-1,CNV\nDr A,DME-2-1,CNV\nDr B,CNV-1-1,DRUSEN\n"
+
+
+def load(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "readers.csv"
+    path.write_text(text, encoding=encoding)
+    return load_readers(path, IMAGES, CLASSES)
+
+
+def test_a_good_file_is_read_as_it_stands(tmp_path):
+    reads = load(tmp_path, GOOD)
+    assert reads.columns.tolist() == ["reader", "image_id", "label", "simulated"]
+    assert reads["reader"].tolist() == ["Dr A", "Dr A", "Dr B"] and not reads["simulated"].any()
+    assert reads["label"].tolist() == ["CNV", "CNV", "DRUSEN"]
+
+
+def test_spreadsheet_habits_are_forgiven(tmp_path):
+    text = "Label, Image ,READER,comment\nCNV, CNV-1-1 ,Dr A,sure\n\nDME,DME-2-1,Dr A,\n\n"
+    assert load(tmp_path, text, "utf-8-sig")["image_id"].tolist() == ["CNV-1-1", "DME-2-1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (GOOD + "Dr B,CNV-1-7,CNV\n", r"line 5: image 'CNV-1-7' is not in the data set; did you mean CNV-1-1\?"),
+        (GOOD + "Dr B,DME-2-1,druzen\n", r"line 5: label 'druzen' is not one of .*did you mean DRUSEN\?"),
+        (GOOD + "\nDr B,CNV-1-1,CNV\n", "line 6: reader 'Dr B' has already read image 'CNV-1-1'"),
+        (GOOD + "Dr B,,CNV\n", "line 5: image is empty"),
+        (GOOD + "Dr B,DME-2-1\n", "line 5: label is empty"),
+        (
+            "reader;image;label\nDr A;CNV-1-1;CNV\n",
+            "no column reader, image, label; the header is 'reader;image;label'",
+        ),
+        ("reader,image\nDr A,CNV-1-1\n", "no column label"),
+        ("reader,image,label\n", "no reads"),
+        ("", "not a CSV"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_line_and_the_nearest_name(tmp_path, text, told):
+    with pytest.raises(ReaderError, match=told):
+        load(tmp_path, text)
+
+
+def test_a_missing_file_and_another_encoding_are_refused(tmp_path):
+    with pytest.raises(ReaderError, match="no reader file"):
+        load_readers(tmp_path / "none.csv", IMAGES, CLASSES)
+    with pytest.raises(ReaderError, match="UTF-8"):
+        load(tmp_path, "reader,image,label\nDr Müller,CNV-1-1,CNV\n", "latin-1")
+
+
+def test_a_name_with_an_unquoted_comma_is_refused(tmp_path):
+    with pytest.raises(ReaderError), pytest.warns(pd.errors.ParserWarning):
+        load(tmp_path, "reader,image,label\nSmith, J,CNV-1-1,CNV\n")
+
+
+def test_the_label_na_is_a_label(tmp_path):
+    path = tmp_path / "readers.csv"
+    path.write_text("reader,image,label\nA,i,NA\n")
+    assert load_readers(path, ["i"], ["NA", "B"])["label"].tolist() == ["NA"]
+
+
+def images(n=1000, seed=0):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "image_id": [f"image {i:04d}" for i in range(n)],
+            "label": np.resize(CLASSES, n),
+            "severity": rng.random(n),
+            "quality": rng.uniform(0.3, 1, n),
+        }
+    )
+
+
+def judged(frame, **how):
+    reads = simulate_readers(frame, CLASSES, **how)
+    return reads.merge(frame, on="image_id", suffixes=("", "_true"))
+
+
+def test_simulated_readers_read_every_image_and_are_marked():
+    reads = simulate_readers(images(40), CLASSES, readers=3, seed=1)
+    assert reads["simulated"].all() and len(reads) == 120
+    assert (reads.groupby("reader")["image_id"].nunique() == 40).all()
+    assert set(reads["label"]) <= set(CLASSES)
+
+
+def test_simulated_reads_follow_the_seed_and_not_the_order_of_rows():
+    frame = images(80)
+    one = simulate_readers(frame, CLASSES, seed=5)
+    pd.testing.assert_frame_equal(simulate_readers(frame.sample(frac=1, random_state=0), CLASSES, seed=5), one)
+    assert not simulate_readers(frame, CLASSES, seed=6)["label"].equals(one["label"])
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_simulated_readers_err_about_as_much_as_kermanys_experts(seed):
+    errors = [
+        weighted_error(one["label_true"], one["label"], CLASSES, resamples=100).value
+        for _, one in judged(images(seed=seed), seed=seed).groupby("reader")
+    ]
+    assert 0.025 < np.mean(errors) < 0.08  # published mean 4.8 %, range 0.4 to 10.5 %
+    assert min(errors) < 0.03 and 0.06 < max(errors) < 0.18
+
+
+def test_simulated_readers_err_more_on_subtle_and_on_noisy_images():
+    reads = judged(images(2000), seed=1)
+    wrong = reads["label"] != reads["label_true"]
+    lesion = reads["label_true"] != "NORMAL"
+    assert wrong[lesion & (reads["severity"] < 0.3)].mean() > 2 * wrong[lesion & (reads["severity"] > 0.7)].mean()
+    assert wrong[reads["quality"] < 0.5].mean() > 1.3 * wrong[reads["quality"] > 0.8].mean()
+
+
+def test_simulated_readers_confuse_what_looks_alike():
+    reads = judged(images(2000), seed=1)
+    drusen = reads.loc[reads["label_true"] == "DRUSEN", "label"].value_counts()
+    assert drusen["NORMAL"] > 3 * drusen.get("DME", 0) and drusen["CNV"] > 2 * drusen.get("DME", 0)
+
+
+def test_simulated_readers_trade_sensitivity_for_specificity():
+    reads = judged(images(4000), readers=12, seed=2)
+    points = []
+    for _, one in reads.groupby("reader"):
+        found = rates(is_urgent(one["label_true"]), is_urgent(one["label"]))
+        points.append((found["sensitivity"].value, found["specificity"].value))
+    sensitivity, specificity = np.array(points).T
+    assert np.ptp(sensitivity) > 0.03 and np.ptp(specificity) > 0.01
+    assert any((a > b) and (c < d) for a, c in points for b, d in points)
+
+
+def test_simulated_readers_manage_without_severity_and_quality():
+    frame = images(200).drop(columns="quality")
+    frame["severity"] = np.nan
+    assert 0.7 < (judged(frame).eval("label == label_true")).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "how", "told"),
+    [
+        ({"severity": 2.0}, {}, "severity: expected 0 to 1"),
+        ({"label": "drusen"}, {}, "did you mean DRUSEN"),
+        ({"image_id": "same"}, {}, "each image_id once"),
+        ({}, {"readers": 0}, "0 readers"),
+    ],
+)
+def test_simulated_readers_refuse_what_they_cannot_read(change, how, told):
+    with pytest.raises(ReaderError, match=told):
+        simulate_readers(images(8).assign(**change), CLASSES, **how)
+
+
+def scored(frame, right=0.95, seed=3):
+    """A scores frame whose most probable class is the true one with chance `right`."""
+    rng = np.random.default_rng(seed)
+    said = np.where(rng.random(len(frame)) < right, frame["label"], rng.choice(CLASSES, len(frame)))
+    chances = pd.DataFrame({f"p_{name}": np.where(said == name, 0.7, 0.1) for name in CLASSES})
+    patients = [f"patient {i // 2}" for i in range(len(frame))]
+    return frame[["image_id", "label"]].assign(patient_id=patients, split="test").join(chances)
+
+
+def test_statistics_stand_for_the_model_and_each_reader():
+    frame = images(200)
+    reads, scores = simulate_readers(frame, CLASSES, readers=2), scored(frame)
+    table = reader_statistics(reads, scores, CLASSES, resamples=200)
+    assert table.groupby("reader", sort=False).size().to_dict() == {"model": 6, "Reader 1": 6, "Reader 2": 6}
+    one = reads[reads["reader"] == "Reader 2"].merge(frame, on="image_id", suffixes=("", "_true"))
+    value = table.query("reader == 'Reader 2' and statistic == 'sensitivity'")["value"].item()
+    assert value == rates(is_urgent(one["label_true"]), is_urgent(one["label"]))["sensitivity"].value
+
+
+def test_the_model_is_compared_on_the_images_a_reader_read():
+    frame = images(8)
+    scores = scored(frame, right=1.0)
+    reads = pd.DataFrame({"reader": "Dr A", "image_id": frame["image_id"][:5], "label": "CNV"})  # right on 0 and 4
+    table = model_against_readers(reads, scores, CLASSES).set_index("question")
+    label, referral = table.loc["label"], table.loc["referral"]
+    assert (label["both"], label["only_model"], label["only_reader"], label["neither"]) == (2, 3, 0, 0)
+    assert (referral["both"], referral["only_model"], referral["n"]) == (3, 2, 5)
+    assert label["difference"] == pytest.approx(0.6) and label["p"] == pytest.approx(0.25)
+
+
+def test_p_values_allow_for_the_number_of_readers():
+    frame = images(300)
+    table = model_against_readers(simulate_readers(frame, CLASSES, readers=6), scored(frame), CLASSES)
+    for _, one in table.groupby("question"):
+        assert one["p_holm"].min() == pytest.approx(min(1, 6 * one["p"].min()))
+        assert (one["p_holm"] >= one["p"]).all()
+
+
+def test_confusions_count_each_readers_images():
+    frame = images(60)
+    found = reader_confusions(simulate_readers(frame, CLASSES, readers=2), scored(frame), CLASSES)
+    assert list(found) == ["model", "Reader 1", "Reader 2"]
+    assert all(table.to_numpy().sum() == 60 for table in found.values())
+
+
+@pytest.mark.parametrize(
+    ("reads", "told"),
+    [
+        ({"reader": "Dr A", "image_id": ["elsewhere"], "label": "CNV"}, "none of the images"),
+        ({"reader": "model", "image_id": ["image 0000"], "label": "CNV"}, "may not be called"),
+        ({"reader": "Dr A", "image_id": ["image 0000"] * 2, "label": "CNV"}, "twice"),
+        ({"reader": "Dr A", "image_id": ["image 0000"]}, "no column label"),
+    ],
+)
+def test_reads_that_do_not_fit_the_scores_are_refused(reads, told):
+    with pytest.raises(ValueError, match=told):
+        model_against_readers(pd.DataFrame(reads), scored(images(8)), CLASSES)
