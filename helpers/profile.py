@@ -103,10 +103,10 @@ KEYS = tuple(Profile.model_fields)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' for the known name most like `word`, else the list of names."""
-    known = list(known)
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"
+    """'; did you mean X?' for the known name most like `word`, whatever its case; else the list of names."""
+    spelt = {str(name).lower(): str(name) for name in known}
+    close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=0.5)
+    return f"; did you mean {spelt[close[0]]}?" if close else f"; known: {', '.join(sorted(spelt.values()))}"
 
 
 def profile_names() -> list[str]:

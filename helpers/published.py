@@ -101,6 +101,13 @@ def load_published(papers: str | Iterable[str] | None = None, folder: Path = PUB
     return frame.astype({c: "float64" for c in ("value", "low", "high")} | {"n": "Int64", "n_positive": "Int64"})
 
 
+def load_weighted_errors(paper: str = "kermany2018", folder: Path = PUBLISHED) -> dict[str, float]:
+    """The weighted errors that the text prints (figure 4C, table S2): 'published: who, which' to penalty an image."""
+    table = pd.read_csv(folder / f"{paper}_weighted_errors.csv")
+    names = table["who"] + table["statistic"].map(lambda what: "" if what == "value" else f", {what}")
+    return {f"published: {name}": float(value) for name, value in zip(names, table["weighted_error"], strict=True)}
+
+
 def published_interval(row: Mapping[str, Any]) -> tuple[float, float, str]:
     """The 95 % interval of a published value, and where it comes from ('' and the value itself: there is none)."""
     value = float(row["value"])

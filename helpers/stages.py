@@ -5,16 +5,24 @@ A notebook and the Snakefile call the same functions, so a notebook opened alone
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from helpers.paths import CACHE
-from helpers.profile import Profile
+from helpers import paths
+from helpers.profile import Profile, ProfileError, nearest
+from helpers.provenance import collected_warnings, write_json
+from helpers.runs import Run
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from helpers.data.catalogue import Catalogue
+    from helpers.data.splits import Split
     from helpers.model.bottlenecks import Bottlenecks
+    from helpers.model.experiments import Experiment
 
 
 def catalogue_of(profile: Profile) -> Catalogue:
@@ -24,8 +32,8 @@ def catalogue_of(profile: Profile) -> Catalogue:
     return load_oct(profile)
 
 
-def split_of(profile: Profile, catalogue: Catalogue) -> pd.DataFrame:
-    """The catalogue's rows with their `split`: train, validation or test."""
+def split_of(profile: Profile, catalogue: Catalogue) -> Split:
+    """The catalogue's rows with their `split`, and those dropped; see `helpers.data.splits`."""
     from helpers.data.splits import split
 
     return split(catalogue, profile.split, profile.validation_fraction, profile.seed)
@@ -40,7 +48,7 @@ def bottlenecks_of(profile: Profile, catalogue: Catalogue, weights: str = "") ->
     return extract(
         catalogue,
         backbone,
-        cache=CACHE / "bottlenecks",
+        cache=paths.CACHE / "bottlenecks",
         engine=profile.engine,
         precision=profile.precision,
         batch_size=profile.batch_size,
@@ -49,30 +57,80 @@ def bottlenecks_of(profile: Profile, catalogue: Catalogue, weights: str = "") ->
     )
 
 
-def experiment_of(profile: Profile, run: Run, name: str, parts: Parts | None = None) -> Experiment:
-    """A named experiment of this run: loaded where it was trained from the same things before, else trained now.
+@dataclass
+class Parts:
+    """What experiments are made from. Each is made, or found on disk, when first asked for."""
 
-    `parts` hands over a catalogue, split and bottlenecks that are already in memory.
-    """
+    profile: Profile
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return catalogue_of(self.profile)
+
+    @cached_property
+    def split(self) -> Split:
+        return split_of(self.profile, self.catalogue)
+
+    @cached_property
+    def bottlenecks(self) -> Bottlenecks:
+        return bottlenecks_of(self.profile, self.catalogue)
+
+    def features(self) -> np.ndarray:
+        """float32 (n, features), rows as `split.frame`, which may lack images of the catalogue."""
+        import pandas as pd
+
+        rows = pd.Series(range(len(self.catalogue)), index=self.catalogue.frame["image_id"])
+        return self.bottlenecks.features[rows[self.split.frame["image_id"]].to_numpy()]
+
+
+def experiment_of(parts: Parts, run: Run, name: str) -> Experiment:
+    """A named experiment of this run: loaded where it was trained from the same things before, else trained now."""
     from helpers.model.experiments import run_experiment
 
-    parts = parts or parts_of(profile)
-    return run_experiment(name, parts.split.frame, parts.features(), profile, run.experiments)
+    return run_experiment(name, parts.split.frame, parts.features(), parts.profile, run.experiments)
 
 
-def learning_curve_of(profile: Profile, run: Run, parts: Parts | None = None) -> pd.DataFrame:
-    """The learning curve's points, for the profile's weights and for the same backbone at random initialisation.
+def readers_of(profile: Profile, catalogue: Catalogue) -> pd.DataFrame:
+    """Reads of the test images: from `readers_file`; without one simulated on phantoms, and none on real images.
 
-    Columns: initialisation, per_class, seed, accuracy, auroc (of urgent referral), both on the test images.
+    Columns reader, image_id, label, simulated.
     """
-    import pandas as pd
+    from helpers.readers import load_readers, simulate_readers
 
-    from helpers.model.experiments import run_learning_curve
+    test = catalogue.frame[catalogue.frame["published_split"] == "test"]
+    if profile.readers_file:
+        return load_readers(profile.readers_file, test["image_id"], catalogue.classes)
+    reads = simulate_readers(test, catalogue.classes, seed=profile.seed)
+    return reads if catalogue.phantom else reads[:0]
 
-    parts = parts or parts_of(profile)
-    frame = parts.split.frame
-    curves = [run_learning_curve(frame, parts.features(), profile, run.experiments, "transfer")]
-    drawn = parts.catalogue.subset(frame[frame["image_id"].isin(curve_images(profile, frame))])
-    features = bottlenecks_of(profile, drawn, weights="none").features
-    curves += [run_learning_curve(drawn.frame, features, profile, run.experiments, "random initialisation")]
-    return pd.concat(curves, ignore_index=True)
+
+def run_stage(name: str, run: Run) -> None:
+    """Make one step of a run and leave what it made, in keys and fingerprints, for Snakemake and the report."""
+    from helpers.model.experiments import NAMES
+
+    if name not in ("data", "bottlenecks", *NAMES):
+        raise ProfileError(f"there is no step '{name}'{nearest(name, ('data', 'bottlenecks', *NAMES))}")
+    told: list[str] = []
+    began = time.monotonic()
+    with collected_warnings(told):
+        parts = Parts(run.load_profile())
+        made = _data(parts) if name == "data" else _bottlenecks(parts) if name == "bottlenecks" else None
+        made = made or experiment_of(parts, run, name).told()
+    write_json(run.stage(name), made | {"warnings": told})
+    run.stage(name).touch()  # Snakemake goes by time; unchanged content is then found unchanged by its digest
+    write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": ""})
+
+
+def _data(parts: Parts) -> dict[str, Any]:
+    return {
+        "source": parts.catalogue.name,
+        "images": len(parts.catalogue),
+        "set aside": len(parts.catalogue.excluded),
+        "fingerprint": parts.catalogue.fingerprint(),
+        "split": str(parts.split),
+    }
+
+
+def _bottlenecks(parts: Parts) -> dict[str, Any]:
+    made = parts.bottlenecks
+    return {"key": made.key, "engine": made.engine, "precision": made.precision, "agreement": made.agreement}

@@ -12,6 +12,7 @@ from helpers.metrics.estimate import Estimate
 from helpers.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
 from helpers.provenance import collected_warnings, commit, versions, write_atomically, write_json
 from helpers.runs import Run, notebook_names
+from helpers.stages import Parts, experiment_of, readers_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from helpers.data.catalogue import Catalogue
+    from helpers.data.splits import Split
     from helpers.model.bottlenecks import Bottlenecks
     from helpers.model.experiments import Experiment
 
@@ -47,6 +49,8 @@ class Study:
         self.notebook, self.profile, self.run = notebook, profile, run
         self.warnings: list[str] = []
         self._began = time.time()
+        self._parts = Parts(profile)
+        self._experiments: dict[str, Experiment] = {}
         self._figures: list[dict] = []
         self._tables: list[dict] = []
         self._claims: dict[str, Estimate] = {}
@@ -55,32 +59,44 @@ class Study:
 
     # --- what the study reads -----------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def catalogue(self) -> Catalogue:
         """The study's images, checked; see `helpers.data.catalogue`."""
-        from helpers.stages import catalogue_of
+        return self._parts.catalogue
 
-        return catalogue_of(self.profile)
+    @property
+    def split(self) -> Split:
+        """`split.frame`: the rows used, with `split` (train, validation, test); `split.dropped`: those left out."""
+        return self._parts.split
 
-    @cached_property
-    def split(self) -> pd.DataFrame:
-        """The catalogue's rows with `split` (train, validation, test)."""
-        from helpers.stages import split_of
-
-        return split_of(self.profile, self.catalogue)
-
-    @cached_property
+    @property
     def bottlenecks(self) -> Bottlenecks:
         """The frozen backbone's features of every image, rows as `catalogue.frame`."""
-        from helpers.stages import bottlenecks_of
-
-        return bottlenecks_of(self.profile, self.catalogue)
+        return self._parts.bottlenecks
 
     def experiment(self, name: str) -> Experiment:
         """A trained head, its history and scores; trained now if this run has not trained it yet."""
-        from helpers.stages import experiment_of
+        if name not in self._experiments:
+            self._experiments[name] = experiment_of(self._parts, self.run, name)
+        return self._experiments[name]
 
-        return experiment_of(self.profile, self.run, name, lambda: (self.catalogue, self.split, self.bottlenecks))
+    def scores(self, name: str, selection: str = "validation", split: str = "test") -> pd.DataFrame:
+        """An experiment's scores on one split, by the head that `selection` chose ("test" is the paper's way)."""
+        scores = self.experiment(name).scores
+        return scores[(scores["selection"] == selection) & (scores["split"] == split)].reset_index(drop=True)
+
+    @cached_property
+    def readers(self) -> pd.DataFrame:
+        """Reads of the test images (reader, image_id, label, simulated); empty where there are none."""
+        return readers_of(self.profile, self.catalogue)
+
+    @property
+    def readers_are(self) -> str:
+        """Who the readers are, in words for a figure: nobody may take simulated ones for people."""
+        if self.readers.empty:
+            return "no readers: the paper's reads are not public"
+        people = self.readers["reader"].nunique()
+        return f"{people} SIMULATED readers" if self.readers["simulated"].all() else f"{people} readers"
 
     @cached_property
     def comparable(self) -> tuple[bool, str]:

@@ -30,15 +30,18 @@ class CatalogueContract:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return tmp_path_factory.mktemp("data")
 
     @pytest.fixture(scope="class")
-    def catalogue(self, folder: Path) -> Catalogue:
-        return self.load(folder)
+    @classmethod
+    def catalogue(cls, folder: Path) -> Catalogue:
+        return cls().load(folder)
 
     @pytest.fixture(scope="class")
-    def sample(self, catalogue: Catalogue) -> pd.DataFrame:
+    @classmethod
+    def sample(cls, catalogue: Catalogue) -> pd.DataFrame:
         return catalogue.frame.sample(min(SAMPLE, len(catalogue)), random_state=0)
 
     def test_columns_are_the_documented_ones_and_text_is_text(self, catalogue):
@@ -91,7 +94,7 @@ class CatalogueContract:
         pd.testing.assert_frame_equal(again.excluded, catalogue.excluded)
 
     def test_it_can_be_split_without_leaks(self, catalogue):
-        frame = split(catalogue, "patient-disjoint", 0.2, seed=1)
+        frame = split(catalogue, "patient-disjoint", 0.2, seed=1).frame
         assert leaks(frame)["patients"].sum() == 0
 
     def test_it_can_be_read_in_batches(self, catalogue, sample):

@@ -189,6 +189,24 @@ def test_more_bytes_than_allowed_are_refused(make, tmp_path):
     quiet(make(members), tmp_path / "OCT2017", limits=Limits(max_bytes=1_000_000))
 
 
+def test_a_zip_that_tells_too_many_bytes_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("helpers.data.archives._copy", lambda *args: pytest.fail("wrote"))
+    archive = make_zip(tmp_path / "a.zip", {"OCT2017/a": b"a", "OCT2017/b": NOISE})
+    with pytest.raises(ArchiveError, match="at most 1,000 are allowed"):
+        quiet(archive, tmp_path / "OCT2017", limits=Limits(max_bytes=1000))
+
+
+@pytest.mark.parametrize("lie", [-1, 1])
+def test_a_zip_that_lies_about_a_size_is_refused(tmp_path, lie):
+    archive = make_zip(tmp_path / "a.zip", {"OCT2017/a": b"a" * 1000})
+    content = bytearray(archive.read_bytes())
+    at = content.index(b"PK\1\2") + 24  # the unpacked size in the directory
+    content[at : at + 4] = (1000 + lie).to_bytes(4, "little")
+    archive.write_bytes(content)
+    with pytest.raises(ArchiveError):
+        quiet(archive, tmp_path / "OCT2017")
+
+
 def test_more_files_than_allowed_are_refused(make, tmp_path):
     with pytest.raises(ArchiveError, match="more than 10 members"):
         members = {f"OCT2017/{i}": b"" for i in range(11)}

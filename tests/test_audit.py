@@ -217,6 +217,16 @@ def test_the_evidence_follows_from_the_seed(tmp_path):
     assert first == again and first != other
 
 
+def test_chance_pairs_are_of_another_id_and_the_same_class(tmp_path):
+    frame = people(tmp_path, same=True, ids=4).frame
+    pairs = audit._pairs(frame[8:], frame, np.random.default_rng(0))
+    ids, labels = frame["patient_id"].to_numpy(), frame["label"].to_numpy()
+    assert len(pairs) and np.all(pairs["same"] != pairs["anchor"])
+    assert np.all(ids[pairs["same"]] == ids[pairs["anchor"]]) and np.all(ids[pairs["chance"]] != ids[pairs["anchor"]])
+    for other in ("same", "chance"):
+        assert np.all(labels[pairs[other]] == labels[pairs["anchor"]])
+
+
 def test_the_probability_is_that_of_scikit_learn():
     from sklearn.metrics import roc_auc_score
 

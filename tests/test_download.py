@@ -256,6 +256,20 @@ def test_a_partial_file_that_is_already_whole_needs_no_request(server, get, tmp_
     assert complete(get()) and server.seen == []
 
 
+def test_a_206_of_a_file_that_has_changed_is_not_appended(server, get):
+    def answer(handler):
+        if wanted := handler.headers.get("Range"):  # If-Range is ignored
+            start, total = int(wanted[6:-1]), len(ARCHIVE)
+            server.etag, server.body, server.answer, server.cut = '"one"', ARCHIVE, None, None
+            span = f"bytes {start}-{total - 1}/{total}"
+            handler.plain(206, ARCHIVE[start:], Content_Range=span, ETag='"one"')
+        else:
+            handler.serve()
+
+    server.body, server.etag, server.cut, server.answer = make_archive("old")[: len(ARCHIVE)], '"old"', 100_000, answer
+    assert complete(get()) and [asked for _, asked, _ in server.seen] == [None, "bytes=100000-", None]
+
+
 def test_a_partial_file_that_the_server_says_is_whole_is_taken(server, get, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "OCT2017.tar.gz.part").write_bytes(ARCHIVE)
@@ -499,11 +513,13 @@ def test_an_archive_put_there_by_hand_is_checked_and_used(server, get, tmp_path)
     assert complete(get()) and server.seen == []
 
 
-@pytest.mark.parametrize("content", [ARCHIVE[:-1], ARCHIVE[:-1] + b"?"])
-def test_a_wrong_archive_put_there_by_hand_is_refused_and_kept(server, get, tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "what"), [(ARCHIVE[:-1], f"{len(ARCHIVE):,} bytes"), (ARCHIVE[:-1] + b"?", f"SHA-256 {DIGEST}")]
+)
+def test_a_wrong_archive_put_there_by_hand_is_refused_and_kept(server, get, tmp_path, content, what):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "OCT2017.tar.gz").write_bytes(content)
-    with pytest.raises(WrongFileError, match="expected .* got .*Move it away"):
+    with pytest.raises(WrongFileError, match=f"expected {what}.*, got .*Move it away"):
         get()
     assert (tmp_path / "data" / "OCT2017.tar.gz").read_bytes() == content and server.seen == []
 

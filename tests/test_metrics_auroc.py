@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from helpers.metrics.auroc import auroc, compare_aurocs, compare_independent_aurocs
+from helpers.metrics.auroc import auroc, compare_aurocs, compare_independent_aurocs, placements
 
 # The ovarian cancer data of DeLong, DeLong and Clarke-Pearson 1988, as the SAS/STAT User's Guide prints them (PROC
 # LOGISTIC, "Comparing Receiver Operating Characteristic Curves"): albumin, total protein, K-G score, benefit.
@@ -97,6 +97,9 @@ def test_fast_variance_equals_the_slow_pairwise_one_on_ties():
     error = math.sqrt(pairs.mean(axis=1).var(ddof=1) / m + pairs.mean(axis=0).var(ddof=1) / n)
     found = compare_aurocs(truth, a, b)
     assert found.z == pytest.approx(pairs.mean() / error, rel=1e-9)
+    placed = placements(truth, a)
+    np.testing.assert_allclose(placed.positives, kernel(truth, a).mean(axis=1))
+    np.testing.assert_allclose(placed.negatives, kernel(truth, a).mean(axis=0))
 
 
 def test_logit_interval_is_the_plain_error_carried_through_the_logit():

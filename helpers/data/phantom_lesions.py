@@ -36,9 +36,9 @@ def normal(scan: BScan, severity: float, rng: np.random.Generator) -> None:
 def drusen(scan: BScan, severity: float, rng: np.random.Generator) -> None:
     """Bumps of middling tone between the pigment epithelium and Bruch's membrane, and no fluid.
 
-    From two of 11 um (3 pixels) at severity 0 to a dozen of up to 75 um at 1.
+    From three of up to 22 um (6 pixels) at severity 0 to 14 of up to 112 um at 1.
     """
-    _drusen(scan, count=2 + 11 * severity, tallest_um=11 + 64 * severity**1.2, spread_mm=0.85, rng=rng)
+    _drusen(scan, count=3 + 11 * severity, tallest_um=22 + 90 * severity, spread_mm=0.85, rng=rng)
 
 
 @lesion("CNV")
@@ -47,15 +47,15 @@ def choroidal_neovascularisation(scan: BScan, severity: float, rng: np.random.Ge
     and fluid lie on it, fluid may enter the retina, the ellipsoid zone above is lost. Drusen often lie beside it.
     """
     centre, half = rng.normal(0, 0.5), rng.uniform(0.32, 0.95) * (0.6 + 0.7 * severity)
-    parts = rng.random(3) ** 1.5  # of raised epithelium, material, fluid; one of them leads
+    parts = rng.uniform(0.1, 1, 3)  # of raised epithelium, material, fluid; one of them leads
     parts[rng.integers(3)] = 1.0
     cut = float(scan.seen(rng.normal(0, 0.1), 0.9))
     rough, broken, seed = _ripple(scan.x_mm, rng, 0.3), _ripple(scan.x_mm, rng, 0.09), rng.spawn(2)
     reach = _plateau(scan.x_mm, centre, half)
-    raised, material, fluid = cut * parts * (np.array([13, 11, 8]) + np.array([220, 120, 140]) * severity**1.3)
+    raised, material, fluid = cut * parts * (np.array([26, 22, 24]) + np.array([220, 120, 140]) * severity**1.2)
 
-    if rng.random() < 0.6:
-        _drusen(scan, count=1 + 5 * severity, tallest_um=10 + 35 * severity, spread_mm=1.3, rng=seed[0])
+    if rng.random() < 0.4:
+        _drusen(scan, count=1 + 3 * severity, tallest_um=10 + 35 * severity, spread_mm=1.3, rng=seed[0])
     scan.open("sub-RPE", raised / AXIAL_UM * reach * (0.72 + 0.28 * rough))
     scan.tone["sub-RPE"] *= 1 - 0.25 * reach * rng.random()
     beside = _plateau(scan.x_mm, centre + rng.uniform(-0.6, 0.6) * half, half * rng.uniform(0.5, 1.0))
@@ -83,7 +83,7 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     centre, half = rng.normal(0, 0.45), rng.uniform(0.55, 1.2)
     cut = float(scan.seen(rng.normal(0, 0.1), 1.0))
     swelling = np.exp(-0.5 * ((scan.x_mm - centre) / half) ** 2) * cut
-    microns = (14 + 165 * severity**1.3) * rng.uniform(0.6, 1.2)
+    microns = (24 + 160 * severity**1.2) * rng.uniform(0.6, 1.2)
     for layer, share in (
         ("outer nuclear", 0.5),
         ("outer plexiform", 0.1),
@@ -98,8 +98,8 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     seeds = rng.spawn(3)
     if seeds[0].random() < 0.7 * severity:
         _central_cyst(scan, centre, 0.55 + 0.4 * severity, seeds[0])
-    count = 1 + 20 * severity * rng.uniform(0.4, 1.0)
-    _cysts(scan, centre, half, count=count, size=(0.34 + 0.5 * severity) * cut, rng=seeds[1])
+    count = 2 + 20 * severity * rng.uniform(0.4, 1.0)
+    _cysts(scan, centre, half, count=count, size=(0.42 + 0.5 * severity) * cut, rng=seeds[1])
     _exudates(scan, centre, half, count=7 * severity * rng.random(), rng=seeds[2])
 
 
@@ -107,11 +107,11 @@ def _drusen(
     scan: BScan, *, count: float, tallest_um: float, spread_mm: float, rng: np.random.Generator, most: int = 14
 ) -> None:
     place, across = rng.normal(0, spread_mm, most), np.abs(rng.normal(0, 0.25, most))
-    tall, wide = rng.beta(1.3, 2.0, most), rng.uniform(0.7, 1.5, most)
+    tall, wide = rng.beta(1.8, 1.8, most), rng.uniform(0.7, 1.5, most)
     across[0], tall[0], place[0] = 0.0, 1.0, place[0] * 0.6  # the tallest is always cut
     heights = tallest_um * tall * scan.seen(across, 0.45)
     heights[max(1, round(count)) :] = 0
-    half_mm = (0.03 + 0.0011 * tallest_um * tall) * wide
+    half_mm = (0.045 + 0.0013 * tallest_um * tall) * wide
     bumps = heights[:, None] * np.exp(-(np.abs((scan.x_mm - place[:, None]) / half_mm[:, None]) ** 2.4))
     rise = bumps.max(axis=0) / AXIAL_UM
     scan.open("sub-RPE", rise)

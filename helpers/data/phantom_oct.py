@@ -135,7 +135,7 @@ def _patient(split: str, label: str, images: int, number: int, seed: int) -> Ite
     rng = _rng(seed, number, 0, 6)
     width = WIDE if rng.random() < 0.22 else NARROW
     quality = rng.beta(1.8, 3.2) if rng.random() < NOISY[split] else rng.beta(4.5, 1.8)
-    severity = rng.beta(1.25, 1.05)
+    severity = rng.beta(1.7, 1.1)
     for n in range(1, images + 1):
         drift, bit = rng.normal(0, 0.06, 2)
         name = f"{label}-{number}-{n}"
@@ -163,7 +163,7 @@ def _generate(root: Path, rows: pd.DataFrame, seed: int, workers: int) -> None:
     patients = [group.to_dict("records") for _, group in rows.groupby("patient_id", sort=False)]
     workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count()
     done: list[dict] = []
-    with tqdm(total=len(rows), desc="phantom OCT", unit="image", file=sys.stderr) as bar:
+    with tqdm(total=len(rows), desc="phantom OCT", unit="image", file=sys.stderr, mininterval=20) as bar:
         for records in _each(partial(make_patient, part, seed), patients, workers):
             done += records
             bar.update(len(records))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -22,26 +23,37 @@ class SplitError(ValueError):
     """A split that the data cannot give; the message says what is missing."""
 
 
-def split(catalogue: Catalogue, kind: str, validation_fraction: float, seed: int) -> pd.DataFrame:
-    """The catalogue's rows that are used, in its order, with `split`: train, validation or test.
+@dataclass(frozen=True)
+class Split:
+    """A catalogue, split. `frame`: the rows that are used, in the catalogue's order, with `split` (one of `SPLITS`);
+    `dropped`: the training rows left out, with `reason`."""
 
-    The test images are those of the published test folder, always. `kind` "published" keeps the train folder whole;
-    "patient-disjoint" leaves out what `dropped` lists, for the paper means "images from patients independent of the
-    patients represented in the training partition" (Method Details). Either way `validation_fraction` of the training
-    patients of each class become validation, never a patient of train. Raises `SplitError`.
+    frame: pd.DataFrame
+    dropped: pd.DataFrame
+    kind: str
+    seed: int
+
+
+def split(catalogue: Catalogue, kind: str, validation_fraction: float, seed: int) -> Split:
+    """Splits a catalogue. The test images are those of the published test folder, always.
+
+    `kind` "published" keeps the train folder whole; "patient-disjoint" leaves out what `dropped` lists, for the paper
+    means "images from patients independent of the patients represented in the training partition" (Method Details).
+    Either way `validation_fraction` of the training patients of each class become validation, never a patient of train.
+    Raises `SplitError`.
     """
     if not 0 < validation_fraction < 1:
         raise SplitError(f"validation_fraction is {validation_fraction}; it must lie between 0 and 1")
     left_out = dropped(catalogue, kind)
     frame = catalogue.frame[~catalogue.frame["image_id"].isin(left_out["image_id"])].reset_index(drop=True)
     test = frame["published_split"] == "test"
-    _require(
-        catalogue, frame[~test], "training", why=" once patients of the test folder are dropped" * bool(len(left_out))
-    )
+    why = " once patients of the test folder are dropped" if len(left_out) else ""
+    _require(catalogue, frame[~test], "training", why)
     _require(catalogue, frame[test], "test")
     validation = _validation_patients(frame[~test], catalogue.classes, validation_fraction, seed)
     in_validation = frame["patient_id"].isin(validation)
-    return frame.assign(split=np.select([test, in_validation], ["test", "validation"], "train"))
+    names = np.select([test, in_validation], ["test", "validation"], "train")
+    return Split(frame.assign(split=names), left_out, kind, seed)
 
 
 def dropped(catalogue: Catalogue, kind: str) -> pd.DataFrame:

@@ -84,14 +84,17 @@ class Part:
             return {}
 
     def note(self, response: requests.Response, total: int | None) -> None:
-        tag = response.headers.get("ETag", "")
-        strong = tag if tag.startswith('"') else ""  # a weak tag is no promise of the same bytes
-        facts = {
-            "url": self.url,
-            "validator": strong or response.headers.get("Last-Modified", ""),
-            "total": total,
-        }
+        """Remember whose bytes these are; what this answer does not say, an earlier one did."""
+        known = self.notes()
+        validator, total = _validator(response) or known.get("validator"), total or known.get("total")
+        facts = {"url": self.url, "validator": validator, "total": total}
         self.notes_path.write_text(json.dumps(facts), encoding="utf-8")
+
+    def continues(self, response: requests.Response, start: int | None, total: int | None) -> bool:
+        """Whether a 206's body is the rest of the same file, even from a server that ignores If-Range."""
+        known = self.notes() if self.held else {}
+        pairs = (known.get("validator"), _validator(response)), (known.get("total"), total)
+        return start == self.held and not any(old and new and old != new for old, new in pairs)
 
     def headers(self) -> dict[str, str]:
         """Ask for the rest, and only if it is the rest of the same file."""
@@ -129,7 +132,7 @@ def fetch(url: str, path: Path, goal: Goal, *, patience: Patience | None = None,
                 raise
             except _CutError as cut:
                 reason, wait = str(cut), cut.wait
-            logger.info("%s: %s; %s bytes so far", goal.name, reason, f"{part.held:,}")
+            logger.warning("%s: %s; %s bytes so far", goal.name, reason, f"{part.held:,}")
             stalls, best = (0, part.held) if part.held > best else (stalls + 1, best)
     kept = f"; {part.held:,} bytes of it are kept, and the next run goes on from there" if part.held else ""
     raise DownloadError(f"{goal.name}: gave up after {attempts} attempts: {reason}{kept}")
@@ -194,8 +197,7 @@ def _answer(response: requests.Response, part: Part, goal: Goal) -> bool:
     if status not in (200, 206):
         raise DownloadError(f"{goal.name}: HTTP {status} {response.reason} from {response.url}")
     if status == 206:
-        known = part.notes().get("total")
-        if start != held or (held and None not in (known, total) and known != total):
+        if not part.continues(response, start, total):
             part.discard()
             raise _CutError("the server resumed at the wrong place, or another file")
     else:
@@ -204,6 +206,12 @@ def _answer(response: requests.Response, part: Part, goal: Goal) -> bool:
     _compare(total, goal)
     part.note(response, total)
     return True
+
+
+def _validator(response: requests.Response) -> str:
+    """What names this very version of the file. A weak ETag (W/...) is no promise of the same bytes."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:

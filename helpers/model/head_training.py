@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import keras
+
     from helpers.model.heads import HeadSettings
 
 SPLITS = ("train", "validation", "test")
-CURVE_IMAGES = 2000  # most images a held-out split is evaluated on along the way; a larger split is sampled, once
+CURVE_IMAGES = (
+    2000  # most images a held-out split is evaluated on along the way; a larger split is sampled, once
+)
 CHUNK = 500  # steps a call of the graph: bounds the batches drawn ahead, and lets an interrupt through
-MOMENT_ROWS = 8192  # rows at a time when means and deviations are taken, so that no copy of all features is made
+MOMENT_ROWS = (
+    8192  # rows at a time when means and deviations are taken, so that no copy of all features is made
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,8 @@ class _Graph:
     """Weights, Adam's state, the best weights so far, and the compiled loop over them.
 
     The layer sees features shifted by `mean` and divided by `scale`. That is folded into the weights (`_folded`), so
-    the stored bottlenecks are read as they are and what comes out is a plain softmax layer on them.
+    the stored bottlenecks are read as they are and what comes out is a plain softmax layer on them. Kernels lie as
+    (penalties * k, d): multiplying such wide, low matrices with tall batches is what CPUs are quickest at.
     """
 
     def __init__(self, data: Bottleneck, settings: HeadSettings) -> None:
@@ -126,83 +133,74 @@ class _Graph:
         import tensorflow as tf
 
         self.settings = settings
-        self.every, self.steps = settings.evaluate_every, settings.steps
-        self.shape = (data.features.shape[1], len(settings.l2), data.classes)
+        self.penalties, self.classes, self.width = len(settings.l2), data.classes, data.features.shape[1]
         self.x, self.y = tf.constant(data.features), tf.constant(data.codes)
-        self.penalty = tf.constant(settings.l2, tf.float32)
-        self._scale(data)
-        self._initialise(data.classes)
+        mean, scale = np.zeros(self.width, np.float32), np.ones(self.width, np.float32)
+        if settings.standardise:
+            mean, scale = moments(data.features, data.rows["train"])
+        self.inverse, self.shift = tf.constant(1 / scale), tf.constant(mean / scale)
+        self.kernel, self.bias = self._initial(settings.seed)
         self.optimizer = keras.optimizers.Adam(settings.learning_rate)
         self.optimizer.build([self.kernel, self.bias])
         self.held_out = {}
         for name in SPLITS[1:]:
             rows = _curve_rows(data.rows[name], settings.seed)
             self.held_out[name] = (tf.gather(self.x, rows), tf.gather(self.y, rows))
-        self.best = {name: self._empty_best() for name in SPLITS[1:]}
-        self.run = tf.function(self._run, reduce_retracing=True)
+        self.best = {name: self._empty_best() for name in self.held_out}
         self._step = tf.autograph.experimental.do_not_convert(self._step)
+        self.run = tf.function(self._run, reduce_retracing=True)
 
-    def _scale(self, data: Bottleneck) -> None:
-        import tensorflow as tf
-
-        mean, scale = np.zeros(self.shape[0], np.float32), np.ones(self.shape[0], np.float32)
-        if self.settings.standardise:
-            mean, scale = moments(data.features, data.rows["train"])
-        self.inverse = tf.constant(1 / scale)[:, None, None]
-        self.shift = tf.constant(mean / scale)[None]
-
-    def _initialise(self, classes: int) -> None:
-        """Glorot uniform weights, as Keras's Dense draws them; the same for every penalty. Biases 0."""
+    def _initial(self, seed: int) -> tuple[keras.Variable, keras.Variable]:
+        """Glorot uniform weights, as Keras's Dense draws them, the same for every penalty; biases 0."""
         import keras
 
-        width, penalties, _ = self.shape
-        limit = np.sqrt(6 / (width + classes))
-        drawn = np.random.default_rng((self.settings.seed, 0)).uniform(-limit, limit, (width, 1, classes))
-        self.kernel = keras.Variable(np.repeat(drawn, penalties, axis=1), dtype="float32", name="kernel")
-        self.bias = keras.Variable(np.zeros((penalties, classes)), dtype="float32", name="bias")
+        limit = np.sqrt(6 / (self.width + self.classes))
+        drawn = np.random.default_rng((seed, 0)).uniform(-limit, limit, (self.classes, self.width))
+        kernel = keras.Variable(np.tile(drawn, (self.penalties, 1)), dtype="float32", name="kernel")
+        return kernel, keras.Variable(np.zeros(len(kernel)), dtype="float32", name="bias")
 
     def _empty_best(self) -> dict:
         import tensorflow as tf
 
-        width, penalties, classes = self.shape
         return {
-            "accuracy": tf.Variable(tf.fill((penalties,), -1.0)),
-            "cross_entropy": tf.Variable(tf.fill((penalties,), np.float32(np.inf))),
-            "step": tf.Variable(tf.zeros((penalties,), tf.int32)),
-            "kernel": tf.Variable(tf.zeros(self.shape)),
-            "bias": tf.Variable(tf.zeros((penalties, classes))),
+            "accuracy": tf.Variable(tf.fill((self.penalties,), -1.0)),
+            "cross_entropy": tf.Variable(tf.fill((self.penalties,), np.float32(np.inf))),
+            "step": tf.Variable(tf.zeros((self.penalties,), tf.int32)),
+            "kernel": tf.Variable(tf.zeros(self.kernel.shape)),
+            "bias": tf.Variable(tf.zeros(self.bias.shape)),
         }
 
     def _folded(self):
-        """Kernel (d, penalties, k) and bias (penalties, k) for features as they are stored."""
+        """Kernel (penalties * k, d) and bias (penalties * k,) for features as they are stored."""
         import tensorflow as tf
 
         kernel = tf.convert_to_tensor(self.kernel)
-        shift = tf.reshape(self.shift @ tf.reshape(kernel, (self.shape[0], -1)), self.shape[1:])
-        return kernel * self.inverse, tf.convert_to_tensor(self.bias) - shift
+        return kernel * self.inverse, tf.convert_to_tensor(self.bias) - tf.linalg.matvec(kernel, self.shift)
 
     def _losses(self, x, y, kernel, bias):
         """Accuracy and cross-entropy (penalties,) of images `x` (n, d) with class codes `y` (n,)."""
         import tensorflow as tf
 
-        width, penalties, classes = self.shape
-        logits = tf.reshape(x @ tf.reshape(kernel, (width, -1)), (-1, penalties, classes)) + bias
-        labels = tf.repeat(y[:, None], penalties, axis=1)
+        logits = tf.matmul(kernel, x, transpose_b=True) + bias[:, None]
+        logits = tf.transpose(tf.reshape(logits, (self.penalties, self.classes, -1)), (0, 2, 1))
+        labels = tf.repeat(y[None], self.penalties, axis=0)
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         right = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), labels), tf.float32)
-        return tf.reduce_mean(right, axis=0), tf.reduce_mean(entropy, axis=0)
+        return tf.reduce_mean(right, axis=1), tf.reduce_mean(entropy, axis=1)
 
     def _step(self, rows):
-        """One step of Adam. Returns accuracy and cross-entropy of its batch before the update."""
+        """One step of Adam. Returns accuracy and cross-entropy (2, penalties) of its batch before the update."""
         import tensorflow as tf
 
         x, y = tf.gather(self.x, rows), tf.gather(self.y, rows)
         with tf.GradientTape() as tape:
             accuracy, entropy = self._losses(x, y, *self._folded())
-            weights = tf.reduce_sum(tf.square(tf.convert_to_tensor(self.kernel)), axis=(0, 2))
-            loss = tf.reduce_sum(entropy + self.penalty * weights)
-        variables = [self.kernel.value, self.bias.value]
-        self.optimizer.apply(tape.gradient(loss, variables), [self.kernel, self.bias])
+            squares = tf.reduce_sum(
+                tf.reshape(tf.square(tf.convert_to_tensor(self.kernel)), (self.penalties, -1)), 1
+            )
+            loss = tf.reduce_sum(entropy + tf.constant(self.settings.l2, tf.float32) * squares)
+        gradients = tape.gradient(loss, [self.kernel.value, self.bias.value])
+        self.optimizer.apply(gradients, [self.kernel, self.bias])
         return tf.stack([accuracy, entropy])
 
     def _evaluate(self, step):
@@ -212,35 +210,35 @@ class _Graph:
         kernel, bias = self._folded()
         found = []
         for name, (x, y) in self.held_out.items():
-            accuracy, entropy = self._losses(x, y, kernel, bias)
-            self._keep(self.best[name], name, step, accuracy, entropy, kernel, bias)
-            found += [accuracy, entropy]
+            now = dict(zip(("accuracy", "cross_entropy"), self._losses(x, y, kernel, bias), strict=True))
+            found += now.values()
+            self._keep(name, now | {"step": tf.fill((self.penalties,), step), "kernel": kernel, "bias": bias})
         return tf.stack(found)
 
-    def _keep(self, best, name, step, accuracy, entropy, kernel, bias) -> None:
+    def _keep(self, name, now) -> None:
         """Validation keeps the lowest cross-entropy; test, as the paper, the highest accuracy, then cross-entropy."""
         import tensorflow as tf
 
-        better = entropy < best["cross_entropy"]
+        best = self.best[name]
+        better = now["cross_entropy"] < best["cross_entropy"]
         if name == "test":
-            better = (accuracy > best["accuracy"]) | (better & (accuracy == best["accuracy"]))
-        now = {"accuracy": accuracy, "cross_entropy": entropy, "kernel": kernel, "bias": bias}
-        now["step"] = tf.fill(tf.shape(best["step"]), step)
+            more, same = now["accuracy"] > best["accuracy"], now["accuracy"] == best["accuracy"]
+            better = more | (same & better)
         for key, value in now.items():
-            mask = better[:, None] if key in ("kernel", "bias") else better
-            best[key].assign(tf.where(mask, value, best[key]))
+            mask = tf.repeat(better, self.classes) if key in ("kernel", "bias") else better
+            best[key].assign(tf.where(mask[:, None] if key == "kernel" else mask, value, best[key]))
 
     def _run(self, order, first):
         """Steps `first` + 1 on: `order` (n, batch) rows. Returns (n, 6, penalties), 0 where not evaluated."""
         import tensorflow as tf
 
         count = tf.shape(order)[0]
-        found = tf.TensorArray(tf.float32, size=count, element_shape=(6, self.shape[1]))
+        found = tf.TensorArray(tf.float32, size=count, element_shape=(6, self.penalties))
         for i in tf.range(count):
             batch = self._step(order[i])
             step = first + i + 1
-            held_out = tf.zeros((4, self.shape[1]))
-            if step % self.every == 0 or step == self.steps:
+            held_out = tf.zeros((4, self.penalties))
+            if step % self.settings.evaluate_every == 0 or step == self.settings.steps:
                 held_out = self._evaluate(step)
             found = found.write(i, tf.concat([batch, held_out], axis=0))
         return found.stack()
@@ -250,7 +248,8 @@ class _Graph:
         import tensorflow as tf
 
         if which == "last":
-            (kernel, bias), step = self._folded(), tf.fill((self.shape[1],), self.steps)
+            (kernel, bias), step = self._folded(), tf.fill((self.penalties,), self.settings.steps)
         else:
             kernel, bias, step = (self.best[which][key] for key in ("kernel", "bias", "step"))
-        return Snapshot(np.moveaxis(kernel.numpy(), 1, 0), bias.numpy(), step.numpy())
+        kernels = kernel.numpy().reshape(self.penalties, self.classes, self.width).transpose(0, 2, 1)
+        return Snapshot(np.ascontiguousarray(kernels), bias.numpy().reshape(self.penalties, -1), step.numpy())
