@@ -1,0 +1,196 @@
+"""The probabilities at every position of the box: every image in full, or only what the box changes.
+
+Both hold a few dozen occluded images at a time, however many positions there are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from helpers.explain import occlusion_local as local
+from helpers.explain.occlusion_plan import Plan, Step, best_plan
+from helpers.explain.runner import AGREEMENT, Function, agreeing, compile_model
+from helpers.model.compiled import EngineError
+from helpers.model.engines import Engine, EngineWarning, candidates
+
+if TYPE_CHECKING:
+    from helpers.explain.classifier import Classifier
+
+CHUNK = 64  # occluded images, or their parts, held at once
+WINDOW_REQUEST = 32  # windows an engine request: they are small, and share what lies around them
+PROBES = 4  # positions at which an engine's probabilities are compared with those of Keras
+
+
+@dataclass(frozen=True)
+class Box:
+    """`side` pixels of grey level `level`; its top left corners: `starts`, the same for rows and columns."""
+
+    side: int
+    level: float
+    starts: np.ndarray
+
+
+class Sweep(Protocol):
+    """A way to get the probabilities. `engine` runs it; `rows` is how many rows of positions it does best at once."""
+
+    engine: Engine
+    rows: int
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """Takes uint8 (size, size) as the image to occlude; returns its own probabilities (classes,)."""
+
+    def at(self, box: Box, corners: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 (b, classes), of boxes whose top left pixels are `corners`, int (b, 2)."""
+
+    def band(self, box: Box, rows: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 (len(rows), len(box.starts), classes), for top edges `rows`."""
+
+
+def occluded(image: np.ndarray, box: Box, corners: np.ndarray) -> np.ndarray:
+    """float32 (b, rows, columns, 1): `image` with the box at each of `corners` (b, 2), which may lie beyond it."""
+    out = np.repeat(image[None].astype(np.float32), len(corners), axis=0)
+    for one, (top, left) in zip(out, corners, strict=True):
+        one[top : top + box.side, left : left + box.side] = box.level
+    return out[..., None]
+
+
+class FullSweep:
+    """Every occluded image through the whole network."""
+
+    rows = 8
+
+    def __init__(self, classifier: Classifier, engine: str = "auto", precision: str = "auto") -> None:
+        self._function, self.engine = agreeing(classifier, engine, precision, CHUNK)
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        self._image = image
+        return self._function(image[None, ..., None].astype(np.float32))[0]
+
+    def band(self, box: Box, rows: np.ndarray) -> np.ndarray:
+        return self.at(box, _corners(rows, box.starts)).reshape(len(rows), len(box.starts), -1)
+
+    def at(self, box: Box, corners: np.ndarray) -> np.ndarray:
+        """Probabilities (b, classes) at any positions `corners` (b, 2)."""
+        starts = range(0, len(corners), CHUNK)
+        parts = [self._function(occluded(self._image, box, corners[one : one + CHUNK])) for one in starts]
+        return np.concatenate(parts)
+
+
+class WindowSweep:
+    """Early layers recomputed only around the box (see `occlusion_plan`), the others in full.
+
+    Positions are taken in blocks that share all that lies around them. Raises `ValueError` where the network has no
+    part that could be recomputed so.
+    """
+
+    def __init__(
+        self, classifier: Classifier, side: int, engine: str = "auto", precision: str = "auto", stride: int = 1
+    ) -> None:
+        self._classifier = classifier
+        self._steps, plan = best_plan(classifier.model, side)
+        if plan is None:
+            raise ValueError("recomputing windows saves nothing in this network")
+        self.plan: Plan = plan
+        self._request = min(WINDOW_REQUEST, len(range(0, plan.block, stride)) ** 2)  # as many as a block has positions
+        self.rows = plan.block
+        self._windows, self._extras = local.build(self._steps, plan)
+        self._rest = _rest(classifier, self._steps, plan)
+        self._known = _known_outputs(classifier, self._extras, self._steps, plan)
+        self._compile_checked(side, engine, precision)
+
+    def _compile_checked(self, side: int, engine: str, precision: str) -> None:
+        """Take the first engine whose probabilities at random positions of a random image are those of Keras."""
+        size = self._classifier.image_size
+        random = np.random.default_rng(0)
+        image = random.integers(0, 256, (size, size)).astype(np.uint8)
+        box = Box(side, 0.0, np.arange(size - side + 1))
+        corners = random.integers(0, size - side + 1, (PROBES, 2))
+        expected = np.asarray(self._classifier.model(occluded(image, box, corners), training=False))
+        for chosen in candidates(engine, precision):
+            self.engine = chosen
+            self._before = compile_model(self._windows, chosen, CHUNK, self._request)
+            self._after: Function | None = self._rest and compile_model(self._rest, chosen, CHUNK)
+            self.image(image)
+            found = [self.block(box, corner // self.plan.stride, corner[None])[0] for corner in corners]
+            difference = float(np.abs(np.array(found) - expected).max())
+            if difference <= AGREEMENT:
+                return
+            warnings.warn(f"{chosen} is {difference:.2g} off Keras in float32", EngineWarning, stacklevel=4)
+        raise EngineError(f"no engine gives this network's probabilities to within {AGREEMENT}")
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        *base, probabilities = self._known(image[None, ..., None].astype(np.float32))
+        self._image = image.astype(np.float32)
+        self._base = {step: np.asarray(value)[0] for step, value in base}
+        return np.asarray(probabilities)[0]
+
+    def band(self, box: Box, rows: np.ndarray) -> np.ndarray:
+        return self.at(box, _corners(rows, box.starts)).reshape(len(rows), len(box.starts), -1)
+
+    def at(self, box: Box, corners: np.ndarray) -> np.ndarray:
+        """Probabilities (b, classes) at any positions; those of one block are taken together."""
+        out = np.empty((len(corners), len(self._classifier.classes)), np.float32)
+        blocks, mine = np.unique(corners // self.plan.stride, axis=0, return_inverse=True)
+        for number, block in enumerate(blocks):
+            rows = np.flatnonzero(mine.ravel() == number)
+            out[rows] = self.block(box, block, corners[rows])
+        return out
+
+    def block(self, box: Box, block: np.ndarray, corners: np.ndarray) -> np.ndarray:
+        """Probabilities (b, classes) of positions `corners` (b, 2), all in the block number `block` (2,)."""
+        plan, place = self.plan, tuple(int(one) for one in block)
+        extras = local.fill(self._extras, self._steps, plan, self._base, place)
+        spans = local.shifted(plan, 0, plan.outputs[0], place)
+        patch = local.crop(self._image, spans)
+        corners = corners - np.array([span[0] for span in spans])
+        parts = []
+        for first in range(0, len(corners), CHUNK):
+            windows = self._before(occluded(patch, box, corners[first : first + CHUNK]), *extras)
+            parts.append(self._finish(windows, place))
+        return np.concatenate(parts)
+
+    def _finish(self, windows: np.ndarray, place: tuple[int, int]) -> np.ndarray:
+        """Put the changed windows into the unoccluded output of their layer, and run the rest of the network."""
+        if self._after is None:
+            return windows
+        base = self._base[self.plan.last]
+        spans = local.shifted(self.plan, self.plan.last, self.plan.outputs[self.plan.last], place)
+        there, here = local.overlap(spans, base.shape[:2])
+        whole = np.repeat(base[None], len(windows), axis=0)
+        whole[(slice(None), *there)] = windows[(slice(None), *here)]
+        return self._after(whole)
+
+
+def _rest(classifier: Classifier, steps: list[Step], plan: Plan):
+    """The network after the plan's last step, or None where nothing is left."""
+    import keras
+
+    if plan.last == len(steps) - 1:
+        return None
+    return keras.Model(steps[plan.last].tensor, classifier.model.outputs[0], name="rest")
+
+
+def _known_outputs(classifier: Classifier, extras: list[local.Extra], steps: list[Step], plan: Plan):
+    """A function of an image (1, size, size, 1): (step, output) where that is needed, and last the probabilities."""
+    import keras
+
+    needed = {extra.step for extra in extras if extra.kind in ("ring", "rest")}
+    needed = sorted(needed | ({plan.last} if plan.last < len(steps) - 1 else set()))
+    model = keras.Model(
+        classifier.model.inputs[0], [*(steps[one].tensor for one in needed), classifier.model.outputs[0]]
+    )
+
+    def known(image: np.ndarray) -> list:
+        *values, probabilities = model(image, training=False)
+        return [*zip(needed, values, strict=True), probabilities]
+
+    return known
+
+
+def _corners(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """int (rows * columns, 2), row by row."""
+    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)

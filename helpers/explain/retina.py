@@ -1,0 +1,116 @@
+"""Where the retina is in an OCT B-scan, estimated from the image alone: for shares of a map's mass on and off it.
+
+Simple on purpose, and good to a few per cent of the image's height: enough to tell the retina from the vitreous, the
+choroid's depth and the white frame that straightening leaves, not to measure thickness.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helpers.explain.scores import importance
+
+FRAME = 250  # grey level from which pixels joined to the image's edge are the white frame, not tissue
+BLUR = 0.012  # of the image's side: speckle is smoothed away
+JUMP = 1.5  # columns: how steeply (rows a column) the bright layer may climb
+BELOW = 0.03  # of the height: the pigment epithelium's lower edge lies this far under its brightest row
+MARGIN = 0.02  # of the height added above and below, so that maps of a coarse grid do not miss by a cell
+
+
+def retina_borders(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower border of the retina in each column of a grey uint8 (h, w): rows as float (w,).
+
+    The lower border follows the bright layer (pigment epithelium and ellipsoid zone): the brightest path from left to
+    right with bright tissue above and darker below. The upper border is the first row of tissue above it, tissue being
+    what is brighter than halfway between the vitreous and the retina. Both are smoothed over columns.
+    """
+    from scipy.ndimage import gaussian_filter, median_filter
+
+    grey, frame = image.astype(np.float32), frame_of(image)
+    height, width = grey.shape
+    dark = np.percentile(grey[~frame], 10) if (~frame).any() else 0.0
+    smooth = gaussian_filter(np.where(frame, dark, grey), (BLUR * height, 2 * BLUR * width))
+    line = _brightest_path(_layer_score(smooth))
+    wide = max(3, int(0.08 * width)) | 1
+    line = median_filter(line, wide, mode="nearest")
+    upper = _first_tissue(smooth, frame, line)
+    upper = median_filter(upper, wide, mode="nearest")
+    return np.clip(upper, 0, height - 1), np.clip(line + BELOW * height, 0, height - 1)
+
+
+def frame_of(image: np.ndarray) -> np.ndarray:
+    """The white corners and strips that reach the image's edge, bool (h, w), with a rim for the blur of resizing."""
+    from scipy.ndimage import binary_dilation, label
+
+    pieces, count = label(image >= FRAME)
+    if not count:
+        return np.zeros(image.shape, bool)
+    edge = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+    sizes = np.bincount(pieces.ravel())
+    kept = [piece for piece in np.unique(edge[edge > 0]) if sizes[piece] >= 0.0005 * image.size]
+    return binary_dilation(np.isin(pieces, kept), iterations=max(1, round(0.012 * len(image))))
+
+
+def retina_mask(images: np.ndarray) -> np.ndarray:
+    """Between the borders, with a margin and without the white frame: bool, like the images, uint8 (n, h, w)."""
+    found = np.zeros(images.shape, bool)
+    rows = np.arange(images.shape[1])[:, None]
+    margin = MARGIN * images.shape[1]
+    for i, image in enumerate(images):
+        upper, lower = retina_borders(image)
+        found[i] = (rows >= upper - margin) & (rows <= lower + margin) & ~frame_of(image)
+    return found
+
+
+def share_within(maps: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Share of each map's positive part, (n, h, w), in the region, bool (n, h, w): (n,), NaN where the map is flat."""
+    kept = importance(getattr(maps, "maps", maps))
+    total = kept.sum(axis=(1, 2), dtype=float)
+    inside = (kept * region).sum(axis=(1, 2), dtype=float)
+    return np.divide(inside, total, out=np.full(len(kept), np.nan), where=total > 0)
+
+
+def _layer_score(smooth: np.ndarray) -> np.ndarray:
+    """High on a bright layer with tissue above it and less below: (h, w)."""
+    from scipy.ndimage import uniform_filter1d
+
+    height = len(smooth)
+    reach = max(3, int(0.18 * height))
+    mean = uniform_filter1d(smooth, reach, axis=0, mode="nearest")
+    above, below = np.roll(mean, reach // 2 + 1, axis=0), np.roll(mean, -(reach // 2 + 1), axis=0)
+    above[: reach // 2 + 1], below[-(reach // 2 + 1) :] = mean[0], mean[-1]
+    return smooth + 0.5 * above - 0.5 * below
+
+
+def _brightest_path(score: np.ndarray) -> np.ndarray:
+    """The row in each column of the path of the highest sum that climbs at most `JUMP` rows a column: float (w,)."""
+    height, width = score.shape
+    reach = max(1, round(JUMP * height / width))
+    best, steps = score[:, 0].astype(np.float64), np.zeros((width, height), np.int64)
+    for column in range(1, width):
+        padded = np.pad(best, reach, constant_values=-np.inf)
+        options = np.stack([padded[k : k + height] for k in range(2 * reach + 1)])
+        options -= 0.5 * np.abs(np.arange(-reach, reach + 1))[:, None]  # a straight path, where it costs nothing
+        step = options.argmax(axis=0)
+        steps[column] = step - reach
+        best = options[step, np.arange(height)] + score[:, column]
+    path = np.empty(width, np.int64)
+    path[-1] = int(best.argmax())
+    for column in range(width - 1, 0, -1):
+        path[column - 1] = path[column] + steps[column][path[column]]
+    return path.astype(float)
+
+
+def _first_tissue(smooth: np.ndarray, frame: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """The uppermost row of the tissue that reaches down to the line, gaps of fluid included: float (w,)."""
+    rows = np.arange(len(smooth))[:, None]
+    above = rows < line
+    vitreous = np.percentile(smooth[above & ~frame], 15) if (above & ~frame).any() else 0.0
+    tissue_level = np.median(smooth[np.abs(rows - line + 0.08 * len(smooth)) < 0.06 * len(smooth)])
+    tissue = (smooth > vitreous + 0.5 * (tissue_level - vitreous)) & above & ~frame
+    # A row counts where tissue goes on under it: a floater or noise in the vitreous does not.
+    deep = max(2, int(0.035 * len(smooth)))
+    thick = np.cumsum(tissue, axis=0)
+    ahead = np.vstack([thick[deep:], np.repeat(thick[-1:], deep, axis=0)]) - thick + tissue
+    solid = tissue & (ahead >= 0.8 * deep)
+    return np.where(solid.any(axis=0), solid.argmax(axis=0), line - 0.2 * len(smooth))

@@ -1,0 +1,366 @@
+"""Scores of explanations: right on maps whose score is known by construction."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_saliency import SIZE, curved, pictures
+
+from helpers.data.catalogue import Catalogue
+from helpers.explain import Maps, from_model, saliency
+from helpers.explain.cases import choose_cases, take
+from helpers.explain.compare import MEASURES, compare_methods, localised, size_curve, wide
+from helpers.explain.curves import deletion_insertion
+from helpers.explain.marks import MarksError, load_marks, mark_masks, squash_mask
+from helpers.explain.retina import frame_of, retina_borders, retina_mask, share_within
+from helpers.explain.sanity import agreement, randomised, rank_correlation, sanity_check
+from helpers.explain.scores import best_overlap, localisation, mean_of, means, peak_of, size_bins, table_s3
+
+BOX = 5
+
+
+def square(top, left, side, size=40):
+    mask = np.zeros((size, size), bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def one(values, mask, **options):
+    return localisation(np.asarray(values, np.float32)[None], mask[None], BOX, **options).iloc[0]
+
+
+def maps_of(values, target="A", **extra):
+    return Maps(np.asarray(values, np.float32), "made", "probability", (target,) * len(values), {}, 0.0, extra)
+
+
+# --- one image -------------------------------------------------------------------------------------------------------
+
+
+def test_a_map_that_is_the_lesion_has_full_marks():
+    mask = square(10, 12, 6)
+    found = one(mask, mask)
+    assert found[["hit", "inside", "mass", "iou"]].tolist() == [1, 1, 1, 1]
+    assert found["area"] == 36 and found["side"] == 6 and found["size_over_box"] == 6 / BOX and found["parts"] == 1
+
+
+def test_a_map_elsewhere_has_none():
+    found = one(square(30, 30, 6), square(5, 5, 6))
+    assert found[["hit", "inside", "mass", "iou"]].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("away", "hit"), [(2, 1.0), (3, 0.0)])
+def test_a_peak_hits_when_the_box_on_it_touches_the_lesion(away, hit):
+    mask, values = square(10, 10, 4), np.zeros((40, 40))
+    values[9 - away + 1, 12] = 1  # a box of 5 reaches 2 pixels from its middle
+    assert one(values, mask)["hit"] == hit and one(values, mask)["inside"] == 0
+
+
+def test_the_peak_that_the_explainer_recorded_counts_before_the_maps_own():
+    mask = square(10, 10, 4)
+    maps = maps_of(square(30, 30, 3)[None], peak=np.array([[11, 11]]))
+    assert localisation(maps, mask[None], BOX)["hit"].tolist() == [1.0]
+
+
+def test_a_flat_map_points_nowhere():
+    found = one(np.full((40, 40), 0.5), square(18, 18, 6))
+    assert found[["hit", "inside"]].tolist() == [0, 0]
+
+
+def test_what_speaks_against_the_class_is_no_mass():
+    mask, values = square(10, 10, 4), -np.ones((40, 40))
+    values[mask] = 1
+    assert one(values, mask)["mass"] == 1
+
+
+def test_chance_is_the_share_of_places_from_which_the_box_touches():
+    mask, retina = square(10, 10, 4), np.zeros((40, 40), bool)
+    retina[:20] = True
+    found = one(mask, mask, allowed=retina[None])
+    assert found["hit_by_chance"] == pytest.approx(64 / 800) and found["mass_by_chance"] == pytest.approx(16 / 800)
+
+
+def test_an_image_without_a_lesion_has_no_score():
+    found = one(square(3, 3, 3), np.zeros((40, 40), bool))
+    assert np.isnan(found["hit"]) and found["area"] == 0
+
+
+def test_a_window_finds_the_region_where_single_pixels_would_mislead():
+    values = np.zeros((40, 40))
+    values[35, 35] = 3.0
+    values[8:13, 8:13] = 1.0
+    assert peak_of(values) == (35, 35) and peak_of(values, window=5) == (10, 10)
+
+
+def test_of_equal_peaks_the_middle_of_the_largest_is_taken():
+    assert peak_of(square(10, 20, 5).astype(float)) == (12, 22)
+
+
+def test_the_best_overlap_equals_the_best_of_all_thresholds():
+    random = np.random.default_rng(0)
+    mask = square(10, 10, 20)
+    values = np.round(mask + random.normal(0, 0.7, mask.shape), 1)
+    every = [(mask & (values > cut)).sum() / (mask | (values > cut)).sum() for cut in np.unique(values)]
+    assert best_overlap(values, mask) == pytest.approx(max(every), abs=0.02)
+
+
+# --- means and bins --------------------------------------------------------------------------------------------------
+
+
+def frame(n=120):
+    random = np.random.default_rng(1)
+    found = pd.DataFrame({"hit": random.random(n) < 0.7, "patient_id": [f"p{i // 2}" for i in range(n)]})
+    found["hit"] = found["hit"].astype(float)
+    found["label"] = np.array(["DRUSEN", "CNV", "DME"])[np.arange(n) % 3]
+    found["hit_by_chance"], found["size_over_box"], found["peak"] = 0.1, random.uniform(0.2, 4, n), 0.3
+    return found
+
+
+def test_table_s3_has_each_class_and_all_with_intervals():
+    given = frame()
+    table, estimates = table_s3(given, ("DRUSEN", "CNV", "DME"), resamples=200)
+    assert table["class"].tolist() == ["DRUSEN", "CNV", "DME", "all"]
+    assert table["images"].tolist() == [40, 40, 40, 120]
+    assert estimates["all"].value == pytest.approx(given["hit"].mean())
+    accuracy = table["localisation accuracy"]
+    assert (table["low"] < accuracy).all() and (accuracy < table["high"]).all()
+
+
+def test_rows_without_a_score_do_not_count():
+    given = frame()
+    given.loc[:9, "hit"] = np.nan
+    assert mean_of(given, "hit", resamples=100).n == 110
+
+
+def test_means_by_group_and_of_all():
+    found = means(frame(), ["hit"], ["label"], resamples=100, total="all")
+    assert found["label"].tolist() == ["DRUSEN", "CNV", "DME", "all"] and found["n"].tolist() == [40, 40, 40, 120]
+
+
+def test_perfect_localisation_is_not_called_certain():
+    given = frame().assign(hit=1.0)
+    found = mean_of(given, "hit", resamples=100)
+    assert found.value == 1 and found.low < 0.96
+
+
+def test_size_bins_hold_equal_numbers_and_are_in_order():
+    bins = size_bins(frame()["size_over_box"], 4)
+    assert bins.value_counts().tolist() == [30] * 4 and bins.cat.ordered
+    assert len(size_bins(pd.Series([1.0, 1.0, 1.0]), 4).cat.categories) <= 1
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------
+
+
+def one_spot():
+    """Class A is as likely as one spot is bright."""
+    inputs = keras.Input((SIZE, SIZE, 1))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(inputs)))
+    weights = np.zeros((SIZE, SIZE, 2))
+    weights[5:7, 5:7, 0] = 0.014
+    model.set_weights([weights.reshape(-1, 2), np.array([-10.0, 0.0])])
+    return from_model(model, ("A", "B")), weights[..., 0]
+
+
+def test_deleting_what_matters_first_costs_most_and_inserting_it_first_gains_most():
+    classifier, weights = one_spot()
+    image = np.zeros((1, SIZE, SIZE), np.uint8)
+    image[0, 5:7, 5:7] = 255
+    predict = classifier.predictor("keras", "float32")
+    right, curves = deletion_insertion(classifier, image, maps_of(weights[None]), steps=12, predict=predict)
+    wrong, _ = deletion_insertion(classifier, image, maps_of(-weights[None]), steps=12, predict=predict)
+    assert right["deletion"][0] < wrong["deletion"][0] - 0.3
+    assert right["insertion"][0] > wrong["insertion"][0] + 0.3
+    assert curves["share"].tolist() == pytest.approx(np.linspace(0, 1, 13).tolist())
+    assert curves["deletion"].iloc[0] == pytest.approx(curves["insertion"].iloc[-1])
+    assert curves["deletion"].iloc[-1] == pytest.approx(curves["insertion"].iloc[0])
+
+
+# --- sanity and agreement --------------------------------------------------------------------------------------------
+
+
+def test_shuffled_weights_keep_their_values_and_leave_the_network_as_it_was():
+    classifier = curved()
+    before = [value.copy() for value in classifier.model.get_weights()]
+    other = randomised(classifier, seed=3)
+    for old, new, kept in zip(before, other.model.get_weights(), classifier.model.get_weights(), strict=True):
+        assert np.sort(old.ravel()) == pytest.approx(np.sort(new.ravel())) and (old == kept).all()
+    assert other.key != classifier.key and randomised(classifier, seed=3).key == other.key
+
+
+def test_the_head_alone_can_be_shuffled():
+    classifier = curved()
+    other = randomised(classifier, part="head").model.get_weights()
+    same = [(a == b).all() for a, b in zip(classifier.model.get_weights(), other, strict=True)]
+    assert all(same[:-2]) and not same[-2]
+
+
+def test_rank_correlation_is_1_for_the_same_order_and_about_0_for_chance():
+    values = np.random.default_rng(0).random((6, 32, 32))
+    other = np.random.default_rng(1).random((6, 32, 32))
+    assert rank_correlation(values, values**3, cell=1) == pytest.approx(np.ones(6))
+    assert np.abs(rank_correlation(values, other, cell=1)).max() < 0.1
+    assert np.isnan(rank_correlation(values[:1], np.zeros((1, 32, 32)))).all()
+
+
+def test_sanity_and_agreement_give_intervals():
+    values = np.random.default_rng(0).random((8, 32, 32))
+    other = np.random.default_rng(1).random((8, 32, 32))
+    methods = {"a": maps_of(values), "b": maps_of(values + 0.1 * other), "c": maps_of(other)}
+    pairs = agreement(methods, np.arange(8), cell=4, resamples=100).set_index(["a", "b"])["value"]
+    assert pairs["a", "b"] > 0.8 and abs(pairs["a", "c"]) < 0.3
+    check = sanity_check({"a": methods["a"]}, {"a": methods["c"]}, np.arange(8), cell=4, resamples=100)
+    assert check["low"][0] <= check["value"][0] <= check["high"][0] and check["n"][0] == 8
+
+
+# --- the retina ------------------------------------------------------------------------------------------------------
+
+
+def scan(size=128, top=50, bottom=75, seed=0, white=False):
+    """A dark vitreous, a grey retina that ends in a bright line, and a choroid that fades; tilted by 8 rows."""
+    random, rows = np.random.default_rng(seed), np.arange(size)[:, None]
+    tilt = np.linspace(0, 8, size)
+    grey = np.where(rows < top + tilt, 25, 90) + np.where(rows > bottom + tilt, -60, 0)
+    grey = np.where(np.abs(rows - bottom - tilt) <= 2, 200, grey)
+    grey = grey + np.where(rows > bottom + tilt + 2, 60 * np.exp(-(rows - bottom - tilt) / 15), 0)
+    image = np.clip(grey * random.gamma(8, 1 / 8, (size, size)), 0, 245).astype(np.uint8)
+    if white:
+        image[rows < 20 - np.arange(size) / 6] = 255
+    return image, top + tilt, bottom + tilt
+
+
+@pytest.mark.parametrize("white", [False, True])
+def test_the_retinas_borders_are_found_within_a_few_rows(white):
+    image, top, bottom = scan(white=white)
+    upper, lower = retina_borders(image)
+    assert np.abs(upper - top)[4:-4].max() <= 5
+    assert np.abs(lower - bottom)[4:-4].max() <= 8 and np.median(lower - bottom) > 0
+
+
+def test_the_white_frame_is_no_retina_and_bright_tissue_is_no_frame():
+    image, _, _ = scan(white=True)
+    frame = frame_of(image)
+    assert frame[2, 2] and not frame[60:80].any() and not (retina_mask(image[None])[0] & frame).any()
+
+
+def test_the_share_within_the_retina():
+    image, _, _ = scan()
+    region = retina_mask(image[None])
+    on, off = np.zeros((2, 1, 128, 128), np.float32)
+    on[0, 66, 20:100] = 1
+    off[0, 10, :] = 1
+    assert share_within(on, region)[0] == 1 and share_within(off, region)[0] == 0
+    assert share_within(on + off, region)[0] == pytest.approx(80 / 208)
+    assert np.isnan(share_within(0 * on, region)[0])
+
+
+# --- experts' marks --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    Image.fromarray(np.zeros((50, 100), np.uint8)).save(tmp_path / "i.png")
+    rows = [(f"CNV-{k}", "i.png", "CNV", f"p{k}", "test", "0" * 64) for k in (1, 2)]
+    columns = ["image_id", "path", "label", "patient_id", "published_split", "digest"]
+    return Catalogue("made", tmp_path, pd.DataFrame(rows, columns=columns), ("CNV", "NORMAL"))
+
+
+def written(folder, text):
+    path = folder / "marks.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_points_land_on_the_squashed_pixels(catalogue, tmp_path):
+    marks = load_marks(written(tmp_path, "image,x,y\nCNV-1,99,0\nCNV-1,50,25\n"), catalogue)
+    masks = mark_masks(marks, catalogue, ["CNV-1", "CNV-2"], 20)
+    assert np.argwhere(masks[0]).tolist() == [[0, 19], [10, 10]] and not masks[1].any()
+
+
+def test_a_mask_file_lies_over_the_whole_image(catalogue, tmp_path):
+    Image.fromarray(np.pad(np.full((25, 50), 255, np.uint8), ((0, 25), (50, 0)))).save(tmp_path / "m.png")
+    marks = load_marks(written(tmp_path, "image,mask\nCNV-2,m.png\n"), catalogue)
+    assert (mark_masks(marks, catalogue, ["CNV-2"], 20)[0] == square(0, 10, 10, 20)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "not a CSV"),
+        ("image,x\nCNV-1,3\n", "the header is 'image,x'"),
+        ("image,x,y\n", "no marks"),
+        ("image,x,y\nCNV-11,3,3\n", "line 2: image 'CNV-11' is not in the data set; did you mean CNV-1"),
+        ("image,x,y\nCNV-1,3,3\nCNV-1,three,3\n", "line 3: x='three'"),
+        ("image,x,y\nCNV-1,100,3\n", "outside the image, which is 100 x 50"),
+        ("image,x,y,mask\nCNV-1,3,3,m.png\n", "x and y, or a mask"),
+        ("image,x,y,mask\nCNV-1,,,\n", "x and y, or a mask"),
+        ("image,mask\nCNV-1,none.png\n", "cannot be opened"),
+        ("image,x,y,mask\nCNV-1,3,3,\nCNV-1,,,i.png\n", "a mask and other marks"),
+        ("image,mask\nCNV-1,i.png\n", "no white pixel"),
+    ],
+)
+def test_marks_that_cannot_be_used_say_which_and_why(catalogue, tmp_path, text, told):
+    with pytest.raises(MarksError, match=told):
+        load_marks(written(tmp_path, text), catalogue)
+
+
+def test_a_thin_lesion_survives_the_squashing():
+    mask = np.zeros((500, 500), bool)
+    mask[250, 200:230] = True
+    assert squash_mask(mask, 128).any() and squash_mask(mask, 128).sum() < 12
+    assert not squash_mask(np.zeros((500, 500), bool), 128).any()
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="masks"):
+        localisation(np.zeros((1, 8, 8)), np.zeros((1, 9, 9), bool), 3)
+    with pytest.raises(ValueError, match="cannot be compared"):
+        rank_correlation(np.zeros((1, 8, 8)), np.zeros((1, 9, 9)))
+    with pytest.raises(ValueError, match="maps"):
+        deletion_insertion(curved(), pictures(2), maps_of(np.zeros((1, SIZE, SIZE))))
+
+
+# --- cases and comparison --------------------------------------------------------------------------------------------
+
+
+def phantoms(root, marks=""):
+    random, rows = np.random.default_rng(0), []
+    for label in ("CNV", "DME", "DRUSEN", "NORMAL"):
+        for number in range(4):
+            name = f"{label}-{number}"
+            Image.fromarray(random.integers(0, 200, (30, 40)).astype(np.uint8)).save(root / f"{name}.png")
+            Image.fromarray(np.pad(np.full((10, 10), 255, np.uint8), ((10, 10), (15, 15)))).save(root / f"{name}-m.png")
+            split = "test" if number else "train"
+            rows.append((name, f"{name}.png", label, name, split, "0" * 64, f"{name}-m.png"))
+    columns = ["image_id", "path", "label", "patient_id", "published_split", "digest", "mask"]
+    made = Catalogue("made", root, pd.DataFrame(rows, columns=columns), ("CNV", "DME", "DRUSEN", "NORMAL"))
+    return choose_cases(made, SIZE, 6, 1, marks)
+
+
+def test_cases_are_test_images_of_the_diseases_in_turn(tmp_path):
+    cases = phantoms(tmp_path)
+    assert cases.labels == ["DRUSEN", "CNV", "DME"] * 2 and not cases.rows["image_id"].str.endswith("-0").any()
+    assert cases.images.shape == cases.masks.shape == (6, SIZE, SIZE) and cases.masks.any(axis=(1, 2)).all()
+    assert cases.take(cases.first(1, ("DME", "CNV"))).labels == ["DME", "CNV"]
+
+
+def test_marked_images_come_first_and_unmarked_ones_have_no_lesion(tmp_path):
+    cases = phantoms(tmp_path, str(written(tmp_path, "image,x,y\nDME-2,5,5\n")))
+    assert cases.rows["image_id"][2] == "DME-2" and cases.masks.any(axis=(1, 2)).tolist() == [0, 0, 1, 0, 0, 0]
+    assert cases.lesions.endswith("marks.csv")
+
+
+def test_methods_are_scored_beside_a_guess(tmp_path):
+    cases, classifier = phantoms(tmp_path), curved()
+    renamed = from_model(classifier.model, ("CNV", "DME", "DRUSEN"))
+    perfect = maps_of(cases.masks.astype(float), "CNV")
+    methods = {"gradient": saliency.gradient(renamed, cases.images, cases.labels), "perfect": perfect}
+    predict = renamed.predictor("keras", "float32")
+    table, curves = compare_methods(methods, cases, renamed, 3, predict=predict, steps=4, resamples=100)
+    found = table.set_index(["explainer", "measure"])["value"]
+    assert set(table["measure"]) == set(MEASURES) and set(curves) == {"gradient", "perfect", "random order"}
+    assert found["perfect", "hit"] == found["perfect", "mass"] == 1 and found["a guess", "mass"] < 0.5
+    assert wide(table).index.tolist() == ["gradient", "perfect", "a guess"]
+    assert take(perfect, np.array([1, 3])).maps.shape == (2, SIZE, SIZE)
+    curve = size_curve({3: localised(perfect, cases, 3)}, 2, resamples=100)
+    assert curve["value"].tolist() == [1, 1] and (curve["chance"] < 1).all()
