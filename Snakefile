@@ -1,6 +1,8 @@
 # What depends on what. Started by `make reproduce` (helpers/orchestrate.py), one run at a time: config["run"].
 #
-#   data > bottlenecks > experiments > notebooks > report
+#   data > bottlenecks > experiments > notebooks
+#
+# The report is made by `make reproduce` after every run, so that it also tells of notebooks that failed.
 #
 # A step's input is the profile, the steps it reads, and the code that makes it. What a step leaves for the next is a
 # small JSON file that says what was made (keys and fingerprints, no times), so that a step which made the same thing
@@ -26,11 +28,13 @@ def code(*patterns):
     return sorted(str(path) for pattern in patterns for path in Path("helpers").glob(pattern))
 
 
+BACKBONE = [f"model/{name}.py" for name in ("backbones", "smallnet", "formula_weights", "engines", "compiled", "bottlenecks", "shards")]
+HEAD = [f"model/{name}.py" for name in ("heads", "head_training", "experiments", "learning_curve")]
 COMMON = code("profile.py", "runs.py", "stages.py", "provenance.py")
 
 
 rule all:
-    input: f"{RUN}/report.html"
+    input: expand(f"{RUN}/notebooks/{{name}}.ipynb", name=NOTEBOOKS)
 
 
 rule data:
@@ -41,17 +45,18 @@ rule data:
 
 
 rule bottlenecks:
-    input: PROFILE, f"{RUN}/stages/data.json", COMMON, code("model/backbones.py", "model/smallnet.py", "model/engines.py", "model/bottlenecks.py")
+    input: PROFILE, f"{RUN}/stages/data.json", COMMON, code(*BACKBONE)
     output: f"{RUN}/stages/bottlenecks.json"
     threads: workflow.cores
     shell: "{PYTHON} stage bottlenecks {config[run]}"
 
 
 rule experiment:
-    input: PROFILE, f"{RUN}/stages/bottlenecks.json", COMMON, code("model/heads.py", "model/experiments.py", "data/splits.py")
+    input: PROFILE, f"{RUN}/stages/bottlenecks.json", COMMON, code(*HEAD)
     output: f"{RUN}/stages/{{name}}.json"
     wildcard_constraints: name="multiclass|limited|cnv_normal|dme_normal|drusen_normal|learning_curve"
-    shell: "{PYTHON} stage {wildcards.name} {config[run]}"
+    log: f"{RUN}/logs/{{name}}.stderr.log"
+    shell: "{PYTHON} stage {wildcards.name} {config[run]} 2> {log}"
 
 
 rule notebook:
@@ -65,12 +70,6 @@ rule notebook:
         code("study.py", "claims.py", "readers.py", "metrics/*.py", "plots/*.py"),
         sorted(str(path) for path in Path("data/published").glob("*.csv")),
     output: f"{RUN}/notebooks/{{name}}.ipynb", f"{RUN}/records/{{name}}.json"
-    shell: "{PYTHON} notebook {wildcards.name} {config[run]}"
+    log: f"{RUN}/logs/{{name}}.stderr.log"
+    shell: "{PYTHON} notebook {wildcards.name} {config[run]} 2> {log}"
 
-
-rule report:
-    input:
-        expand(f"{RUN}/records/{{name}}.json", name=NOTEBOOKS),
-        code("report.py", "report_template.html"),
-    output: f"{RUN}/report.html"
-    shell: "{PYTHON} report {config[run]}"

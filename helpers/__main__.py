@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chat
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 USAGE = """\
-python -m helpers reproduce [KEY=VALUE ...]   bring a run up to date: PROFILE= DATA_DIR= ONLY= JOBS= RUN= and any profile key
+python -m helpers reproduce [KEY=VALUE ...]   bring a run up to date: PROFILE= ONLY= JOBS= RUN= and any profile key
 python -m helpers data [KEY=VALUE ...]        download and unpack the real data sets of a profile
 python -m helpers keys                        the profile's keys, their defaults and what they mean
 python -m helpers stage NAME RUN              one step of a run (used by the Snakefile)
@@ -44,14 +44,24 @@ def _reproduce(*words: str) -> int:
     return reproduce(words)
 
 
-def _data(*words: str) -> None:
+def _data(*words: str) -> int:
     from helpers.data.download import fetch_for
+    from helpers.data.transfer import DownloadError
     from helpers.orchestrate import split_settings
     from helpers.profile import load_profile
 
     own, overrides = split_settings(words)
-    for folder in fetch_for(load_profile(own["profile"], overrides)):
+    profile = load_profile(own["profile"], overrides)
+    try:
+        folders = fetch_for(profile)
+    except DownloadError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for folder in folders:
         print(f"ready: {folder}")
+    if not folders:
+        print(f"profile {profile.name} makes its own images: nothing to download")
+    return 0
 
 
 def _keys() -> None:

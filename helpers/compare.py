@@ -79,7 +79,7 @@ def table_differences(reference: Path, made: Path) -> list[str]:
             bad = (a.fillna("").astype(str) != b.fillna("").astype(str)).to_numpy()
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            found.append(f"column {column}, row {row + 1}: {b[row]}, the reference has {a[row]} ({bad.sum()} rows differ)")
+            found.append(f"column {column}, row {row + 1}: {b[row]}, not {a[row]} ({bad.sum()} rows differ)")
     return found
 
 

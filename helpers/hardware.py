@@ -1,4 +1,4 @@
-"""What the machine has that changes how fast, or in which precision, a run goes. For engines to choose by and reports to tell."""
+"""What the machine has that changes how fast and how precisely a run goes: engines choose by it, reports tell it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 # Those that decide how fast a network runs on a CPU, as the kernel spells them (x86, then 64-bit Arm).
-INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
+INSTRUCTIONS = (
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+)
 INSTRUCTIONS += ("asimdhp", "bf16", "i8mm", "sve")
 BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # any of them multiplies bfloat16 at more than float32's speed
 UNLIMITED = 1 << 50  # bytes: version 1 of cgroups writes "no limit" as a number near 2 ** 63
@@ -71,7 +80,7 @@ def available_cores() -> int:
 
 
 def available_memory() -> int:
-    """Bytes of memory this process may use: the machine's, cut by the limit of its container or batch job; 0: unknown."""
+    """Bytes of memory this process may use: the machine's, cut by its container's or batch job's limit; 0: unknown."""
     total = 0
     for line in _lines(MEMINFO):
         if line.startswith("MemTotal:"):

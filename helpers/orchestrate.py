@@ -61,7 +61,8 @@ class Teller(logging.Handler):
     def _job_error(self, record: logging.LogRecord) -> None:
         if record.jobid in self.began:
             self.failed += 1
-            self.say(f"  FAILED {self._timed(record.jobid)}")
+            logs = ", ".join(map(str, getattr(record, "log", None) or []))
+            self.say(f"  FAILED {self._timed(record.jobid)}{'   see ' + logs if logs else ''}")
 
     def _timed(self, job: int) -> str:
         return f"{self.names[job]}  {time.monotonic() - self.began.pop(job):.1f} s"
@@ -131,23 +132,22 @@ def reproduce(settings: Sequence[str]) -> int:
     try:
         with lock.acquire(timeout=0):
             run.save_profile(own["profile"], parse_overrides(overrides))
-            return _bring_up_to_date(run, notebooks, jobs, own["only"] != "")
+            return _bring_up_to_date(run, notebooks, jobs)
     except Timeout:
         raise ProfileError(
             f"another `make reproduce` is at work in {run.folder}; wait for it, or give RUN=another_name"
         ) from None
 
 
-def _bring_up_to_date(run: Run, notebooks: list[str], jobs: int, some: bool) -> int:
+def _bring_up_to_date(run: Run, notebooks: list[str], jobs: int) -> int:
     began = time.monotonic()
     targets = [str(run.notebook(name).relative_to(paths.ROOT)) for name in notebooks]
     report = run.report.relative_to(paths.ROOT)
-    teller = _snakemake({"run": run.name}, targets if some else [*targets, str(report)], jobs)
+    teller = _snakemake({"run": run.name}, targets, jobs)
     failed = [name for name in notebooks if run.failed(name).is_file()]
     from helpers.report import build_report, summary
 
-    if teller.total or not run.report.is_file():
-        build_report(run)
+    build_report(run)
     say = teller.say
     if not teller.total:
         say("nothing to do: everything is up to date")
@@ -166,9 +166,10 @@ def _last_line(run: Run, name: str) -> str:
 
 
 def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> Teller:
-    """Run the Snakefile. Its own lock is off, since a killed run would leave it; `reproduce` holds one that is not left."""
+    """Run the Snakefile. Its own lock is off, since a killed run would leave it; `reproduce` holds one instead."""
     from snakemake import logging as snakemake_logging
     from snakemake.api import SnakemakeApi
+    from snakemake.scheduling.greedy import SchedulerSettings
     from snakemake.settings.types import (
         ConfigSettings,
         DAGSettings,
@@ -193,6 +194,7 @@ def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> Tell
                 executor="local",
                 execution_settings=ExecutionSettings(keep_going=True, lock=False, latency_wait=1),
                 scheduling_settings=SchedulingSettings(scheduler="greedy"),
+                scheduler_settings=SchedulerSettings(),
             )
         except Exception as error:
             if not teller.failed:  # not a step's failure, which has been told, but one of the workflow itself

@@ -1,4 +1,4 @@
-"""Profiles: what a run is made of, read from a small TOML file into a frozen object, and checked before anything starts.
+"""Profiles: what a run is made of, read from a small TOML file into a frozen object, checked before anything starts.
 
 Every key is flat, so one name serves the TOML file, the command line (`make reproduce HEAD_STEPS=500`) and a
 notebook's parameters (`-p overrides "head_steps=500"`). Case and `-`/`_` do not matter there.
@@ -64,12 +64,14 @@ class Profile(BaseModel):
     head_learning_rate: float = Field(0.001, gt=0, description="of Adam")
     head_evaluate_every: int = Field(1, ge=1, description="steps between held-out evaluations")
     head_l2: tuple[float, ...] = Field((0.0,), min_length=1, description="weight penalties tried; validation chooses")
+    head_standardise: bool = Field(False, description="centre and scale bottlenecks by the training images")
     smoothing: float = Field(0.6, ge=0, lt=1, description="TensorBoard smoothing of the drawn curves")
 
     curve_per_class: tuple[int, ...] = Field(
         (10, 30, 100, 300, 1000), min_length=1, description="training images a class"
     )
     curve_seeds: int = Field(5, ge=2, le=100, description="repeats a point of the learning curve")
+    curve_steps: int = Field(1000, ge=1, description="gradient steps of each head of the learning curve")
     bootstrap: int = Field(2000, ge=100, description="resamples of patients for an interval")
     readers_file: str = Field("", description="CSV of expert reads (reader, image, label); empty: none")
 

@@ -82,14 +82,13 @@ def versions() -> dict[str, str]:
 def commit() -> str:
     """The checkout's commit, with '+' where files differ from it; 'no git' outside a checkout."""
     try:
-        run = lambda *words: (
-            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        )
-        return run("rev-parse", "--short=12", "HEAD").strip() + (
-            "+" if run("status", "--porcelain", "-uno").strip() else ""
-        )
+        return _git("rev-parse", "--short=12", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return "no git"
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @contextmanager

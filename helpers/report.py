@@ -13,7 +13,7 @@ from helpers.provenance import read_json, write_atomically
 from helpers.runs import Run, notebook_names
 
 PAPERS = {
-    "kermany2018": "Kermany et al. 2018, Identifying medical diagnoses and treatable diseases by image-based deep learning",
+    "kermany2018": "Kermany 2018, Identifying medical diagnoses and treatable diseases by image-based deep learning",
     "rajkomar2017": "Rajkomar et al. 2017, High-throughput classification of radiographs using deep CNNs",
     "zech2018": "Zech 2018, CheXNet reproduced, and why it does not generalise",
     "carr2020": "Carr et al. 2020, A bridge to small data sets",

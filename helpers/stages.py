@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers import paths
 from helpers.profile import Profile, ProfileError, nearest
-from helpers.provenance import collected_warnings, write_json
+from helpers.provenance import collected_warnings, digest_of, write_json
 from helpers.runs import Run
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def split_of(profile: Profile, catalogue: Catalogue) -> Split:
 
 
 def bottlenecks_of(profile: Profile, catalogue: Catalogue, weights: str = "") -> Bottlenecks:
-    """Features of every image of `catalogue`, from the profile's backbone, or from the same one with other `weights`."""
+    """Features of every image, from the profile's backbone, or from the same one with other `weights`."""
     from helpers.model.backbones import load_backbone
     from helpers.model.bottlenecks import extract
 
@@ -90,6 +90,29 @@ def experiment_of(parts: Parts, run: Run, name: str) -> Experiment:
     return run_experiment(name, parts.split.frame, parts.features(), parts.profile, run.experiments)
 
 
+def learning_curve_of(parts: Parts, run: Run) -> pd.DataFrame:
+    """The learning curve's points, for the profile's weights and for the same backbone as initialised at random.
+
+    Columns initialisation, per_class, seed, accuracy, auroc (of urgent referral), both on the test images. Of the
+    random network only the features of images that are drawn are computed.
+    """
+    import pandas as pd
+
+    from helpers.model.learning_curve import draws, learning_curve
+
+    points = draws(parts.split.frame, parts.profile)
+    needed = pd.concat([frame for _, _, frame in points]).drop_duplicates("image_id")
+    drawn = parts.catalogue.subset(parts.catalogue.frame[parts.catalogue.frame["image_id"].isin(needed["image_id"])])
+
+    def features(weights: str) -> pd.DataFrame:
+        made = parts.bottlenecks if not weights else bottlenecks_of(parts.profile, drawn, weights)
+        return pd.DataFrame(made.features, index=made.image_ids)
+
+    made_from = [parts.catalogue.fingerprint(), parts.bottlenecks.key]
+    ways = {"pre-trained": lambda: features(""), "random initialisation": lambda: features("none")}
+    return learning_curve(points, ways, parts.profile, run.experiments, str(made_from))
+
+
 def readers_of(profile: Profile, catalogue: Catalogue) -> pd.DataFrame:
     """Reads of the test images: from `readers_file`; without one simulated on phantoms, and none on real images.
 
@@ -106,31 +129,41 @@ def readers_of(profile: Profile, catalogue: Catalogue) -> pd.DataFrame:
 
 def run_stage(name: str, run: Run) -> None:
     """Make one step of a run and leave what it made, in keys and fingerprints, for Snakemake and the report."""
-    from helpers.model.experiments import NAMES
+    from helpers.model.experiments import HEADS
 
-    if name not in ("data", "bottlenecks", *NAMES):
-        raise ProfileError(f"there is no step '{name}'{nearest(name, ('data', 'bottlenecks', *NAMES))}")
+    known = ("data", "bottlenecks", *HEADS, "learning_curve")
+    if name not in known:
+        raise ProfileError(f"there is no step '{name}'{nearest(name, known)}")
     told: list[str] = []
     began = time.monotonic()
     with collected_warnings(told):
         parts = Parts(run.load_profile())
-        made = _data(parts) if name == "data" else _bottlenecks(parts) if name == "bottlenecks" else None
-        made = made or experiment_of(parts, run, name).told()
+        if name in HEADS:
+            made = experiment_of(parts, run, name).told()
+        else:
+            made = {"data": _data, "bottlenecks": _bottlenecks, "learning_curve": _curve}[name](parts, run)
     write_json(run.stage(name), made | {"warnings": told})
     run.stage(name).touch()  # Snakemake goes by time; unchanged content is then found unchanged by its digest
     write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": ""})
 
 
-def _data(parts: Parts) -> dict[str, Any]:
+def _curve(parts: Parts, run: Run) -> dict[str, Any]:
+    points = learning_curve_of(parts, run)
+    return {"points": len(points), "digest": digest_of(points.to_csv(index=False))}
+
+
+def _data(parts: Parts, run: Run) -> dict[str, Any]:
     return {
         "source": parts.catalogue.name,
         "images": len(parts.catalogue),
         "set aside": len(parts.catalogue.excluded),
         "fingerprint": parts.catalogue.fingerprint(),
-        "split": str(parts.split),
+        "split": parts.split.kind,
+        **{f"{name} images": int(n) for name, n in parts.split.frame["split"].value_counts().items()},
+        "dropped": len(parts.split.dropped),
     }
 
 
-def _bottlenecks(parts: Parts) -> dict[str, Any]:
+def _bottlenecks(parts: Parts, run: Run) -> dict[str, Any]:
     made = parts.bottlenecks
     return {"key": made.key, "engine": made.engine, "precision": made.precision, "agreement": made.agreement}

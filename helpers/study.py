@@ -1,4 +1,4 @@
-"""A notebook's handle on a study: opens it for a profile, hands out data and scores, and keeps what the notebook makes."""
+"""A notebook's handle on a study: opens it for a profile, hands out data and scores, keeps what is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers.metrics.estimate import Estimate
 from helpers.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
 from helpers.provenance import collected_warnings, commit, versions, write_atomically, write_json
 from helpers.runs import Run, notebook_names
-from helpers.stages import Parts, experiment_of, readers_of
+from helpers.stages import Parts, experiment_of, learning_curve_of, readers_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from helpers.model.bottlenecks import Bottlenecks
     from helpers.model.experiments import Experiment
 
-PNG_DPI = 200  # pixels an inch of the PNG beside each PDF
+Published = str | tuple[str, ...]  # one id of data/published/, or several
 
 
 def open_study(
@@ -85,6 +85,10 @@ class Study:
         scores = self.experiment(name).scores
         return scores[(scores["selection"] == selection) & (scores["split"] == split)].reset_index(drop=True)
 
+    def learning_curve(self) -> pd.DataFrame:
+        """One row a draw and initialisation; see `helpers.stages.learning_curve_of`."""
+        return learning_curve_of(self._parts, self.run)
+
     @cached_property
     def readers(self) -> pd.DataFrame:
         """Reads of the test images (reader, image_id, label, simulated); empty where there are none."""
@@ -107,33 +111,32 @@ class Study:
 
     # --- what the study leaves ----------------------------------------------------------------------------------
 
-    def figure(self, name: str, figure: Figure, *, shows: str, caption: str, published: str | tuple[str, ...] = ()) -> Image:
+    def figure(self, name: str, figure: Figure, *, shows: str, caption: str, published: Published = ()) -> Image:
         """Save `figure` as PDF and PNG under figures/<run>/<notebook>/ and return the picture for the notebook.
 
         `shows` is what it reproduces ('Figure 4A'), `published` the ids of its rows in data/published/, if it has any.
-        Files carry no date, so that the same figure is the same file.
+        What is no evidence about the paper says so at its foot. Files carry no date: the same figure is the same file.
         """
-        import matplotlib.pyplot as plt
         from IPython.display import Image
 
-        folder = self.run.figures / self.notebook
+        from helpers.plots.style import add_footnote, save_figure
+
         note = "" if self.comparable[0] else self.comparable[1]
-        if note:
-            figure.text(0.995, 0.005, note, ha="right", va="bottom", fontsize=5, color="0.35")
-        for suffix, extra in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-            save = lambda file, s=suffix, e=extra: figure.savefig(file, format=s[1:], dpi=PNG_DPI, metadata=e)
-            write_atomically(folder / f"{name}{suffix}", save)
-        plt.close(figure)
+        add_footnote(figure, note)
+        folder = self.run.figures / self.notebook
+        for suffix in (".pdf", ".png"):
+            write_atomically(folder / f"{name}{suffix}", lambda file: save_figure(figure, file))
+        self._figures.append(_item(name, shows, caption, published))
         width = round(figure.get_size_inches()[0] * 110)
-        self._figures.append({"name": name, "shows": shows, "caption": caption, "published": _several(published), "note": note})
         return Image(data=(folder / f"{name}.png").read_bytes(), format="png", width=width)
 
-    def table(self, name: str, table: pd.DataFrame, *, shows: str, caption: str, published: str | tuple[str, ...] = ()) -> pd.DataFrame:
+    def table(
+        self, name: str, table: pd.DataFrame, *, shows: str, caption: str, published: Published = ()
+    ) -> pd.DataFrame:
         """Save `table` as CSV under figures/<run>/<notebook>/ and return it for the notebook to show."""
-        path = self.run.figures / self.notebook / f"{name}.csv"
-        named = any(table.index.names)
+        path, named = self.run.figures / self.notebook / f"{name}.csv", any(table.index.names)
         write_atomically(path, lambda file: table.to_csv(file, index=named, float_format="%.6g", lineterminator="\n"))
-        self._tables.append({"name": name, "shows": shows, "caption": caption, "published": _several(published), "index": named})
+        self._tables.append(_item(name, shows, caption, published))
         return table
 
     def claim(self, claim: str, obtained: Estimate | float) -> None:
@@ -144,6 +147,8 @@ class Study:
 
     def warn(self, text: str) -> None:
         """Say something that the report must repeat."""
+        if text not in self.warnings:
+            self.warnings.append(text)
         warnings.warn(text, UserWarning, stacklevel=2)
 
     def claims(self) -> pd.DataFrame:
@@ -190,5 +195,6 @@ class Study:
         }
 
 
-def _several(published: str | tuple[str, ...]) -> list[str]:
-    return [published] if isinstance(published, str) else list(published)
+def _item(name: str, shows: str, caption: str, published: Published) -> dict[str, Any]:
+    ids = [published] if isinstance(published, str) else list(published)
+    return {"name": name, "shows": shows, "caption": caption, "published": ids}

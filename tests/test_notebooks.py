@@ -31,7 +31,9 @@ def test_it_is_valid_and_committed_without_outputs(notebook):
 
 def test_it_defines_no_function_and_is_short(notebook):
     name, book = notebook
-    assert not [line for cell in code_of(book) for line in cell.source.splitlines() if line.startswith(("def ", "class "))]
+    assert not [
+        line for cell in code_of(book) for line in cell.source.splitlines() if line.startswith(("def ", "class "))
+    ]
     assert len(code_of(book)) <= 12
     assert max(len(cell.source.splitlines()) for cell in code_of(book)) <= 30
 

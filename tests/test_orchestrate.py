@@ -54,7 +54,9 @@ def test_when_the_command_line_is_wrong_then_it_exits_with_2_and_one_line():
 
 
 def test_importing_helpers_is_light():
-    code = "import helpers, sys; print([m for m in ('tensorflow', 'keras', 'pandas', 'matplotlib') if m in sys.modules])"
+    code = (
+        "import helpers, sys; print([m for m in ('tensorflow', 'keras', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

@@ -223,3 +223,18 @@ def test_confusions_count_each_readers_images():
 def test_reads_that_do_not_fit_the_scores_are_refused(reads, told):
     with pytest.raises(ValueError, match=told):
         model_against_readers(pd.DataFrame(reads), scored(images(8)), CLASSES)
+
+
+def test_the_range_of_weighted_errors_is_over_readers_and_not_over_networks():
+    import pandas as pd
+
+    from helpers.metrics.experts import weighted_error_range
+
+    errors = {"model": 0.5, "limited model": 0.9, "A": 0.01, "B": 0.03, "C": 0.05}
+    table = pd.DataFrame([{"reader": who, "statistic": "weighted error", "value": e} for who, e in errors.items()])
+    found = weighted_error_range(table)
+    assert (found["weighted_error_lowest"].value, found["weighted_error_highest"].value) == (0.01, 0.05)
+    mean = found["weighted_error_mean"]  # 0.03, t(2) = 4.3027, deviation 0.02 of three
+    assert mean.value == pytest.approx(0.03) and mean.high == pytest.approx(0.03 + 4.3027 * 0.02 / 3**0.5, abs=1e-4)
+    assert mean.low == 0 and found["count"].value == 3
+    assert weighted_error_range(table[:2]) == {}

@@ -40,7 +40,8 @@ def patient_characteristics(catalogue: Catalogue) -> pd.DataFrame:
         spread = f"{sizes.median():g} ({sizes.min()} to {sizes.max()})"
         rows.append((name, label, len(sizes), len(part), spread))
     columns = ["split", "class", "patients", "images", "images a patient: median (range)"]
-    return pd.DataFrame(rows, columns=columns).sort_values(["split", "class"], ascending=[False, True], ignore_index=True)
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(["split", "class"], ascending=[False, True], ignore_index=True)
 
 
 def _count(frame: pd.DataFrame) -> str:
@@ -49,4 +50,5 @@ def _count(frame: pd.DataFrame) -> str:
 
 def _classes(frame: pd.DataFrame, classes: tuple[str, ...]) -> str:
     counts = frame["label"].value_counts()
-    return f"{_count(frame)}: " + ", ".join(f"{counts.get(name, 0):,} {name}" for name in classes)
+    parts = ", ".join(f"{counts.get(name, 0):,} {name}" for name in classes)
+    return f"{_count(frame)}\n{parts}"

@@ -1,4 +1,4 @@
-"""Images made from formulas: about ninety classes of fractals, gratings, cells, noise, bands, discs, strokes and tilings.
+"""Images made from formulas: 112 classes of fractals, gratings, cells, noise, bands, discs and tilings.
 
 A backbone learns to tell the classes apart, and so learns features of edges, textures and shapes without a photograph:
 the idea of formula-driven supervised learning (Kataoka et al. 2020, "Pre-training without Natural Images", FractalDB).
@@ -9,9 +9,11 @@ Each image follows from (seed, class, number) alone, so a set is the same on any
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -19,13 +21,18 @@ from helpers.data import formula_drawings as drawings
 from helpers.data import formula_patterns as patterns
 from helpers.data.formula_patterns import Field, Rng
 
-Pattern = Callable[[Rng, int], Field]
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow turns colour to grey
 
 
 def formula_classes() -> tuple[str, ...]:
     """The classes in order of their labels; a name is its family and what is particular to it."""
     return tuple(_CLASSES)
+
+
+def classes_digest() -> str:
+    """16 hex digits over the classes' names and settings: weights are recorded with it."""
+    lines = [f"{name}: {p.func.__name__} {sorted(p.keywords.items())}" for name, p in _CLASSES.items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def formula_image(label: int, number: int, seed: int = 0, size: int = 96, colour: bool = True) -> np.ndarray:
@@ -53,7 +60,8 @@ def formula_images(
     job = partial(_class_images, per_class=per_class, seed=seed, size=size, colour=colour, first=first)
     labels = range(len(_CLASSES))
     if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
+        # Spawned, not forked: a fork of a process whose TensorFlow has threads can hang.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             parts = list(pool.map(job, labels))
     else:
         parts = [job(label) for label in labels]
@@ -91,19 +99,19 @@ def _bytes(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def _make_classes() -> dict[str, Pattern]:
+def _make_classes() -> dict[str, partial[Field]]:
     """Every class by name. Order is part of the weights: append, never insert."""
-    classes: dict[str, Pattern] = {}
+    classes: dict[str, partial[Field]] = {}
 
-    def add(name: str, pattern: Callable, **settings: object) -> None:
+    def add(name: str, pattern: Callable[..., Field], **settings: object) -> None:
         classes[name] = partial(pattern, **settings)
 
     for cycles in (5, 11, 22):
         add(f"grating sine {cycles}", patterns.grating, cycles=cycles)
         add(f"gabor noise {cycles}", patterns.band_noise, cycles=cycles, spread=np.pi)
         add(f"gabor grain {cycles}", patterns.band_noise, cycles=cycles, spread=0.25)
-    for kind, cycles in (("square", 6), ("square", 14), ("chirp", 9), ("plaid", 6), ("plaid", 13), ("rings", 6),
-                         ("rings", 14), ("rays", 9), ("rays", 22), ("spiral", 4), ("spiral", 12), ("moire", 12)):  # fmt: skip
+    waves = {"square": (6, 14), "chirp": (9,), "plaid": (6, 13), "rings": (6, 14), "rays": (9, 22), "spiral": (4, 12)}
+    for kind, cycles in [(kind, cycles) for kind, several in waves.items() for cycles in several] + [("moire", 12)]:
         add(f"{kind} {cycles}", patterns.grating, cycles=cycles, kind=kind)
     for slope, stretch in ((0.5, 1), (1.0, 1), (1.5, 1), (2.2, 1), (1.2, 4), (1.8, 4)):
         add(f"noise {slope} x {stretch}", patterns.fractal_noise, slope=slope, stretch=stretch)
@@ -115,8 +123,8 @@ def _make_classes() -> dict[str, Pattern]:
     for kind, count in (("straight", 5), ("straight", 14), ("wavy", 6), ("wavy", 14), ("folded", 7), ("folded", 14),
                         ("faulted", 8), ("soft", 6), ("soft", 14), ("thin", 12)):  # fmt: skip
         add(f"bands {kind} {count}", patterns.bands, count=count, kind=kind)
-    for kind, count, radius in (("flat", 5, 0.3), ("flat", 30, 0.1), ("soft", 6, 0.3), ("soft", 40, 0.08), ("rings", 8, 0.3),
-                                ("balls", 7, 0.3), ("balls", 30, 0.12), ("bubbles", 14, 0.22),
+    for kind, count, radius in (("flat", 5, 0.3), ("flat", 30, 0.1), ("soft", 6, 0.3), ("soft", 40, 0.08),
+                                ("rings", 8, 0.3), ("balls", 7, 0.3), ("balls", 30, 0.12), ("bubbles", 14, 0.22),
                                 ("lattice", 1, 0.07), ("lattice", 1, 0.14)):  # fmt: skip
         add(f"spots {kind} {radius}", drawings.spots, count=count, radius=radius, kind=kind)
     add("spots oval", drawings.spots, count=12, radius=0.28, flat=0.35)

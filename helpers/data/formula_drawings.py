@@ -1,4 +1,4 @@
-"""More formulas: things drawn one by one (discs, polygons, strokes), and things that grow by a rule (fractals, automata).
+"""More formulas: things drawn one by one (discs, polygons, strokes), and things grown by a rule (fractals).
 
 The same kind of function as in `helpers.data.formula_patterns`: a float field of (size, size) pixels from a generator.
 """
@@ -162,7 +162,7 @@ def julia(rng: Rng, size: int, real: float, imaginary: float) -> Field:
 
 
 def ifs(rng: Rng, size: int, code: int) -> Field:
-    """An iterated function system: `code` fixes its affine maps (FractalDB: Kataoka 2020), `rng` stretches them a little.
+    """An iterated function system: `code` fixes its affine maps, `rng` stretches them a little (FractalDB).
 
     Two thousand orbits run side by side, and the pixels they visit are counted.
     """
@@ -186,7 +186,7 @@ def ifs(rng: Rng, size: int, code: int) -> Field:
 
 
 def _ifs_maps(code: int) -> Field:
-    """The contracting affine maps (n, 2, 3) of IFS number `code`: the first of its draws that is neither dust nor a blot."""
+    """The affine maps (n, 2, 3) of IFS number `code`: its first draw that is neither dust nor a blot."""
     rng = np.random.default_rng([code, 2020])
     while True:
         n = int(rng.integers(2, 6))

@@ -95,7 +95,7 @@ def grating(rng: Rng, size: int, cycles: float, kind: str = "sine") -> Field:
 
 
 def cells(rng: Rng, size: int, count: int, show: str = "flat", norm: float = 2.0) -> Field:
-    """Voronoi cells of about `count` points: flat, walls, cones (distance to the point) or crystals (second minus first)."""
+    """Voronoi cells of about `count` points: flat, walls, cones or crystals (second distance less first)."""
     from scipy.spatial import cKDTree
 
     x, y = axes(rng, size)
@@ -131,7 +131,7 @@ def bands(rng: Rng, size: int, count: int, kind: str = "straight") -> Field:
 
 
 def truchet(rng: Rng, size: int, tiles: int, kind: str = "arcs") -> Field:
-    """Square tiles turned at random (Truchet 1704): arcs, maze (diagonals), wedges or checks (each tile black or white)."""
+    """Square tiles turned at random (Truchet 1704): arcs, maze (diagonals) or wedges; or checks."""
     x, y = axes(rng, size)
     u, v = (x + 2) * tiles / 2, (y + 2) * tiles / 2
     i, j = np.floor(u).astype(int) % 64, np.floor(v).astype(int) % 64

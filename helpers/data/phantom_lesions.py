@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.data.phantom_retina import AXIAL_UM, Blob, BScan, Fill, Streak
+from helpers.data.phantom_scan import AXIAL_UM, Blob, BScan, Fill, Streak
 
 Lesion = Callable[[BScan, float, np.random.Generator], None]
 LESIONS: dict[str, Lesion] = {}  # filled below, when this module is read
@@ -36,9 +36,9 @@ def normal(scan: BScan, severity: float, rng: np.random.Generator) -> None:
 def drusen(scan: BScan, severity: float, rng: np.random.Generator) -> None:
     """Bumps of middling tone between the pigment epithelium and Bruch's membrane, and no fluid.
 
-    From three of up to 22 um (6 pixels) at severity 0 to 14 of up to 112 um at 1.
+    From four of up to 28 um (7 pixels) at severity 0 to 14 of up to 102 um at 1.
     """
-    _drusen(scan, count=3 + 11 * severity, tallest_um=22 + 90 * severity, spread_mm=0.85, rng=rng)
+    _drusen(scan, count=4 + 10 * severity, tallest_um=28 + 74 * severity, spread_mm=0.85, rng=rng)
 
 
 @lesion("CNV")
@@ -47,32 +47,41 @@ def choroidal_neovascularisation(scan: BScan, severity: float, rng: np.random.Ge
     and fluid lie on it, fluid may enter the retina, the ellipsoid zone above is lost. Drusen often lie beside it.
     """
     centre, half = rng.normal(0, 0.5), rng.uniform(0.32, 0.95) * (0.6 + 0.7 * severity)
-    parts = rng.uniform(0.1, 1, 3)  # of raised epithelium, material, fluid; one of them leads
+    parts = rng.uniform((0.1, 0.3, 0.2), 1)  # of raised epithelium, material, fluid; one of them leads
     parts[rng.integers(3)] = 1.0
     cut = float(scan.seen(rng.normal(0, 0.1), 0.9))
-    rough, broken, seed = _ripple(scan.x_mm, rng, 0.3), _ripple(scan.x_mm, rng, 0.09), rng.spawn(2)
+    microns = np.array([26, 24, 26]) + np.array([230, 130, 150]) * severity**1.2 * min(1.0, 0.3 + half)
+    raised, material, fluid = cut * parts * microns / AXIAL_UM
+    rough, broken, seeds = _ripple(scan.x_mm, rng, 0.3), _ripple(scan.x_mm, rng, 0.09), rng.spawn(3)
     reach = _plateau(scan.x_mm, centre, half)
-    raised, material, fluid = cut * parts * (np.array([26, 22, 24]) + np.array([220, 120, 140]) * severity**1.2)
 
     if rng.random() < 0.4:
-        _drusen(scan, count=1 + 3 * severity, tallest_um=10 + 35 * severity, spread_mm=1.3, rng=seed[0])
-    scan.open("sub-RPE", raised / AXIAL_UM * reach * (0.72 + 0.28 * rough))
-    scan.tone["sub-RPE"] *= 1 - 0.25 * reach * rng.random()
-    beside = _plateau(scan.x_mm, centre + rng.uniform(-0.6, 0.6) * half, half * rng.uniform(0.5, 1.0))
-    heap = material / AXIAL_UM * beside * (0.65 + 0.35 * rough)
-    pool_at = centre + rng.choice((-1, 1)) * half * rng.uniform(0.2, 1.1)
-    pool = fluid / AXIAL_UM * _dome(scan.x_mm, pool_at, half * rng.uniform(0.6, 1.3))
-    scan.open("subretinal", np.maximum(heap, pool))
-    floor = scan.top["pigment epithelium"]
-    scan.fills.append(Fill(floor - heap, floor, tone=0.36 + 0.22 * rng.random(), grain=0.16))
-
-    lost = np.clip(reach * (0.35 + 0.75 * severity), 0, 1) * cut
+        _drusen(scan, count=1 + 3 * severity, tallest_um=10 + 35 * severity, spread_mm=1.3, rng=seeds[0])
+    scan.open("sub-RPE", raised * reach * (0.8 + 0.2 * rough))
+    scan.tone["sub-RPE"] *= 1 - reach * (0.25 * rng.random() + 0.1 * broken)
+    _heap_and_pool(scan, centre, half, material * (0.75 + 0.25 * rough), fluid, seeds[1])
+    lost = np.clip(reach * (0.4 + 0.75 * severity), 0, 1) * cut
     for layer in ("myoid", "ellipsoid", "outer segments"):
         scan.blend(layer, 0.27, lost * (0.75 + 0.25 * broken))
     scan.tone["pigment epithelium"] *= 1 - 0.45 * reach * np.clip(broken, 0, 1) * (0.4 + 0.6 * severity)
     _windows(scan, centre, half, 0.3 * severity, rng)
-    wet = rng.random()
-    _cysts(scan, centre, half, count=(8 * severity if wet < 0.45 else 0), size=0.35 + 0.4 * severity, rng=seed[1])
+    wet = rng.random() < 0.45
+    _cysts(scan, centre, half, count=8 * severity * wet, size=0.35 + 0.4 * severity, rng=seeds[2])
+
+
+def _heap_and_pool(
+    scan: BScan, centre: float, half: float, material: np.ndarray, fluid: float, rng: np.random.Generator
+) -> None:
+    """Hyperreflective material on the epithelium, and fluid that fills what the lifted retina leaves beside it.
+
+    `material` (a value a column) and `fluid` are the tallest they would be, in pixels.
+    """
+    heap = material * _plateau(scan.x_mm, centre + rng.uniform(-0.6, 0.6) * half, half * rng.uniform(0.5, 1.0))
+    pool_at = centre + rng.choice((-1, 1)) * half * rng.uniform(0.2, 1.1)
+    pool = fluid * _dome(scan.x_mm, pool_at, half * rng.uniform(0.6, 1.3))
+    scan.open("subretinal", np.maximum(heap, pool))
+    floor = scan.top["pigment epithelium"]
+    scan.fills.append(Fill(floor - heap, floor, tone=0.36 + 0.22 * rng.random(), grain=0.16))
 
 
 @lesion("DME")
@@ -83,7 +92,7 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     centre, half = rng.normal(0, 0.45), rng.uniform(0.55, 1.2)
     cut = float(scan.seen(rng.normal(0, 0.1), 1.0))
     swelling = np.exp(-0.5 * ((scan.x_mm - centre) / half) ** 2) * cut
-    microns = (24 + 160 * severity**1.2) * rng.uniform(0.6, 1.2)
+    microns = (34 + 155 * severity**1.2) * rng.uniform(0.6, 1.2)
     for layer, share in (
         ("outer nuclear", 0.5),
         ("outer plexiform", 0.1),
@@ -96,22 +105,28 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     dome = _dome(scan.x_mm, centre, 0.5 * half) * 100 * severity * cut / AXIAL_UM
     scan.open("subretinal", dome * (pool < 0.18))
     seeds = rng.spawn(3)
+    _exudates(scan, centre, half, count=7 * severity * rng.random(), rng=seeds[2])
     if seeds[0].random() < 0.7 * severity:
         _central_cyst(scan, centre, 0.55 + 0.4 * severity, seeds[0])
-    count = 2 + 20 * severity * rng.uniform(0.4, 1.0)
+    count = 3 + 19 * severity * rng.uniform(0.4, 1.0)
     _cysts(scan, centre, half, count=count, size=(0.42 + 0.5 * severity) * cut, rng=seeds[1])
-    _exudates(scan, centre, half, count=7 * severity * rng.random(), rng=seeds[2])
 
 
 def _drusen(
-    scan: BScan, *, count: float, tallest_um: float, spread_mm: float, rng: np.random.Generator, most: int = 14
+    scan: BScan,
+    *,
+    count: float,
+    tallest_um: float,
+    spread_mm: float,
+    rng: np.random.Generator,
+    most: int = 14,
 ) -> None:
     place, across = rng.normal(0, spread_mm, most), np.abs(rng.normal(0, 0.25, most))
     tall, wide = rng.beta(1.8, 1.8, most), rng.uniform(0.7, 1.5, most)
     across[0], tall[0], place[0] = 0.0, 1.0, place[0] * 0.6  # the tallest is always cut
     heights = tallest_um * tall * scan.seen(across, 0.45)
     heights[max(1, round(count)) :] = 0
-    half_mm = (0.045 + 0.0013 * tallest_um * tall) * wide
+    half_mm = (0.05 + 0.0013 * tallest_um * tall) * wide
     bumps = heights[:, None] * np.exp(-(np.abs((scan.x_mm - place[:, None]) / half_mm[:, None]) ** 2.4))
     rise = bumps.max(axis=0) / AXIAL_UM
     scan.open("sub-RPE", rise)
@@ -120,7 +135,14 @@ def _drusen(
 
 
 def _cysts(
-    scan: BScan, centre: float, half: float, *, count: float, size: float, rng: np.random.Generator, most: int = 24
+    scan: BScan,
+    centre: float,
+    half: float,
+    *,
+    count: float,
+    size: float,
+    rng: np.random.Generator,
+    most: int = 24,
 ) -> None:
     """Dark cavities, taller than wide, in the inner or the outer nuclear layer; the first is near the centre.
 
@@ -129,7 +151,11 @@ def _cysts(
     place = centre + half * rng.normal(0, 0.6, most)
     place[0] = centre + half * rng.normal(0, 0.2)
     inner, share = rng.random(most) < 0.45, rng.uniform(0.5, 1.0, most)
-    slim, tone, shape = rng.uniform(0.3, 0.95, most), rng.uniform(0.05, 0.12, most), rng.normal(0, 1, (most, 3))
+    slim, tone, shape = (
+        rng.uniform(0.3, 0.95, most),
+        rng.uniform(0.05, 0.12, most),
+        rng.normal(0, 1, (most, 3)),
+    )
     taken: dict[str, list[tuple[float, float]]] = {"inner nuclear": [], "outer nuclear": []}
     for k in np.flatnonzero((place > scan.x_mm[0]) & (place < scan.x_mm[-1]))[: round(count)]:
         layer, below = ("inner nuclear", "outer plexiform") if inner[k] else ("outer nuclear", "myoid")
@@ -160,9 +186,7 @@ def _central_cyst(scan: BScan, centre: float, size: float, rng: np.random.Genera
     _cavity(scan, scan.column(place), (upper + lower) / 2, tall * rng.uniform(0.4, 0.85), tall, 0.05, np.zeros(3))
 
 
-def _cavity(
-    scan: BScan, column: float, row: float, wide: float, tall: float, tone: float, shape: np.ndarray
-) -> None:
+def _cavity(scan: BScan, column: float, row: float, wide: float, tall: float, tone: float, shape: np.ndarray) -> None:
     lean, taper, bend = 0.1 * shape[0], 0.2 * np.tanh(shape[1]), 0.2 * np.tanh(shape[2])
     wall = Blob(column, row, wide + 1.5, tall + 1.5, 0.37, 0.5, lean, taper, bend, lesion=False)
     scan.blobs += [wall, Blob(column, row, wide, tall, tone, 0.97, lean, taper, bend)]
@@ -183,7 +207,11 @@ def _exudates(
 
 def _windows(scan: BScan, centre: float, half: float, strength: float, rng: np.random.Generator, most: int = 9) -> None:
     """Light through gaps in the pigment epithelium, and shadows of what lies thick on it."""
-    place, wide, gain = centre + half * rng.uniform(-1, 1, most), rng.uniform(1, 9, most), rng.normal(0.1, 1, most)
+    place, wide, gain = (
+        centre + half * rng.uniform(-1, 1, most),
+        rng.uniform(1, 9, most),
+        rng.normal(0.1, 1, most),
+    )
     for k in range(most):
         scan.streaks.append(Streak(scan.column(place[k]), wide[k], scan.row("choroid", place[k]), strength * gain[k]))
 

@@ -26,10 +26,12 @@ import pandas as pd
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.hashing import average_hash
 
-VERSION = 1  # raise it with any change that alters an image: it is part of the cache's key
+VERSION = 2  # raise it with any change that alters an image: it is part of the cache's key
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 PUBLISHED = {"CNV": 37_206, "DME": 11_349, "DRUSEN": 8_617, "NORMAL": 51_140}  # training images, of 108,312
 HEIGHT, NARROW, WIDE = 496, 512, 768
+WIDE_SHARE = 0.22
+GOLDEN = 0.618034  # its multiples spread evenly between 0 and 1, whatever part of the series is looked at
 # Chance of 1, 2, 3 ... images a patient: 3.2 on average; in the test folder 1.6, as published (1,000 of 633 patients).
 IMAGES_A_PATIENT = {
     "train": (0.20, 0.22, 0.20, 0.14, 0.10, 0.06, 0.05, 0.03),
@@ -37,6 +39,7 @@ IMAGES_A_PATIENT = {
 }
 NOISY = {"train": 0.35, "test": 0.05}  # share of the patients whose images are poor
 TABLE = "phantom.csv"
+REMEDY = "delete the folder and it is made again"
 
 
 def one(
@@ -53,8 +56,8 @@ def one(
     """One B-scan and its lesion mask: uint8 and bool, both (height, width); the mask of NORMAL is empty.
 
     `severity` from 0 (subtle) to 1 (plain), `quality` from 0 (noisy) to 1 (clean). The eye and its disease follow
-    from (seed, patient), where the scan passes and its noise from (seed, patient, image): the same on every machine
-    with the same numpy and scipy. Raises `ValueError` for an unknown label or a value out of range.
+    from (seed, patient), where the scan passes and its noise from (seed, patient, image).
+    Raises `ValueError` for an unknown label or a value out of range.
     """
     from helpers.data.phantom_imaging import capture, padding
     from helpers.data.phantom_lesions import LESIONS
@@ -109,8 +112,11 @@ def plan(*, train: int, test_per_class: int, seed: int) -> pd.DataFrame:
     wanted += [("test", label, test_per_class) for label in CLASSES]
     groups = [(split, label, n) for split, label, count in wanted for n in _sizes(count, IMAGES_A_PATIENT[split], rng)]
     numbers = rng.choice(9_900_000, len(groups), replace=False) + 10_000
-    rows = [row for (split, label, n), number in zip(groups, numbers, strict=True)
-            for row in _patient(split, label, n, int(number), seed)]  # fmt: skip
+    # One patient in 4.5 has wide scans: spread evenly over each class, so that even by chance size tells little.
+    wide = (np.arange(len(groups)) * GOLDEN + rng.random()) % 1 < WIDE_SHARE
+    rows = []
+    for (split, label, n), number, is_wide in zip(groups, numbers, wide, strict=True):
+        rows += _patient(split, label, n, int(number), WIDE if is_wide else NARROW, seed)
     return pd.DataFrame(rows)
 
 
@@ -130,12 +136,11 @@ def _sizes(count: int, chances: tuple[float, ...], rng: np.random.Generator) -> 
         count -= n
 
 
-def _patient(split: str, label: str, images: int, number: int, seed: int) -> Iterator[dict]:
-    """Rows of one patient. Width and quality are drawn before, and without regard to, the label's severity."""
+def _patient(split: str, label: str, images: int, number: int, width: int, seed: int) -> Iterator[dict]:
+    """Rows of one patient. Nothing but the names and folders depends on the label, and severity only in its absence."""
     rng = _rng(seed, number, 0, 6)
-    width = WIDE if rng.random() < 0.22 else NARROW
     quality = rng.beta(1.8, 3.2) if rng.random() < NOISY[split] else rng.beta(4.5, 1.8)
-    severity = rng.beta(1.7, 1.1)
+    severity = 0.35 + 0.65 * rng.beta(2.2, 1.1)  # subtle lesions are there, invisible ones teach nothing
     for n in range(1, images + 1):
         drift, bit = rng.normal(0, 0.06, 2)
         name = f"{label}-{number}-{n}"
@@ -161,9 +166,9 @@ def _generate(root: Path, rows: pd.DataFrame, seed: int, workers: int) -> None:
     for folder in {Path(path).parent for path in [*rows["path"], *rows["mask"]]}:
         (part / folder).mkdir(parents=True, exist_ok=True)
     patients = [group.to_dict("records") for _, group in rows.groupby("patient_id", sort=False)]
-    workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count()
+    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     done: list[dict] = []
-    with tqdm(total=len(rows), desc="phantom OCT", unit="image", file=sys.stderr, mininterval=20) as bar:
+    with tqdm(total=len(rows), desc="phantom OCT", unit="image", file=sys.stderr, mininterval=1) as bar:
         for records in _each(partial(make_patient, part, seed), patients, workers):
             done += records
             bar.update(len(records))
@@ -175,7 +180,7 @@ def _generate(root: Path, rows: pd.DataFrame, seed: int, workers: int) -> None:
 
 
 def _each(function: partial, items: list, workers: int) -> Iterator[list[dict]]:
-    if workers == 1 or len(items) < 16:  # starting processes takes longer than a few images
+    if workers == 1 or len(items) < 8:  # starting processes takes longer than a few images
         yield from map(function, items)
         return
     # Spawned, not forked: the caller may hold TensorFlow's threads, which do not survive a fork.
@@ -198,13 +203,22 @@ def _make(part: Path, seed: int, row: dict) -> dict[str, str]:
         severity = 0.0 if np.isnan(row["severity"]) else row["severity"]
         patient, number = int(row["patient_id"]), int(row["image_id"].rsplit("-", 1)[1])
         grey, mask = one(
-            row["label"], severity, seed, quality=row["quality"], width=row["width"], patient=patient, image=number
+            row["label"],
+            severity,
+            seed,
+            quality=row["quality"],
+            width=row["width"],
+            patient=patient,
+            image=number,
         )
         _write(mask_path, Image.fromarray(mask.astype(np.uint8) * 255), format="PNG", compress_level=3)
         _write(path, Image.fromarray(grey), format="JPEG", quality=90)
     content = path.read_bytes()
     with Image.open(BytesIO(content)) as image:
-        return {"digest": hashlib.sha256(content).hexdigest(), "average_hash": average_hash(np.asarray(image))}
+        return {
+            "digest": hashlib.sha256(content).hexdigest(),
+            "average_hash": average_hash(np.asarray(image)),
+        }
 
 
 def _write(path: Path, image, **options) -> None:
@@ -218,11 +232,11 @@ def _read(root: Path, expected: int) -> pd.DataFrame:
     try:
         frame = pd.read_csv(root / TABLE, dtype={"patient_id": str, "average_hash": str})
     except (OSError, ValueError) as error:
-        raise CatalogueError(f"{root}: its table cannot be read ({error}); delete the folder and it is made again") from None
+        raise CatalogueError(f"{root}: its table cannot be read ({error}); {REMEDY}") from None
     lost = [path for column in ("path", "mask") for path in frame[column] if not (root / path).is_file()]
     if len(frame) != expected or lost:
         what = f"{len(lost)} files are missing, first {lost[0]}" if lost else f"{len(frame)} rows instead of {expected}"
-        raise CatalogueError(f"{root}: {what}; delete the folder and it is made again")
+        raise CatalogueError(f"{root}: {what}; {REMEDY}")
     return frame
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.data.phantom_retina import AXIAL_UM, LAYERS, SOFT, Anatomy, Blob, BScan
+from helpers.data.phantom_retina import Anatomy
+from helpers.data.phantom_scan import AXIAL_UM, LAYERS, SOFT, Blob, BScan
 
 TEXTURED = 150  # pixels below Bruch's membrane that show the choroid's vessels
 SHOWS = 0.8  # pixels of thickness from which a space opened by a lesion belongs to its mask
@@ -141,7 +142,10 @@ def _window(scan: BScan, wide: np.ndarray, top: np.ndarray, bottom: np.ndarray) 
 def _blob(tones: np.ndarray, mask: np.ndarray, scan: BScan, blob: Blob) -> None:
     reach = blob.half_width + abs(blob.lean) * blob.half_height + 2
     left, right = max(int(blob.column - reach), 0), min(int(blob.column + reach) + 2, scan.width)
-    upper, lower = max(int(blob.row - blob.half_height) - 8, 0), min(int(blob.row + blob.half_height) + 9, scan.height)
+    upper, lower = (
+        max(int(blob.row - blob.half_height) - 8, 0),
+        min(int(blob.row + blob.half_height) + 9, scan.height),
+    )
     if left >= right or upper >= lower:
         return
     middle = min(max(round(blob.column), 0), scan.width - 1)
@@ -164,7 +168,8 @@ def _vessels(tones: np.ndarray, scan: BScan, eye: Anatomy) -> None:
         column = scan.column(place)
         if -10 < column < scan.width + 10:
             row = scan.row("ganglion cells", place) + half_width
-            _blob(tones, nothing, scan, Blob(column, row, half_width, half_width * 1.2, 0.56, shade * 1.6, lesion=False))
+            vessel = Blob(column, row, half_width, half_width * 1.2, 0.56, shade * 1.6, lesion=False)
+            _blob(tones, nothing, scan, vessel)
             _streak(tones, scan, column, half_width, scan.top["ganglion cells"] + 3 * half_width, -shade)
 
 

@@ -1,37 +1,16 @@
-"""Anatomy of the phantom eye: where the layers of the retina lie in a B-scan, and how bright each is.
+"""Anatomy of the phantom eye: where the layers of a healthy retina lie in a B-scan, and how bright each is.
 
-Lengths are in micrometres or millimetres of tissue; pixels have the pitch of the published scans (Spectralis, Kermany
-et al. 2018, STAR Methods: 'Images were selected ... Spectralis OCT, Heidelberg Engineering'). Thicknesses follow
-measured macular profiles in round numbers: 230 um at the centre of the fovea, 345 um at its rim. Brightness ('tone')
-is the grey level on the screen, 0 to 1, which in these scans is about the fourth root of the reflected power.
+Thicknesses follow measured macular profiles in round numbers: 230 um at the centre of the fovea, 345 um at its rim.
+Nothing in this module knows a diagnosis.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-AXIAL_UM = 3.9  # micrometres a pixel, down
-LATERAL_MM = 0.0115  # millimetres a pixel, across
-
-LAYERS = (  # from the vitreous down
-    "nerve fibres",
-    "ganglion cells",
-    "inner plexiform",
-    "inner nuclear",
-    "outer plexiform",
-    "outer nuclear",
-    "myoid",  # its upper edge is the external limiting membrane
-    "ellipsoid",
-    "outer segments",
-    "subretinal",  # a potential space: no thickness until a lesion opens it
-    "pigment epithelium",
-    "sub-RPE",  # likewise
-    "choroid",  # its upper edge is Bruch's membrane
-)
-TONES = (0.49, 0.385, 0.425, 0.295, 0.365, 0.225, 0.24, 0.70, 0.37, 0.09, 0.76, 0.40, 0.32)
-SOFT = (1.5, 4.0, 7.0, 4.5, 4.0, 5.0, 2.0, 1.6, 2.0, 1.2, 1.6, 1.5, 2.0)  # pixels over which an upper edge changes
+from helpers.data.phantom_scan import AXIAL_UM, LATERAL_MM, LAYERS, TONES, BScan
 
 
 @dataclass(frozen=True)
@@ -48,11 +27,12 @@ class Anatomy:
     choroid_fade: float  # pixels over which the choroid's tone falls to 1/e
     choroid_grain: float  # how coarse its vessels are, relative
     vessels: np.ndarray  # (n, 3) retinal vessels: place (mm), half width (px), depth of the shadow (0 to 1)
+    disc: float  # millimetres from the fovea to the edge of the optic disc
     hyaloid: float  # micrometres by which the vitreous has come off, 0: attached
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """One eye at random. Nothing here knows the diagnosis."""
+    """One eye at random."""
     vessels = rng.integers(0, 8)
     side = rng.choice((-1, 1), vessels)
     tones = np.clip(rng.normal(1, 0.06, len(LAYERS)), 0.85, 1.15)
@@ -68,104 +48,16 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         choroid_fade=float(rng.uniform(55, 130)),
         choroid_grain=float(rng.uniform(0.7, 1.5)),
         vessels=np.stack(
-            [side * rng.uniform(0.5, 4.2, vessels), rng.uniform(1.0, 4.0, vessels), rng.uniform(0.04, 0.26, vessels)],
+            [
+                side * rng.uniform(0.5, 4.2, vessels),
+                rng.uniform(1.0, 4.0, vessels),
+                rng.uniform(0.04, 0.26, vessels),
+            ],
             axis=1,
         ),
+        disc=float(rng.normal(3.75, 0.2)),
         hyaloid=float(rng.uniform(40, 260)) if rng.random() < 0.22 else 0.0,
     )
-
-
-@dataclass
-class BScan:
-    """A cross-section being built: lesions move its surfaces, change its tones and add to its lists.
-
-    `top` holds the row of each layer's upper edge, `tone` its grey level (0 to 1), one value a column.
-    """
-
-    height: int
-    x_mm: np.ndarray  # place of each column from the fovea
-    z_mm: float  # how far above or below the fovea the scan passes
-    wander: np.ndarray  # pixels by which eye movement shifted each column
-    top: dict[str, np.ndarray]
-    tone: dict[str, np.ndarray]
-    blobs: list[Blob] = field(default_factory=list)
-    fills: list[Fill] = field(default_factory=list)
-    streaks: list[Streak] = field(default_factory=list)
-
-    @property
-    def width(self) -> int:
-        return len(self.x_mm)
-
-    def column(self, x_mm: float) -> float:
-        """The column (fractional, perhaps outside the image) of a place."""
-        return (x_mm - float(self.x_mm[0])) / LATERAL_MM
-
-    def row(self, layer: str, x_mm: float) -> float:
-        """The row of a layer's upper edge at a place, as it is now."""
-        return float(np.interp(x_mm, self.x_mm, self.top[layer]))
-
-    def seen(self, z_mm: np.ndarray | float, radius_mm: np.ndarray | float) -> np.ndarray:
-        """How much (0 to 1) of the height of a rounded thing at `z_mm` this scan cuts."""
-        return np.sqrt(np.clip(1 - ((self.z_mm - np.asarray(z_mm)) / radius_mm) ** 2, 0, 1))
-
-    def open(self, layer: str, height_px: np.ndarray) -> None:
-        """Make a layer thicker by `height_px` (a value a column), lifting its upper edge and all above.
-
-        The retina bridges what is narrow: each edge follows the one under it more smoothly.
-        """
-        from scipy.ndimage import gaussian_filter1d
-
-        rise = np.asarray(height_px, np.float32)
-        for step, name in enumerate(reversed(LAYERS[: LAYERS.index(layer) + 1])):
-            if step:
-                rise = gaussian_filter1d(rise, 1.2 + 1.5 * step, mode="nearest")
-            self.top[name] = self.top[name] - rise
-
-    def blend(self, layer: str, tone: float, amount: np.ndarray) -> None:
-        """Move a layer's tone towards `tone`, by 0 to 1 in each column."""
-        self.tone[layer] = self.tone[layer] + (tone - self.tone[layer]) * np.asarray(amount, np.float32)
-
-    def settle(self) -> None:
-        """Keep the edges in order: none crosses the one below it."""
-        for upper, lower in reversed(list(zip(LAYERS, LAYERS[1:], strict=False))):
-            self.top[upper] = np.minimum(self.top[upper], self.top[lower])
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A rounded thing of one tone: a cyst, an exudate, a vessel's wall. Places in pixels."""
-
-    column: float
-    row: float
-    half_width: float
-    half_height: float
-    tone: float
-    opacity: float = 1.0
-    lean: float = 0.0  # columns it leans a row
-    taper: float = 0.0  # how much wider it is at its foot, relative
-    bend: float = 0.0  # how much it bends sideways, relative
-    lesion: bool = True
-
-
-@dataclass(frozen=True)
-class Fill:
-    """Material between two rows of each column."""
-
-    top: np.ndarray
-    bottom: np.ndarray
-    tone: float
-    grain: float = 0.0  # strength of its texture
-    lesion: bool = True
-
-
-@dataclass(frozen=True)
-class Streak:
-    """A shadow (gain < 0) or a bright window (gain > 0) below a row, over a few columns."""
-
-    column: float
-    half_width: float
-    row: float
-    gain: float
 
 
 def healthy(eye: Anatomy, *, width: int, height: int, rng: np.random.Generator) -> BScan:
@@ -185,9 +77,11 @@ def healthy(eye: Anatomy, *, width: int, height: int, rng: np.random.Generator) 
     ones = np.ones(width, np.float32)
     tone = {name: np.float32(grey * f) * ones for name, grey, f in zip(LAYERS, TONES, eye.tones, strict=True)}
     nasal = np.clip(x_mm * eye.nasal / 3, 0, 1)
-    tone["nerve fibres"] *= 0.9 + 0.35 * nasal
+    tone["nerve fibres"] *= 0.9 + 0.42 * nasal
     tone["outer segments"] *= 1 - 0.12 * np.exp(-((fovea / 0.3) ** 2))
-    return BScan(height, x_mm, z_mm, wander, top, tone)
+    scan = BScan(height, x_mm, z_mm, wander, top, tone)
+    _disc(scan, eye)
+    return scan
 
 
 def _thicknesses(eye: Anatomy, x_mm: np.ndarray, fovea: np.ndarray) -> np.ndarray:
@@ -201,7 +95,7 @@ def _thicknesses(eye: Anatomy, x_mm: np.ndarray, fovea: np.ndarray) -> np.ndarra
     thin = np.exp(-((np.clip(fovea - 1, 0, None) / 2.6) ** 2))
     cone = np.exp(-((r / 0.28) ** 2))
     layers = [
-        (4 + 8 * rise(0.6) + 11 * nasal * rise(1.2)),
+        (4 + 8 * rise(0.6) + 13 * nasal * rise(1.2)),
         (3 + 58 * rise(0.62) * (0.3 + 0.7 * thin)),
         (3 + 44 * rise(0.52) * (0.5 + 0.5 * thin)),
         (1 + 39 * rise(0.46) * (0.6 + 0.4 * thin)),
@@ -215,6 +109,21 @@ def _thicknesses(eye: Anatomy, x_mm: np.ndarray, fovea: np.ndarray) -> np.ndarra
         0 * r,
     ]
     return np.stack(layers) * eye.thickness[: len(layers), None]
+
+
+def _disc(scan: BScan, eye: Anatomy) -> None:
+    """Where the scan is wide enough to reach the optic disc: nerve fibres heap up, the other layers end, and all
+    plunges into the cup.
+    """
+    beyond = scan.x_mm * eye.nasal - eye.disc
+    if beyond.max() < -0.4:
+        return
+    scan.open("nerve fibres", 70 / AXIAL_UM * np.exp(-((np.clip(beyond, -2, 0.1) / 0.5) ** 2)))
+    ended = 0.5 + 0.5 * np.tanh(beyond / 0.08)
+    cup = (520 / AXIAL_UM * np.clip(beyond - 0.12, 0, 0.4) ** 1.3).astype(np.float32)
+    for layer in LAYERS:
+        scan.top[layer] += cup
+        scan.blend(layer, 0.16 if layer == "choroid" else 0.36, ended)
 
 
 def _wander(width: int, rng: np.random.Generator) -> np.ndarray:

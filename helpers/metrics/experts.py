@@ -122,8 +122,8 @@ def _everyone(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str])
             raise ValueError(f"the {name} have no column {', '.join(missing)}")
     if scores["image_id"].duplicated().any() or reads.duplicated(["reader", "image_id"]).any():
         raise ValueError("an image stands twice in the scores, or twice among one reader's reads")
-    if (reads["reader"] == MODEL).any():
-        raise ValueError(f"a reader may not be called '{MODEL}'")
+    if taken := {MODEL, LIMITED} & set(reads["reader"]):
+        raise ValueError(f"a reader may not be called '{min(taken)}'")
     truth = scores[["image_id", "patient_id", "label"]]
     everyone = {MODEL: truth.assign(said=predicted_labels(scores, check_classes(classes)))}
     said = reads.rename(columns={"label": "said"})[["reader", "image_id", "said"]]

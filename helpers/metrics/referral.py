@@ -18,7 +18,7 @@ from helpers.metrics.weighted import weighted_error
 
 
 def four_class(scores: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int) -> dict[str, Estimate]:
-    """Every number of the multi-class model, from a scores frame (a row an image, columns label, patient_id, p_<class>).
+    """Every number of the multi-class model, from a scores frame (columns label, patient_id and p_<class>).
 
     Keys: accuracy, sensitivity, specificity, weighted_error, auroc, and accuracy_by_patient and auroc_by_patient,
     whose intervals allow for several images of one patient.
@@ -41,7 +41,7 @@ def four_class(scores: pd.DataFrame, classes: Sequence[str], resamples: int, see
 
 
 def against_normal(scores: pd.DataFrame, disease: str, resamples: int, seed: int) -> dict[str, Estimate]:
-    """Every number of a binary model, `disease` against NORMAL: accuracy, sensitivity, specificity, auroc (two ways)."""
+    """Every number of a binary model, `disease` against NORMAL, under the same names."""
     truth = (scores["label"] == disease).to_numpy()
     score = scores[f"p_{disease}"].to_numpy()
     found = rates(truth, predicted_labels(scores, (disease, "NORMAL")) == disease)

@@ -34,7 +34,7 @@ class BackboneError(ValueError):
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the registry knows: native size, smallest size, input scaling, and the ImageNet file keras.applications reads."""
+    """Native size, smallest size, input scaling, and the ImageNet file that keras.applications reads."""
 
     image_size: int
     minimum: int
@@ -78,7 +78,7 @@ def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, see
     """The backbone `name` at `image_size` pixels a side (0: its own) with `weights`:
 
     - "imagenet": what keras.applications reads from KERAS_HOME/models, and downloads where it is missing;
-    - "formula", "formula-grey", "formula-subset": SmallNet's, packaged here (see `helpers.model.pretrain`);
+    - "formula": SmallNet's, packaged here (see `helpers.model.pretrain`);
     - "none": random from `seed`, the same on every run;
     - a file: .weights.h5, .h5 or .keras, whose tensors must fit in number and shape.
 

@@ -22,9 +22,11 @@ class EngineError(RuntimeError):
 
 
 def compile_keras(backbone: Backbone, precision: str, batch_size: int, fixed: bool) -> Runner:
-    """A traced call of the model. `fixed`: compiled by XLA for `batch_size` images; fewer are padded with black ones."""
+    """A traced call of the model. `fixed`: compiled by XLA for `batch_size` images; fewer are padded with black."""
     import tensorflow as tf
 
+    if precision == "float32":  # not TF32, to whose 10 bits a GPU would round, for the rest of the process
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     model = backbone.model if precision == "float32" else mixed(backbone.model, precision)
     size = backbone.image_size
     signature = [tf.TensorSpec((batch_size if fixed else None, size, size), tf.uint8)]

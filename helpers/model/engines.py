@@ -1,4 +1,4 @@
-"""What runs the frozen backbone: the fastest engine the machine has, checked against Keras in float32 before it is believed.
+"""What runs the frozen backbone: the fastest engine the machine has, held against Keras in float32.
 
     GPU that TensorFlow can use            Keras, float16 with float32 weights, compiled by XLA
     CPU with bfloat16 instructions         OpenVINO, bfloat16
@@ -48,6 +48,17 @@ class Engine:
 
     def __str__(self) -> str:
         return f"{self.name} in {self.precision}"
+
+
+class Disagreement(EngineError):  # noqa: N818 - it says what was found
+    """An engine whose features are not those of Keras in float32. `measured` is what `agreement` gave."""
+
+    def __init__(self, backbone: Backbone, engine: Engine, measured: dict[str, float]) -> None:
+        self.measured = measured
+        super().__init__(
+            f"{backbone.name} by {engine} does not agree with Keras in float32: the worst cosine of "
+            f"{measured['images']} images is {measured['min_cosine']:.6f}, where {AGREEMENT} or more is asked for"
+        )
 
 
 def choose(engine: str = "auto", precision: str = "auto") -> Engine:

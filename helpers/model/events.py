@@ -22,11 +22,7 @@ def smooth(values: np.ndarray | pd.Series, weight: float = 0.6) -> np.ndarray:
     if values.ndim != 1:
         raise ValueError(f"smoothing takes one curve, not an array of shape {values.shape}")
     return (
-        pd.Series(values)
-        .ewm(alpha=1 - weight, adjust=True, ignore_na=True)
-        .mean()
-        .where(~np.isnan(values))
-        .to_numpy()
+        pd.Series(values).ewm(alpha=1 - weight, adjust=True, ignore_na=True).mean().where(~np.isnan(values)).to_numpy()
     )
 
 

@@ -8,11 +8,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "weights"
 DIGESTS = FOLDER / "digests.json"  # a file: its SHA-256, seed, versions, settings and held-out accuracy
-FILES = {
-    "formula": "smallnet_formula_colour.weights.h5",
-    "formula-grey": "smallnet_formula_grey.weights.h5",
-    "formula-subset": "smallnet_formula_subset.weights.h5",
-}
+FILES = {"formula": "smallnet_formula_grey.weights.h5"}
 
 
 class WeightsError(ValueError):
@@ -24,8 +20,13 @@ def verified_file(weights: str) -> Path:
     path = FOLDER / FILES[weights]
     if not path.is_file() or not DIGESTS.is_file():
         raise WeightsError(f"{path} or its record is missing; python -m helpers.model.pretrain makes both")
-    recorded = json.loads(DIGESTS.read_text(encoding="utf-8")).get(path.name, {}).get("sha256")
+    recorded = record(weights).get("sha256")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != recorded:
         raise WeightsError(f"{path.name} is not the file recorded in {DIGESTS.name} (sha256 {found}, not {recorded})")
     return path
+
+
+def record(weights: str) -> dict:
+    """What `DIGESTS` says of the packaged file of `weights`; empty where it says nothing."""
+    return json.loads(DIGESTS.read_text(encoding="utf-8")).get(FILES[weights], {})

@@ -14,13 +14,9 @@ if TYPE_CHECKING:
     from helpers.model.heads import HeadSettings
 
 SPLITS = ("train", "validation", "test")
-CURVE_IMAGES = (
-    2000  # most images a held-out split is evaluated on along the way; a larger split is sampled, once
-)
+CURVE_IMAGES = 2000  # most images a held-out split is evaluated on along the way; a larger split is sampled, once
 CHUNK = 500  # steps a call of the graph: bounds the batches drawn ahead, and lets an interrupt through
-MOMENT_ROWS = (
-    8192  # rows at a time when means and deviations are taken, so that no copy of all features is made
-)
+MOMENT_ROWS = 8192  # rows at a time when means and deviations are taken, so that no copy of all features is made
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,7 @@ def train(data: Bottleneck, settings: HeadSettings) -> Trajectory:
 
     Adam works on each weight by itself, so this equals training them one after the other, and costs hardly more than
     one: reading the bottlenecks is what takes the time. Two runs with one seed on one machine agree bit for bit.
+    Raises `ValueError` where the weights run off to infinity.
     """
     import tensorflow as tf
 
@@ -66,17 +63,16 @@ def train(data: Bottleneck, settings: HeadSettings) -> Trajectory:
     for order in _batches(data.rows["train"], settings):
         values = graph.run(tf.constant(order), tf.constant(first)).numpy()
         at = np.arange(first + 1, first + 1 + len(order))
-        kept = (at % settings.evaluate_every == 0) | (at == settings.steps)
-        steps.append(at[kept])
-        curves.append(values[kept])
+        evaluated = (at % settings.evaluate_every == 0) | (at == settings.steps)
+        steps.append(at[evaluated])
+        curves.append(values[evaluated])
         first += len(order)
-    return Trajectory(
-        np.concatenate(steps),
-        np.concatenate(curves),
-        graph.snapshot("validation"),
-        graph.snapshot("test"),
-        graph.snapshot("last"),
-    )
+    kept = {name: graph.snapshot(name) for name in ("validation", "test", "last")}
+    if not all(np.isfinite(part.kernels).all() and part.steps.all() for part in kept.values()):
+        raise ValueError(
+            f"the head diverged: a learning rate of {settings.learning_rate} is too high for these features"
+        )
+    return Trajectory(np.concatenate(steps), np.concatenate(curves), *kept.values())
 
 
 def _batches(rows: np.ndarray, settings: HeadSettings) -> Iterator[np.ndarray]:
@@ -125,7 +121,7 @@ class _Graph:
 
     The layer sees features shifted by `mean` and divided by `scale`. That is folded into the weights (`_folded`), so
     the stored bottlenecks are read as they are and what comes out is a plain softmax layer on them. Kernels lie as
-    (penalties * k, d): multiplying such wide, low matrices with tall batches is what CPUs are quickest at.
+    (penalties * k, d): their product with a batch and its gradient are then matrix products that CPUs are quick at.
     """
 
     def __init__(self, data: Bottleneck, settings: HeadSettings) -> None:
@@ -147,8 +143,10 @@ class _Graph:
             rows = _curve_rows(data.rows[name], settings.seed)
             self.held_out[name] = (tf.gather(self.x, rows), tf.gather(self.y, rows))
         self.best = {name: self._empty_best() for name in self.held_out}
-        self._step = tf.autograph.experimental.do_not_convert(self._step)
-        self.run = tf.function(self._run, reduce_retracing=True)
+        self._step = tf.autograph.experimental.do_not_convert(self._step)  # plain graph operations: faster to trace
+        self._evaluate = tf.autograph.experimental.do_not_convert(self._evaluate)
+        batch = tf.TensorSpec((None, min(settings.batch, len(data.rows["train"]))), tf.int32)
+        self.run = tf.function(self._run).get_concrete_function(batch, tf.TensorSpec((), tf.int32))
 
     def _initial(self, seed: int) -> tuple[keras.Variable, keras.Variable]:
         """Glorot uniform weights, as Keras's Dense draws them, the same for every penalty; biases 0."""
@@ -157,7 +155,7 @@ class _Graph:
         limit = np.sqrt(6 / (self.width + self.classes))
         drawn = np.random.default_rng((seed, 0)).uniform(-limit, limit, (self.classes, self.width))
         kernel = keras.Variable(np.tile(drawn, (self.penalties, 1)), dtype="float32", name="kernel")
-        return kernel, keras.Variable(np.zeros(len(kernel)), dtype="float32", name="bias")
+        return kernel, keras.Variable(np.zeros(kernel.shape[0]), dtype="float32", name="bias")
 
     def _empty_best(self) -> dict:
         import tensorflow as tf
@@ -165,7 +163,7 @@ class _Graph:
         return {
             "accuracy": tf.Variable(tf.fill((self.penalties,), -1.0)),
             "cross_entropy": tf.Variable(tf.fill((self.penalties,), np.float32(np.inf))),
-            "step": tf.Variable(tf.zeros((self.penalties,), tf.int32)),
+            "step": tf.Variable(tf.zeros((self.penalties,), tf.int64)),  # int32 variables have no home on a GPU
             "kernel": tf.Variable(tf.zeros(self.kernel.shape)),
             "bias": tf.Variable(tf.zeros(self.bias.shape)),
         }
@@ -181,12 +179,11 @@ class _Graph:
         """Accuracy and cross-entropy (penalties,) of images `x` (n, d) with class codes `y` (n,)."""
         import tensorflow as tf
 
-        logits = tf.matmul(kernel, x, transpose_b=True) + bias[:, None]
-        logits = tf.transpose(tf.reshape(logits, (self.penalties, self.classes, -1)), (0, 2, 1))
-        labels = tf.repeat(y[None], self.penalties, axis=0)
+        logits = tf.reshape(tf.matmul(x, kernel, transpose_b=True) + bias, (-1, self.penalties, self.classes))
+        labels = tf.repeat(y[:, None], self.penalties, axis=1)
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         right = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), labels), tf.float32)
-        return tf.reduce_mean(right, axis=1), tf.reduce_mean(entropy, axis=1)
+        return tf.reduce_mean(right, axis=0), tf.reduce_mean(entropy, axis=0)
 
     def _step(self, rows):
         """One step of Adam. Returns accuracy and cross-entropy (2, penalties) of its batch before the update."""
@@ -195,9 +192,7 @@ class _Graph:
         x, y = tf.gather(self.x, rows), tf.gather(self.y, rows)
         with tf.GradientTape() as tape:
             accuracy, entropy = self._losses(x, y, *self._folded())
-            squares = tf.reduce_sum(
-                tf.reshape(tf.square(tf.convert_to_tensor(self.kernel)), (self.penalties, -1)), 1
-            )
+            squares = tf.reduce_sum(tf.reshape(tf.square(tf.convert_to_tensor(self.kernel)), (self.penalties, -1)), 1)
             loss = tf.reduce_sum(entropy + tf.constant(self.settings.l2, tf.float32) * squares)
         gradients = tape.gradient(loss, [self.kernel.value, self.bias.value])
         self.optimizer.apply(gradients, [self.kernel, self.bias])
@@ -212,7 +207,10 @@ class _Graph:
         for name, (x, y) in self.held_out.items():
             now = dict(zip(("accuracy", "cross_entropy"), self._losses(x, y, kernel, bias), strict=True))
             found += now.values()
-            self._keep(name, now | {"step": tf.fill((self.penalties,), step), "kernel": kernel, "bias": bias})
+            self._keep(
+                name,
+                now | {"step": tf.fill((self.penalties,), tf.cast(step, tf.int64)), "kernel": kernel, "bias": bias},
+            )
         return tf.stack(found)
 
     def _keep(self, name, now) -> None:

@@ -30,9 +30,7 @@ class HeadSettings:
     batch: int = 1000  # "batches of 1,000 images per step"; fewer training images are used whole at each step
     learning_rate: float = 0.001  # "an Adam Optimizer with a learning rate of 0.001"
     evaluate_every: int = 1  # "Holdout method testing was performed after every step"
-    l2: tuple[float, ...] = (
-        0.0,
-    )  # penalties tried, each times the sum of squared weights; the paper names none
+    l2: tuple[float, ...] = (0.0,)  # penalties tried, each times the sum of squared weights; the paper names none
     standardise: bool = False  # features centred and divided by their deviation over the training images
     seed: int = 1
 
@@ -44,11 +42,7 @@ class HeadSettings:
             raise ValueError(f"seed = {self.seed}; it must be 0 or more")
         if not 0 < self.learning_rate < np.inf:
             raise ValueError(f"learning_rate = {self.learning_rate}; it must be a positive number")
-        if (
-            not self.l2
-            or not all(0 <= value < np.inf for value in self.l2)
-            or len(set(self.l2)) < len(self.l2)
-        ):
+        if not self.l2 or not all(0 <= value < np.inf for value in self.l2) or len(set(self.l2)) < len(self.l2):
             raise ValueError(f"l2 = {self.l2}; it takes one or more different penalties of 0 or more")
 
 
@@ -72,9 +66,7 @@ class Head:
 
     def save(self, path: Path) -> None:
         """Write a .npz of plain arrays, whole or not at all."""
-        parts = {
-            name: np.asarray(getattr(self, name)) for name in ("classes", "kernel", "bias", "step", "l2")
-        }
+        parts = {name: np.asarray(getattr(self, name)) for name in ("classes", "kernel", "bias", "step", "l2")}
         write_atomically(Path(path), lambda file: np.savez(file, **parts))
 
     @classmethod
@@ -90,7 +82,7 @@ class Head:
             raise ValueError(f"{path} does not hold a head ({error})") from error
 
     def to_keras(self) -> keras.Model:
-        """The same layer as a Keras model, float32 (n, d) to (n, k); put it after a backbone with `keras.Sequential`."""
+        """The same layer as a Keras model, float32 (n, d) to (n, k), to be put after a backbone."""
         import keras
 
         model = keras.Sequential(
@@ -157,23 +149,17 @@ def train_head(
 def _heads(snapshot: Snapshot, classes: tuple[str, ...], settings: HeadSettings) -> list[Head]:
     return [
         Head(classes, kernel, bias, int(step), l2)
-        for kernel, bias, step, l2 in zip(
-            snapshot.kernels, snapshot.biases, snapshot.steps, settings.l2, strict=True
-        )
+        for kernel, bias, step, l2 in zip(snapshot.kernels, snapshot.biases, snapshot.steps, settings.l2, strict=True)
     ]
 
 
-def _choose(
-    snapshot: Snapshot, data: Bottleneck, split: str, classes: tuple[str, ...], settings: HeadSettings
-) -> Head:
+def _choose(snapshot: Snapshot, data: Bottleneck, split: str, classes: tuple[str, ...], settings: HeadSettings) -> Head:
     """Of the penalties' best models, the best on every image of the split: see `HeadRun` for what best means."""
     rows = data.rows[split]
     ranked = []
     for head in _heads(snapshot, classes, settings):
         given = head.predict(data.features[rows])
-        entropy = -np.log(np.maximum(given[np.arange(len(rows)), data.codes[rows]], 1e-30)).mean(
-            dtype=np.float64
-        )
+        entropy = -np.log(np.maximum(given[np.arange(len(rows)), data.codes[rows]], 1e-30)).mean(dtype=np.float64)
         accuracy = (given.argmax(axis=1) == data.codes[rows]).mean() if split == "test" else 0.0
         ranked.append(((-accuracy, entropy, -head.l2), head))
     return min(ranked, key=lambda pair: pair[0])[1]
@@ -198,9 +184,7 @@ def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> B
     """The input as the training loop wants it, or a `ValueError` that says what is wrong with it."""
     features, labels, split = np.asarray(features), np.asarray(labels), np.asarray(split).astype(str)
     if features.ndim != 2 or len(features) != len(labels) or len(labels) != len(split):
-        raise ValueError(
-            f"features {features.shape}, {len(labels)} labels and {len(split)} splits do not match"
-        )
+        raise ValueError(f"features {features.shape}, {len(labels)} labels and {len(split)} splits do not match")
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes are {classes}; a head needs two or more, each once")
     if unknown := sorted(set(split) - set(SPLITS)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,17 +33,25 @@ if TYPE_CHECKING:
 NAMES = {"CNV": "CNV", "DME": "DME", "DRUSEN": "Drusen", "NORMAL": "Normal"}
 
 
+SOURCES = {  # what a backbone was trained on, and some of what it told apart there
+    "imagenet": ("ImageNet, 1,000 categories", ["goldfish", "cat", "mushroom", "..."]),
+    "formula": ("images made from formulas", ["fractal", "grating", "cells", "..."]),
+    "none": ("nothing: random initialisation", []),
+}
+
+
 @print_style
-def schematic(backbone: str, source: str, classes: Sequence[str]) -> Figure:
+def schematic(backbone: str, weights: str, classes: Sequence[str]) -> Figure:
     """Figure 1: convolutional layers learnt on one task are frozen and moved, the last layer is made anew.
 
-    `source` says what the backbone was trained on ('ImageNet, 1,000 categories'), `classes` what the new layer tells.
+    `weights` is the profile's key (imagenet, formula, none, or a file), `classes` what the new layer tells apart.
     """
+    source, told_apart = SOURCES.get(weights, (f"weights from {Path(weights).name}", ["..."]))
     figure, axes = canvas(DOUBLE, 2.7)
     axes.set(xlim=(0, 100), ylim=(0, 44))
     axes.axis("off")
     for bottom, title, frozen, outputs in (
-        (25, source, False, ["goldfish", "cat", "mushroom", "..."]),
+        (25, source, False, told_apart),
         (3, "OCT B-scans", True, [NAMES.get(name, name) for name in classes]),
     ):
         _row(axes, bottom, title, frozen, outputs)
@@ -60,7 +69,7 @@ def _row(axes: Axes, bottom: float, title: str, frozen: bool, outputs: Sequence[
     axes.text(
         8,
         bottom + 7.5,
-        "B-scan" if frozen else "photograph",
+        "B-scan" if frozen else "image",
         color="w" if frozen else "k",
         ha="center",
         va="center",
@@ -93,7 +102,8 @@ def examples(
 ) -> Figure:
     """Figure 2A: B-scans of each class, one column a class; where a lesion mask is known its outline is drawn.
 
-    `images[class]` are grey uint8 arrays (h, w); `masks[class]` boolean arrays of the same shapes.
+    `images[class]` are grey uint8 arrays (h, w); `masks[class]` boolean arrays of the same shapes. The first row is as
+    a reader sees it, without outlines.
     """
     rows = max(len(found) for found in images.values())
     figure, grid = canvas(DOUBLE, 1.62 * rows + 0.25, rows, len(images), squeeze=False)
@@ -104,7 +114,7 @@ def examples(
             axes.axis("off")
             if row < len(found):
                 axes.imshow(found[row], cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-                if masks is not None and masks[name][row].any():
+                if masks is not None and row > 0 and masks[name][row].any():
                     axes.contour(masks[name][row], [0.5], colors=[TRAINING], linewidths=0.6)
     return figure
 
@@ -118,14 +128,14 @@ def flow(boxes: Sequence[tuple[str, str]], aside: Mapping[int, str]) -> Figure:
     from matplotlib.patches import FancyBboxPatch
 
     step = 10
-    figure, axes = canvas(DOUBLE * 0.8, 0.62 * len(boxes) + 0.2)
+    figure, axes = canvas(DOUBLE, 0.62 * len(boxes) + 0.2)
     axes.set(xlim=(0, 100), ylim=(-step * len(boxes) + 3, 3.5))
     axes.axis("off")
     for place, (title, counts) in enumerate(boxes):
         y = -step * place - 3
         axes.add_patch(FancyBboxPatch((3, y - 3), 54, 6, boxstyle="round,pad=0.4", fc="#EEF3F8", ec=VALIDATION, lw=0.8))
-        axes.text(30, y + 1.1, title, ha="center", va="center", fontweight="bold", fontsize=7)
-        axes.text(30, y - 1.5, counts, ha="center", va="center", fontsize=6.5)
+        axes.text(30, y + 1.9, title, ha="center", va="center", fontweight="bold", fontsize=7)
+        axes.text(30, y - 1.1, counts, ha="center", va="center", fontsize=6, linespacing=1.3)
         if place < len(boxes) - 1:
             axes.annotate("", (30, y - 6.4), (30, y - 3.5), arrowprops={"arrowstyle": "-|>", "color": "0.3", "lw": 0.9})
         if place in aside:
@@ -222,13 +232,13 @@ def _roc_axes(axes: Axes, models: Mapping, readers: pd.DataFrame | None, readers
 
 
 @print_style
-def confusion(tables: Mapping[str, pd.DataFrame], columns: int = 3) -> Figure:
+def confusion(tables: Mapping[str, pd.DataFrame], columns: int = 4) -> Figure:
     """Figures 4B and S4B: confusion tables, rows the true labels, shaded by the share of the row, counts written in."""
     import seaborn as sns
 
     across = min(columns, len(tables))
     down = -(-len(tables) // across)
-    figure, grid = canvas(2.3 * across, 2.1 * down, down, across, squeeze=False)
+    figure, grid = canvas(min(2.3 * across, DOUBLE), 1.95 * down, down, across, squeeze=False)
     for axes in grid.flat[len(tables) :]:
         axes.axis("off")
     for axes, (title, table) in zip(grid.flat, tables.items(), strict=False):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+PNG_DPI = 200  # pixels an inch
 SINGLE, DOUBLE = 3.35, 6.85  # inches: one column and two columns of the journal (85 and 174 mm)
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
@@ -80,3 +86,24 @@ def letter(axes, text: str) -> None:
         fontweight="bold",
         fontsize=10,
     )
+
+
+def add_footnote(figure: Figure, text: str) -> None:
+    """Small words at a figure's foot, in a strip of their own, so that they cover nothing."""
+    if text:
+        width, height = figure.get_size_inches()
+        lines = textwrap.wrap(text, max(20, int(29 * width)))  # 29 letters an inch at this size
+        strip, text = 0.085 * (len(lines) + 0.3) / height, "\n".join(lines)
+        figure.get_layout_engine().set(rect=(0, strip, 1, 1 - strip))
+        figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=4.5, color="0.35", family="DejaVu Sans")
+
+
+@print_style
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save as the file's ending says (.pdf or .png), without a date, and close the figure once it is in a PNG."""
+    import matplotlib.pyplot as plt
+
+    nameless = {".pdf": {"CreationDate": None, "Creator": None, "Producer": None}, ".png": {"Software": None}}
+    figure.savefig(path, dpi=PNG_DPI, metadata=nameless[path.suffix])
+    if path.suffix == ".png":
+        plt.close(figure)

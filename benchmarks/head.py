@@ -1,0 +1,84 @@
+"""Training a head with an evaluation at every step: `train_head` beside a plain Keras `model.fit`.
+
+    python benchmarks/head.py [--images 108312] [--width 2048] [--steps 10000] [--fit-steps 200] [--penalties 1]
+
+The bottlenecks are random, as many as the paper's training images; 1,000 more are validated on and 1,000 tested on
+after each step, as the paper did. The plain way is what Keras offers for it: epochs of one step, with
+`validation_data`, into which both held-out sets go as one. It is timed on `--fit-steps` steps after a warm-up and
+extrapolated, which the output says. `train_head` is timed whole: compilation, checks and the history table included.
+Timings mean something on an idle machine only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+TARGET = 120  # seconds for the default sizes on 2 cores
+HELD_OUT = 1000  # images of validation, and as many of test
+CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
+
+
+def bottlenecks(images: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random float32 features, class codes and splits: `images` to train on and two held-out sets."""
+    random = np.random.default_rng(0)
+    total = images + 2 * HELD_OUT
+    split = np.repeat(["train", "validation", "test"], [images, HELD_OUT, HELD_OUT])
+    return random.random((total, width), dtype=np.float32), random.integers(0, len(CLASSES), total), split
+
+
+def time_train_head(features: np.ndarray, codes: np.ndarray, split: np.ndarray, steps: int, penalties: int) -> float:
+    """Seconds of `train_head`, whole."""
+    from helpers.model.heads import HeadSettings, train_head
+
+    settings = HeadSettings(steps=steps, l2=tuple(0.001 * number for number in range(penalties)))
+    began = time.perf_counter()
+    run = train_head(features, codes, split, CLASSES, settings)
+    seconds = time.perf_counter() - began
+    if len(run.history) != 3 * steps * penalties:
+        raise RuntimeError("train_head did not evaluate every step")
+    return seconds
+
+
+def time_fit(features: np.ndarray, codes: np.ndarray, split: np.ndarray, steps: int) -> float:
+    """Seconds a step of `model.fit`, each step an epoch with its validation."""
+    import keras
+
+    model = keras.Sequential([keras.Input((features.shape[1],)), keras.layers.Dense(len(CLASSES), "softmax")])
+    model.compile(keras.optimizers.Adam(0.001), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    train, held_out = split == "train", split != "train"
+    x, y, check = features[train], codes[train], (features[held_out], codes[held_out])
+
+    def fit(epochs: int) -> float:
+        began = time.perf_counter()
+        model.fit(x, y, 1000, epochs, steps_per_epoch=1, validation_data=check, validation_batch_size=1000, verbose=0)
+        return time.perf_counter() - began
+
+    fit(2)  # builds the graphs
+    return fit(steps) / steps
+
+
+def main() -> None:
+    """Time both and print them, with the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=108_312)
+    parser.add_argument("--width", type=int, default=2048)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--fit-steps", type=int, default=200)
+    parser.add_argument("--penalties", type=int, default=1)
+    given = parser.parse_args()
+    data = bottlenecks(given.images, given.width)
+    print(
+        f"{given.images:,} x {given.width:,} bottlenecks, {given.steps:,} steps, each with {2 * HELD_OUT:,} evaluated"
+    )
+    plain = time_fit(*data, given.fit_steps) * given.steps
+    print(f"model.fit   {plain:8.1f} s  (extrapolated from {given.fit_steps} steps)", flush=True)
+    quick = time_train_head(*data, given.steps, given.penalties)
+    print(f"train_head  {quick:8.1f} s  ({1000 * quick / given.steps:.1f} ms a step, {given.penalties} penalties)")
+    print(f"ratio       {plain / quick:8.1f}   (target on 2 idle cores: train_head under {TARGET} s)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The named experiments of Kermany's OCT study: split, head and scores, each kept under a key of all that made it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from helpers.data.splits import binary, limited
+from helpers.model.heads import Head, HeadRun, HeadSettings, train_head
+from helpers.profile import Profile, ProfileError, nearest
+from helpers.provenance import digest_of, read_json, write_json
+
+DISEASES = {"cnv_normal": "CNV", "dme_normal": "DME", "drusen_normal": "DRUSEN"}
+HEADS = ("multiclass", "limited", *DISEASES)  # experiments that train one head
+VERSION = 1  # to be raised when the same settings would give other numbers
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A trained head with what it was trained from and what it says.
+
+    `scores` has a row a validation and test image and selection: image_id, patient_id, label, split, selection
+    ("validation": the head chosen on validation patients; "test": chosen on the test set, as the paper did), and
+    p_<class> in the order of `classes`. `history`: step, split, accuracy, cross_entropy, of the chosen penalty.
+    """
+
+    name: str
+    key: str
+    classes: tuple[str, ...]
+    scores: pd.DataFrame
+    history: pd.DataFrame
+    head: Head
+    head_by_test: Head
+
+    @property
+    def chosen_step(self) -> int:
+        """The step whose head validation chose."""
+        return self.head.step
+
+    def step_of(self, selection: str) -> int:
+        return {"validation": self.head, "test": self.head_by_test}[selection].step
+
+    def told(self) -> dict[str, Any]:
+        """What the report says of it."""
+        return {"key": self.key, "chosen step": self.head.step, "weight penalty": self.head.l2}
+
+
+def settings_of(profile: Profile) -> HeadSettings:
+    """The head's recipe, as the profile has it."""
+    return HeadSettings(
+        steps=profile.head_steps,
+        batch=profile.head_batch,
+        learning_rate=profile.head_learning_rate,
+        evaluate_every=profile.head_evaluate_every,
+        l2=profile.head_l2,
+        standardise=profile.head_standardise,
+        seed=profile.seed,
+    )
+
+
+def rows_of(name: str, frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """The rows of the split frame that an experiment uses. Raises `ProfileError` for an unknown name."""
+    if name == "multiclass":
+        return frame
+    if name == "limited":
+        return limited(frame, _affordable(frame, profile.limited_per_class), profile.seed)
+    if name in DISEASES:
+        return binary(frame, DISEASES[name])
+    raise ProfileError(f"there is no experiment '{name}'{nearest(name, HEADS)}")
+
+
+def run_experiment(name: str, frame: pd.DataFrame, features: np.ndarray, profile: Profile, folder: Path) -> Experiment:
+    """The experiment in folder/name: loaded where its key is the same, else trained and put there whole.
+
+    `features` are float32 (n, d), row by row as `frame`, which has `split`.
+    """
+    rows = rows_of(name, frame, profile)
+    used = features[frame["image_id"].isin(rows["image_id"]).to_numpy()]
+    classes = tuple(c for c in ("CNV", "DME", "DRUSEN", "NORMAL") if c in set(rows["label"]))
+    settings = settings_of(profile)
+    key = digest_of([VERSION, name, classes, asdict(settings), _content(rows, used)])
+    place = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{name}.lock"):  # a notebook opened alone may ask for what a run is just training
+        if not (place / "experiment.json").is_file() or read_json(place / "experiment.json")["key"] != key:
+            with _whole(place) as fresh:
+                trained = train_head(used, rows["label"], rows["split"], classes, settings, fresh / "tensorboard")
+                _save(fresh, name, key, rows, used, trained)
+        return load_experiment(folder, name)
+
+
+def load_experiment(folder: Path, name: str) -> Experiment:
+    """An experiment kept in folder/name. Raises `FileNotFoundError` where it has not been run."""
+    place = folder / name
+    said = read_json(place / "experiment.json")
+    heads = [Head.load(place / f"{file}.npz") for file in ("head", "head_by_test")]
+    tables = [pd.read_parquet(place / f"{file}.parquet") for file in ("scores", "history")]
+    return Experiment(name, said["key"], tuple(said["classes"]), *tables, *heads)
+
+
+def _affordable(frame: pd.DataFrame, per_class: int) -> int:
+    """`per_class`, or what the smallest class has, with a warning: a small subset of the data has fewer."""
+    smallest = int(frame.loc[frame["split"] == "train", "label"].value_counts().min())
+    if smallest < per_class:
+        text = f"the limited model has {smallest:,} training images a class instead of {per_class:,}: there are no more"
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return min(per_class, smallest)
+
+
+def _content(rows: pd.DataFrame, features: np.ndarray) -> str:
+    """A digest of what is learnt from: names, labels and splits, and the features' bytes."""
+    digest = hashlib.blake2b(rows[["image_id", "patient_id", "label", "split"]].to_csv(index=False).encode())
+    for first in range(0, len(features), 8192):  # in blocks, so that a memory-mapped array stays on disk
+        digest.update(np.ascontiguousarray(features[first : first + 8192]))
+    return digest.hexdigest()[:32]
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[Path]:
+    """A fresh folder that takes `place` at the end, or leaves nothing when something fails before it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-", ignore_cleanup_errors=True) as name:
+        fresh = Path(name) / place.name
+        fresh.mkdir()
+        yield fresh
+        if place.exists():
+            shutil.rmtree(place)
+        fresh.replace(place)
+
+
+def _save(place: Path, name: str, key: str, rows: pd.DataFrame, features: np.ndarray, trained: HeadRun) -> None:
+    held_out = rows["split"].isin(["validation", "test"]).to_numpy()
+    kept = rows.loc[held_out, ["image_id", "patient_id", "label", "split"]].reset_index(drop=True)
+    parts = []
+    for selection, head in (("validation", trained.by_validation), ("test", trained.by_test)):
+        given = pd.DataFrame(head.predict(features[held_out]), columns=[f"p_{label}" for label in head.classes])
+        parts.append(pd.concat([kept.assign(selection=selection), given], axis=1))
+    pd.concat(parts, ignore_index=True).to_parquet(place / "scores.parquet", index=False)
+    history = trained.history[trained.history["l2"] == trained.by_validation.l2]
+    history.reset_index(drop=True).to_parquet(place / "history.parquet", index=False)
+    trained.by_validation.save(place / "head.npz")
+    trained.by_test.save(place / "head_by_test.npz")
+    write_json(place / "experiment.json", {"name": name, "key": key, "classes": trained.by_validation.classes})

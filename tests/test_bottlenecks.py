@@ -1,0 +1,413 @@
+"""What is computed, what is kept, and what is believed when it is read again.
+
+A stand-in for the network, without TensorFlow: features are a fixed random projection of the pixels. Run as a script,
+this file extracts slowly, so that a test can kill it.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+import warnings
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers.data import pixels
+from helpers.data.catalogue import Catalogue
+from helpers.data.pixels import UnreadableImage
+from helpers.model import bottlenecks, shards
+from helpers.model.backbones import Backbone
+from helpers.model.bottlenecks import extract, open_store
+from helpers.model.engines import Disagreement, Engine, EngineError, EngineWarning
+from helpers.model.shards import ShardError, ShardStore
+
+SIZE, FEATURES = 16, 5
+ENGINE = Engine("keras", "float32", "a stand-in")
+OPTIONS = {"batch_size": 4, "shard_size": 8, "workers": 1, "progress": False}
+
+
+def layer(**settings):
+    class Dense:
+        def get_config(self):
+            return {"name": f"dense_{id(self)}", "kernel_initializer": object(), **settings}
+
+    return Dense()
+
+
+BACKBONE = Backbone("Fake", "none", "0" * 16, SIZE, FEATURES, SimpleNamespace(layers=[layer(units=5)]))
+
+
+def project(images):
+    matrix = np.random.default_rng(0).normal(size=(SIZE * SIZE, FEATURES)).astype(np.float32)
+    return np.stack([image.reshape(-1).astype(np.float32) @ matrix for image in images])
+
+
+class FakeEngines:
+    """Stands in for `helpers.model.engines` within `extract`."""
+
+    def __init__(self, choices=(ENGINE,), wrong=(), run=project):
+        self.choices, self.wrong, self.run, self.compiled = list(choices), wrong, run, []
+
+    def compile(self, backbone, engine, *options):
+        self.compiled.append(engine)
+        return self.run
+
+    def agreement(self, backbone, run, images):
+        wrong = self.compiled[-1] in self.wrong
+        return {"min_cosine": 0.99 if wrong else 1.0, "max_abs": 0.5, "images": len(images)}
+
+    def __enter__(self):
+        self.stack = ExitStack()
+        for name, value in (
+            ("candidates", lambda *asked: self.choices),
+            ("compile_backbone", self.compile),
+            ("agreement", self.agreement),
+        ):
+            self.stack.enter_context(mock.patch.object(bottlenecks, name, value))
+        return self
+
+    def __exit__(self, *error):
+        self.stack.close()
+
+
+@pytest.fixture(autouse=True)
+def engines():
+    with FakeEngines() as fake:
+        yield fake
+
+
+def make_catalogue(folder, n, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, rows = np.random.default_rng(seed), []
+    for i in range(n):
+        path = folder / f"{i:04d}.png"
+        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)).save(path)
+        rows.append({"image_id": f"i{i}", "path": path.name, "label": "A", "patient_id": f"p{i}"})
+        rows[-1] |= {"published_split": "train", "digest": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return Catalogue("fake", folder, pd.DataFrame(rows), ("A",))
+
+
+def truth(catalogue):
+    return project([np.asarray(Image.open(catalogue.file(path))) for path in catalogue.frame["path"]])
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    return make_catalogue(tmp_path / "images", 21)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def shard_files(cache):
+    return sorted(cache.glob("*/[0-9a-f]*.npz"))
+
+
+# --- what is computed -----------------------------------------------------------------------------------------------
+
+
+def test_features_stand_row_by_row_as_the_catalogue(catalogue, cache):
+    made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    np.testing.assert_array_equal(made.features, truth(catalogue))
+    assert made.features.dtype == np.float32 and not made.features.flags.writeable
+    assert list(made.image_ids) == list(catalogue.frame["image_id"])
+    assert made.computed == 21 and made.seconds > 0 and made.agreement["min_cosine"] == 1
+    assert [len(np.load(path)["digests"]) for path in shard_files(cache)].count(8) == 2  # and one of 5
+
+
+def test_a_second_run_computes_and_compiles_nothing(catalogue, cache, engines):
+    first = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    second = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    assert (second.computed, second.seconds, len(engines.compiled)) == (0, 0.0, 1)
+    np.testing.assert_array_equal(second.features, first.features)
+    assert (second.key, second.agreement) == (first.key, first.agreement)
+
+
+def test_another_data_set_finds_the_images_it_shares(catalogue, cache, tmp_path):
+    extract(catalogue.subset(catalogue.frame[5:15]), BACKBONE, cache=cache, **OPTIONS)
+    moved = make_catalogue(tmp_path / "elsewhere", 21)
+    backwards = moved.subset(moved.frame[::-1])
+    made = extract(backwards, BACKBONE, cache=cache, **OPTIONS)
+    assert made.computed == 11
+    np.testing.assert_array_equal(made.features, truth(backwards))
+
+
+def test_of_identical_images_one_is_computed(catalogue, cache):
+    twice = pd.concat([catalogue.frame, catalogue.frame.assign(image_id=lambda f: f["image_id"] + "b")])
+    made = extract(catalogue.subset(twice), BACKBONE, cache=cache, **OPTIONS)
+    assert made.computed == 21
+    np.testing.assert_array_equal(made.features[:21], made.features[21:])
+
+
+@pytest.mark.parametrize(("batch", "shard"), [(1, 1), (64, 8), (3, 8), (7, 21), (64, 512)])
+def test_batches_and_shards_of_any_size_give_the_same(catalogue, cache, batch, shard):
+    options = OPTIONS | {"batch_size": batch, "shard_size": shard}
+    np.testing.assert_array_equal(extract(catalogue, BACKBONE, cache=cache, **options).features, truth(catalogue))
+
+
+def test_large_features_lie_in_a_nameless_file(catalogue, cache, monkeypatch):
+    monkeypatch.setattr(shards, "IN_MEMORY", 0)
+    made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    np.testing.assert_array_equal(made.features, truth(catalogue))
+    assert isinstance(made.features.base, np.memmap)
+    assert len(list(made.folder.iterdir())) == 3 + 2  # shards, key.json, writing.lock
+
+
+# --- the key --------------------------------------------------------------------------------------------------------
+
+
+def test_the_key_changes_with_all_that_features_depend_on(cache):
+    other = lambda **change: open_store(cache, replace(BACKBONE, **change), ENGINE).key  # noqa: E731
+    keys = [
+        other(),
+        other(name="Other"),
+        other(weights_digest="1" * 16),
+        other(image_size=32),
+        other(model=SimpleNamespace(layers=[layer(units=5, activation="tanh")])),
+        open_store(cache, BACKBONE, Engine("keras", "bfloat16", "")).key,
+        open_store(cache, BACKBONE, Engine("openvino", "float32", "")).key,
+    ]
+    with mock.patch.object(bottlenecks, "PIXELS", 99):
+        keys.append(other())
+    with mock.patch.object(Engine, "version", "another"):
+        keys.append(other())
+    assert len(set(keys)) == len(keys)
+    assert other(weights="the same, under another word") == keys[0]
+    assert other(model=SimpleNamespace(layers=[layer(units=5)])) == keys[0]
+
+
+def test_key_json_says_it_in_words_and_a_wrong_one_is_refused(cache):
+    store = open_store(cache, BACKBONE, ENGINE)
+    said = store.folder / "key.json"
+    assert all(word in said.read_text() for word in ("Fake", "float32", "keras", "read_square", "0" * 16))
+    said.write_text(said.read_text().replace("Fake", "Other"))
+    with pytest.raises(ShardError, match=r"key\.json"):
+        open_store(cache, BACKBONE, ENGINE)
+
+
+# --- interruption and damage ----------------------------------------------------------------------------------------
+
+
+def child(folder, cache, delay):
+    command = [sys.executable, __file__, str(folder), str(cache), str(delay)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_when_killed_midway_then_the_next_run_goes_on_and_gives_the_same(tmp_path, cache):
+    catalogue = make_catalogue(tmp_path / "images", 40)
+    whole = extract(catalogue, BACKBONE, cache=tmp_path / "uninterrupted", **OPTIONS)
+
+    process = child(catalogue.root, cache, 0.03)
+    deadline = time.monotonic() + 60
+    while len(shard_files(cache)) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was to be killed before it was done"
+    process.stdout.close()
+    kept = sum(len(np.load(path)["digests"]) for path in shard_files(cache))
+    assert 16 <= kept < 40
+
+    made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    assert made.computed == 40 - kept
+    np.testing.assert_array_equal(made.features, whole.features)
+    assert made.agreement == whole.agreement
+
+
+def test_two_processes_do_not_do_the_same_work(tmp_path, cache):
+    catalogue = make_catalogue(tmp_path / "images", 24)
+    both = [child(catalogue.root, cache, 0.02) for _ in range(2)]
+    computed = [int(process.communicate(timeout=60)[0]) for process in both]
+    assert sorted(computed) == [0, 24]
+
+
+def test_a_torn_temporary_file_is_never_read_and_goes_away(catalogue, cache):
+    whole = extract(catalogue, BACKBONE, cache=cache, **OPTIONS).features
+    first, *others = shard_files(cache)
+    torn = first.parent / f".{first.stem}-x7_abcd.npz"  # as write_atomically names them
+    torn.write_bytes(first.read_bytes()[:-30])
+    for path in others:
+        path.unlink()
+    made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    np.testing.assert_array_equal(made.features, whole)
+    assert not torn.exists() and 0 < made.computed < 21
+
+
+def test_when_the_disk_is_full_then_no_shard_appears(catalogue, cache):
+    with mock.patch.object(os, "fsync", side_effect=OSError(28, "No space left on device")):
+        with pytest.raises(OSError, match="No space"):
+            extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    assert not list(cache.glob("*/*.npz"))
+
+
+def test_a_damaged_byte_is_found_or_does_no_harm(catalogue, cache):
+    whole = extract(catalogue, BACKBONE, cache=cache, **OPTIONS).features
+    path = shard_files(cache)[0]
+    good, found = path.read_bytes(), 0
+    inside = np.load(path)["features"].tobytes()
+    inside = range(good.index(inside), good.index(inside) + len(inside), 5)
+    for position in sorted({*range(0, len(good), 31), *inside}):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 0x10]) + good[position + 1 :])
+        try:
+            np.testing.assert_array_equal(extract(catalogue, BACKBONE, cache=cache, **OPTIONS).features, whole)
+            assert position not in inside
+        except ShardError as error:
+            assert str(path) in str(error) and "delete it" in str(error)
+            found += 1
+    assert found >= len(inside)
+    path.unlink()
+    assert extract(catalogue, BACKBONE, cache=cache, **OPTIONS).computed in (5, 8)
+
+
+@pytest.mark.parametrize("length", [0, 10, 300, -1])
+def test_a_cut_shard_is_an_error_that_names_it(catalogue, cache, length):
+    extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    path = shard_files(cache)[1]
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ShardError, match=path.name):
+        extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+
+
+def test_a_shard_of_another_folder_or_name_is_refused(catalogue, cache):
+    extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    other = open_store(cache, replace(BACKBONE, weights_digest="1" * 16), ENGINE)
+    path = shard_files(cache)[0]
+    stray = other.folder / path.name
+    stray.write_bytes(path.read_bytes())
+    with pytest.raises(ShardError, match="another key"):
+        extract(catalogue, replace(BACKBONE, weights_digest="1" * 16), cache=cache, **OPTIONS)
+    path.rename(path.with_name("f" * 32 + ".npz"))
+    with pytest.raises(ShardError, match="f" * 32):
+        extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+
+
+def test_features_of_the_wrong_shape_are_never_stored(cache):
+    store = ShardStore.open(cache, "x", 3, {"a": 1})
+    for wrong in (np.ones((2, 4), np.float32), np.ones((3, 3), np.float32), np.ones((2, 3))):
+        with pytest.raises(ValueError, match="features"):
+            store.write(["a", "b"], wrong, {})
+    assert store.paths() == []
+
+
+# --- images that cannot be used -------------------------------------------------------------------------------------
+
+
+def test_an_image_broken_since_it_was_catalogued_is_named_and_earlier_shards_stay(catalogue, cache):
+    broken = catalogue.file("0017.png")
+    good = broken.read_bytes()
+    broken.write_bytes(good[:60])
+    with FakeEngines() as fake, mock.patch.object(bottlenecks, "_sample", lambda c: c.subset(c.frame[:2])):
+        with pytest.raises(UnreadableImage, match=r"0017\.png"):
+            extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+        broken.write_bytes(good)
+        assert extract(catalogue, BACKBONE, cache=cache, **OPTIONS).computed == 5
+        assert len(fake.compiled) == 2
+
+
+def test_an_image_replaced_since_it_was_catalogued_is_named_and_not_stored(catalogue, cache):
+    catalogue.file("0002.png").write_bytes(catalogue.file("0003.png").read_bytes())
+    with pytest.raises(EngineError, match=r"0002\.png has changed"):
+        extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    assert shard_files(cache) == []
+
+
+def test_features_that_are_not_finite_are_not_stored(catalogue, cache):
+    def overflow(images):
+        features = project(images)
+        features[-1, 2] = np.inf
+        return features
+
+    with FakeEngines(run=overflow), pytest.raises(EngineError, match=r"0003\.png.*not finite"):
+        extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    assert shard_files(cache) == []
+
+
+# --- engines that disagree ------------------------------------------------------------------------------------------
+
+FAST = Engine("openvino", "bfloat16", "fast, and wrong")
+
+
+def test_when_an_engine_disagrees_then_the_next_is_used_and_every_run_warns(catalogue, cache):
+    with FakeEngines(choices=(FAST, ENGINE), wrong=(FAST,)) as fake:
+        for computed in (21, 0):
+            with pytest.warns(EngineWarning, match=r"openvino in bfloat16 does not agree.*0\.99"):
+                made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+            assert (made.engine, made.precision, made.computed) == ("keras", "float32", computed)
+        assert fake.compiled == [FAST, ENGINE]
+
+
+def test_when_the_engine_that_disagrees_was_asked_for_then_it_is_an_error(catalogue, cache):
+    with FakeEngines(choices=(FAST,), wrong=(FAST,)):
+        for _ in range(2):
+            with pytest.raises(Disagreement, match="0.9999 or more"):
+                extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    assert shard_files(cache) == []
+
+
+def test_a_disagreement_on_one_data_set_leaves_another_alone(catalogue, cache):
+    extract(catalogue.subset(catalogue.frame[:10]), BACKBONE, cache=cache, **OPTIONS)
+    with FakeEngines(wrong=(ENGINE,)), pytest.raises(Disagreement):
+        extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert extract(catalogue.subset(catalogue.frame[:10]), BACKBONE, cache=cache, **OPTIONS).computed == 0
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def peak(catalogue, cache):
+    tracemalloc.start()
+    try:
+        extract(catalogue, BACKBONE, cache=cache, **OPTIONS | {"batch_size": 16, "shard_size": 64})
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_stays_flat_however_many_images_there_are(tmp_path, cache):
+    def read(path, size):  # 64 KiB an image
+        return np.full((256, 256), int(path.name[:4]) % 251, np.uint8)
+
+    few, many = (make_catalogue(tmp_path / str(n), n, seed=n) for n in (64, 640))
+    with mock.patch.object(pixels, "read_square", read):
+        with mock.patch.object(pixels, "_submit", wide_submit(pixels._submit)), FakeEngines(run=brightness):
+            small, large = peak(few, cache), peak(many, cache)
+    assert large - small < 4 * 2**20, "the pixels of the further 576 images are 36 MiB"
+
+
+def wide_submit(submit):
+    return lambda pool, paths, rows, size: submit(pool, paths, rows, 256)
+
+
+def brightness(images):
+    return np.repeat(images.mean(axis=(1, 2), dtype=np.float32)[:, None], FEATURES, axis=1)
+
+
+if __name__ == "__main__":
+    read_now, delay = pixels.read_square, float(sys.argv[3])
+
+    def read_slowly(path, size):
+        time.sleep(delay)
+        return read_now(path, size)
+
+    pixels.read_square = read_slowly
+    images = sorted(Path(sys.argv[1]).glob("*.png"))
+    with FakeEngines():
+        columns = {"image_id": [f"i{i}" for i in range(len(images))], "path": [path.name for path in images]}
+        frame = pd.DataFrame(columns).assign(label="A", patient_id="p", published_split="train")
+        frame["digest"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in images]
+        made = extract(Catalogue("fake", images[0].parent, frame, ("A",)), BACKBONE, cache=Path(sys.argv[2]), **OPTIONS)
+        sys.stdout.write(str(made.computed))
