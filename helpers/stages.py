@@ -118,13 +118,16 @@ def readers_of(profile: Profile, catalogue: Catalogue) -> pd.DataFrame:
 
     Columns reader, image_id, label, simulated.
     """
+    import pandas as pd
+
     from helpers.readers import load_readers, simulate_readers
 
     test = catalogue.frame[catalogue.frame["published_split"] == "test"]
     if profile.readers_file:
         return load_readers(profile.readers_file, test["image_id"], catalogue.classes)
-    reads = simulate_readers(test, catalogue.classes, seed=profile.seed)
-    return reads if catalogue.phantom else reads[:0]
+    if not catalogue.phantom:
+        return pd.DataFrame(columns=["reader", "image_id", "label", "simulated"])
+    return simulate_readers(test, catalogue.classes, seed=profile.seed)
 
 
 def run_stage(name: str, run: Run) -> None:
