@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from helpers import paths
 from helpers.profile import ProfileError, nearest
 from helpers.provenance import read_json
-from helpers.runs import Run, notebook_names
+from helpers.runs import Run, failed_steps, notebook_names
 
 
 class Teller(logging.Handler):
@@ -152,6 +152,8 @@ def _bring_up_to_date(run: Run, notebooks: list[str], jobs: int) -> int:
     if not teller.total:
         say("nothing to do: everything is up to date")
     say(summary(run))
+    for name, error in failed_steps(run).items():
+        say(f"FAILED  step {name}: {error.splitlines()[0]}")
     for name in failed:
         say(f"FAILED  {name}: {_last_line(run, name)}\n        see {run.failed(name).relative_to(paths.ROOT)}")
     say(

@@ -42,12 +42,29 @@ class Profile(BaseModel):
     phantom_oct_test_per_class: int = Field(
         150, ge=4, le=10_000, description="phantom B-scans a class in the test folder"
     )
+    xray_source: Literal["phantom_chest", "kermany_xray"] = Field(
+        "phantom_chest", description="where the pneumonia radiographs come from"
+    )
+    phantom_xray_train: int = Field(1200, ge=40, le=200_000, description="phantom radiographs in the train folder")
+    phantom_xray_test: int = Field(300, ge=12, le=50_000, description="phantom radiographs in the test folder")
+    view_source: Literal["phantom_chest", "real", "cohen", "openi"] = Field(
+        "phantom_chest", description="where the frontal and lateral radiographs come from; real: openi, else cohen"
+    )
+    view_labels_file: str = Field("", description="CSV of your own view labels (image, view) for openi; empty: none")
+    phantom_view_train: int = Field(
+        300, ge=20, le=100_000, description="phantom views of the hospital's train and validation"
+    )
+    phantom_view_test: int = Field(150, ge=8, le=50_000, description="phantom views of the hospital's test")
+    phantom_view_public: int = Field(150, ge=8, le=50_000, description="phantom views of another hospital's test")
     split: Literal["patient-disjoint", "published"] = Field(
         "patient-disjoint",
         description="patient-disjoint drops training patients who are also in the test folder",
     )
     validation_fraction: float = Field(
         0.1, gt=0, lt=0.5, description="share of the training patients kept for validation"
+    )
+    held_out_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="share of the X-ray training patients held out, to compare with the test folder"
     )
     limited_per_class: int = Field(1000, ge=1, description="training images a class of the limited model")
 
@@ -72,6 +89,33 @@ class Profile(BaseModel):
     )
     curve_seeds: int = Field(5, ge=2, le=100, description="repeats a point of the learning curve")
     curve_steps: int = Field(1000, ge=1, description="gradient steps of each head of the learning curve")
+
+    finetune_size: int = Field(0, ge=0, le=1024, description="pixels a side of the pneumonia network; 0: its own")
+    finetune_epochs: int = Field(8, ge=1, le=1000, description="epochs of the pneumonia network, at most")
+    finetune_batch: int = Field(32, ge=1, description="images a step of the pneumonia network")
+    finetune_learning_rate: float = Field(0.0001, gt=0, description="of Adam, for the pneumonia network")
+    finetune_patience: int = Field(3, ge=0, description="epochs without a better validation before stopping; 0: never")
+
+    view_backbone: str = Field("", description="network of the view classifier; empty: as backbone (paper: GoogLeNet)")
+    view_size: int = Field(0, ge=0, le=1024, description="pixels a side of the view classifier; 0: the network's own")
+    view_colour: str = Field("imagenet", description="weights of the colour pre-training; empty: not run")
+    view_grey: str = Field("", description="weights of the full-greyscale pre-training; empty: not run")
+    view_subset: str = Field("", description="weights of the subset-greyscale pre-training; empty: not run")
+    view_validation_fraction: float = Field(
+        0.25, gt=0, lt=0.5, description="share of the training patients kept for the view classifiers' validation"
+    )
+    view_children: int = Field(106, ge=1, le=106, description="augmented children an image, of the published 106")
+    view_epochs: int = Field(30, ge=1, le=1000, description="epochs of a view classifier")
+    view_batch: int = Field(24, ge=1, description="images a step of a view classifier")
+    view_rate_head: float = Field(0.005, gt=0, description="learning rate, only the fully connected layers")
+    view_rate_all: float = Field(0.0005, gt=0, description="learning rate, all layers")
+    view_momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the view classifiers")
+    view_weight_decay: float = Field(0.0005, ge=0, description="weight decay of the view classifiers")
+    view_epoch_images: int = Field(0, ge=0, description="images an epoch of a view classifier; 0: all")
+
+    occlusion_images: int = Field(491, ge=0, le=1_000_000, description="test images localised; 0: all diseased ones")
+    occlusion_stride: int = Field(1, ge=1, le=1024, description="pixels between two places of the occluding box")
+    marks_file: str = Field("", description="CSV of expert marks (image, x, y, or image, mask); empty: none")
     bootstrap: int = Field(2000, ge=100, description="resamples of patients for an interval")
     readers_file: str = Field("", description="CSV of expert reads (reader, image, label); empty: none")
 
@@ -97,8 +141,8 @@ class Profile(BaseModel):
 
     @property
     def phantom(self) -> bool:
-        """True where the images are made here, so that no result is evidence about a paper."""
-        return self.oct_source == "phantom_oct"
+        """True where all images are made here, so that no result is evidence about a paper."""
+        return all(source.startswith("phantom") for source in (self.oct_source, self.xray_source, self.view_source))
 
 
 KEYS = tuple(Profile.model_fields)

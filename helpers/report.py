@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.provenance import read_json, write_atomically
-from helpers.runs import Run, notebook_names
+from helpers.runs import Run, blocked_by, failed_steps, notebook_names
 
 PAPERS = {
     "kermany2018": "Kermany 2018, Identifying medical diagnoses and treatable diseases by image-based deep learning",
@@ -30,7 +30,7 @@ def build_report(run: Run) -> Path:
 
     from helpers.claims import load_published, stated
 
-    records = {name: read_json(run.record(name)) for name in notebook_names() if run.record(name).is_file()}
+    records = records_of(run)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -41,7 +41,7 @@ def build_report(run: Run) -> Path:
     page = environment.get_template("report_template.html").render(
         run=run.name,
         profile=read_json(run.profile_file) if run.profile_file.is_file() else {},
-        headline=_headline(records),
+        headlines=_headlines(records),
         tally=Counter(claims.loc[claims["measure"] != "setting", "verdict"]),
         stated=stated(load_published()).to_dict("records"),
         verdicts=VERDICTS,
@@ -58,6 +58,12 @@ def build_report(run: Run) -> Path:
     return run.report
 
 
+def records_of(run: Run) -> dict[str, dict]:
+    """What the notebooks of this run left; not those of an earlier run that rest on a step which failed in this one."""
+    names = [name for name in notebook_names() if run.record(name).is_file() and not blocked_by(run, name)]
+    return {name: read_json(run.record(name)) for name in names}
+
+
 def claims_table(records: dict[str, dict]) -> pd.DataFrame:
     """Every published number: with what a notebook obtained where one ran, else 'not run'."""
     from helpers.claims import compare, load_published
@@ -71,27 +77,37 @@ def claims_table(records: dict[str, dict]) -> pd.DataFrame:
 
 def summary(run: Run) -> str:
     """The claims in a few lines, for the terminal."""
-    records = {name: read_json(run.record(name)) for name in notebook_names() if run.record(name).is_file()}
+    records = records_of(run)
     table = claims_table(records)
     told = table[~table["verdict"].isin(["not run"]) & (table["obtained"] != "")]
     lines = [f"claims   {', '.join(f'{n} {word}' for word, n in Counter(table['verdict']).items())}"]
-    if records and not (record := next(iter(records.values())))["comparable"]:
-        lines.append(f"         {record['data']}")
+    lines += [f"         {line}" for line in _headlines(records)]
     for row in told[told["measure"].isin(["proportion", "auroc"])].to_dict("records") if len(told) else []:
         lines.append(f"  {row['quantity'][:58]:58}  {row['published']:>22}  {row['obtained']:>28}  {row['verdict']}")
     return "\n".join(lines)
 
 
-def _headline(records: dict[str, dict]) -> str:
-    return next((record["data"] for record in records.values()), "No notebook of this run has finished yet.")
+def _headlines(records: dict[str, dict]) -> list[str]:
+    """On which images the results rest: one sentence a data set, with the notebooks it holds for."""
+    told: dict[str, list[str]] = {}
+    for name, record in records.items():
+        told.setdefault(record["data"], []).append(name.split("_")[0])
+    return [f"{', '.join(names)}: {data}" for data, names in told.items()] or ["No notebook of this run has finished."]
 
 
 def _failures(run: Run) -> list[dict[str, str]]:
+    """Failed steps, with the notebooks that could not run for it, and failed notebooks."""
     found = []
+    for step, error in failed_steps(run).items():
+        waiting = [name for name in notebook_names() if step in blocked_by(run, name)]
+        log = f"logs/{step}.stderr.log" if (run.folder / "logs" / f"{step}.stderr.log").is_file() else ""
+        what = f"The step {step} failed, so there is nothing of {', '.join(waiting) or 'what follows it'}."
+        found.append({"what": what, "file": log, "file_is": "its log", "error": error})
     for name in notebook_names():
         if run.failed(name).is_file():
             error = read_json(run.timing(name)).get("error", "") if run.timing(name).is_file() else ""
-            found.append({"notebook": name, "error": error or "stopped before its end"})
+            file = {"file": f"failed/{name}.ipynb", "file_is": "the notebook with its error"}
+            found.append({"what": f"{name} failed.", **file, "error": error or "stopped before its end"})
     return found
 
 
@@ -144,7 +160,8 @@ def _warnings(run: Run, records: dict[str, dict]) -> list[tuple[str, str]]:
 
 
 def _excluded(records: dict[str, dict]) -> list[dict[str, str]]:
-    return next((record["excluded"] for record in records.values()), [])
+    every = [row for record in records.values() for row in record["excluded"]]
+    return list({row["path"]: row for row in every}.values())
 
 
 def _facts(run: Run, records: dict[str, dict]) -> list[tuple[str, str]]:

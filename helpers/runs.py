@@ -11,6 +11,7 @@ from typing import Any
 from helpers import paths
 from helpers.profile import Profile, ProfileError, load_profile
 from helpers.provenance import read_json, write_json
+from helpers.steps import STEPS, needed, reads
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,20 @@ class Run:
         if not self.profile_file.is_file():
             raise ProfileError(f"{self.profile_file} is missing: start the run with `make reproduce`")
         return read_json(self.profile_file)
+
+
+def failed_steps(run: Run) -> dict[str, str]:
+    """The steps whose last start ended with an error, and the error; a step that was killed is among them."""
+    found = {}
+    for name in STEPS:
+        if run.timing(name).is_file() and (error := read_json(run.timing(name))["error"]):
+            found[name] = error
+    return found
+
+
+def blocked_by(run: Run, notebook: str) -> tuple[str, ...]:
+    """The failed steps that `notebook` rests on: what an earlier run left of it is then not of this run."""
+    return tuple(name for name in needed(reads(notebook).steps) if name in failed_steps(run))
 
 
 def notebook_names() -> list[str]:

@@ -6,6 +6,7 @@ A notebook and the Snakefile call the same functions, so a notebook opened alone
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from helpers import paths
 from helpers.profile import Profile, ProfileError, nearest
 from helpers.provenance import collected_warnings, digest_of, write_json
 from helpers.runs import Run
+from helpers.steps import STEPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,20 +25,25 @@ if TYPE_CHECKING:
     from helpers.data.splits import Split
     from helpers.model.bottlenecks import Bottlenecks
     from helpers.model.experiments import Experiment
+    from helpers.model.networks import NetworkExperiment
+
+UNFINISHED = "it was started and did not end: it was killed, most often for want of memory"
 
 
-def catalogue_of(profile: Profile) -> Catalogue:
-    """The profile's OCT images: phantoms made from the seed, or the real ones found under `data_dir`."""
-    from helpers.data.sources import load_oct
+def split_of(profile: Profile, catalogue: Catalogue, data: str = "oct") -> Split:
+    """The catalogue's rows with their `split`, and those dropped; see `helpers.data.splits`.
 
-    return load_oct(profile)
+    Of the pneumonia radiographs a part of the training patients is "held-out", to be compared with the test folder.
+    """
+    from dataclasses import replace
 
+    from helpers.data.splits import hold_out, split
 
-def split_of(profile: Profile, catalogue: Catalogue) -> Split:
-    """The catalogue's rows with their `split`, and those dropped; see `helpers.data.splits`."""
-    from helpers.data.splits import split
-
-    return split(catalogue, profile.split, profile.validation_fraction, profile.seed)
+    fraction = profile.view_validation_fraction if data == "views" else profile.validation_fraction
+    made = split(catalogue, profile.split, fraction, profile.seed)
+    if data == "xray":
+        made = replace(made, frame=hold_out(made.frame, profile.held_out_fraction, profile.seed))
+    return made
 
 
 def bottlenecks_of(profile: Profile, catalogue: Catalogue, weights: str = "") -> Bottlenecks:
@@ -59,17 +66,20 @@ def bottlenecks_of(profile: Profile, catalogue: Catalogue, weights: str = "") ->
 
 @dataclass
 class Parts:
-    """What experiments are made from. Each is made, or found on disk, when first asked for."""
+    """What the experiments on one data set are made from. Each is made, or found on disk, when first asked for."""
 
     profile: Profile
+    data: str = "oct"
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        return catalogue_of(self.profile)
+        from helpers.data.sources import LOADERS
+
+        return LOADERS[self.data](self.profile)
 
     @cached_property
     def split(self) -> Split:
-        return split_of(self.profile, self.catalogue)
+        return split_of(self.profile, self.catalogue, self.data)
 
     @cached_property
     def bottlenecks(self) -> Bottlenecks:
@@ -83,8 +93,12 @@ class Parts:
         return self.bottlenecks.features[rows[self.split.frame["image_id"]].to_numpy()]
 
 
-def experiment_of(parts: Parts, run: Run, name: str) -> Experiment:
+def experiment_of(parts: Parts, run: Run, name: str) -> Experiment | NetworkExperiment:
     """A named experiment of this run: loaded where it was trained from the same things before, else trained now."""
+    if STEPS[name].kind == "network":
+        from helpers.model.networks import run_network
+
+        return run_network(name, parts.catalogue, parts.split.frame, parts.profile, run.experiments)
     from helpers.model.experiments import run_experiment
 
     return run_experiment(name, parts.split.frame, parts.features(), parts.profile, run.experiments)
@@ -131,23 +145,34 @@ def readers_of(profile: Profile, catalogue: Catalogue) -> pd.DataFrame:
 
 
 def run_stage(name: str, run: Run) -> None:
-    """Make one step of a run and leave what it made, in keys and fingerprints, for Snakemake and the report."""
-    from helpers.model.experiments import HEADS
+    """Make one step of a run and leave what it made, in keys and fingerprints, for Snakemake and the report.
 
-    known = ("data", "bottlenecks", *HEADS, "learning_curve")
-    if name not in known:
-        raise ProfileError(f"there is no step '{name}'{nearest(name, known)}")
+    A step that fails, or is killed, leaves why among the timings; the report tells of it.
+    """
+    if name not in STEPS:
+        raise ProfileError(f"there is no step '{name}'{nearest(name, STEPS)}")
     told: list[str] = []
     began = time.monotonic()
-    with collected_warnings(told):
-        parts = Parts(run.load_profile())
-        if name in HEADS:
-            made = experiment_of(parts, run, name).told()
-        else:
-            made = {"data": _data, "bottlenecks": _bottlenecks, "learning_curve": _curve}[name](parts, run)
+    write_json(run.timing(name), {"seconds": 0, "error": UNFINISHED})
+    try:
+        with collected_warnings(told):
+            parts = Parts(run.load_profile(), STEPS[name].data)
+            made = _maker(name)(parts, run)
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}"
+        write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": text})
+        raise
     write_json(run.stage(name), made | {"warnings": told})
     run.stage(name).touch()  # Snakemake goes by time; unchanged content is then found unchanged by its digest
     write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": ""})
+
+
+def _maker(name: str) -> Callable[[Parts, Run], dict[str, Any]]:
+    if name == "learning_curve":
+        return _curve
+    if STEPS[name].kind in ("experiment", "network"):
+        return lambda parts, run: experiment_of(parts, run, name).told()
+    return {"data": _data, "bottlenecks": _bottlenecks}[STEPS[name].kind]
 
 
 def _curve(parts: Parts, run: Run) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from helpers.metrics.estimate import Estimate
+from helpers.paths import PUBLISHED as PRINTED
 from helpers.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
-from helpers.provenance import collected_warnings, commit, versions, write_atomically, write_json
+from helpers.provenance import collected_warnings, commit, digest_of, versions, write_atomically, write_json
 from helpers.runs import Run, notebook_names
 from helpers.stages import Parts, experiment_of, learning_curve_of, readers_of
+from helpers.steps import reads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from helpers.data.splits import Split
     from helpers.model.bottlenecks import Bottlenecks
     from helpers.model.experiments import Experiment
+    from helpers.model.networks import NetworkExperiment
 
 Published = str | tuple[str, ...]  # one id of data/published/, or several
 
@@ -49,8 +52,9 @@ class Study:
         self.notebook, self.profile, self.run = notebook, profile, run
         self.warnings: list[str] = []
         self._began = time.time()
-        self._parts = Parts(profile)
-        self._experiments: dict[str, Experiment] = {}
+        self.data = reads(notebook).data
+        self._parts = Parts(profile, self.data)
+        self._experiments: dict[str, Experiment | NetworkExperiment] = {}
         self._figures: list[dict] = []
         self._tables: list[dict] = []
         self._claims: dict[str, Estimate] = {}
@@ -74,8 +78,8 @@ class Study:
         """The frozen backbone's features of every image, rows as `catalogue.frame`."""
         return self._parts.bottlenecks
 
-    def experiment(self, name: str) -> Experiment:
-        """A trained head, its history and scores; trained now if this run has not trained it yet."""
+    def experiment(self, name: str) -> Experiment | NetworkExperiment:
+        """A trained head or network, its history and scores; trained now if this run has not trained it yet."""
         if name not in self._experiments:
             self._experiments[name] = experiment_of(self._parts, self.run, name)
         return self._experiments[name]
@@ -105,6 +109,8 @@ class Study:
     @cached_property
     def comparable(self) -> tuple[bool, str]:
         """Whether results may be held against the paper, and a sentence that says on which images they rest."""
+        if self.data == "published":
+            return True, "The printed numbers themselves: no image is read."
         from helpers.data.sources import describes_paper
 
         return describes_paper(self.catalogue)
@@ -174,14 +180,14 @@ class Study:
     def _record(self, claims: pd.DataFrame) -> dict[str, Any]:
         from helpers.hardware import describe
 
-        made_from = {"data": self.catalogue.fingerprint(), "source": self.catalogue.name}
+        made_from, excluded = self._made_from()
         return {
             "notebook": self.notebook,
             "run": self.run.name,
             "profile": self.profile.model_dump(mode="json"),
             "comparable": self.comparable[0],
             "data": self.comparable[1],
-            "excluded": self.catalogue.excluded.to_dict("records"),
+            "excluded": excluded,
             "fingerprints": made_from,
             "figures": self._figures,
             "tables": self._tables,
@@ -193,6 +199,14 @@ class Study:
             "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self._began)) + " UTC",
             "seconds": round(time.time() - self._began, 1),
         }
+
+    def _made_from(self) -> tuple[dict[str, str], list[dict]]:
+        """Fingerprints of what was read, and the files set aside."""
+        if self.data != "published":
+            told = {"data": self.catalogue.fingerprint(), "source": self.catalogue.name}
+            return told, self.catalogue.excluded.to_dict("records")
+        texts = [path.read_text(encoding="utf-8") for path in sorted(PRINTED.glob("*.csv"))]
+        return {"data": digest_of(texts), "source": "data/published"}, []
 
 
 def _item(name: str, shows: str, caption: str, published: Published) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def home(tmp_path_factory):
 def study(home):
     run = Run("tiny")
     run.save_profile("phantom", TINY)
-    for stage in ("data", "bottlenecks", "multiclass"):
+    for stage in ("oct_data", "oct_bottlenecks", "multiclass"):
         run_stage(stage, run)
     return open_study("02_multiclass_roc", "phantom", TINY, "tiny")
 
@@ -47,7 +47,7 @@ def test_stages_leave_what_they_made_and_say_the_same_when_run_again(study):
     before = study.run.stage("multiclass").read_text()
     run_stage("multiclass", study.run)
     assert study.run.stage("multiclass").read_text() == before
-    assert set(read_json(study.run.stage("bottlenecks"))) >= {"key", "engine", "precision", "agreement", "warnings"}
+    assert set(read_json(study.run.stage("oct_bottlenecks"))) >= {"key", "engine", "precision", "agreement", "warnings"}
 
 
 def test_scores_are_the_test_images_with_probabilities(study):
@@ -108,3 +108,32 @@ def test_when_there_is_no_real_data_then_the_error_says_what_to_do(home, tmp_pat
     profile = run.save_profile("paper", {"data_dir": str(tmp_path)})
     with pytest.raises((ValueError, FileNotFoundError), match="make data PROFILE=paper"):
         _ = Parts(profile).catalogue
+
+
+def test_when_a_step_fails_then_the_report_says_so_and_shows_nothing_that_rests_on_it(study, monkeypatch):
+    from helpers import stages
+    from helpers.runs import blocked_by, failed_steps
+
+    study.finish()
+    build_report(study.run)
+    monkeypatch.setattr(stages, "experiment_of", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_stage("multiclass", study.run)
+    assert "ZeroDivisionError" in failed_steps(study.run)["multiclass"]
+    assert blocked_by(study.run, "02_multiclass_roc") == ("multiclass",) and not blocked_by(study.run, "03_binary_roc")
+    page = build_report(study.run).read_text()
+    assert "The step multiclass failed" in page and "02_multiclass_roc" in page
+    assert 'id="02_multiclass_roc"' not in page  # its figures are of an earlier run
+    monkeypatch.undo()
+    run_stage("multiclass", study.run)
+    assert not failed_steps(study.run) and 'id="02_multiclass_roc"' in build_report(study.run).read_text()
+
+
+def test_when_a_step_is_killed_then_it_counts_as_failed(study):
+    from helpers.provenance import write_json
+    from helpers.runs import failed_steps
+    from helpers.stages import UNFINISHED
+
+    write_json(study.run.timing("limited"), {"seconds": 0, "error": UNFINISHED})
+    assert "killed" in failed_steps(study.run)["limited"]
+    study.run.timing("limited").unlink()

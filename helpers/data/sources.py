@@ -1,6 +1,8 @@
-"""Which data set a profile asks for, and whether what is there is what the paper had."""
+"""Which data sets a profile asks for, and whether what is there is what the paper had."""
 
 from __future__ import annotations
+
+import warnings
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.kermany_oct import ARCHIVE_TRAIN_IMAGES, PAPER_COUNTS
@@ -27,12 +29,76 @@ def load_oct(profile: Profile) -> Catalogue:
     return kermany_oct.load(profile.data_dir, CACHE, profile.workers)
 
 
-def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
-    """Whether these OCT images are the published ones, and a sentence for reports that says what they are.
+def load_xray(profile: Profile) -> Catalogue:
+    """The profile's pneumonia radiographs, of three classes: NORMAL, BACTERIA, VIRUS."""
+    if profile.xray_source == "phantom_chest":
+        from helpers.data import phantom_chest
 
-    True where the test folder has exactly the published images a class, and the train folder those of the paper or of a
-    version of the archive, within `TOLERANCE` a class.
+        return phantom_chest.load_pneumonia(
+            CACHE,
+            train=profile.phantom_xray_train,
+            test=profile.phantom_xray_test,
+            seed=profile.seed,
+            workers=profile.workers,
+        )
+    from helpers.data import kermany_xray
+
+    return kermany_xray.load(profile.data_dir, CACHE, profile.workers)
+
+
+def load_views(profile: Profile) -> Catalogue:
+    """The profile's frontal and lateral radiographs. 'real' is Open-i where it lies, else Cohen's collection."""
+    if profile.view_source == "phantom_chest":
+        from helpers.data import phantom_chest
+
+        return phantom_chest.load_views(
+            CACHE,
+            train=profile.phantom_view_train,
+            test=profile.phantom_view_test,
+            public=profile.phantom_view_public,
+            seed=profile.seed,
+            workers=profile.workers,
+        )
+    from helpers.data import cohen
+
+    if profile.view_source == "openi":
+        return _openi(profile)
+    if profile.view_source == "cohen":
+        return cohen.load_views(profile.data_dir, CACHE, profile.workers)
+    try:
+        return _openi(profile)
+    except FileNotFoundError as missing:
+        found = cohen.load_views(profile.data_dir, CACHE, profile.workers)
+        warnings.warn(f"views are Cohen's collection, for Open-i is not there ({missing})", UserWarning, stacklevel=2)
+        return found
+
+
+def _openi(profile: Profile) -> Catalogue:
+    from helpers.data import openi
+
+    return openi.load(profile.data_dir, CACHE, profile.workers, labels_csv=profile.view_labels_file or None)
+
+
+LOADERS = {"oct": load_oct, "xray": load_xray, "views": load_views}
+
+
+def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
+    """Whether these images are the published ones, and a sentence for reports that says what they are.
+
+    True for OCT images where the test folder has exactly the published images a class, and the train folder those of
+    the paper or of a version of the archive, within `TOLERANCE` a class; of the pneumonia radiographs likewise. Never
+    for views: the paper's hospital images are not public, and which 1,000 public ones it drew is not said.
     """
+    if catalogue.classes == ("frontal", "lateral") and not catalogue.phantom:
+        counts = catalogue.frame["label"].value_counts()
+        return False, (
+            f"Not the paper's images, which are not public, but {catalogue.name}: "
+            f"{counts.get('frontal', 0):,} frontal and {counts.get('lateral', 0):,} lateral."
+        )
+    if catalogue.name == "kermany_xray":
+        from helpers.data import kermany_xray
+
+        return kermany_xray.describes_paper(catalogue)
     here = {split: catalogue.frame.query("published_split == @split") for split in ("train", "test")}
     sizes = f"{len(here['train']):,} training and {len(here['test']):,} test images"
     if catalogue.phantom:

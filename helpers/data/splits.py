@@ -17,6 +17,7 @@ import pandas as pd
 from helpers.data.catalogue import Catalogue
 
 SPLITS = ("train", "validation", "test")
+ALL_SPLITS = (*SPLITS, "held-out")  # the last only where `hold_out` was asked for
 
 
 class SplitError(ValueError):
@@ -100,6 +101,19 @@ def _drawn(names: Iterable[str], salt: str) -> list[str]:
     return sorted(set(names), key=lambda name: hashlib.blake2b(f"{salt}/{name}".encode()).digest())
 
 
+def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """The split frame with `fraction` of the training patients of each class moved to a fourth split, "held-out".
+
+    They are of the published training folder, but neither trained nor validated on: what a model scores on them and on
+    the test folder shows how far the two folders differ. Raises `SplitError` where no class has two patients.
+    """
+    train = frame[frame["split"] == "train"]
+    chosen = _validation_patients(train, tuple(sorted(set(frame["label"]))), fraction, seed + 1)
+    return frame.assign(
+        split=frame["split"].mask((frame["split"] == "train") & frame["patient_id"].isin(chosen), "held-out")
+    )
+
+
 def limited(frame: pd.DataFrame, per_class: int, seed: int) -> pd.DataFrame:
     """The split frame with `per_class` training images of each class, drawn at random, as the paper's limited model:
     "1,000 images randomly selected from each class during training".
@@ -137,7 +151,7 @@ def leaks(frame: pd.DataFrame) -> pd.DataFrame:
     of theirs in each; `digests` likewise counts files that are identical. Zero where nothing leaks.
     """
     rows = []
-    for first, second in combinations(SPLITS, 2):
+    for first, second in combinations([s for s in ALL_SPLITS if s in SPLITS or s in set(frame["split"])], 2):
         row: dict[str, str | int] = {"first": first, "second": second}
         for column, name in (("patient_id", "patients"), ("digest", "digests")):
             a, b = (frame.loc[frame["split"] == which, column] for which in (first, second))

@@ -1,4 +1,4 @@
-"""The named experiments of Kermany's OCT study: split, head and scores, each kept under a key of all that made it."""
+"""Kermany's named experiments on bottlenecks: rows, head and scores, each kept under a key of all that made it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers.data.splits import binary, limited
+from helpers.data.splits import SPLITS, binary, limited
 from helpers.model.heads import Head, HeadRun, HeadSettings, train_head
 from helpers.profile import Profile, ProfileError, nearest
 from helpers.provenance import digest_of, read_json, write_json
 
 DISEASES = {"cnv_normal": "CNV", "dme_normal": "DME", "drusen_normal": "DRUSEN"}
-HEADS = ("multiclass", "limited", *DISEASES)  # experiments that train one head
+CLASSES = {  # experiments that train one head, and what each tells apart, in the order of its scores
+    "multiclass": ("CNV", "DME", "DRUSEN", "NORMAL"),
+    "limited": ("CNV", "DME", "DRUSEN", "NORMAL"),
+    **{name: (disease, "NORMAL") for name, disease in DISEASES.items()},
+    "pneumonia": ("PNEUMONIA", "NORMAL"),  # Kermany 2018, figures 6A, B and E
+    "bacteria_virus": ("BACTERIA", "VIRUS"),  # figures 6C, D and F
+    "referral": ("NORMAL", "BACTERIA", "VIRUS"),  # beyond the paper: urgent, supportive and observation in one
+}
+HEADS = tuple(CLASSES)
 VERSION = 1  # to be raised when the same settings would give other numbers
 
 
@@ -30,9 +38,10 @@ VERSION = 1  # to be raised when the same settings would give other numbers
 class Experiment:
     """A trained head with what it was trained from and what it says.
 
-    `scores` has a row a validation and test image and selection: image_id, patient_id, label, split, selection
-    ("validation": the head chosen on validation patients; "test": chosen on the test set, as the paper did), and
-    p_<class> in the order of `classes`. `history`: step, split, accuracy, cross_entropy, of the chosen penalty.
+    `scores` has a row an image not trained on (validation, test and, of radiographs, "held-out") and selection:
+    image_id, patient_id, label, split, selection ("validation": the head chosen on validation patients; "test":
+    chosen on the test set, as the paper did), and p_<class> in the order of `classes`. `history`: step, split,
+    accuracy, cross_entropy, of the chosen penalty.
     """
 
     name: str
@@ -71,8 +80,12 @@ def settings_of(profile: Profile) -> HeadSettings:
 
 def rows_of(name: str, frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """The rows of the split frame that an experiment uses. Raises `ProfileError` for an unknown name."""
-    if name == "multiclass":
+    if name in ("multiclass", "referral"):
         return frame
+    if name == "pneumonia":
+        return frame.assign(label=frame["label"].replace({"BACTERIA": "PNEUMONIA", "VIRUS": "PNEUMONIA"}))
+    if name == "bacteria_virus":
+        return binary(frame, "BACTERIA", "VIRUS")
     if name == "limited":
         return limited(frame, _affordable(frame, profile.limited_per_class), profile.seed)
     if name in DISEASES:
@@ -87,7 +100,7 @@ def run_experiment(name: str, frame: pd.DataFrame, features: np.ndarray, profile
     """
     rows = rows_of(name, frame, profile)
     used = features[frame["image_id"].isin(rows["image_id"]).to_numpy()]
-    classes = tuple(c for c in ("CNV", "DME", "DRUSEN", "NORMAL") if c in set(rows["label"]))
+    classes = CLASSES[name]
     settings = settings_of(profile)
     key = digest_of([VERSION, name, classes, asdict(settings), _content(rows, used)])
     place = folder / name
@@ -95,7 +108,9 @@ def run_experiment(name: str, frame: pd.DataFrame, features: np.ndarray, profile
     with FileLock(folder / f".{name}.lock"):  # a notebook opened alone may ask for what a run is just training
         if not (place / "experiment.json").is_file() or read_json(place / "experiment.json")["key"] != key:
             with _whole(place) as fresh:
-                trained = train_head(used, rows["label"], rows["split"], classes, settings, fresh / "tensorboard")
+                learnt = rows["split"].isin(SPLITS).to_numpy()
+                learnt_from = (used[learnt], rows.loc[learnt, "label"], rows.loc[learnt, "split"])
+                trained = train_head(*learnt_from, classes, settings, fresh / "tensorboard")
                 _save(fresh, name, key, rows, used, trained)
         return load_experiment(folder, name)
 
@@ -140,7 +155,7 @@ def _whole(place: Path) -> Iterator[Path]:
 
 
 def _save(place: Path, name: str, key: str, rows: pd.DataFrame, features: np.ndarray, trained: HeadRun) -> None:
-    held_out = rows["split"].isin(["validation", "test"]).to_numpy()
+    held_out = (rows["split"] != "train").to_numpy()
     kept = rows.loc[held_out, ["image_id", "patient_id", "label", "split"]].reset_index(drop=True)
     parts = []
     for selection, head in (("validation", trained.by_validation), ("test", trained.by_test)):
