@@ -14,6 +14,7 @@ python -m helpers data [KEY=VALUE ...]        download and unpack the real data 
 python -m helpers keys                        the profile's keys, their defaults and what they mean
 python -m helpers stage NAME RUN              one step of a run (used by the Snakefile)
 python -m helpers notebook NAME RUN           one notebook of a run (used by the Snakefile)
+python -m helpers dicom KEY=VALUE ...         DICOM radiographs to PNG, without patient data: SOURCE= TARGET= KEY=
 python -m helpers report RUN                  the report of a run, from what it has so far
 python -m helpers compare RUN                 figures/RUN beside the committed figures/phantom
 """
@@ -64,6 +65,30 @@ def _data(*words: str) -> int:
     return 0
 
 
+def _dicom(*words: str) -> int:
+    from pathlib import Path
+
+    from helpers.data.dicom_folder import convert_folder, read_key
+    from helpers.profile import ProfileError, nearest
+
+    given = {"window": "min-max"}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name.lower() not in ("source", "target", "key", "window") or not value:
+            raise ProfileError(f"'{word}' is no setting of dicom{nearest(name, ('SOURCE', 'TARGET', 'KEY', 'WINDOW'))}")
+        given[name.lower()] = value
+    if missing := [name.upper() for name in ("source", "target", "key") if name not in given]:
+        raise ProfileError(f"dicom needs {', '.join(missing)}: SOURCE=folder TARGET=folder KEY=a file kept elsewhere")
+    key, target = Path(given["key"]).resolve(), Path(given["target"]).resolve()
+    if key.is_relative_to(target):
+        raise ProfileError(f"KEY={given['key']} lies in TARGET: with the key beside them, patients can be found again")
+    done = convert_folder(Path(given["source"]), target, read_key(key), given["window"])
+    for row in done.failures.to_dict("records"):
+        print(f"left out: {row}", file=sys.stderr)
+    print(f"{len(done.table)} radiographs in {done.folder}, {done.converted} of them converted now")
+    return 0 if len(done.table) else 1
+
+
 def _keys() -> None:
     from helpers.profile import Profile
 
@@ -103,6 +128,7 @@ def _compare(run: str = "phantom") -> int:
 COMMANDS = {
     "reproduce": _reproduce,
     "data": _data,
+    "dicom": _dicom,
     "keys": _keys,
     "stage": _stage,
     "notebook": _notebook,

@@ -20,7 +20,7 @@ import pytest
 
 from helpers.data import transfer
 from helpers.data.datasets import DATASETS, DatasetError, read_datasets
-from helpers.data.download import ensure, fetch_for
+from helpers.data.download import ensure, fetch_for, wanted
 from helpers.data.transfer import DownloadError, Patience, WrongFileError, refuse_downgrade
 from helpers.profile import load_profile
 
@@ -603,6 +603,21 @@ def test_a_data_set_without_an_address_says_how_to_get_it_by_hand(tmp_path):
         ensure("nih-chestxray14", tmp_path)
 
 
+OCT_ALONE = {"xray_source": "phantom_chest", "view_source": "phantom_chest"}
+
+
+def test_the_paper_profile_wants_every_data_set_it_reads_once(tmp_path):
+    def asked(**given):
+        return wanted(load_profile("paper", given | {"data_dir": str(tmp_path)}))
+
+    assert asked() == ["kermany-v2-oct", "kermany-v2-xray", "open-i"]
+    assert asked(view_source="cohen")[-1] == "cohen-covid"
+    (tmp_path / "covid-chestxray-dataset").mkdir()
+    assert asked()[-1] == "cohen-covid" and asked(view_source="openi")[-1] == "open-i"
+    (tmp_path / "CellData").mkdir()
+    assert asked(view_source="phantom_chest") == ["kermany-v3"]
+
+
 def test_the_phantom_profile_downloads_nothing(caplog):
     caplog.set_level("INFO")
     assert fetch_for(load_profile("phantom")) == []
@@ -610,7 +625,7 @@ def test_the_phantom_profile_downloads_nothing(caplog):
 
 
 def test_the_paper_profile_takes_version_3_only_where_it_lies_already(tmp_path):
-    profile = load_profile("paper", {"data_dir": str(tmp_path)})
+    profile = load_profile("paper", OCT_ALONE | {"data_dir": str(tmp_path)})
     (tmp_path / "CellData" / "OCT").mkdir(parents=True)
     with pytest.warns(UserWarning, match="used as found"):
         assert fetch_for(profile) == [tmp_path / "CellData"]
@@ -623,6 +638,6 @@ def test_the_paper_profile_fetches_version_2(server, tmp_path):
     text = DATASETS.read_text().split("[kermany-v2-xray]")[0]
     text = re.sub(r'url = ".*"', f'url = "{server.url}"', text).replace("5793183169", str(len(ARCHIVE)))
     (tmp_path / "facts.toml").write_text(text)
-    profile = load_profile("paper", {"data_dir": str(tmp_path / "data")})
+    profile = load_profile("paper", OCT_ALONE | {"data_dir": str(tmp_path / "data")})
     (folder,) = fetch_for(profile, catalogue_file=tmp_path / "facts.toml", progress=False)
     assert complete(folder)

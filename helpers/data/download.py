@@ -65,16 +65,27 @@ def fetch_for(
 ) -> list[Path]:
     """The folders of all data sets that the profile reads, fetched where missing; empty for one that makes its own.
 
-    Kermany's OCT images are taken as version 2 of the record, unless version 3 is there already.
+    Kermany's images are taken as version 2 of the record, unless version 3 is there already.
     """
-    if profile.oct_source != "kermany_oct":
+    names = wanted(profile)
+    if not names:
         logger.info("profile %s makes its own images: nothing to download", profile.name)
-        return []
-    newer = (profile.data_dir / "CellData" / "OCT").is_dir()
-    older = (profile.data_dir / "OCT2017").is_dir()
-    name = "kermany-v3" if newer and not older else "kermany-v2-oct"
     options = {"catalogue_file": catalogue_file, "progress": progress, "full_check": full_check}
-    return [ensure(name, profile.data_dir, **options)]
+    return [ensure(name, profile.data_dir, **options) for name in names]
+
+
+def wanted(profile: Profile) -> list[str]:
+    """The data sets of `DATASETS` that a profile reads; of views the one asked for, or the one that is there."""
+    there = {name: (profile.data_dir / name).is_dir() for name in ("OCT2017", "CellData", "chest_xray")}
+    names = []
+    if profile.oct_source == "kermany_oct":
+        names.append("kermany-v3" if there["CellData"] and not there["OCT2017"] else "kermany-v2-oct")
+    if profile.xray_source == "kermany_xray":
+        names.append("kermany-v3" if there["CellData"] and not there["chest_xray"] else "kermany-v2-xray")
+    if profile.view_source != "phantom_chest":
+        cohen = profile.view_source == "cohen" or (profile.data_dir / "covid-chestxray-dataset").is_dir()
+        names.append("cohen-covid" if cohen and profile.view_source != "openi" else "open-i")
+    return list(dict.fromkeys(names))
 
 
 def _refuse_hopeless(dataset: Dataset, data_dir: Path) -> None:

@@ -1,0 +1,169 @@
+"""Kermany chest X-rays: 5,856 radiographs of children, normal, bacterial pneumonia and viral pneumonia.
+
+Citation: Kermany, Goldbaum, Cai et al., "Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep
+    Learning", Cell 172 (2018). Data: Mendeley Data, doi 10.17632/rscbjbr9sj, versions 2 and 3.
+Licence: CC BY 4.0.
+Size: version 2 is ChestXRay2017.zip, 1.2 GB; version 3 is ZhangLabData.zip, about 8.4 GB, with the OCT images.
+How to get it: `make data PROFILE=paper`, or download by hand and point DATA_DIR at the folder you unpacked it in.
+Images: frontal (anterior-posterior) radiographs of children from one hospital in Guangzhou, JPEG of many sizes, mostly
+    grey; a part of the pneumonia images is stored as RGB.
+Labels: NORMAL by the folder; the folder PNEUMONIA holds both kinds, and the name tells them apart: BACTERIA from
+    `person<p>_bacteria_<n>` (version 3: `BACTERIA-<patient>-<n>`), VIRUS likewise. How the kind was established is not
+    said.
+Patients: the number after `person`, `IM-` or `NORMAL2-IM-` (also `IM-<p>-<m>-<n>`, several exposures). Within a folder,
+    a number is taken for one patient, whichever kind follows it and with or without `NORMAL2-`: the choice that cannot
+    leak. Most likely it is too careful: among 2,521 training images, pairs of one number with `bacteria` and `virus`
+    were no more alike than chance (0.50, 0.46 to 0.55; two images of one `bacteria` number: 0.65), and each kind counts
+    its images on its own (person1004_bacteria_2935, person1004_virus_1686).
+    Version 2's numbers restart in each folder, so the patient carries it: `train/person12` is not `test/person12`.
+    `with_shared_numbers` takes the opposite view, and `xray_audit.shared_id_evidence` puts both to the test. Of version
+    3's longer numbers nothing of the kind is reported: one of them in both folders is taken for one patient.
+Traps: networks score far better on images held out of the train folder than on the test folder. A widespread copy of
+    version 2 has moved 16 training images (8 NORMAL, 8 BACTERIA) to a folder `val`: they count as training here, as
+    published, and keep their image ids. The paper's text has more patients than training images (`PAPER_COUNTS`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.data.catalogue import Catalogue, CatalogueError
+from helpers.data.scan import scan
+
+CLASSES = ("NORMAL", "BACTERIA", "VIRUS")
+CLASS_FOLDERS = {"NORMAL": {"NORMAL"}, "PNEUMONIA": {"BACTERIA", "VIRUS"}}  # folder: what its names may say
+FOLDERS = {"train": "train", "val": "train", "test": "test"}  # folder: published split
+LAYOUTS = ("chest_xray", "CellData/chest_xray")  # versions 2 and 3
+VIEW = "AP"  # "Chest X-ray images (anterior-posterior)", says the description that goes with the copies
+NAMES = {  # of a file: the kind is the label, the number the patient
+    "v2 pneumonia": r"(?i)^person(?P<number>\d+)_(?P<kind>bacteria|virus)_\d+\.\w+$",
+    "v2 normal": r"(?i)^(?:NORMAL2-)?(?P<kind>IM)-(?P<number>\d+)-\d+(?:-\d+)?\.\w+$",
+    "v3": r"(?i)^(?P<kind>BACTERIA|VIRUS|NORMAL)-(?P<number>\d+)-\d+\.\w+$",
+}
+COLUMNS = ["image_id", "path", "label", "patient_id", "published_split", "digest", "view", "width", "height"]
+
+# What the paper prints (Results, "Application of the AI System to Pneumonia Detection Using Chest X-Ray Images"):
+# "a total of 5,232 chest X-ray images from children, including 3,883 characterized as depicting pneumonia (2,538
+# bacterial and 1,345 viral) and 1,349 normal, from a total of 5,856 patients to train the AI system. The model was then
+# tested with 234 normal images and 390 pneumonia images (242 bacterial and 148 viral) from 624 patients."
+# 5,856 is the number of images in both folders, and 624 that of the test images: hardly numbers of patients.
+PAPER_COUNTS = {
+    "images": {
+        "train": {"NORMAL": 1_349, "BACTERIA": 2_538, "VIRUS": 1_345},
+        "test": {"NORMAL": 234, "BACTERIA": 242, "VIRUS": 148},
+    },
+    "patients": {"train": 5_856, "test": 624},
+}
+# What version 2 holds, as its users report: the paper's images. (The copy with `val` has 5,216 in train and 16 there.)
+ARCHIVE_IMAGES = {"version 2": PAPER_COUNTS["images"]}
+TOLERANCE = 0.01  # of a class's training images, for a few unreadable files
+
+
+def load(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
+    """The catalogue of the archive unpacked in `data_dir` (or of `data_dir` itself, see `find_root`).
+
+    Reads every file once (see `scan`; the result is kept in `cache`). Files that are unreadable, lie outside the class
+    folders, or have a name that does not parse or contradicts its folder, are in the catalogue's `excluded`. Raises
+    FileNotFoundError where there is no such data, `CatalogueError` where there are two versions of it.
+    """
+    root = find_root(data_dir)
+    frame, unreadable = scan(root, cache, workers, under=[f for f in FOLDERS if (root / f).is_dir()])
+    frame = _describe(frame)
+    aside = frame.loc[frame["reason"] != "", ["path", "reason"]]
+    excluded = pd.concat([unreadable, aside]).sort_values("path", ignore_index=True)
+    usable = frame.loc[frame["reason"] == "", [*COLUMNS, "average_hash"]].reset_index(drop=True)
+    return Catalogue("kermany_xray", root, usable, CLASSES, excluded)
+
+
+def find_root(data_dir: Path) -> Path:
+    """The folder that holds train/ and test/: `data_dir` itself, or one of `LAYOUTS` in it."""
+    if _holds_radiographs(data_dir):
+        return data_dir
+    places = [data_dir / layout for layout in (*LAYOUTS, "chest_xray/chest_xray")]
+    found = [place for place in places if _holds_radiographs(place)]
+    if len(found) > 1 and found[1] != found[0] / "chest_xray":  # the copy with `val` repeats itself one folder down
+        raise CatalogueError(
+            f"two versions of the Kermany chest X-rays: {' and '.join(str(root) for root in found)}. Which one? "
+            f"Point the data folder at it: DATA_DIR={found[0]}"
+        )
+    if not found:
+        state = "" if data_dir.is_dir() else ", which does not exist"
+        raise FileNotFoundError(
+            f"no Kermany chest X-rays in {data_dir}{state}: looked there and in {', '.join(LAYOUTS)} for train/ and "
+            f"test/ with folders {', '.join(CLASS_FOLDERS)}. Get them with: make data PROFILE=paper"
+        )
+    return found[0]
+
+
+def _holds_radiographs(root: Path) -> bool:
+    """NORMAL does not count: the OCT images have such a folder too."""
+    return any((root / split / "PNEUMONIA").is_dir() for split in FOLDERS)
+
+
+def _describe(frame: pd.DataFrame) -> pd.DataFrame:
+    """The scan with what its paths say; `reason` is empty, or why a file cannot be used."""
+    parts = frame["path"].str.extract(r"^(?P<folder>[^/]+)/(?P<of>[^/]+)/(?P<name>[^/]+)$")
+    split = parts["folder"].map(FOLDERS)
+    named = _parse(parts["name"])
+    reason = pd.Series("", index=frame.index)
+    allowed = parts["of"].map(CLASS_FOLDERS)
+    fits = pd.Series(
+        [isinstance(a, set) and label in a for a, label in zip(allowed, named["label"], strict=True)], frame.index
+    )
+    reason[~fits] = "its name says " + named["label"] + ", its folder " + parts["of"]
+    reason[named["label"].isna()] = "its name is not one of the data set's"
+    reason[~parts["of"].isin(CLASS_FOLDERS)] = "not in a class folder"
+    restarts = named["version"] != "v3"
+    return frame.assign(
+        label=named["label"],
+        patient_id=named["patient"].where(~restarts, split + "/" + named["patient"]),
+        published_split=split,
+        image_id=split + "/" + parts["name"],
+        view=VIEW,
+        reason=reason,
+    )
+
+
+def _parse(names: pd.Series) -> pd.DataFrame:
+    """label, patient (without its folder) and version of each file name; missing where no pattern fits."""
+    out = pd.DataFrame(index=names.index, columns=["label", "patient", "version"], dtype=object)
+    for version, pattern in NAMES.items():
+        found = names.str.extract(pattern)
+        fits = found["number"].notna()
+        kind = found.loc[fits, "kind"].str.upper()
+        series = {"v2 pneumonia": "person", "v2 normal": "IM-", "v3": ""}[version]
+        out.loc[fits, "label"] = kind.replace("IM", "NORMAL")
+        out.loc[fits, "patient"] = series + found.loc[fits, "number"].str.lstrip("0").replace("", "0")
+        out.loc[fits, "version"] = version.split()[0]
+    return out
+
+
+def with_shared_numbers(catalogue: Catalogue) -> Catalogue:
+    """The same images, with a number that occurs in both folders taken for one patient.
+
+    The careful reading, for a split that is patient-disjoint whatever the numbers mean: `split(with_shared_numbers(c),
+    "patient-disjoint", ...)` drops every training image whose number is in the test folder.
+    """
+    bare = catalogue.frame["patient_id"].str.replace(r"^(train|test)/", "", regex=True)
+    return replace(catalogue, frame=catalogue.frame.assign(patient_id=bare))
+
+
+def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
+    """Whether these chest X-rays are the published ones, and a sentence for reports that says what they are.
+
+    True where the test folder has exactly the published images a class, and the train folder the published ones within
+    `TOLERANCE` a class.
+    """
+    here = {split: catalogue.frame.query("published_split == @split") for split in ("train", "test")}
+    sizes = f"{len(here['train']):,} training and {len(here['test']):,} test images"
+    if catalogue.phantom:
+        return False, f"Phantoms: {sizes}, made from formulas; no evidence about the paper."
+    paper = PAPER_COUNTS["images"]
+    train, test = (here[split]["label"].value_counts().to_dict() for split in ("train", "test"))
+    totals = f"{sum(paper['train'].values()):,} and {sum(paper['test'].values()):,}"
+    if test == paper["test"] and all(abs(train.get(c, 0) - n) <= TOLERANCE * n for c, n in paper["train"].items()):
+        return True, f"The published images: {sizes}; the paper prints {totals}."
+    return False, f"A subset or variant: {sizes} of the published {totals}."

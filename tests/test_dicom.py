@@ -1,0 +1,436 @@
+"""DICOM: values become the greys that a monitor shows, bad files say why, and nothing of the patient is kept."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from catalogue_contract import CatalogueContract
+from PIL import Image
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    RLELossless,
+    generate_uid,
+)
+
+from helpers.data import dicom_folder, user_xray
+from helpers.data.catalogue import Catalogue, CatalogueError
+from helpers.data.dicom import DicomError, read_dicom
+from helpers.data.dicom_folder import convert_folder, read_key
+
+KEY = b"0123456789abcdef"
+RAMP = np.arange(1000, 1000 + 16 * 20).reshape(16, 20)  # 12 bits, in a narrow range
+
+
+def film(pixels: np.ndarray = RAMP, bits: int = 12, interpretation: str = "MONOCHROME2", **tags: object) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPInstanceUID, dataset.SOPClassUID = meta.MediaStorageSOPInstanceUID, meta.MediaStorageSOPClassUID
+    dataset.PatientID, dataset.Modality = "P1", "DX"
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+    if pixels.ndim == 3:
+        dataset.PlanarConfiguration = 0
+    dataset.PhotometricInterpretation = interpretation
+    allocated = 8 if bits <= 8 else 16
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = allocated, bits, bits - 1
+    dataset.PixelRepresentation = int(pixels.min() < 0)
+    kind = {8: "uint8", 16: "int16" if pixels.min() < 0 else "uint16"}[allocated]
+    dataset.PixelData = pixels.astype(kind).tobytes()
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def save(dataset: FileDataset, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def read(tmp_path: Path, dataset: FileDataset, window: str = "min-max") -> np.ndarray:
+    return read_dicom(save(dataset, tmp_path / "film.dcm"), window)
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    return np.round(255 * (values - values.min()) / (values.max() - values.min())).astype(np.uint8)
+
+
+def test_min_max_windowing_makes_the_darkest_pixel_0_and_the_brightest_255(tmp_path):
+    grey = read(tmp_path, film(WindowCenter=1010, WindowWidth=4))
+    assert grey.dtype == np.uint8 and grey.shape == RAMP.shape
+    np.testing.assert_array_equal(grey, stretched(RAMP))
+
+
+def test_monochrome1_is_turned_round_once_whatever_else_the_header_repeats(tmp_path):
+    plain = film(interpretation="MONOCHROME1")
+    repeated = film(interpretation="MONOCHROME1", PresentationLUTShape="INVERSE")
+    np.testing.assert_array_equal(read(tmp_path, plain), read(tmp_path, repeated))
+    np.testing.assert_array_equal(read(tmp_path, plain), stretched(-RAMP))
+
+
+@pytest.mark.parametrize(
+    ("bits", "pixels"),
+    [
+        (8, RAMP[:12] - 1000),
+        (10, RAMP - 500),
+        (12, RAMP + 2000),
+        (16, RAMP * 40),
+        (12, RAMP - 1100),
+        (16, (RAMP - 1100) * 90),
+    ],
+)
+def test_every_depth_signed_and_unsigned_gives_the_same_picture(tmp_path, bits, pixels):
+    np.testing.assert_array_equal(read(tmp_path, film(pixels, bits)), stretched(pixels.astype(float)))
+
+
+def test_bits_beyond_those_stored_do_not_matter(tmp_path):
+    np.testing.assert_array_equal(read(tmp_path, film(RAMP + 0x8000)), stretched(RAMP))
+
+
+def test_a_falling_rescale_slope_turns_the_picture_round(tmp_path):
+    grey = read(tmp_path, film(RescaleSlope=-2, RescaleIntercept=100))
+    np.testing.assert_array_equal(grey, stretched(-RAMP))
+
+
+def lut(entries: list[int], first: int, bits: int) -> Dataset:
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [len(entries), first, bits])
+    item.add_new("LUTData", "US", entries)
+    return item
+
+
+def test_a_modality_lut_is_applied(tmp_path):
+    dataset = film()
+    dataset.ModalityLUTSequence = [lut([60000 - 100 * k for k in range(320)], 1000, 16)]
+    dataset.ModalityLUTSequence[0].ModalityLUTType = "US"
+    np.testing.assert_array_equal(read(tmp_path, dataset), stretched(-RAMP))
+
+
+def linear_window(values: np.ndarray, center: float, width: float) -> np.ndarray:
+    """The formula of the standard, part 3, C.11.2.1.2.1."""
+    return np.round(255 * np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("interpretation", ["MONOCHROME2", "MONOCHROME1"])
+def test_the_stored_window_is_used_when_asked_for(tmp_path, interpretation):
+    grey = read(tmp_path, film(interpretation=interpretation, WindowCenter=1100, WindowWidth=101), "stored")
+    shown = linear_window(RAMP, 1100, 101)
+    np.testing.assert_allclose(grey.astype(int), shown if interpretation == "MONOCHROME2" else 255 - shown, atol=1)
+    assert (grey[0, 0], grey[-1, -1]) == ((0, 255) if interpretation == "MONOCHROME2" else (255, 0))
+
+
+def test_the_first_of_several_windows_counts_and_lies_in_rescaled_values(tmp_path):
+    tags = {"RescaleSlope": -2, "RescaleIntercept": 3000, "WindowCenter": [800, 0], "WindowWidth": [201, 9]}
+    grey = read(tmp_path, film(**tags), "stored")
+    np.testing.assert_allclose(grey.astype(int), linear_window(3000 - 2 * RAMP, 800, 201), atol=1)
+
+
+def test_a_voi_lut_is_applied_and_a_sigmoid_window_too(tmp_path):
+    dataset = film()
+    dataset.VOILUTSequence = [lut([min(13 * k, 4095) for k in range(320)], 1000, 12)]
+    expected = np.round(255 * np.minimum(13 * (RAMP - 1000), 4095) / 4095)
+    np.testing.assert_array_equal(read(tmp_path, dataset, "stored"), expected)
+    sigmoid = film(WindowCenter=1160, WindowWidth=100, VOILUTFunction="SIGMOID")
+    grey = read(tmp_path, sigmoid, "stored")
+    expected = 255 / (1 + np.exp(-4 * (RAMP - 1160) / 100))
+    np.testing.assert_allclose(grey, expected, atol=1)
+
+
+def test_where_no_window_is_stored_the_range_is_stretched(tmp_path):
+    np.testing.assert_array_equal(read(tmp_path, film(), "stored"), stretched(RAMP))
+
+
+@pytest.mark.parametrize("interpretation", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_is_black_and_does_not_spoil_the_range(tmp_path, interpretation):
+    pixels = RAMP.copy()
+    pixels[:, :3] = 4000
+    grey = read(tmp_path, film(pixels, interpretation=interpretation, PixelPaddingValue=4000))
+    assert (grey[:, :3] == 0).all()
+    field = stretched(RAMP[:, 3:] if interpretation == "MONOCHROME2" else -RAMP[:, 3:])
+    np.testing.assert_array_equal(grey[:, 3:], field)
+
+
+def test_colour_becomes_luma(tmp_path):
+    rgb = np.zeros((16, 20, 3), int)
+    rgb[..., 0], rgb[..., 1] = 200, 100
+    grey = read(tmp_path, film(rgb, 8, "RGB"))
+    assert set(np.unique(grey)) == {round(0.299 * 200 + 0.587 * 100)}
+
+
+def encoded(pixels: np.ndarray, form: str, syntax: str, **options: object) -> FileDataset:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form, **options)
+    dataset = film(pixels.astype(int), 8 if pixels.dtype == np.uint8 else 16)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([buffer.getvalue()])
+    dataset["PixelData"].is_undefined_length = True
+    return dataset
+
+
+def test_jpeg_jpeg_2000_and_run_lengths_are_decoded(tmp_path):
+    smooth = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)
+    lossless = read(tmp_path, encoded(smooth, "JPEG2000", JPEG2000Lossless, irreversible=False, no_jp2=True))
+    np.testing.assert_array_equal(lossless, smooth)
+    assert np.abs(read(tmp_path, encoded(smooth, "JPEG", JPEGBaseline8Bit)).astype(int) - smooth).max() < 12
+    packed = film()
+    packed.compress(RLELossless)
+    np.testing.assert_array_equal(read(tmp_path, packed), stretched(RAMP))
+
+
+def refused(tmp_path: Path, dataset: FileDataset) -> str:
+    with pytest.raises(DicomError) as caught:
+        read(tmp_path, dataset)
+    assert "film.dcm" in str(caught.value) and "film.dcm" not in caught.value.reason
+    return caught.value.reason
+
+
+def test_what_is_no_single_radiograph_is_refused_with_the_reason(tmp_path):
+    assert "3 frames" in refused(tmp_path, film(np.stack([RAMP] * 3).reshape(48, 20), NumberOfFrames=3, Rows=16))
+    assert "1 bits a pixel" in refused(tmp_path, film(RAMP % 2, 8, BitsStored=1, HighBit=0))
+    assert "blank" in refused(tmp_path, film(RAMP * 0 + 7))
+    assert "nothing but padding" in refused(tmp_path, film(RAMP * 0 + 7, PixelPaddingValue=7))
+    assert "4 x 3 pixels" in refused(tmp_path, film(RAMP[:3, :4]))
+    empty = film()
+    del empty.PixelData
+    assert "no pixels" in refused(tmp_path, empty)
+    short = film()
+    short.PixelData = short.PixelData[:100]
+    assert "cannot be decoded" in refused(tmp_path, short)
+
+
+def test_a_compression_without_a_decoder_names_itself_and_the_way_out(tmp_path):
+    dataset = encoded(RAMP.astype(np.uint8), "JPEG", JPEGLosslessSV1)
+    reason = refused(tmp_path, dataset)
+    assert "JPEG Lossless" in reason and "no decoder is installed" in reason and "gdcmconv" in reason
+
+
+def test_a_file_that_is_no_dicom_says_so(tmp_path):
+    (tmp_path / "notes.txt").write_text("not an image")
+    with pytest.raises(DicomError, match="notes.txt: not a DICOM file"):
+        read_dicom(tmp_path / "notes.txt")
+    with pytest.raises(DicomError, match="cannot be opened"):
+        read_dicom(tmp_path / "absent.dcm")
+
+
+def test_an_unknown_window_is_the_callers_mistake(tmp_path):
+    with pytest.raises(ValueError, match="no window 'lung'; known: min-max, stored"):
+        read(tmp_path, film(), "lung")
+
+
+SECRETS = {
+    "PatientID": "MRN-7718253",
+    "PatientName": "Grzegorzewska^Halina",
+    "PatientBirthDate": "19410317",
+    "PatientAddress": "Lindenstrasse 98",
+    "AccessionNumber": "ACC55501234",
+    "InstitutionName": "St Elsewhere",
+    "ReferringPhysicianName": "Westphall^Donald",
+    "StudyDescription": "Thorax Grzegorzewska",
+    "SeriesDescription": "Halina AP",
+    "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.111222333",
+    "SeriesInstanceUID": "1.2.826.0.1.3680043.8.498.444555666",
+    "StudyDate": "20130429",
+    "StudyTime": "112233",
+    "ProtocolName": "Brustkorb",
+    "ImageComments": "Tochter anrufen",
+    "ViewPosition": "AP GRZEGORZEWSKA",
+}
+
+
+def hospital(source: Path) -> Path:
+    """Two patients, three studies, one file that stands twice."""
+    first = SECRETS | {"ViewPosition": "PA"}
+    later = SECRETS | {"StudyDate": "20140101", "StudyInstanceUID": "1.2.3.9", "ViewPosition": "LL"}
+    other = SECRETS | {"PatientID": "MRN-9999999", "PatientName": "Auschlander^Daniel", "StudyInstanceUID": "1.2.3.7"}
+    save(film(RAMP, **later), source / "Grzegorzewska" / "later.dcm")
+    save(film(RAMP + 5, **first), source / "Grzegorzewska" / "first.dcm")
+    save(film(RAMP * 2, **other), source / "Auschlander" / "1")
+    (source / "Auschlander" / "2").write_bytes((source / "Auschlander" / "1").read_bytes())
+    return source
+
+
+def everything(folder: Path) -> bytes:
+    return b"\n".join(str(p.relative_to(folder)).encode() + p.read_bytes() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_folder_becomes_pictures_and_a_table(tmp_path):
+    done = convert_folder(hospital(tmp_path / "in"), tmp_path / "out", KEY, workers=2)
+    table = pd.read_csv(tmp_path / "out" / "images.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(table, done.table, check_dtype=False)
+    assert done.converted == len(table) == 3 and done.failures.empty
+    assert table["patient"].nunique() == 2
+    assert dict(zip(table["view"], table["study"], strict=True)) == {"PA": 1, "LL": 2, "": 1}
+    pa = table[table["view"] == "PA"].iloc[0]
+    assert table.loc[table["view"] == "LL", "patient"].item() == pa["patient"]
+    with Image.open(tmp_path / "out" / "images" / pa["image"]) as image:
+        assert image.size == (pa["columns"], pa["rows"]) and image.mode == "L" and not image.info
+        np.testing.assert_array_equal(np.asarray(image), stretched(RAMP))
+
+
+def test_nothing_that_identifies_the_patient_is_in_the_output(tmp_path):
+    source = hospital(tmp_path / "in")
+    save(film(RAMP + 9, bits=12, **SECRETS, BurnedInAnnotation="YES"), source / "burnt.dcm")
+    convert_folder(source, tmp_path / "out", KEY, workers=1)
+    written = everything(tmp_path / "out").upper()
+    import pydicom
+
+    uids = [str(pydicom.dcmread(p).SOPInstanceUID) for p in source.rglob("*") if p.is_file()]
+    words = [
+        part for value in SECRETS.values() for part in {value, *value.split("^"), *value.split(" ")} if len(part) > 2
+    ]
+    for word in [*words, *uids, "9999999", "7718253", "Auschlander", "later", "first"]:
+        assert word.upper().encode() not in written, word
+    assert b"P" in written and len(written) > 500, "there is something that could have held them"
+
+
+def test_pseudonyms_depend_on_the_key_and_not_on_the_run(tmp_path):
+    source = hospital(tmp_path / "in")
+    a, b, c = (
+        convert_folder(source, tmp_path / name, key).table for name, key in (("a", KEY), ("b", KEY), ("c", KEY[::-1]))
+    )
+    pd.testing.assert_frame_equal(a, b)
+    assert not set(a["patient"]) & set(c["patient"]) and not set(a["image"]) & set(c["image"])
+
+
+def test_the_same_number_from_two_hospitals_is_two_patients(tmp_path):
+    for k, issuer in enumerate(("A", "B")):
+        save(film(RAMP + k, PatientID="1", IssuerOfPatientID=issuer), tmp_path / "in" / f"{k}.dcm")
+    assert convert_folder(tmp_path / "in", tmp_path / "out", KEY).table["patient"].nunique() == 2
+
+
+def test_bad_files_are_listed_and_stop_nothing(tmp_path):
+    source = hospital(tmp_path / "in")
+    (source / "notes.txt").write_text("call back")
+    (source / ".DS_Store").write_text("Mac OS X")
+    save(film(PatientID=""), source / "nobody.dcm")
+    save(film(BurnedInAnnotation="YES"), source / "burnt.dcm")
+    save(film(RAMP * 0), source / "blank.dcm")
+    cut = save(film(RAMP, PatientID="P2"), source / "cut.dcm")
+    cut.write_bytes(cut.read_bytes()[:-100])
+    done = convert_folder(source, tmp_path / "out", KEY, workers=1)
+    reasons = dict(zip(done.failures["path"], done.failures["reason"], strict=True))
+    assert set(reasons) == {"notes.txt", "nobody.dcm", "burnt.dcm", "blank.dcm", "cut.dcm"}
+    assert reasons["notes.txt"] == "not a DICOM file" and "no patient id" in reasons["nobody.dcm"]
+    assert len(done.table) == 3 == len(list((tmp_path / "out" / "images").iterdir()))
+
+
+def test_a_second_run_makes_only_what_is_missing_and_the_same_table(tmp_path, monkeypatch):
+    source, target = hospital(tmp_path / "in"), tmp_path / "out"
+    real, calls = dicom_folder.picture, []
+
+    def dies_at_the_second(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(dicom_folder, "picture", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        convert_folder(source, target, KEY, workers=1)
+    monkeypatch.setattr(dicom_folder, "picture", real)
+    kept = {p.name: p.stat().st_mtime_ns for p in (target / "images").glob("*.png")}
+    assert kept and not (target / "images.csv").exists()
+    done = convert_folder(source, target, KEY, workers=1)
+    assert done.converted == 3 - len(kept)
+    assert all((target / "images" / name).stat().st_mtime_ns == time for name, time in kept.items())
+    again = convert_folder(source, target, KEY, workers=1)
+    assert again.converted == 0
+    pd.testing.assert_frame_equal(again.table, done.table)
+
+
+def test_another_window_makes_other_pictures_and_the_table_says_which(tmp_path):
+    save(film(WindowCenter=1100, WindowWidth=101), tmp_path / "in" / "a.dcm")
+    save(film(RAMP + 1), tmp_path / "in" / "b.dcm")
+    save(film(np.full((16, 20, 3), 99), 8, "RGB"), tmp_path / "in" / "c.dcm")
+    stored = convert_folder(tmp_path / "in", tmp_path / "out", KEY, "stored").table
+    assert sorted(stored["window"]) == ["min-max", "none", "stored"]
+    assert not set(stored["image"]) & set(convert_folder(tmp_path / "in", tmp_path / "out", KEY).table["image"])
+
+
+def test_a_key_is_made_once_for_its_owner_alone(tmp_path):
+    place = tmp_path / "keys" / "project.key"
+    key = read_key(place)
+    assert len(key) == 32 and read_key(place) == key and place.stat().st_mode & 0o077 == 0
+    place.write_text("hello")
+    with pytest.raises(ValueError, match="is no key"):
+        read_key(place)
+
+
+def test_wrong_calls_are_refused_before_anything_is_written(tmp_path):
+    source = hospital(tmp_path / "in")
+    with pytest.raises(ValueError, match="can be guessed"):
+        convert_folder(source, tmp_path / "out", b"short")
+    with pytest.raises(ValueError, match="lies inside"):
+        convert_folder(source, source / "out", KEY)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        convert_folder(tmp_path / "nowhere", tmp_path / "out", KEY)
+    assert not (tmp_path / "out").exists() and not (source / "out").exists()
+
+
+def archive(folder: Path, views: tuple[str, ...] = ("PA", "LL", "AP", "RL", "PA", "LATERAL")) -> Path:
+    """A converted folder: one image a patient."""
+    for k, view in enumerate(views):
+        save(film(RAMP + k, PatientID=str(k), ViewPosition=view), folder / "in" / f"{k}.dcm")
+    convert_folder(folder / "in", folder / "out", KEY, workers=1)
+    return folder / "out"
+
+
+class TestUserXray(CatalogueContract):
+    def load(self, folder: Path) -> Catalogue:
+        return user_xray.load(folder / "out" if (folder / "out").exists() else archive(folder), folder / "cache", 1)
+
+    def test_it_can_be_split_without_leaks(self, catalogue):
+        assert set(catalogue.frame["published_split"]) == {"test"}
+
+
+def test_views_that_are_no_label_are_excluded_and_the_users_own_labels_and_splits_count(tmp_path):
+    target = archive(tmp_path, ("PA", "LL", "", "LLD"))
+    assert len(user_xray.load(target, tmp_path / "cache")) == 2
+    excluded = user_xray.load(target, tmp_path / "cache").excluded
+    assert sorted(excluded["reason"]) == ["view LLD", "view not stated"]
+    table = pd.read_csv(target / "images.csv", keep_default_na=False)
+    table["label"] = table["view"].map({"PA": "lateral", "LL": "lateral", "": "frontal", "LLD": ""})
+    table["split"] = "train"
+    table.to_csv(target / "images.csv", index=False)
+    frame = user_xray.load(target, tmp_path / "cache").frame
+    assert dict(zip(frame["view"], frame["label"], strict=True)) == {"PA": "lateral", "LL": "lateral", "": "frontal"}
+    assert set(frame["published_split"]) == {"train"}
+
+
+def test_a_table_and_a_folder_that_differ_are_told(tmp_path):
+    target = archive(tmp_path)
+    first, second = sorted((target / "images").iterdir())[:2]
+    first.rename(target / "images" / "stranger.png")
+    second.write_bytes(b"")
+    excluded = user_xray.load(target, tmp_path / "cache").excluded
+    assert dict(zip(excluded["path"], excluded["reason"], strict=True)) == {
+        f"images/{first.name}": "the file is absent",
+        f"images/{second.name}": "0 bytes",
+        "images/stranger.png": "not in images.csv",
+    }
+
+
+def test_wrong_tables_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="convert_folder"):
+        user_xray.load(tmp_path, tmp_path / "cache")
+    table = archive(tmp_path) / "images.csv"
+    text = table.read_text()
+    for wrong, message in (
+        (text.replace("patient", "person"), "no column patient"),
+        (text.replace(",window", ",split"), "'min-max' in the column split; known: test, train"),
+        (text + text.splitlines()[1] + "\n", "stands in two rows"),
+    ):
+        table.write_text(wrong)
+        with pytest.raises(CatalogueError, match=message):
+            user_xray.load(tmp_path / "out", tmp_path / "cache")
