@@ -10,21 +10,16 @@ Licence: the project's. Made, not measured: no result on it is evidence about pa
 
 from __future__ import annotations
 
-import hashlib
-import json
-import multiprocessing
-import os
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.hashing import average_hash
+from helpers.data import phantom_store
+from helpers.data.catalogue import Catalogue
+from helpers.data.phantom_store import rng_of as _rng
 
 VERSION = 2  # raise it with any change that alters an image: it is part of the cache's key
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
@@ -38,8 +33,6 @@ IMAGES_A_PATIENT = {
     "test": (0.62, 0.22, 0.10, 0.06),
 }
 NOISY = {"train": 0.35, "test": 0.05}  # share of the patients whose images are poor
-TABLE = "phantom.csv"
-REMEDY = "delete the folder and it is made again"
 
 
 def one(
@@ -89,20 +82,17 @@ def load(cache: Path, *, train: int, test_per_class: int, seed: int, workers: in
     killed is resumed by the next call, and is never read half-made; of two at once, one waits for the other.
     Raises `ValueError` for impossible numbers and `CatalogueError` for a data set that was damaged on disk.
     """
-    from filelock import FileLock
-
     if train < len(CLASSES) or test_per_class < 1 or seed < 0:
         raise ValueError(f"train={train} (at least 4), test_per_class={test_per_class} (1), seed={seed} (0)")
     asked = {"train": train, "test_per_class": test_per_class, "seed": seed, "version": VERSION}
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
-    root = Path(cache) / f"phantom_oct-{key}"
-    if not root.exists():
-        _refuse_import_of_main()
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.with_suffix(".lock")):
-            if not root.exists():
-                _generate(root, plan(train=train, test_per_class=test_per_class, seed=seed), seed, workers)
-    return Catalogue("phantom_oct", root, _read(root, train + len(CLASSES) * test_per_class), CLASSES, phantom=True)
+    root = phantom_store.folder(cache, "phantom_oct", asked)
+
+    def make() -> None:
+        _generate(root, plan(train=train, test_per_class=test_per_class, seed=seed), seed, workers)
+
+    phantom_store.make_once(root, make, "phantom_oct.load")
+    frame = phantom_store.read(root, train + len(CLASSES) * test_per_class)
+    return Catalogue("phantom_oct", root, frame, CLASSES, phantom=True)
 
 
 def plan(*, train: int, test_per_class: int, seed: int) -> pd.DataFrame:
@@ -159,33 +149,7 @@ def _patient(split: str, label: str, images: int, number: int, width: int, seed:
 
 
 def _generate(root: Path, rows: pd.DataFrame, seed: int, workers: int) -> None:
-    """Make every image beside its final place, then give the folder its name: it exists only when it is complete."""
-    from tqdm import tqdm
-
-    part = root.with_suffix(".part")
-    for folder in {Path(path).parent for path in [*rows["path"], *rows["mask"]]}:
-        (part / folder).mkdir(parents=True, exist_ok=True)
-    patients = [group.to_dict("records") for _, group in rows.groupby("patient_id", sort=False)]
-    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    done: list[dict] = []
-    with tqdm(total=len(rows), desc="phantom OCT", unit="image", file=sys.stderr, mininterval=1) as bar:
-        for records in _each(partial(make_patient, part, seed), patients, workers):
-            done += records
-            bar.update(len(records))
-    for stray in part.rglob("*.tmp"):
-        stray.unlink()
-    found = pd.DataFrame(done).set_index("image_id").loc[rows["image_id"]].reset_index()
-    found.to_csv(part / TABLE, index=False, lineterminator="\n")
-    part.replace(root)
-
-
-def _each(function: partial, items: list, workers: int) -> Iterator[list[dict]]:
-    if workers == 1 or len(items) < 8:  # starting processes takes longer than a few images
-        yield from map(function, items)
-        return
-    # Spawned, not forked: the caller may hold TensorFlow's threads, which do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(function, items, chunksize=4)
+    phantom_store.generate(root, rows, lambda part: partial(make_patient, part, seed), workers, "phantom OCT")
 
 
 def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
@@ -194,8 +158,6 @@ def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
 
 
 def _make(part: Path, seed: int, row: dict) -> dict[str, str]:
-    from io import BytesIO
-
     from PIL import Image
 
     path, mask_path = part / row["path"], part / row["mask"]
@@ -211,42 +173,6 @@ def _make(part: Path, seed: int, row: dict) -> dict[str, str]:
             patient=patient,
             image=number,
         )
-        _write(mask_path, Image.fromarray(mask.astype(np.uint8) * 255), format="PNG", compress_level=3)
-        _write(path, Image.fromarray(grey), format="JPEG", quality=90)
-    content = path.read_bytes()
-    with Image.open(BytesIO(content)) as image:
-        return {
-            "digest": hashlib.sha256(content).hexdigest(),
-            "average_hash": average_hash(np.asarray(image)),
-        }
-
-
-def _write(path: Path, image, **options) -> None:
-    """Save under another name, then rename: a file that exists is whole."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    image.save(temporary, **options)
-    temporary.replace(path)
-
-
-def _read(root: Path, expected: int) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(root / TABLE, dtype={"patient_id": str, "average_hash": str})
-    except (OSError, ValueError) as error:
-        raise CatalogueError(f"{root}: its table cannot be read ({error}); {REMEDY}") from None
-    lost = [path for column in ("path", "mask") for path in frame[column] if not (root / path).is_file()]
-    if len(frame) != expected or lost:
-        what = f"{len(lost)} files are missing, first {lost[0]}" if lost else f"{len(frame)} rows instead of {expected}"
-        raise CatalogueError(f"{root}: {what}; {REMEDY}")
-    return frame
-
-
-def _rng(*words: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(words))
-
-
-def _refuse_import_of_main() -> None:
-    """A script that calls `load` outside `if __name__ == "__main__"` would call it again in each of its own workers,
-    which then wait for the lock that their parent holds, forever.
-    """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise RuntimeError('call phantom_oct.load below `if __name__ == "__main__":`, or with workers=1')
+        phantom_store.write(mask_path, Image.fromarray(mask.astype(np.uint8) * 255), format="PNG", compress_level=3)
+        phantom_store.write(path, Image.fromarray(grey), format="JPEG", quality=90)
+    return phantom_store.describe(path)
