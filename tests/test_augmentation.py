@@ -1,0 +1,263 @@
+"""The 106 children of an image, what is drawn of them, and that none of them crosses a split."""
+
+import hashlib
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from helpers.data import augmentation_transforms as transforms
+from helpers.data.augmentation import CHILDREN, Augmented, child, children_frame, describe
+from helpers.data.light_augmentation import LightAugmentation, light
+
+RANDOM = np.random.default_rng(0)
+IMAGE = RANDOM.integers(0, 256, (32, 32), dtype=np.uint8)
+NAMES = {one.name: index for index, one in enumerate(CHILDREN)}
+
+
+def made(name, image=IMAGE, words=(1, "a")):
+    return child(image, NAMES[name], words)
+
+
+def split_frame():
+    rows = [
+        (f"{split}{i}", ("frontal", "lateral")[i % 2], f"p-{split}{i // 2}", split, f"d-{split}{i}")
+        for split, count in (("train", 6), ("validation", 4), ("test", 4))
+        for i in range(count)
+    ]
+    return pd.DataFrame(rows, columns=["image_id", "label", "patient_id", "split", "digest"])
+
+
+def test_there_are_106_children_and_the_papers_totals_follow():
+    assert len(CHILDREN) == len(NAMES) == describe()["children"].sum() == 106
+    assert (1129 * len(CHILDREN), 376 * len(CHILDREN)) == (119_674, 39_856)
+
+
+def test_every_transform_of_the_text_is_there_alone():
+    counts = describe().set_index(["movement", "grey values"])["children"]
+    alone = {kind: counts[kind, "none"] for kind in ("reflection", "rotation", "translation")}
+    grey = {kind: counts["none", kind] for kind in ("pixel spread", "noise reduction", "noise addition")}
+    assert alone == {"reflection": 2, "rotation": 4, "translation": 8}
+    assert grey == {"pixel spread": 1, "noise reduction": 4, "noise addition": 1}
+    assert {one.name for one in CHILDREN if one.random} >= {"spread", "noise"}
+
+
+def test_all_children_of_an_image_differ_and_leave_it_alone():
+    before = IMAGE.copy()
+    children = [child(IMAGE, i, (1, "a")) for i in range(106)]
+    assert len({one.tobytes() for one in children}) == 106
+    assert all(one.shape == IMAGE.shape and one.dtype == np.uint8 for one in children)
+    children[0][:] = 0
+    assert np.array_equal(IMAGE, before)
+
+
+def test_movements_are_what_their_names_say():
+    assert np.array_equal(made("parent"), IMAGE)
+    assert np.array_equal(made("reflected left-right"), IMAGE[:, ::-1])
+    assert np.array_equal(made("reflected top-bottom"), IMAGE[::-1])
+    assert np.array_equal(made("reflected both ways"), np.rot90(IMAGE, 2))
+    assert np.array_equal(made("rotated +90"), np.rot90(IMAGE)) and np.array_equal(
+        made("rotated -90"), np.rot90(IMAGE, 3)
+    )
+    north_east = made("moved NE")
+    assert (
+        np.array_equal(north_east[:-3, 3:], IMAGE[3:, :-3])
+        and not north_east[-3:].any()
+        and not north_east[:, :3].any()
+    )
+    for name, shift in (("moved S", (3, 0)), ("moved W", (0, -3)), ("moved SE", (3, 3)), ("moved N", (-3, 0))):
+        assert np.array_equal(made(name), ndimage.shift(IMAGE, shift, order=0)), name
+
+
+def test_two_degrees_are_two_degrees():
+    spot = np.zeros((101, 101), np.uint8)
+    spot[49:52, 88:91] = 255
+    rows, columns = np.indices(spot.shape)
+    turned = made("rotated +2", spot).astype(float)
+    up, right = 50 - (rows * turned).sum() / turned.sum(), (columns * turned).sum() / turned.sum() - 50
+    assert np.degrees(np.arctan2(up, right)) == pytest.approx(2, abs=0.3)
+
+
+def test_spread_swaps_each_pixel_with_a_neighbour():
+    places = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    swapped = transforms.spread(places, np.random.default_rng(1))
+    rows, columns = swapped // 16, swapped % 16
+    moved = np.maximum(
+        abs(rows.astype(int) - np.indices((16, 16))[0]), abs(columns.astype(int) - np.indices((16, 16))[1])
+    )
+    assert moved.max() == 1 and (moved == 1).mean() > 0.75
+    assert np.array_equal(swapped.ravel()[swapped.ravel()], places.ravel())  # a swap done twice is no swap
+    assert sorted(swapped.ravel()) == list(range(256))
+
+
+@pytest.mark.parametrize(("size", "after", "rank"), [(2, False, 1), (2, True, 2), (5, False, 11), (5, True, 13)])
+def test_noise_reduction_takes_the_value_beside_the_median(size, after, rank):
+    expected = ndimage.rank_filter(IMAGE, rank, size=size, mode="nearest")
+    assert np.array_equal(transforms.reduce_noise(IMAGE, size, after), expected)
+    assert np.array_equal(made(f"{'after' if after else 'before'} median {size}"), expected)
+
+
+def test_other_neighbourhoods_are_refused():
+    with pytest.raises(ValueError, match="2 and 5"):
+        transforms.reduce_noise(IMAGE, 3, True)
+
+
+def test_noise_has_its_strength_and_stays_within_grey_levels():
+    grey = np.full((200, 200), 128, np.uint8)
+    added = made("noise", grey).astype(float) - 128
+    assert added.std() == pytest.approx(transforms.NOISE, rel=0.03) and abs(added.mean()) < 0.2
+    assert made("noise", np.zeros((50, 50), np.uint8)).max() < 60  # clipped, not wrapped
+
+
+def test_random_children_follow_from_seed_name_and_number_alone():
+    one = made("spread", words=(1, "a"))
+    made("noise", words=(1, "a"))
+    assert np.array_equal(made("spread", words=(1, "a")), one)
+    assert not np.array_equal(made("spread", words=(2, "a")), one)
+    assert not np.array_equal(made("spread", words=(1, "b")), one)
+    assert not np.array_equal(made("moved N, spread")[:-3], made("spread")[3:])  # each child draws its own
+
+
+@pytest.mark.parametrize("image", [IMAGE.astype(float), IMAGE[:20], IMAGE[None]])
+def test_an_image_that_is_not_square_uint8_is_refused(image):
+    with pytest.raises(ValueError, match="square uint8"):
+        child(image, 0, (1,))
+
+
+def test_there_is_no_child_beyond_the_last():
+    for index in (-1, 106):
+        with pytest.raises(IndexError):
+            child(IMAGE, index, (1,))
+
+
+def test_children_inherit_label_patient_and_split():
+    frame = split_frame()
+    children = children_frame(frame)
+    assert (
+        len(children) == 106 * 10
+        and children["image_id"].is_unique
+        and set(children["split"]) == {"train", "validation"}
+    )
+    merged = children.merge(frame, left_on="parent", right_on="image_id", suffixes=("", "_parent"))
+    for column in ("label", "patient_id", "split"):
+        assert (merged[column] == merged[f"{column}_parent"]).all()
+    assert children.groupby("parent")["child"].agg(list).map(lambda found: found == list(range(106))).all()
+    assert set(children_frame(frame, splits=("train",))["split"]) == {"train"}
+
+
+def test_no_child_of_a_training_image_reaches_validation_or_test_by_name_or_by_pixels():
+    frame = split_frame()
+    frame.loc[frame["image_id"] == "train3", "digest"] = "d-test1"  # the same file, under a training name
+    pixels = RANDOM.integers(0, 256, (len(frame), 24, 24), dtype=np.uint8)
+    pixels[frame.index[frame["image_id"] == "train3"]] = pixels[frame.index[frame["image_id"] == "test1"]]
+    with pytest.warns(UserWarning, match="1 images get no children"):
+        children = children_frame(frame)
+    source = Augmented(children, pixels, list(frame["image_id"]), seed=1)
+    digests = [hashlib.sha256(one.tobytes()).hexdigest() for one in source.batch(range(len(source)))]
+    seen = children.assign(digest=digests)
+    held = frame[frame["split"] == "test"]
+    test = {hashlib.sha256(pixels[i].tobytes()).hexdigest() for i in held.index}
+    train, validation = (seen[seen["split"] == name] for name in ("train", "validation"))
+    assert "train3" not in set(train["parent"])
+    for column in ("image_id", "parent", "patient_id", "digest"):
+        assert not set(train[column]) & set(validation[column]), column
+    assert not set(seen["digest"]) & test and not set(seen["parent"]) & set(held["image_id"])
+    assert not set(seen["patient_id"]) & set(held["patient_id"])
+
+
+def test_the_test_split_is_never_augmented():
+    frame = split_frame()
+    with pytest.raises(ValueError, match="cannot augment test"):
+        children_frame(frame, splits=("train", "test"))
+    smuggled = children_frame(frame).assign(split="test")
+    with pytest.raises(ValueError, match="never augmented"):
+        Augmented(smuggled, np.zeros((14, 8, 8), np.uint8), list(frame["image_id"]), 1)
+
+
+def test_a_parent_in_two_rows_is_refused():
+    frame = pd.concat([split_frame(), split_frame().iloc[:1].assign(split="validation")])
+    with pytest.raises(ValueError, match="train0"):
+        children_frame(frame)
+
+
+@pytest.mark.parametrize("count", [0, 107])
+def test_an_impossible_number_of_children_is_refused(count):
+    with pytest.raises(ValueError, match="1 to 106"):
+        children_frame(split_frame(), per_image=count)
+
+
+@pytest.mark.parametrize("count", [1, 12, 53])
+def test_fewer_children_keep_every_kinds_share(count):
+    frame = split_frame()
+    children = children_frame(frame, per_image=count, seed=3)
+    assert set(children.groupby("parent")["child"].nunique()) == {count}
+    assert children.equals(children_frame(frame, per_image=count, seed=3))
+    assert not children.equals(children_frame(frame, per_image=count, seed=4))
+    one = children_frame(frame.iloc[[2]], per_image=count, seed=3)["child"]
+    assert list(one) == list(children.loc[children["parent"] == "train2", "child"])  # whatever else is drawn
+    kinds = pd.Series([one.kind for one in CHILDREN])
+    for _, found in children.groupby("parent")["child"]:
+        drawn = kinds[found].value_counts()
+        for kind, size in kinds.value_counts().items():
+            assert abs(drawn.get(kind, 0) - count * size / 106) <= 1
+
+
+def test_a_batch_does_not_depend_on_its_company():
+    frame = split_frame()
+    pixels = RANDOM.integers(0, 256, (len(frame), 16, 16), dtype=np.uint8)
+    source = Augmented(children_frame(frame), pixels, list(frame["image_id"]), seed=1)
+    rows = [700, 5, 5, 13]
+    batch = source.batch(rows)
+    assert len(source) == 1060 and batch.shape == (4, 16, 16) and np.array_equal(batch[1], batch[2])
+    for one, row in zip(batch, rows, strict=True):
+        assert np.array_equal(one, source.batch([row])[0])
+    names = list(frame["image_id"])
+    backwards = Augmented(children_frame(frame), pixels[::-1], names[::-1], seed=1)
+    assert np.array_equal(backwards.batch(rows), batch)
+
+
+def test_a_parent_without_pixels_is_named():
+    frame = split_frame()
+    with pytest.raises(ValueError, match="train0"):
+        Augmented(children_frame(frame), np.zeros((2, 8, 8), np.uint8), ["train1", "train2"], 1)
+
+
+def test_a_child_at_128_pixels_takes_about_two_milliseconds():
+    image = RANDOM.integers(0, 256, (128, 128), dtype=np.uint8)
+    child(image, NAMES["before median 5"], (1,))
+    start = time.process_time()
+    for index in range(106):
+        child(image, index, (1, "a"))
+    assert (time.process_time() - start) / 106 < 0.004  # measured: 0.3 ms
+
+
+def test_a_light_variant_keeps_the_shape_and_changes_with_each_epoch():
+    pixels = np.stack([ndimage.gaussian_filter(RANDOM.integers(0, 256, (40, 30)), 3) for _ in range(3)]).astype(
+        np.uint8
+    )
+    before = pixels.copy()
+    source = LightAugmentation(pixels, seed=1)
+    first = source.batch(0, [0, 1, 2])
+    assert first.shape == pixels.shape and first.dtype == np.uint8 and len(source) == 3
+    assert np.array_equal(source.batch(0, [2])[0], first[2]) and not np.array_equal(source.batch(1, [2])[0], first[2])
+    assert np.array_equal(pixels, before)
+
+
+def test_light_variants_stay_upright_and_are_mirrored_only_where_asked():
+    image = np.zeros((64, 64), np.uint8)
+    image[16:28, 34:46] = 200  # up and to the right
+    rows, columns = np.indices(image.shape)
+
+    def centres(mirror):
+        variants = [light(image, np.random.default_rng(i), mirror).astype(float) + 1e-9 for i in range(60)]
+        return np.array([[(rows * v).sum() / v.sum() - 31.5, (columns * v).sum() / v.sum() - 31.5] for v in variants])
+
+    plain, mirrored = centres(False), centres(True)
+    assert (plain[:, 0] < 0).all() and plain[:, 1].mean() == pytest.approx(8, abs=1.5)
+    assert plain[:, 1].std() > 1 and 0.25 < (mirrored[:, 1] < 0).mean() < 0.75
+
+
+def test_black_stays_black_in_a_light_variant():
+    assert not light(np.zeros((20, 20), np.uint8), np.random.default_rng(0)).any()
