@@ -3,12 +3,15 @@
 import os
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 keras = pytest.importorskip("keras")
+tensorflow = pytest.importorskip("tensorflow")
 
+from helpers.data.formula import formula_classes  # noqa: E402
 from helpers.model import formula_weights  # noqa: E402
 from helpers.model.backbones import (  # noqa: E402
     _REGISTRY,
@@ -18,6 +21,8 @@ from helpers.model.backbones import (  # noqa: E402
     load_backbone,
     weights_digest,
 )
+from helpers.model.formula_packing import package, round_kernels  # noqa: E402
+from helpers.model.pretrain import RECIPES, classifier, pretrain  # noqa: E402
 
 MOBILENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 MODULES = {"InceptionV3": "inception_v3", "MobileNetV2": "mobilenet_v2", "DenseNet121": "densenet",
@@ -234,12 +239,66 @@ def test_formula_weights_are_refused_for_another_backbone():
 
 
 def test_packaged_weights_stay_small_and_their_record_says_how_they_were_made():
-    files = [formula_weights.FOLDER / file for file in formula_weights.FILES.values()]
+    files = [formula_weights.FOLDER / file for file in set(formula_weights.FILES.values())]
     assert sum(file.stat().st_size for file in files) < 2_000_000
     for word in formula_weights.FILES:
         record = formula_weights.record(word)
         assert {"sha256", "recipe", "versions", "held_out_accuracy", "classes_digest"} <= set(record)
         assert record["held_out_accuracy"] > 0.5  # chance is 0.01
+
+
+def test_the_three_pretrainings_are_three_and_grey_is_the_one_that_formula_has_always_been():
+    words = ("formula_colour", "formula_grey", "formula_subset")
+    digests = {word: load_backbone("SmallNet", word, 32).weights_digest for word in (*words, "formula")}
+    assert digests["formula"] == digests["formula_grey"] == "4e27ee918a0d9923"  # the reference figures rest on it
+    assert len(set(digests.values())) == 3
+
+
+def test_the_subset_is_a_quarter_of_the_classes_by_name_and_goes_on_from_colour():
+    recipe = RECIPES["formula_subset"]
+    names = [formula_classes()[label] for label in recipe.labels()]
+    assert 0.2 < len(names) / len(formula_classes()) < 0.3
+    assert names == formula_weights.record("formula_subset")["class_names"]
+    assert (recipe.start, recipe.colour) == ("formula_colour", False)
+    assert RECIPES["formula"].labels() == list(range(len(formula_classes())))
+
+
+def test_a_pretraining_on_a_subset_trains_from_its_start_and_is_packaged_as_measured(tmp_path, monkeypatch):
+    folder = tmp_path / "weights"
+    shutil.copytree(formula_weights.FOLDER, folder)
+    monkeypatch.setattr(formula_weights, "FOLDER", folder)
+    monkeypatch.setattr(formula_weights, "DIGESTS", folder / "digests.json")
+    before = (folder / formula_weights.FILES["formula"]).read_bytes()
+    recipe = replace(RECIPES["formula_subset"], per_class=1, held_out=1, steps=2, batch=4, size=32, crops=(32,),
+                     families=("plain", "bricks"), workers=1)  # fmt: skip
+    tensorflow.config.run_functions_eagerly(True)  # two steps take less time than tracing one
+    try:
+        model, figures = pretrain(recipe)
+    finally:
+        tensorflow.config.run_functions_eagerly(False)
+    assert model.output_shape[-1] == figures["classes"] == 4 and figures["training_images"] == 4
+    path = package(model, "formula_subset", recipe, figures)
+    trained = load_backbone("SmallNet", "formula_subset", 32)
+    kernel = trained.model.get_layer("stage2_1_convolution").get_weights()[0]
+    np.testing.assert_array_equal(kernel, model.get_layer("stage2_1_convolution").get_weights()[0])
+    start = load_backbone("SmallNet", "formula_colour", 32).model.get_layer("stage2_1_convolution").get_weights()[0]
+    assert 0 < np.abs(kernel - start).max() < 0.1  # trained on, not from nothing
+    assert formula_weights.record("formula_subset")["weights_digest"] == trained.weights_digest
+    assert path.stat().st_size < 600_000
+    assert (folder / formula_weights.FILES["formula"]).read_bytes() == before
+
+
+@pytest.mark.parametrize(("mantissa", "step"), [(10, 2**-10), (7, 2**-7)])
+def test_kernels_are_rounded_to_the_nearest_of_so_many_bits(mantissa, step):
+    model = classifier(3)
+    before = [w for w in model.get_weights() if w.ndim == 4]
+    round_kernels(model, mantissa)
+    after = [w for w in model.get_weights() if w.ndim == 4]
+    for old, new in zip(before, after, strict=True):
+        normal = np.abs(old) > 1e-3  # below, half precision itself has fewer bits
+        most = (0.5 * step + 2**-11) * np.abs(old)[normal]  # rounded to half precision first
+        assert (np.abs(new - old)[normal] <= most).all()
+        assert len(np.unique(np.frexp(new[normal])[0])) <= 2 ** (mantissa + 1)
 
 
 # Refusals

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import keras
 
 SIGNED = (1 / 127.5, (-1.0, -1.0, -1.0))  # 0..255 to -1..1
-# ImageNet's colour means and deviations (DenseNet), and its means alone in the order blue, green, red (ResNet50).
+# ImageNet's colour means and deviations (DenseNet), and its means alone, blue, green, red (ResNet50, GoogLeNet).
 TORCH = (tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225)), (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225))
 CAFFE = (1.0, (-103.939, -116.779, -123.68))
 
@@ -44,6 +44,7 @@ class _Entry:
 
 _REGISTRY = {
     "SmallNet": _Entry(smallnet.IMAGE_SIZE, 32, SIGNED),
+    "GoogLeNet": _Entry(224, 32, CAFFE),
     "InceptionV3": _Entry(299, 75, SIGNED, "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
     "MobileNetV2": _Entry(224, 32, SIGNED, "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
     "DenseNet121": _Entry(224, 32, TORCH, "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"),
@@ -78,7 +79,8 @@ def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, see
     """The backbone `name` at `image_size` pixels a side (0: its own) with `weights`:
 
     - "imagenet": what keras.applications reads from KERAS_HOME/models, and downloads where it is missing;
-    - "formula": SmallNet's, packaged here (see `helpers.model.pretrain`);
+    - "formula" (or "formula_grey"), "formula_colour", "formula_subset": SmallNet's, packaged here (see
+      `helpers.model.pretrain`);
     - "none": random from `seed`, the same on every run;
     - a file: .weights.h5, .h5 or .keras, whose tensors must fit in number and shape.
 
@@ -124,6 +126,10 @@ def _build(name: str, entry: _Entry, size: int) -> keras.Model:
     image = layers.Rescaling(_plain(scale), _plain(offset), name="scaling")(colour)
     if name == "SmallNet":
         features = smallnet.smallnet_features(image)
+    elif name == "GoogLeNet":
+        from helpers.model.googlenet import googlenet_features
+
+        features = googlenet_features(image)
     else:
         application = getattr(keras.applications, name)
         features = application(include_top=False, weights=None, input_tensor=image, pooling="avg").output
@@ -179,6 +185,11 @@ def _load_imagenet(model: keras.Model, name: str, entry: _Entry) -> tuple[str, .
     """From KERAS_HOME/models, else by keras.applications' own download."""
     import keras
 
+    if name == "GoogLeNet":
+        raise BackboneError(
+            "there is no public Keras file of GoogLeNet's ImageNet weights (they were published for Caffe); give the "
+            "path of a file saved from this very architecture, or use weights=none"
+        )
     if not entry.file:
         raise BackboneError(f"{name} has no ImageNet weights; use weights=formula, weights=none or a file's path")
     # Looked for first, as Keras turns away from a KERAS_HOME that it cannot write to, though the file be there.

@@ -8,7 +8,12 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "weights"
 DIGESTS = FOLDER / "digests.json"  # a file: its SHA-256, seed, versions, settings and held-out accuracy
-FILES = {"formula": "smallnet_formula_grey.weights.h5"}
+FILES = {
+    "formula": "smallnet_formula_grey.weights.h5",
+    "formula_grey": "smallnet_formula_grey.weights.h5",  # the same, named beside the other two
+    "formula_colour": "smallnet_formula_colour.weights.h5",
+    "formula_subset": "smallnet_formula_subset.weights.h5",
+}
 
 
 class WeightsError(ValueError):

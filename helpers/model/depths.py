@@ -1,0 +1,48 @@
+"""Features from several depths of a backbone: the last map at each of its last resolutions, averaged, side by side.
+
+Beyond the papers, which take the deepest layer alone. That layer knows most about photographs' classes and least about
+textures of a few pixels: among the published training radiographs (2,521 of them, 5 folds by patient, MobileNetV2 at
+224 px, logistic regression) the deepest map gave an AUROC of 0.730 for bacterial against viral and 0.994 for pneumonia,
+the last map of twice its resolution 0.756 and 0.997.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+    from helpers.model.backbones import Backbone
+
+MAPS = ("ReLU", "Activation", "Add", "Concatenate")  # layers that finish a map
+
+
+def with_depths(backbone: Backbone, depths: int) -> Backbone:
+    """The same layers and weights, with features of the last `depths` resolutions; 1: the backbone as it is.
+
+    Raises `ValueError` where the backbone has fewer resolutions.
+    """
+    if depths == 1:
+        return backbone
+    import keras
+
+    maps = last_maps(backbone.model)
+    if not 1 <= depths <= len(maps):
+        raise ValueError(f"depths = {depths}; {backbone.name} has maps of {len(maps)} resolutions")
+    pooled = [keras.layers.GlobalAveragePooling2D(name=f"average_{x.shape[1]}")(x) for x in maps[-depths:-1]]
+    features = keras.layers.Concatenate(name="depths")([*pooled, backbone.model.output])
+    model = keras.Model(backbone.model.input, features, name=backbone.model.name)
+    model.trainable = False
+    return replace(backbone, model=model, features=int(features.shape[-1]))
+
+
+def last_maps(model: keras.Model) -> list[keras.KerasTensor]:
+    """The last finished map (batch, h, w, c) of each resolution, from the finest to the coarsest: what an activation, a
+    sum or a concatenation gives, not what a padding or a convolution on its way there does."""
+    found: dict[int, keras.KerasTensor] = {}
+    for layer in model.layers:
+        if type(layer).__name__ in MAPS and len(layer.output.shape) == 4 and layer.name != "three_channels":
+            found[int(layer.output.shape[1])] = layer.output
+    return [found[size] for size in sorted(found, reverse=True)]
