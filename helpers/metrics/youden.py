@@ -1,4 +1,4 @@
-"""Youden's index and the threshold that maximises it.
+"""Youden's index, its curve against the cut-off, and the threshold that maximises it.
 
 A threshold chosen on the images it is judged on looks better than it is. Pass validation images here, then judge the
 threshold on test images with `classification.rates(truth, score >= threshold)`.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from helpers.metrics.auroc import lacks_class
 from helpers.metrics.checks import as_bool, as_scores, same_length
@@ -56,6 +57,61 @@ def youden(truth: Any, score: Any) -> Youden:
         proportion(negatives - alarms[best], negatives),
     )
     return Youden(float(thresholds[best]), index, sensitivity, specificity)
+
+
+def youden_curve(truth: Any, score: Any, steps: int = 1000) -> pd.DataFrame:
+    """Rajkomar 2017, figure 5: the index at cut-offs from 0 to 1, columns cutoff, sensitivity, specificity, index.
+
+    "Youden Index is plotted against cutoffs determined using predicted probability of being a frontal image (PFI),
+    incremented by 0.1 % in the range 0 to 100 %". `truth` is True for a frontal image and `score` its PFI, 0 to 1; a
+    score of at least the cut-off is called frontal. All but `cutoff` is NaN without both classes. Raises `ValueError`
+    for a score outside 0 to 1.
+    """
+    t, s = as_bool(truth, "truth"), as_scores(score, "score")
+    same_length(truth=t, score=s)
+    if len(s) and not (s.min() >= 0 and s.max() <= 1):
+        raise ValueError(f"score: expected probabilities of 0 to 1, got {s.min():g} to {s.max():g}")
+    cutoffs = np.arange(steps + 1) / steps
+    curve = pd.DataFrame({"cutoff": cutoffs, "sensitivity": np.nan, "specificity": np.nan})
+    if not lacks_class(t):
+        positives, negatives = np.sort(s[t]), np.sort(s[~t])
+        curve["sensitivity"] = 1 - np.searchsorted(positives, cutoffs) / len(positives)
+        curve["specificity"] = np.searchsorted(negatives, cutoffs) / len(negatives)
+    return curve.assign(index=curve["sensitivity"] + curve["specificity"] - 1)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The cut-offs that do best. `low` to `high` is their range, `cutoff` its higher end, `index` the index there;
+    `gapless` is False where cut-offs between them do worse. `largest_negative` and `smallest_positive` are the scores
+    that bound the range where the classes are apart (the paper's 14.3 and 99.6 %)."""
+
+    low: float
+    high: float
+    cutoff: float
+    index: float
+    gapless: bool
+    largest_negative: float
+    smallest_positive: float
+
+
+def published_cutoff(truth: Any, score: Any, steps: int = 1000) -> Plateau:
+    """The cut-off by the rule of Rajkomar 2017, Model Assessment: "We calculated a cutoff that maximizes the Youden
+    Index (J) such that images with a PFI >= J would be classified as a frontal image; otherwise, an image would be
+    classified as a lateral. [...] A range of PFI values maximized the Youden Index, and we chose the higher end of the
+    range as the cutoff."
+
+    Inputs as for `youden_curve`. The paper did this on its test images, and then counted 100 % of them right; pass
+    validation images for a cut-off that can be judged on the test. With one class only all numbers are NaN.
+    """
+    curve, t = youden_curve(truth, score, steps), as_bool(truth, "truth")
+    if lacks_class(t):
+        return Plateau(*(math.nan,) * 4, False, math.nan, math.nan)
+    s, index = as_scores(score, "score"), curve["index"].to_numpy()
+    best = np.flatnonzero(index >= index.max() - 1e-12)
+    low, high = (float(curve["cutoff"].iloc[best[i]]) for i in (0, -1))
+    gapless = bool(np.ptp(best) == len(best) - 1)
+    return Plateau(low, high, high, float(index.max()), gapless, float(s[~t].max()), float(s[t].min()))
 
 
 def _index(hits: int, positives: int, alarms: int, negatives: int) -> Estimate:
