@@ -36,7 +36,7 @@ def models(*names):
 
 BACKBONE = models("backbones", "smallnet", "googlenet", "formula_weights", "engines", "compiled", "bottlenecks", "shards")
 HEAD = models("heads", "head_training", "experiments", "learning_curve")
-NETWORK = models("finetune*", "checkpoints", "networks", "view_models", "backbones", "smallnet", "googlenet", "formula_weights")
+NETWORK = models("finetune*", "engines", "compiled", "checkpoints", "depths", "networks", "view_models", "last_layer", "backbones", "smallnet", "googlenet", "formula_weights")
 COMMON = code("profile.py", "runs.py", "stages.py", "steps.py", "provenance.py")
 
 

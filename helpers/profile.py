@@ -91,9 +91,14 @@ class Profile(BaseModel):
     curve_steps: int = Field(1000, ge=1, description="gradient steps of each head of the learning curve")
 
     finetune_size: int = Field(0, ge=0, le=1024, description="pixels a side of the pneumonia network; 0: its own")
+    finetune_depths: int = Field(1, ge=1, le=8, description="resolutions whose last maps the pneumonia network reads")
     finetune_epochs: int = Field(8, ge=1, le=1000, description="epochs of the pneumonia network, at most")
     finetune_batch: int = Field(32, ge=1, description="images a step of the pneumonia network")
     finetune_learning_rate: float = Field(0.0001, gt=0, description="of Adam, for the pneumonia network")
+    finetune_layers: int = Field(0, ge=0, description="last layers of the pneumonia network that learn; 0: all")
+    finetune_cpu_images: int = Field(
+        12_000, ge=0, description="images the pneumonia network learns from where there is no GPU; 0: no limit"
+    )
     finetune_patience: int = Field(3, ge=0, description="epochs without a better validation before stopping; 0: never")
 
     view_backbone: str = Field("", description="network of the view classifier; empty: as backbone (paper: GoogLeNet)")
@@ -111,7 +116,13 @@ class Profile(BaseModel):
     view_rate_all: float = Field(0.0005, gt=0, description="learning rate, all layers")
     view_momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the view classifiers")
     view_weight_decay: float = Field(0.0005, ge=0, description="weight decay of the view classifiers")
+    view_clip_norm: float = Field(
+        0.0, ge=0, description="longest gradient of a view classifier; 0: no limit, as published"
+    )
     view_epoch_images: int = Field(0, ge=0, description="images an epoch of a view classifier; 0: all")
+    view_cpu_images: int = Field(
+        4_000, ge=0, description="images a view classifier learns from, all layers, where there is no GPU; 0: no limit"
+    )
 
     occlusion_images: int = Field(491, ge=0, le=1_000_000, description="test images localised; 0: all diseased ones")
     occlusion_stride: int = Field(1, ge=1, le=1024, description="pixels between two places of the occluding box")

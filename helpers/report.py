@@ -129,14 +129,16 @@ def _section(run: Run, record: dict[str, Any]) -> dict[str, Any]:
         }
         for table in record["tables"]
     ]
-    paper = next((claim["id"].split(".")[0] for claim in record["claims"]), "kermany2018")
-    return {"notebook": record["notebook"], "paper": PAPERS[paper], "figures": figures, "tables": tables}
+    papers = list(dict.fromkeys(claim["id"].split(".")[0] for claim in record["claims"])) or ["kermany2018"]
+    paper = PAPERS[papers[0]] if len(papers) == 1 else f"{len(papers)} papers"
+    return {"notebook": record["notebook"], "paper": paper, "figures": figures, "tables": tables}
 
 
 def _html(csv: Path) -> str:
     """A CSV as an HTML table; pandas escapes what the cells hold."""
     frame = pd.read_csv(csv)
-    return frame.to_html(index=False, border=0, na_rep="", max_rows=60, float_format=lambda value: f"{value:.4g}")
+    with pd.option_context("display.max_colwidth", None):  # pandas would cut sentences at 50 letters
+        return frame.to_html(index=False, border=0, na_rep="", max_rows=60, float_format=lambda value: f"{value:.4g}")
 
 
 def _coverage(records: dict[str, dict]) -> list[dict[str, Any]]:

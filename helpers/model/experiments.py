@@ -107,7 +107,7 @@ def run_experiment(name: str, frame: pd.DataFrame, features: np.ndarray, profile
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):  # a notebook opened alone may ask for what a run is just training
         if not (place / "experiment.json").is_file() or read_json(place / "experiment.json")["key"] != key:
-            with _whole(place) as fresh:
+            with whole_folder(place) as fresh:
                 learnt = rows["split"].isin(SPLITS).to_numpy()
                 learnt_from = (used[learnt], rows.loc[learnt, "label"], rows.loc[learnt, "split"])
                 trained = train_head(*learnt_from, classes, settings, fresh / "tensorboard")
@@ -142,7 +142,7 @@ def _content(rows: pd.DataFrame, features: np.ndarray) -> str:
 
 
 @contextmanager
-def _whole(place: Path) -> Iterator[Path]:
+def whole_folder(place: Path) -> Iterator[Path]:
     """A fresh folder that takes `place` at the end, or leaves nothing when something fails before it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-", ignore_cleanup_errors=True) as name:

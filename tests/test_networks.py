@@ -1,0 +1,170 @@
+"""Experiments that train networks: what they keep, what limits them, the nine models and the last layer alone."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers.data.catalogue import Catalogue
+from helpers.model import networks
+from helpers.model.backbones import load_backbone
+from helpers.model.finetune import ArraySource, FinetuneSettings
+from helpers.model.last_layer import features_of, train_last_layer
+from helpers.model.networks import affordable, load_network, run_network
+from helpers.model.view_models import METHODS, choose
+from helpers.profile import ProfileError, load_profile
+
+SETTINGS = {"backbone": "SmallNet", "seed": 1, "head_steps": 20, "workers": 1}
+TUNED = SETTINGS | {"finetune_size": 32, "finetune_epochs": 2, "weights": "none"}
+VIEWS = SETTINGS | {"view_size": 32, "view_children": 3, "view_epochs": 2, "view_epoch_images": 24}
+
+
+def images(tmp_path, labels, per_split=(8, 4, 4), extra=None):
+    """A catalogue of small pictures whose brightness follows their label, and its split frame."""
+    rng, rows = np.random.default_rng(0), []
+    for place, label in enumerate(labels):
+        for split, count in zip(("train", "validation", "test"), per_split, strict=True):
+            for number in range(count):
+                name = f"{label}-{split}-{number}"
+                grey = rng.normal(60 + 60 * place, 20, (32, 32)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(grey).save(tmp_path / f"{name}.png")
+                digest = hashlib.sha256((tmp_path / f"{name}.png").read_bytes()).hexdigest()
+                rows.append({"image_id": name, "path": f"{name}.png", "label": label, "patient_id": name})
+                published = "test" if split == "test" else "train"
+                rows[-1] |= {"published_split": published, "digest": digest, "split": split}
+    frame = pd.DataFrame(rows)
+    return Catalogue("tiny", tmp_path, frame.drop(columns="split"), tuple(labels), phantom=True), frame
+
+
+@pytest.fixture
+def caches(tmp_path, monkeypatch):
+    monkeypatch.setattr("helpers.paths.CACHE", tmp_path / "cache")
+
+
+def test_a_finetuned_network_scores_every_image_it_did_not_learn_from(tmp_path, caches):
+    catalogue, frame = images(tmp_path, networks.REFERRAL)
+    frame.loc[frame["image_id"].str.endswith("train-7"), "split"] = "held-out"
+    made = run_network("referral_finetuned", catalogue, frame, load_profile("phantom", TUNED), tmp_path / "runs")
+    assert made.classes == networks.REFERRAL and set(made.scores["selection"]) == {"validation", "test"}
+    held_out = frame[frame["split"] != "train"]
+    for _, part in made.scores.groupby("selection"):
+        assert list(part["image_id"]) == list(held_out["image_id"])
+    assert made.scores[[f"p_{c}" for c in made.classes]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    assert not (tmp_path / "runs" / "referral_finetuned.unfinished").exists()
+
+
+def test_when_nothing_changed_then_a_network_is_loaded_and_when_a_setting_did_it_is_trained_again(
+    tmp_path, caches, monkeypatch
+):
+    catalogue, frame = images(tmp_path, networks.REFERRAL)
+    calls = []
+
+    def maker(catalogue, frame, profile, unfinished, fresh):
+        calls.append(profile.finetune_epochs)
+        table = pd.DataFrame({"a": [1]})
+        return networks.Made(networks.REFERRAL, {"scores": table, "history": table}, {})
+
+    monkeypatch.setattr(networks, "_referral", maker)
+    for epochs in (2, 2, 3):
+        profile = load_profile("phantom", TUNED | {"finetune_epochs": epochs, "view_epochs": epochs})
+        made = run_network("referral_finetuned", catalogue, frame, profile, tmp_path / "runs")
+    assert calls == [2, 3] and made.key == load_network(tmp_path / "runs", "referral_finetuned").key
+
+
+def test_without_a_gpu_training_is_cut_and_said_and_with_one_it_is_not(monkeypatch):
+    monkeypatch.setattr(networks, "_gpus", lambda: [])
+    with pytest.warns(networks.CpuWarning, match="4 epochs of 250 images instead of 30 of 5,000; LIMIT=0 lifts"):
+        assert affordable("the network", 30, 5000, 1000, "limit") == (4, 250)
+    with pytest.warns(networks.CpuWarning):
+        assert affordable("the network", 30, 100, 1000, "limit") == (10, 100)
+    assert affordable("the network", 2, 100, 1000, "limit") == (2, 100)
+    assert affordable("the network", 30, 5000, 0, "limit") == (30, 5000)
+    monkeypatch.setattr(networks, "_gpus", lambda: ["GPU:0"])
+    assert affordable("the network", 30, 5000, 1000, "limit") == (30, 5000)
+
+
+def test_the_view_models_are_three_a_pretraining_and_those_without_weights_are_said(tmp_path, caches):
+    catalogue, frame = images(tmp_path, ("frontal", "lateral"))
+    profile = load_profile("phantom", VIEWS | {"view_colour": "none", "view_grey": "", "view_subset": ""})
+    with pytest.warns(UserWarning, match="VIEW_GREY, VIEW_SUBSET"):
+        made = run_network("view_models", catalogue, frame, profile, tmp_path / "runs")
+    assert made.summary["models"] == 3 and set(made.scores["split"]) == {"validation", "test"}
+    table = made.table("validation")
+    assert set(zip(table["method"], table["on"], strict=True)) == {
+        (m, on) for m in METHODS for on in ("originals", "children")
+    }
+    parents = set(frame.loc[frame["split"] == "validation", "image_id"])
+    assert set(table["parent"]) <= parents  # nobody is validated on a child of a training image
+    assert (made.table("robustness").groupby("transform").size() == 8).all()
+
+
+def test_when_no_pretraining_has_weights_then_it_is_refused(tmp_path, caches):
+    catalogue, frame = images(tmp_path, ("frontal", "lateral"))
+    profile = load_profile("phantom", VIEWS | {"view_colour": "", "view_grey": "", "view_subset": ""})
+    with pytest.raises(ProfileError, match="VIEW_COLOUR"):
+        run_network("view_models", catalogue, frame, profile, tmp_path / "runs")
+
+
+def test_the_model_is_chosen_by_its_accuracy_on_children_then_by_what_it_learnt_from():
+    def rows(name, method, right, on="children"):
+        p = [0.9] * right + [0.1] * (4 - right)
+        return pd.DataFrame({"p_frontal": p, "label": "frontal", "pretraining": name, "method": method, "on": on})
+
+    parts = [
+        rows("colour", METHODS[0], 4, "originals"),
+        rows("colour", METHODS[0], 1),
+        rows("full greyscale", METHODS[1], 3),
+    ]
+    assert choose(pd.concat(parts)) == ("full greyscale", METHODS[1])
+    parts += [rows("colour", METHODS[1], 3), rows("colour", METHODS[2], 3), rows("subset greyscale", METHODS[2], 3)]
+    assert choose(pd.concat(parts)) == ("colour", METHODS[2])
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_the_last_layer_learns_and_is_the_same_network_in_one_piece(tmp_path, standardise):
+    catalogue, frame = images(tmp_path, ("frontal", "lateral"), (20, 10, 10))
+    backbone = load_backbone("SmallNet", "formula", 32)
+    source = ArraySource(networks.pixels_of(catalogue, frame, 32, 1))
+    rows = np.flatnonzero(frame["split"] != "test")
+    codes = (frame["label"] == "lateral").to_numpy().astype(int)
+    features = features_of(backbone, source, rows, tmp_path)
+    settings = FinetuneSettings(trainable="head", epochs=8, batch=8, standardise=standardise, learning_rate=0.001)
+    told = (codes[rows], frame["split"].to_numpy()[rows], ("frontal", "lateral"))
+    run = train_last_layer(backbone, features, *told, settings)
+    assert set(run.history.columns) == {"epoch", "step", "split", "accuracy", "cross_entropy", "learning_rate"}
+    test = np.flatnonzero(frame["split"] == "test")
+    assert (run.predict_rows(source, test).argmax(axis=1) == codes[test]).mean() > 0.8
+    body = run.model_of("validation")  # the layers below are the backbone's own
+    np.testing.assert_array_equal(body.get_weights()[0], backbone.model.get_weights()[0])
+
+
+def test_when_features_are_kept_then_the_images_are_not_asked_for_again(tmp_path):
+    backbone = load_backbone("SmallNet", "none", 32)
+    source = ArraySource(np.zeros((3, 32, 32), np.uint8))
+    first = features_of(backbone, source, np.arange(3), tmp_path)
+    source.batch = None
+    np.testing.assert_array_equal(features_of(backbone, source, np.arange(3), tmp_path), first)
+
+
+def test_a_network_retrained_in_grey_fits_the_backbone_it_came_from(tmp_path, monkeypatch):
+    from helpers.model import pretrain_grey
+
+    random = load_backbone("SmallNet", "none", 32, 1)
+    monkeypatch.setattr("helpers.model.backbones.load_backbone", lambda name, weights: random)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6), ("val", 2)):
+        for name in ("fungus", "geyser"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = (rng.integers(0, 100, (40, 32, 3)) + (150 if name == "geyser" else 0)).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.JPEG")
+    before = [weight.copy() for weight in random.model.get_weights()]
+    settings = FinetuneSettings(epochs=4, batch=4, nesterov=True, learning_rate=0.01)
+    target = pretrain_grey.retrain(tmp_path, tmp_path / "grey.weights.h5", "SmallNet", settings=settings)
+    with pytest.raises(FileNotFoundError, match="no images in|is missing"):
+        pretrain_grey.retrain(tmp_path, target, "SmallNet", ["fungus", "plant"], settings)
+    monkeypatch.undo()
+    learnt = load_backbone("SmallNet", str(target), 32)
+    assert any(not np.array_equal(a, b) for a, b in zip(before, learnt.model.get_weights(), strict=True))
