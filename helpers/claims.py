@@ -25,6 +25,7 @@ images, is *not comparable*, however near: the caller says so with `comparable=F
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -193,7 +194,7 @@ def _published_text(row: Row) -> str:
     if how:
         text = _interval_text(row, value, low, high)
         return text if how == "as printed" else f"{text[:-1]} from n = {row['n']:,})"
-    printed = row["printed"].replace("%", " %") if printed_number(row["printed"]) else f"{value:,.10g}"
+    printed = re.sub(r"\s*(%|\(%\))", " %", row["printed"]) if printed_number(row["printed"]) else f"{value:,.10g}"
     return printed if row["unit"] in ("proportion", "1") or row["measure"] == "below" else f"{printed} {row['unit']}"
 
 
@@ -214,6 +215,8 @@ def _interval_text(row: Row, value: float, low: float, high: float) -> str:
     shown = printed_number(row["printed"], row["unit"] == "proportion")
     percent = row["unit"] == "proportion" and (shown is None or shown[1] < 0.5 * 10.0 ** -shown[2])
     digits, scale = (shown[2] if shown else 3), (100 if percent else 1)
+    while low < high and digits < 4 and f"{scale * low:.{digits}f}" == f"{scale * high:.{digits}f}":
+        digits += 1  # the value's own digits would hide the interval: '100 % (100 to 100)'
     text = f"{scale * value:.{digits}f}" + (" %" if percent else "")
     if math.isnan(low):
         return text

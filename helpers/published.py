@@ -37,6 +37,7 @@ UNITS = (
     ),
     *("processors", "gigabytes", "hours", "minutes", "months", "years", "date", "version", "injections"),
     *("decimal acuity", "causes", "figures", "tables", "seconds", "images per second", "ratio", "1"),
+    *("studies", "models", "layers", "modules", "parameters", "bits", "degrees", "diagnoses", "reports"),
 )
 NOTEBOOKS = (
     *("00_data", "01_training_curves", "02_multiclass_roc", "03_binary_roc", "04_limited_data"),
@@ -45,8 +46,11 @@ NOTEBOOKS = (
 )
 CONTEXT = "quoted context, not a result"  # the reason of a number that a paper takes from elsewhere
 
-_NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?|\.\d+)\s*(%|million)?")
-_WORDS = {w: i for i, w in enumerate("zero one two three four five six seven eight nine ten".split())}
+_NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?|\.\d+)\s*(%|\(%\)|million)?")
+_WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_WORDS = {word: i for i, word in enumerate(f"{_WORDS} seventeen eighteen nineteen".split())}
+_WORDS |= {word: 10 * i for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_TIMES = ("hundred", "thousand")
 
 
 class ClaimError(ValueError):
@@ -56,20 +60,33 @@ class ClaimError(ValueError):
 def printed_number(printed: str, proportion: bool = False) -> tuple[float, float, int] | None:
     """The value that `printed` shows, half a unit of its last digit, and its decimals: '96.6%' is 0.966, 0.0005, 1.
 
-    Knows thousands commas, `%`, `million` and the words zero to ten; of several numbers the first counts ('20x20').
-    With `proportion`, a number above 1 without `%` is per cent, as in a table whose heading says so. None where only
-    other words are printed ('every step').
+    Knows thousands commas, `%`, `million` and numbers in words ('Seven hundred fifty-two'); of several numbers the
+    first counts ('20x20'). With `proportion`, a number above 1 without `%` is per cent, as in a table whose heading
+    says so; `(%)` says the same of a smaller one ('0.02 (%)'). None where only other words are printed ('every step').
     """
     if found := _NUMBER.search(printed):
-        digits, scale = found[1].replace(",", ""), {"%": 0.01, "million": 1e6}.get(found[2], 1.0)
+        digits, scale = found[1].replace(",", ""), {"%": 0.01, "(%)": 0.01, "million": 1e6}.get(found[2], 1.0)
         if proportion and not found[2] and float(digits) > 1:
             scale = 0.01
         decimals = len(digits.partition(".")[2])
         return float(digits) * scale, 0.5 * 10.0**-decimals * scale, decimals
+    spelt = _spelt_number(printed)
+    return None if spelt is None else (float(spelt), 0.5, 0)
+
+
+def _spelt_number(printed: str) -> int | None:
+    """The first number in words: 'One thousand eight hundred eighty-five' is 1885. None where there is none."""
+    total, part, began = 0, 0, False
     for word in re.findall(r"[a-z]+", printed.lower()):
-        if word in _WORDS:
-            return float(_WORDS[word]), 0.5, 0
-    return None
+        value = _WORDS.get(word)
+        follows = part % 100 == 0 or (value is not None and value < 10 and part % 10 == 0)
+        if value is not None and (follows or not began):
+            total, part, began = total, part + value, True
+        elif began and word in _TIMES:
+            total, part = (total, 100 * part) if word == "hundred" else (total + 1000 * part, 0)
+        elif began:
+            break
+    return total + part if began else None
 
 
 def papers_known(folder: Path = PUBLISHED) -> list[str]:
@@ -120,12 +137,12 @@ def published_interval(row: Mapping[str, Any]) -> tuple[float, float, str]:
         interval = proportion(round(value * n), n)
         return interval.low, interval.high, f"{interval.method} from n = {n:,}"
     positives = int(row["n_positive"])
-    error = _hanley_mcneil(value - (half_unit(row) if value == 1 else 0), positives, n - positives)
+    error = hanley_mcneil(value - (half_unit(row) if value == 1 else 0), positives, n - positives)
     low, high = max(0.0, value - Z * error), min(1.0, value + Z * error)
     return low, high, f"Hanley-McNeil from {positives:,} positives and {n - positives:,} negatives"
 
 
-def _hanley_mcneil(auroc: float, positives: int, negatives: int) -> float:
+def hanley_mcneil(auroc: float, positives: int, negatives: int) -> float:
     """Standard error of an AUROC from its value and the class sizes (Hanley and McNeil 1982, equation 1).
 
     It is 0 at an AUROC of 1, so callers pass the smallest value that would have been printed so.

@@ -234,6 +234,18 @@ def test_when_shown_then_the_obtained_value_looks_like_the_published_one(publish
     assert table.loc[K + name, "obtained"] == text
 
 
+def test_when_the_printed_digits_would_hide_an_interval_then_more_are_shown():
+    table = compare(load_published("rajkomar2017"), {}, comparable=True).set_index("id")
+    assert table.loc["rajkomar2017.view.test.accuracy", "published"] == "100.0 % (99.7 to 100.0)"
+    assert table.loc["rajkomar2017.view.pooled.grey", "published"] == "99.50 % (99.46 to 99.53 from n = 160,176)"
+
+
+def test_when_a_small_number_stands_in_a_table_of_per_cents_then_it_is_shown_as_one():
+    table = compare(load_published("rajkomar2017"), {}, comparable=True).set_index("id")
+    assert table.loc["rajkomar2017.transformed.lateral.labeled.frontal", "published"] == "0.02 %"
+    assert table.loc["rajkomar2017.view.pooled.full_subset.p", "published"] == "p < 0.001"
+
+
 @pytest.mark.parametrize("wrong", ["oct.multiclas.accuracy", "figure.4A", "oct.multiclass.auroc.figure_4"])
 def test_when_an_obtained_id_is_no_claim_then_the_nearest_is_named(published, wrong):
     with pytest.raises(ClaimError, match=rf"no claim '{K}{wrong}'.*(did you mean|known)"):
