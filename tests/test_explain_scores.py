@@ -10,7 +10,7 @@ from test_saliency import SIZE, curved, pictures
 from helpers.data.catalogue import Catalogue
 from helpers.explain import Maps, from_model, saliency
 from helpers.explain.cases import choose_cases, take
-from helpers.explain.compare import MEASURES, compare_methods, localised, size_curve, wide
+from helpers.explain.compare import MEASURES, compare_methods, localised, reasons, size_curve, wide
 from helpers.explain.curves import deletion_insertion
 from helpers.explain.marks import MarksError, load_marks, mark_masks, squash_mask
 from helpers.explain.retina import frame_of, retina_borders, retina_mask, share_within
@@ -362,5 +362,10 @@ def test_methods_are_scored_beside_a_guess(tmp_path):
     assert found["perfect", "hit"] == found["perfect", "mass"] == 1 and found["a guess", "mass"] < 0.5
     assert wide(table).index.tolist() == ["gradient", "perfect", "a guess"]
     assert take(perfect, np.array([1, 3])).maps.shape == (2, SIZE, SIZE)
+    each, why = reasons(localised(perfect, cases, 3), cases, 3, resamples=100)
+    told = why.set_index(["label", "measure"])["value"]
+    side = int(np.sqrt(cases.masks[0].sum()))  # a square lesion
+    assert len(each) == 6 and told["DRUSEN", "hit"] == 1
+    assert told["DRUSEN", "hidden"] == pytest.approx(9 / cases.masks[0].sum()) and side > 3
     curve = size_curve({3: localised(perfect, cases, 3)}, 2, resamples=100)
     assert curve["value"].tolist() == [1, 1] and (curve["chance"] < 1).all()

@@ -1,6 +1,7 @@
 """Occlusion maps: exact at every position, resumed, cached, and cheap where windows suffice."""
 
 import os
+import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -42,6 +43,22 @@ def branching(x):
     x = layers.ZeroPadding2D(((0, 1), (1, 0)))(x)
     x = layers.DepthwiseConv2D(3, 2, "valid", bias_initializer="random_normal")(x)
     return layers.Concatenate()([layers.MaxPooling2D(3, 1)(x), layers.Conv2D(5, 3, activation="relu")(x)])
+
+
+def summarised(size):
+    """A classifier on averages, maxima and mean squares of two stages, as the small backbone's features are."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(4)
+    inputs, pooled = keras.Input((size, size, 1)), []
+    x = layers.Rescaling(1 / 127.5, -1.0)(inputs)
+    for filters in (6, 8):
+        x = layers.Conv2D(filters, 3, 2, "same", bias_initializer="random_normal")(x)  # values below 0 as well
+        square = layers.Multiply()([x, x])
+        pooled += [layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)]
+        pooled += [layers.GlobalAveragePooling2D()(square)]
+    return from_model(keras.Model(inputs, layers.Dense(3, "softmax")(layers.Concatenate()(pooled))), CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +108,18 @@ def test_when_the_image_has_any_size_then_windows_end_rightly_at_its_borders(siz
     np.testing.assert_allclose(maps.extra["probabilities"][0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "stride"), [(32, 1), (33, 2), (37, 5)])  # blocks of many positions, and of few
+def test_when_features_are_maxima_and_squares_then_all_is_windows_and_exact(size, stride):
+    classifier = summarised(size)
+    steps, plan = best_plan(classifier.model, SIDE)
+    assert plan.last == len(steps) - 1 and plan.cost < 0.7 * plan.full
+    image = np.random.default_rng(size).integers(0, 256, (1, size, size)).astype(np.uint8)
+    maps = occlusion(classifier, image, "ill", box=SIDE, fill=90, stride=stride, mode="windows", progress=False)
+    expected = by_hand(classifier, image[0], maps.extra["starts"], SIDE, 90)
+    assert np.ptp(expected[..., 0]) > 0.01
+    np.testing.assert_allclose(maps.extra["probabilities"][0], expected, atol=1e-5)
+
+
 def test_when_the_network_is_cut_anywhere_then_the_windows_are_still_exact(tiny, image, monkeypatch):
     from helpers.explain import occlusion_sweep
 
@@ -122,7 +151,7 @@ def test_when_probabilities_are_smooth_then_coarse_to_fine_skips_most_and_is_wit
     expected = Formula(sweep.function).at(box, np.argwhere(np.ones((60, 60)))).reshape(60, 60, 2)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert told["skipped"] > 0.9 and told["error_max"] < 1e-6
-    assert sweep.asked == round((1 - told["skipped"]) * 3600) + told["checked"]
+    assert sweep.asked == round((1 - told["skipped"]) * 3600) and told["step"] == 4
 
 
 def test_when_a_step_is_steep_then_it_is_computed_exactly():
@@ -132,11 +161,36 @@ def test_when_a_step_is_steep_then_it_is_computed_exactly():
     assert 0.7 < told["skipped"] < 0.95
 
 
-def test_when_probabilities_are_rough_between_the_knots_then_it_warns_by_how_much():
-    sweep, box = Formula(lambda y, x: 0.5 + 0.1 * (y % 4 == 2)), Box(5, 0.0, positions(65, 5))
+@pytest.mark.parametrize("period", [4, 2])
+def test_when_probabilities_are_rough_between_the_knots_then_it_refines_and_warns_by_how_much(period):
+    rough = Formula(lambda y, x: 0.5 + 0.1 * (y % period == period - 1))
+    expected = rough.at(None, np.argwhere(np.ones((61, 61)))).reshape(61, 61, 2)
     with pytest.warns(InterpolationWarning, match="0.100 off"):
-        _, told = coarse_to_fine(sweep, box, 4, 0.01)
-    assert told["error_max"] == pytest.approx(0.1, abs=1e-6)
+        found, told = coarse_to_fine(rough, Box(5, 0.0, positions(65, 5)), 4, 0.01)
+    assert told["step"] == 1 and told["skipped"] == 0 and told["error_max"] == 0
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_when_a_finer_grid_suffices_then_it_stops_there_and_says_so():
+    bumps = Formula(lambda y, x: 0.5 + 0.1 * (y > 32) * np.abs((y + 4) % 8 - 4) / 4)
+    expected = bumps.at(None, np.argwhere(np.ones((65, 65)))).reshape(65, 65, 2)
+    with pytest.warns(InterpolationWarning, match="refined to every 4. position"):
+        found, told = coarse_to_fine(bumps, Box(5, 0.0, positions(69, 5)), 8, 0.06)  # flat above row 32
+    assert told["step"] == 4 and 0.4 < told["skipped"] < 0.5 and told["error_max"] <= 0.06
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_when_a_map_is_skipped_in_part_then_it_equals_the_exact_one_within_the_tolerance(tiny, image):
+    settings = {"box": SIDE, "progress": False}
+    exact = occlusion(tiny, image, "ill", **settings).extra["probabilities"]
+    span = float(np.ptp(exact))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterpolationWarning)
+        maps = occlusion(tiny, image, "ill", coarse=4, tolerance=0.2 * span, **settings)
+    told = maps.extra["told"][0]
+    assert told["error_max"] <= 0.2 * span
+    wrong = np.abs(maps.extra["probabilities"] - exact).max(axis=-1) > 0.2 * span
+    assert wrong.mean() <= 0.05 * told["skipped"]
 
 
 def test_when_a_map_is_coarse_then_it_says_what_was_skipped(tiny, image, tmp_path):
@@ -242,6 +296,23 @@ def test_when_a_head_is_put_on_a_backbone_then_probabilities_are_the_heads():
     logits = np.asarray(again.logits_model(images[..., None].astype(np.float32)))
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(exponents / exponents.sum(axis=1, keepdims=True), expected, atol=1e-5)
+
+
+def test_when_the_network_is_one_that_was_fine_tuned_then_its_maps_are_brute_forces():
+    from helpers.explain.saliency import gradient
+    from helpers.model.backbones import load_backbone
+    from helpers.model.finetune_network import assemble
+
+    _, network = assemble(load_backbone("SmallNet", "none", 32), len(CLASSES))  # as a fine-tuned run's `model` is
+    *others, kernel, bias = network.get_weights()
+    network.set_weights([*others, 3 * kernel, bias])
+    classifier = from_model(network, CLASSES)
+    image = np.random.default_rng(8).integers(0, 256, (1, 32, 32)).astype(np.uint8)
+    maps = occlusion(classifier, image, "ill", box=SIDE, stride=3, mode="windows", progress=False)
+    expected = by_hand(classifier, image[0], maps.extra["starts"], SIDE, 0)
+    assert np.ptp(expected[..., 0]) > 0.001
+    np.testing.assert_allclose(maps.extra["probabilities"][0], expected, atol=1e-5)
+    assert gradient(classifier, image, "ill").maps.max() > 0
 
 
 def test_when_a_model_ends_in_no_softmax_then_it_is_refused():

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.explain.curves import deletion_insertion
-from helpers.explain.retina import share_within
-from helpers.explain.scores import localisation, mean_of, means
+from helpers.explain.retina import frame_of, share_within
+from helpers.explain.scores import localisation, mean_of, means, touched
 
 if TYPE_CHECKING:
     from helpers.explain.cases import Cases
@@ -109,3 +109,45 @@ def by_class(frame: pd.DataFrame, *, resamples: int = 2000, seed: int = 1) -> pd
         found = mean_of(part, "hit", resamples=resamples, seed=seed)
         rows.append({"label": label, "size_over_box": part["size_over_box"].median()} | found.as_dict())
     return pd.DataFrame(rows, columns=["label", "size_over_box", "value", "low", "high", "n", "method", "note"])
+
+
+def reasons(
+    frame: pd.DataFrame, cases: Cases, box: int, *, resamples: int = 2000, seed: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What a lesion is to the box, by class: (a row an image, a row a class and measure with its interval).
+
+    `frame` is what `localised` gives for these cases. Measures: `size_over_box`; `hidden`, the largest share of the
+    lesion that one box can cover; `contrast`, how much brighter the lesion is than the tissue around it, in grey
+    levels (negative: darker, as a black box is); `drop`, the map's highest value; `on_retina` and `on_frame`, whether
+    the box with the highest drop is centred between the retina's borders or touches the white frame; and `hit` itself.
+    Images without a lesion are left out.
+    """
+    pairs = zip(cases.images, cases.masks, strict=True)
+    told = [_lesion(image, mask, box) for image, mask in pairs]
+    known = frame.assign(
+        hidden=[one[0] for one in told], contrast=[one[1] for one in told], drop=frame["peak"].to_numpy(float)
+    )
+    peaks = list(zip(frame["peak_row"].astype(int), frame["peak_column"].astype(int), strict=True))
+    known["on_retina"] = [float(one[peak]) for one, peak in zip(cases.retina, peaks, strict=True)]
+    known["on_frame"] = [float(_near_frame(one, peak, box)) for one, peak in zip(cases.images, peaks, strict=True)]
+    known = known[known["hit"].notna()].reset_index(drop=True)
+    names = ["size_over_box", "hidden", "contrast", "drop", "on_retina", "on_frame", "hit"]
+    if known.empty:
+        return known, pd.DataFrame(columns=["label", "measure", "value", "low", "high", "n", "method", "note"])
+    return known, means(known, names, ["label"], resamples=resamples, seed=seed, bounds=None)
+
+
+def _near_frame(image: np.ndarray, peak: tuple[int, int], box: int) -> bool:
+    return bool(touched(frame_of(image), box)[peak])
+
+
+def _lesion(image: np.ndarray, mask: np.ndarray, box: int) -> tuple[float, float]:
+    """The largest share of the lesion (h, w) that a box covers, and its grey level less that of the rim around it."""
+    from scipy.ndimage import binary_dilation, uniform_filter
+
+    if not mask.any():
+        return np.nan, np.nan
+    covered = uniform_filter(mask.astype(np.float64), box, mode="constant") * box**2
+    rim = binary_dilation(mask, iterations=max(2, box // 2)) & ~binary_dilation(mask, iterations=1)
+    contrast = float(image[mask].mean()) - float(image[rim].mean()) if rim.any() else np.nan
+    return min(1.0, float(covered.max() / mask.sum())), contrast

@@ -21,6 +21,7 @@ import numpy as np
 
 from helpers.explain.maps import Maps, checked_images, class_codes
 from helpers.explain.occlusion_coarse import coarse_to_fine
+from helpers.explain.occlusion_plan import best_plan
 from helpers.explain.occlusion_sweep import Box, FullSweep, Sweep, WindowSweep
 from helpers.provenance import digest_of, write_atomically
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from helpers.explain.classifier import Classifier
 
 PAPER_BOX, PAPER_SIZE = 20, 299  # pixels: "A blank 20x20 pixel box", on InceptionV3's images
-LARGEST_STRIDE = 4  # beyond it, too few positions share what lies around them for windows to pay
+LARGEST_STRIDE = 4  # beyond it, windows are used only where they save more than half of the arithmetic
 VERSION = 1  # of the stored files' meaning
 
 
@@ -200,12 +201,9 @@ def make_sweep(
     """The sweep that `mode` means; see `occlusion`."""
     if mode not in ("auto", "full", "windows"):
         raise ValueError(f"mode = '{mode}'; it is auto, full or windows")
-    if mode == "windows" or (mode == "auto" and stride <= LARGEST_STRIDE):
-        try:
-            return WindowSweep(classifier, box, engine, precision, stride)
-        except ValueError:
-            if mode == "windows":
-                raise
+    plan = best_plan(classifier.model, box)[1] if mode == "auto" else None
+    if mode == "windows" or (plan and (stride <= LARGEST_STRIDE or plan.cost < 0.5 * plan.full)):
+        return WindowSweep(classifier, box, engine, precision, stride)
     return FullSweep(classifier, engine, precision)
 
 

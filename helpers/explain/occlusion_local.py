@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
     import keras
 
 
+LOWEST = -1e30  # below any value of a layer
+
+
 @dataclass(frozen=True)
 class Extra:
     """An array that the graph needs for each block, the same for all its positions.
 
     `kind`: "ring", the unoccluded values of step `step` in `window` with zeros in `inside`, which the changed window
-    fills; "mask", 1 on what is inside the image and 0 beyond; "rest", the sum of unoccluded values outside `window`;
-    "share", what corrects an average at the image's border for the padding that does not count.
+    fills; "mask", 1 on what is inside the image and 0 beyond; "rest" and "most", the sum and the maximum of unoccluded
+    values outside `window`; "share", what corrects an average at the image's border for padding that does not count.
     """
 
     kind: str
@@ -28,15 +32,54 @@ class Extra:
     inside: Window | None = None
 
 
-def build(steps: list[Step], plan: Plan) -> tuple[keras.Model, list[Extra]]:
-    """The windowed network: occluded patch (b, rows, columns, 1) and the extras (1, ...) to step `plan.last`'s window.
+@dataclass(frozen=True)
+class Layer:
+    """One step's unoccluded output, `values` (rows, columns, channels), and what is asked of it again and again."""
+
+    values: np.ndarray
+
+    def outside(self, kind: str, spans: Window) -> np.ndarray:
+        """The sum ("rest") or the maximum ("most") of the values outside `spans`, (channels,)."""
+        (rows, columns), _ = overlap(spans, self.values.shape[:2])
+        if kind == "rest":
+            top, bottom = self._sums[rows.start], self._sums[rows.stop]
+            inside = bottom[columns.stop] - bottom[columns.start] - top[columns.stop] + top[columns.start]
+            return self._sums[-1, -1] - inside
+        band = self.values[rows]
+        sides = [side.max(axis=(0, 1), initial=LOWEST) for side in (band[:, : columns.start], band[:, columns.stop :])]
+        return np.max([self._above[rows.start], self._below[rows.stop], *sides], axis=0)
+
+    @cached_property
+    def _sums(self) -> np.ndarray:
+        """float64 (rows + 1, columns + 1, channels): the sum of all values above and left of each."""
+        whole = np.zeros((self.values.shape[0] + 1, self.values.shape[1] + 1, self.values.shape[2]))
+        np.cumsum(self.values, axis=0, dtype=np.float64, out=whole[1:, 1:])
+        np.cumsum(whole[1:, 1:], axis=1, out=whole[1:, 1:])
+        return whole
+
+    @cached_property
+    def _above(self) -> np.ndarray:
+        """(rows + 1, channels): the maximum of all rows before each."""
+        return np.maximum.accumulate(np.vstack([np.full((1, self.values.shape[2]), LOWEST), self.values.max(axis=1)]))
+
+    @cached_property
+    def _below(self) -> np.ndarray:
+        """(rows + 1, channels): the maximum of each row and all after it."""
+        last = np.full((1, self.values.shape[2]), LOWEST)
+        return np.maximum.accumulate(np.vstack([last, self.values.max(axis=1)[::-1]]))[::-1]
+
+
+def build(steps: list[Step], plan: Plan, shared: bool = True) -> tuple[keras.Model, list[Extra]]:
+    """The windowed network: occluded patch (b, rows, columns, 1) and the extras to step `plan.last`'s window.
+
+    `shared`: extras are (1, ...), the same for all patches, which then are of one block; else (b, ...), each its own.
 
     Its layers are copies of the network's, with the same weights, without padding.
     """
     import keras
 
     patch = keras.Input((*_shape(plan.outputs[0]), 1), name="patch")
-    builder = _Builder(steps, plan, {0: patch}, [], [])
+    builder = _Builder(steps, plan, {0: patch}, [], [], 1 if shared else None)
     for number in range(1, plan.last + 1):
         builder.values[number] = builder.step(number)
     return keras.Model([patch, *builder.inputs], builder.values[plan.last], name="windows"), builder.extras
@@ -51,14 +94,15 @@ class _Builder:
     values: dict[int, Any]
     inputs: list[Any]
     extras: list[Extra]
+    batch: int | None
 
     def step(self, number: int) -> Any:
         step = self.steps[number]
         if step.kind == "plain":
             values = [self.values[one] for one in step.inputs]
             return _copy(step.layer)(values if len(values) > 1 else values[0])
-        if step.kind == "average":
-            return self._average(step)
+        if step.kind in ("average", "maximum"):
+            return self._whole(step)
         reads = self.plan.reads[number]
         given = [self._spliced(one, reads, step.padded) for one in step.inputs]
         if step.kind == "shift":
@@ -92,23 +136,28 @@ class _Builder:
         value = keras.ops.pad(value, [(0, 0), *pads, (0, 0)])
         return value + self._extra(Extra("ring", number, window, inside), int(value.shape[3]))
 
-    def _average(self, step: Step) -> Any:
+    def _whole(self, step: Step) -> Any:
+        """A global average or maximum: the window's own, with what lies around it."""
         import keras
 
         source = step.inputs[0]
         window, size = self.plan.outputs[source], self.steps[source].size
         value = self._spliced(source, window, True)
-        rest = keras.Input(batch_shape=(1, int(value.shape[3])))
+        kind = "rest" if step.kind == "average" else "most"
+        rest = keras.Input(batch_shape=(self.batch, int(value.shape[3])))
         self.inputs.append(rest)
-        self.extras.append(Extra("rest", source, window))
-        return (keras.ops.sum(value, axis=(1, 2)) + rest) * (1.0 / (size[0] * size[1]))
+        self.extras.append(Extra(kind, source, window))
+        if kind == "rest":
+            return (keras.ops.sum(value, axis=(1, 2)) + rest) * (1.0 / (size[0] * size[1]))
+        beyond = self._extra(Extra("mask", source, window), 1) - 1.0  # 0 inside the image, -1 beyond it
+        return keras.ops.maximum(keras.ops.max(value + LOWEST * -beyond, axis=(1, 2)), rest)
 
     def _extra(self, extra: Extra, channels: int) -> Any:
         """The graph's input for it, one a distinct extra."""
         import keras
 
         if extra not in self.extras:
-            self.inputs.append(keras.Input(batch_shape=(1, *_shape(extra.window), channels)))
+            self.inputs.append(keras.Input(batch_shape=(self.batch, *_shape(extra.window), channels)))
             self.extras.append(extra)
         return self.inputs[self.extras.index(extra)]
 
@@ -122,32 +171,49 @@ def _copy(layer: Any, **changes: Any) -> Any:
     return copy
 
 
-def fill(extras: list[Extra], steps: list[Step], plan: Plan, base: dict[int, np.ndarray], block: tuple[int, int]):
+def fill(
+    extras: list[Extra],
+    steps: list[Step],
+    plan: Plan,
+    base: dict[int, Layer],
+    block: tuple[int, int],
+    borders: dict[tuple[int, tuple[int, int]], np.ndarray],
+) -> list[np.ndarray]:
     """The extras of the block whose origin is `block` (multiples of the plan's stride), float32 (1, ...) each.
 
-    `base`: unoccluded output (rows, columns, channels) of every step that a ring or a rest is taken of.
+    `base`: the unoccluded output of every step that a ring, a rest or a most is taken of. `borders` keeps masks and
+    shares, which no image changes, from one call to the next.
     """
     made = []
-    for extra in extras:
-        size = steps[extra.step].size
+    for number, extra in enumerate(extras):
+        if (number, block) in borders:
+            made.append(borders[number, block])
+            continue
         spans = shifted(plan, extra.step, extra.window, block)
-        if extra.kind == "mask":
-            rows, columns = [_inside(span, n) for span, n in zip(spans, size, strict=True)]
-            values = (rows[:, None] * columns)[..., None]
-        elif extra.kind == "share":
-            rows, columns = (_share(steps[extra.step], steps, span, axis) for axis, span in enumerate(spans))
-            values = (rows[:, None] * columns)[..., None]
-        elif extra.kind == "rest":
-            whole = base[extra.step]
-            values = whole.sum(axis=(0, 1), dtype=np.float64) - crop(whole, spans).sum(axis=(0, 1), dtype=np.float64)
+        if extra.kind in ("mask", "share"):
+            values = _border(extra, steps, spans)
+        elif extra.kind in ("rest", "most"):
+            values = base[extra.step].outside(extra.kind, spans)
         else:
-            values = crop(base[extra.step], spans)
+            values = crop(base[extra.step].values, spans)
             (top, bottom), (left, right) = (
                 (i[0] - w[0], i[1] - w[0]) for i, w in zip(extra.inside, extra.window, strict=True)
             )
             values[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 0
         made.append(np.ascontiguousarray(values, np.float32)[None])
+        if extra.kind in ("mask", "share"):
+            borders[number, block] = made[-1]
     return made
+
+
+def _border(extra: Extra, steps: list[Step], spans: Window) -> np.ndarray:
+    """A mask or a share, (rows, columns, 1)."""
+    step = steps[extra.step]
+    if extra.kind == "mask":
+        rows, columns = (_inside(span, n) for span, n in zip(spans, step.size, strict=True))
+    else:
+        rows, columns = (_share(step, steps, span, axis) for axis, span in enumerate(spans))
+    return (rows[:, None] * columns)[..., None]
 
 
 def shifted(plan: Plan, step: int, window: Window, block: tuple[int, int]) -> Window:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     import keras
 
 POINTWISE = ("BatchNormalization", "ReLU", "Activation", "Rescaling", "Dropout", "LeakyReLU")
-MERGES = ("Concatenate", "Add")
+MERGES = ("Concatenate", "Add", "Multiply")
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 POOLS = ("MaxPooling2D", "AveragePooling2D")
+WHOLE = {"GlobalAveragePooling2D": "average", "GlobalMaxPooling2D": "maximum"}  # over the whole image
+LATE = ("average", "maximum", "plain")  # kinds whose output has no rows and columns
 
 Span = tuple[int, int]  # first and past-last index on one axis
 Window = tuple[Span, Span]  # rows, columns
@@ -27,7 +29,7 @@ Window = tuple[Span, Span]  # rows, columns
 
 @dataclass(frozen=True)
 class Step:
-    """One layer's call. `kind`: input, point, merge, slide, shift, average (global), plain (after it), or other.
+    """One layer's call. `kind`: input, point, merge, slide, shift, average and maximum (global), plain (after), other.
 
     `inputs` number earlier steps. A slide reads, for output o, inputs o * stride - pad .. + kernel (each by axis).
     `cost`: multiplications of one image's whole output.
@@ -73,19 +75,19 @@ def trace(model: keras.Model) -> list[Step]:
 def _step(layer: Any, inputs: tuple[int, ...], tensor: Any, sources: list[Step]) -> Step:
     """The layer as a step; kind "other" where it is not known to be local."""
     name = type(layer).__name__
-    if all(one.kind in ("average", "plain") for one in sources):
+    if all(one.kind in LATE for one in sources):
         return Step("plain", layer, inputs, tensor)
-    local = all(one.kind not in ("other", "average", "plain") for one in sources)
+    local = all(one.kind not in ("other", *LATE) for one in sources)
     if not local or getattr(layer, "data_format", "channels_last") != "channels_last":
         return Step("other", layer, inputs, tensor, cost=_cost(layer, tensor))
     if name in POINTWISE and _is_pointwise(layer):
         return Step("point", layer, inputs, tensor)
-    if name == "Add" or (name == "Concatenate" and layer.axis in (-1, 3)):
+    if name in MERGES and (name != "Concatenate" or layer.axis in (-1, 3)):
         return Step("merge", layer, inputs, tensor)
     if name == "ZeroPadding2D":
         return Step("shift", layer, inputs, tensor, pad=(layer.padding[0][0], layer.padding[1][0]), padded=True)
-    if name == "GlobalAveragePooling2D" and not layer.keepdims:
-        return Step("average", layer, inputs, tensor, padded=True)
+    if name in WHOLE and not layer.keepdims:
+        return Step(WHOLE[name], layer, inputs, tensor, padded=True)
     if name in CONVOLUTIONS + POOLS and (step := _slide(layer, inputs, tensor, sources[0].size)):
         return step
     return Step("other", layer, inputs, tensor, cost=_cost(layer, tensor))

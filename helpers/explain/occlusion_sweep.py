@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from helpers.explain.classifier import Classifier
 
 CHUNK = 64  # occluded images, or their parts, held at once
-WINDOW_REQUEST = 32  # windows an engine request: they are small, and share what lies around them
+WINDOW_REQUEST = 32  # windows an engine request: they are small
+SHARING = 4  # positions a block holds on one axis, from which on its surroundings are sent once for all of them
 PROBES = 4  # positions at which an engine's probabilities are compared with those of Keras
 
 
@@ -83,8 +84,9 @@ class FullSweep:
 class WindowSweep:
     """Early layers recomputed only around the box (see `occlusion_plan`), the others in full.
 
-    Positions are taken in blocks that share all that lies around them. Raises `ValueError` where the network has no
-    part that could be recomputed so.
+    Positions are taken in blocks that share all that lies around them; where a stride leaves only a few in a block,
+    each is sent with its own surroundings instead, so that batches stay full. Raises `ValueError` where the network
+    has no part that could be recomputed so.
     """
 
     def __init__(
@@ -95,9 +97,11 @@ class WindowSweep:
         if plan is None:
             raise ValueError("recomputing windows saves nothing in this network")
         self.plan: Plan = plan
-        self._request = min(WINDOW_REQUEST, len(range(0, plan.block, stride)) ** 2)  # as many as a block has positions
-        self.rows = plan.block
-        self._windows, self._extras = local.build(self._steps, plan)
+        self.rows, held = plan.block, len(range(0, plan.block, stride))  # positions a block holds on one axis
+        self._shared = held >= SHARING
+        self._request = min(WINDOW_REQUEST, held**2) if self._shared else WINDOW_REQUEST
+        self._borders: dict = {}  # what `local.fill` keeps
+        self._windows, self._extras = local.build(self._steps, plan, self._shared)
         self._rest = _rest(classifier, self._steps, plan)
         self._known = _known_outputs(classifier, self._extras, self._steps, plan)
         self._compile_checked(side, engine, precision)
@@ -115,8 +119,8 @@ class WindowSweep:
             self._before = compile_model(self._windows, chosen, CHUNK, self._request)
             self._after: Function | None = self._rest and compile_model(self._rest, chosen, CHUNK)
             self.image(image)
-            found = [self.block(box, corner // self.plan.stride, corner[None])[0] for corner in corners]
-            difference = float(np.abs(np.array(found) - expected).max())
+            found = self.at(box, corners)
+            difference = float(np.abs(found - expected).max())
             if difference <= AGREEMENT:
                 return
             warnings.warn(f"{chosen} is {difference:.2g} off Keras in float32", EngineWarning, stacklevel=4)
@@ -125,7 +129,7 @@ class WindowSweep:
     def image(self, image: np.ndarray) -> np.ndarray:
         *base, probabilities = self._known(image[None, ..., None].astype(np.float32))
         self._image = image.astype(np.float32)
-        self._base = {step: np.asarray(value)[0] for step, value in base}
+        self._base = {step: local.Layer(np.asarray(value)[0]) for step, value in base}
         return np.asarray(probabilities)[0]
 
     def band(self, box: Box, rows: np.ndarray) -> np.ndarray:
@@ -135,34 +139,42 @@ class WindowSweep:
         """Probabilities (b, classes) at any positions; those of one block are taken together."""
         out = np.empty((len(corners), len(self._classifier.classes)), np.float32)
         blocks, mine = np.unique(corners // self.plan.stride, axis=0, return_inverse=True)
-        for number, block in enumerate(blocks):
-            rows = np.flatnonzero(mine.ravel() == number)
-            out[rows] = self.block(box, block, corners[rows])
+        order, mine = np.argsort(mine.ravel(), kind="stable"), mine.ravel()
+        if self._shared:
+            chunks = [rows for number in range(len(blocks)) for rows in _chunks(np.flatnonzero(mine == number))]
+        else:
+            chunks = _chunks(order)
+        for rows in chunks:
+            out[rows] = self._chunk(box, corners[rows], blocks[mine[rows]])
         return out
 
-    def block(self, box: Box, block: np.ndarray, corners: np.ndarray) -> np.ndarray:
-        """Probabilities (b, classes) of positions `corners` (b, 2), all in the block number `block` (2,)."""
-        plan, place = self.plan, tuple(int(one) for one in block)
-        extras = local.fill(self._extras, self._steps, plan, self._base, place)
-        spans = local.shifted(plan, 0, plan.outputs[0], place)
-        patch = local.crop(self._image, spans)
-        corners = corners - np.array([span[0] for span in spans])
-        parts = []
-        for first in range(0, len(corners), CHUNK):
-            windows = self._before(occluded(patch, box, corners[first : first + CHUNK]), *extras)
-            parts.append(self._finish(windows, place))
-        return np.concatenate(parts)
+    def _chunk(self, box: Box, corners: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+        """Probabilities (b, classes) of `CHUNK` positions at most, `corners` (b, 2), each in its block (b, 2)."""
+        places, mine = np.unique(blocks, axis=0, return_inverse=True)
+        places, mine = [tuple(int(one) for one in place) for place in places], mine.ravel()
+        spans = [local.shifted(self.plan, 0, self.plan.outputs[0], place) for place in places]
+        patches = np.concatenate(
+            [
+                occluded(local.crop(self._image, spans[k]), box, one[None] - _first(spans[k]))
+                for k, one in zip(mine, corners, strict=True)
+            ]
+        )
+        filled = [
+            local.fill(self._extras, self._steps, self.plan, self._base, place, self._borders) for place in places
+        ]
+        extras = filled[0] if self._shared else [np.concatenate(each)[mine] for each in zip(*filled, strict=True)]
+        windows = self._before(patches, *extras)
+        return windows if self._after is None else self._after(self._whole(windows, [places[k] for k in mine]))
 
-    def _finish(self, windows: np.ndarray, place: tuple[int, int]) -> np.ndarray:
-        """Put the changed windows into the unoccluded output of their layer, and run the rest of the network."""
-        if self._after is None:
-            return windows
-        base = self._base[self.plan.last]
-        spans = local.shifted(self.plan, self.plan.last, self.plan.outputs[self.plan.last], place)
-        there, here = local.overlap(spans, base.shape[:2])
+    def _whole(self, windows: np.ndarray, places: list[tuple[int, int]]) -> np.ndarray:
+        """The changed windows put into the unoccluded output of their layer."""
+        last = self.plan.last
+        base = self._base[last].values
         whole = np.repeat(base[None], len(windows), axis=0)
-        whole[(slice(None), *there)] = windows[(slice(None), *here)]
-        return self._after(whole)
+        for one, window, place in zip(whole, windows, places, strict=True):
+            there, here = local.overlap(local.shifted(self.plan, last, self.plan.outputs[last], place), base.shape[:2])
+            one[there] = window[here]
+        return whole
 
 
 def _rest(classifier: Classifier, steps: list[Step], plan: Plan):
@@ -177,18 +189,29 @@ def _rest(classifier: Classifier, steps: list[Step], plan: Plan):
 def _known_outputs(classifier: Classifier, extras: list[local.Extra], steps: list[Step], plan: Plan):
     """A function of an image (1, size, size, 1): (step, output) where that is needed, and last the probabilities."""
     import keras
+    import tensorflow as tf
 
-    needed = {extra.step for extra in extras if extra.kind in ("ring", "rest")}
+    needed = {extra.step for extra in extras if extra.kind in ("ring", "rest", "most")}
     needed = sorted(needed | ({plan.last} if plan.last < len(steps) - 1 else set()))
     model = keras.Model(
         classifier.model.inputs[0], [*(steps[one].tensor for one in needed), classifier.model.outputs[0]]
     )
 
+    traced = tf.function(lambda image: model(image, training=False), autograph=False)
+
     def known(image: np.ndarray) -> list:
-        *values, probabilities = model(image, training=False)
+        *values, probabilities = traced(tf.constant(image))
         return [*zip(needed, values, strict=True), probabilities]
 
     return known
+
+
+def _chunks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
+
+
+def _first(spans) -> np.ndarray:
+    return np.array([span[0] for span in spans])
 
 
 def _corners(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from helpers.explain.retina import frame_of
 from helpers.plots.kermany import NAMES
 from helpers.plots.style import CLASSES, DOUBLE, REFERENCE, SINGLE, VALIDATION, canvas, print_style
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from helpers.explain.maps import Maps
 
 COLOURS = "inferno"
+FRAME_TONE = 30  # grey level of the white frame under a map
 TONE = 0.55  # how bright the B-scan stays under a map
 LESION = "#7FDBFF"  # light, so that it shows on dark tissue in colour and in grey
 
@@ -65,8 +67,11 @@ def side_by_side(
 ) -> Figure:
     """Several methods on the same images: a column an image, a row a method, with its unit and seconds an image.
 
-    Signed maps show what speaks for the class; what speaks against it is left dark.
+    Signed maps show what speaks for the class; what speaks against it is left dark. Maps of single pixels are smoothed
+    by a quarter of the box, for at print size a pixel cannot be seen.
     """
+    from scipy.ndimage import gaussian_filter
+
     rows, columns = len(methods) + 1, len(images)
     figure, grid = canvas(DOUBLE, 1.0 * rows * DOUBLE / (columns + 1.6), rows, columns, squeeze=False)
     for axes in grid.flat:
@@ -79,9 +84,11 @@ def side_by_side(
     grid[0, 0].set_ylabel("B-scan")
     _colour_bar(figure, grid[0, 0].images[0], list(grid[0]), "grey level")
     for row, (name, maps) in enumerate(methods.items(), start=1):
-        top = _range(maps.maps)
+        blur = 0 if "peak" in maps.extra else box / 4
+        values = np.stack([gaussian_filter(np.clip(one, 0, None), blur) for one in maps.maps])
+        top = _range(values)
         for i, image in enumerate(images):
-            shown = _overlay(grid[row, i], image, maps.maps[i], top, None if masks is None else masks[i])
+            shown = _overlay(grid[row, i], image, values[i], top, None if masks is None else masks[i])
         grid[row, 0].set_ylabel(f"{_broken(name)}\n{maps.seconds / len(maps.maps):.2g} s each")
         _colour_bar(figure, shown, list(grid[row]), maps.units)
     return figure
@@ -172,6 +179,32 @@ def deletion_insertion(curves: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+@print_style
+def lesions_against_box(each: pd.DataFrame, box: int) -> Figure:
+    """Beyond the paper: a mark a lesion, by how much of it one box hides (left) and how bright it is (right), against
+    the highest drop; filled where the box was found on it.
+
+    `each` is what `helpers.explain.compare.reasons` gives for each image: label, hidden, contrast, drop, hit.
+    """
+    figure, (left, right) = canvas(DOUBLE, 2.5, 1, 2, sharey=True)
+    labels = {"hidden": "largest share of the lesion under one box", "contrast": "lesion less its rim (grey levels)"}
+    for axes, column in ((left, "hidden"), (right, "contrast")):
+        for label, mark in (("DRUSEN", "o"), ("CNV", "s"), ("DME", "^")):
+            part = each[each["label"] == label]
+            for hit, marks in part.groupby(part["hit"] > 0):
+                colour = CLASSES.get(label, REFERENCE)
+                style = {"marker": mark, "s": 9, "linewidths": 0.5, "edgecolors": colour}
+                name = NAMES.get(label, label) if hit else None
+                axes.scatter(marks[column], marks["drop"], facecolors=colour if hit else "none", label=name, **style)
+        axes.set(xlabel=labels[column])
+        axes.grid(True)
+    left.set(ylabel="highest mean drop in probability", xlim=(-0.02, 1.02))
+    left.set_title(f"box of {box} pixels", pad=2)
+    right.axvline(0, color=REFERENCE, lw=0.7, ls="--")
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="filled: found")
+    return figure
+
+
 def _colour(k: int) -> str:
     """The k-th of colours that stay apart for colour-blind readers."""
     return ["#000000", VALIDATION, "#D55E00", "#009E73", "#CC79A7", "#E69F00"][k % 6]
@@ -203,7 +236,10 @@ _BACK = {"fc": "0.2", "ec": "none", "pad": 0.6}
 
 
 def _overlay(axes: Axes, image: np.ndarray, values: np.ndarray, top: float, mask: np.ndarray | None):
-    """The map on its darkened B-scan; returns what a colour bar describes."""
+    """The map on its darkened B-scan; returns what a colour bar describes.
+
+    The white frame that straightening leaves is drawn nearly black: else it would pass for a middling value in grey.
+    """
     import matplotlib as mpl
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -211,7 +247,7 @@ def _overlay(axes: Axes, image: np.ndarray, values: np.ndarray, top: float, mask
     share = np.clip(values / top, 0, 1)
     colour = mpl.colormaps[COLOURS](share)[..., :3]
     weight = (0.9 * share**0.6)[..., None]
-    back = TONE * image[..., None].repeat(3, axis=2) / 255
+    back = TONE * np.where(frame_of(image), FRAME_TONE, image)[..., None].repeat(3, axis=2) / 255
     axes.imshow(np.clip(weight * colour + (1 - weight) * back, 0, 1), interpolation="antialiased")
     if (share > 0.5).any() and not (share > 0.5).all():
         axes.contour(share, [0.5], colors="w", linewidths=0.4)
