@@ -97,9 +97,10 @@ class Profile(BaseModel):
     finetune_learning_rate: float = Field(0.0001, gt=0, description="of Adam, for the pneumonia network")
     finetune_layers: int = Field(0, ge=0, description="last layers of the pneumonia network that learn; 0: all")
     finetune_cpu_images: int = Field(
-        12_000, ge=0, description="images the pneumonia network learns from where there is no GPU; 0: no limit"
+        20_000, ge=0, description="images the pneumonia network learns from where there is no GPU; 0: no limit"
     )
-    finetune_patience: int = Field(3, ge=0, description="epochs without a better validation before stopping; 0: never")
+    finetune_dropout: float = Field(0.0, ge=0, lt=1, description="share of features left out while learning")
+    finetune_patience: int = Field(0, ge=0, description="epochs without a better validation before stopping; 0: never")
 
     view_backbone: str = Field("", description="network of the view classifier; empty: as backbone (paper: GoogLeNet)")
     view_size: int = Field(0, ge=0, le=1024, description="pixels a side of the view classifier; 0: the network's own")

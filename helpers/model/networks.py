@@ -169,6 +169,8 @@ def _referral(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unfin
         drop_every=max(1, round(epochs / 3)),
         optimizer="adam",
         weight_decay=0.0,  # Adam would scale a penalty's gradient up like any other
+        clip_norm=1.0,  # the first steps of a network that is turned to other images can be wild
+        dropout=profile.finetune_dropout,
         standardise=profile.head_standardise,
         images_per_epoch=images,
         patience=profile.finetune_patience,
