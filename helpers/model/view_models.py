@@ -40,6 +40,7 @@ VIEWS = ("frontal", "lateral")
 PRETRAININGS = {"colour": "view_colour", "full greyscale": "view_grey", "subset greyscale": "view_subset"}
 METHODS = ("last layer, original", "last layer, augmented", "all layers, augmented")
 IMAGENET_IMAGES = 1_281_167  # training images of ILSVRC 2012 (Russakovsky et al. 2015), which Keras's weights saw
+LOOKED_AT = 1000  # validation children that choose a network's epoch; all of them judge the network in the end
 BATCH = 64  # images a time through a network that does not learn
 
 
@@ -57,6 +58,14 @@ class Radiographs:
 
     def rows(self, split: str) -> np.ndarray:
         return np.flatnonzero((self.frame["split"] == split).to_numpy())
+
+    def looked_at(self, seed: int) -> Radiographs:
+        """The same with at most `LOOKED_AT` of the validation images, drawn from the seed."""
+        rows = self.rows("validation")
+        drawn = np.random.default_rng(seed).permutation(rows)[:LOOKED_AT]
+        kept = np.sort(np.concatenate([self.rows("train"), drawn]))
+        frame = self.frame.iloc[kept].reset_index(drop=True)
+        return Radiographs(frame, lambda epoch, rows: self.batch(epoch, kept[rows]), f"{self.key} {LOOKED_AT} {seed}")
 
 
 def view_models(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unfinished: Path, fresh: Path) -> Made:
@@ -156,9 +165,10 @@ def _three(
         settings = _settings(profile, "head", len(source.rows("train")))
         told = (source.codes[rows], source.frame["split"].to_numpy()[rows])
         made[method] = train_last_layer(backbone, features, *told, VIEWS, settings)
-    settings = _settings(profile, "all", len(children.rows("train")))
-    told = (children.codes, children.frame["split"])
-    made[METHODS[2]] = finetune(backbone, children, children, *told, VIEWS, settings, checkpoints=unfinished)
+    learnt = children.looked_at(profile.seed)
+    settings = _settings(profile, "all", len(learnt.rows("train")))
+    told = (learnt.codes, learnt.frame["split"])
+    made[METHODS[2]] = finetune(backbone, learnt, learnt, *told, VIEWS, settings, checkpoints=unfinished)
     return made
 
 
