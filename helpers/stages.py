@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from helpers import paths
 from helpers.profile import Profile, ProfileError, nearest
 from helpers.provenance import collected_warnings, digest_of, write_json
 from helpers.runs import Run
@@ -49,19 +48,10 @@ def split_of(profile: Profile, catalogue: Catalogue, data: str = "oct") -> Split
 def bottlenecks_of(profile: Profile, catalogue: Catalogue, weights: str = "") -> Bottlenecks:
     """Features of every image, from the profile's backbone, or from the same one with other `weights`."""
     from helpers.model.backbones import load_backbone
-    from helpers.model.bottlenecks import extract
+    from helpers.model.bottlenecks import extract_for
 
     backbone = load_backbone(profile.backbone, weights or profile.weights, profile.image_size, profile.seed)
-    return extract(
-        catalogue,
-        backbone,
-        cache=paths.CACHE / "bottlenecks",
-        engine=profile.engine,
-        precision=profile.precision,
-        batch_size=profile.batch_size,
-        shard_size=profile.shard_size,
-        workers=profile.workers,
-    )
+    return extract_for(profile, catalogue, backbone)
 
 
 @dataclass
@@ -87,10 +77,7 @@ class Parts:
 
     def features(self) -> np.ndarray:
         """float32 (n, features), rows as `split.frame`, which may lack images of the catalogue."""
-        import pandas as pd
-
-        rows = pd.Series(range(len(self.catalogue)), index=self.catalogue.frame["image_id"])
-        return self.bottlenecks.features[rows[self.split.frame["image_id"]].to_numpy()]
+        return self.bottlenecks.of(self.split.frame["image_id"])
 
 
 def experiment_of(parts: Parts, run: Run, name: str) -> Experiment | NetworkExperiment:

@@ -12,8 +12,8 @@ from helpers.data import phantom_chest
 from helpers.data.catalogue import CatalogueError
 from helpers.data.chest_findings import FINDINGS, SHAPES
 from helpers.data.chest_imaging import SIGNATURES
-from helpers.data.chest_labels14 import LABELS14
 from helpers.data.chest_plan import SHARES, plan_pneumonia, plan_views
+from helpers.data.nih import FINDINGS as LABELS14
 from helpers.data.phantom_chest import load_pneumonia, load_views, one
 
 SMALL = {"train": 7, "test": 3, "seed": 5}

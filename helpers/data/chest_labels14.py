@@ -12,23 +12,6 @@ from helpers.data.chest_anatomy import SIDES, Ball, Body, at, with_profile
 from helpers.data.chest_findings import FINDINGS, LOBES, consolidate, finding, patches, shape
 from helpers.data.chest_scene import WATER, Scene
 
-LABELS14 = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
-)
-
 
 @finding("Atelectasis")
 def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.metrics.auroc import auroc
-from helpers.metrics.bootstrap import auroc_by_patient
-from helpers.metrics.classification import predicted_labels, rates
 from helpers.metrics.estimate import Estimate
+from helpers.metrics.referral import two_class
 
 QUESTIONS = {"pneumonia": ("PNEUMONIA", "NORMAL"), "bacteria_virus": ("BACTERIA", "VIRUS")}
 TITLES = {"pneumonia": "pneumonia vs normal", "bacteria_virus": "bacterial vs viral"}
@@ -38,17 +36,7 @@ def asked(scores: pd.DataFrame, question: str) -> pd.DataFrame:
 
 def numbers(scores: pd.DataFrame, question: str, resamples: int, seed: int) -> dict[str, Estimate]:
     """Accuracy, sensitivity, specificity at one half, AUROC (DeLong), and AUROC with a bootstrap by patient."""
-    positive = QUESTIONS[question][0]
-    truth = (scores["label"] == positive).to_numpy()
-    score = scores[f"p_{positive}"].to_numpy()
-    found = rates(truth, predicted_labels(scores, QUESTIONS[question]) == positive)
-    return {
-        "accuracy": found["accuracy"],
-        "sensitivity": found["sensitivity"],
-        "specificity": found["specificity"],
-        "auroc": auroc(truth, score),
-        "auroc_by_patient": auroc_by_patient(truth, score, scores["patient_id"], resamples, seed),
-    }
+    return two_class(scores, QUESTIONS[question], resamples, seed)
 
 
 def counts(frame: pd.DataFrame) -> dict[str, float]:

@@ -42,9 +42,14 @@ def four_class(scores: pd.DataFrame, classes: Sequence[str], resamples: int, see
 
 def against_normal(scores: pd.DataFrame, disease: str, resamples: int, seed: int) -> dict[str, Estimate]:
     """Every number of a binary model, `disease` against NORMAL, under the same names."""
-    truth = (scores["label"] == disease).to_numpy()
-    score = scores[f"p_{disease}"].to_numpy()
-    found = rates(truth, predicted_labels(scores, (disease, "NORMAL")) == disease)
+    return two_class(scores, (disease, "NORMAL"), resamples, seed)
+
+
+def two_class(scores: pd.DataFrame, classes: tuple[str, str], resamples: int, seed: int) -> dict[str, Estimate]:
+    """Every number of a binary model, the first of `classes` being the positive one, under the same names."""
+    truth = (scores["label"] == classes[0]).to_numpy()
+    score = scores[f"p_{classes[0]}"].to_numpy()
+    found = rates(truth, predicted_labels(scores, classes) == classes[0])
     return {
         "accuracy": found["accuracy"],
         "sensitivity": found["sensitivity"],

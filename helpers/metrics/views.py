@@ -10,11 +10,11 @@ import pandas as pd
 from helpers.metrics.chi_squared import ClusteredComparison, PooledComparison, clustered_accuracy, compare_pools
 from helpers.metrics.classification import rates
 from helpers.metrics.estimate import Estimate
+from helpers.model import view_models
 
 Model = tuple[str, str]  # pre-training, way of fine-tuning
-COLOUR, FULL, SUBSET = "colour", "full greyscale", "subset greyscale"
-ORIGINAL, LAST, ALL = "last layer, original", "last layer, augmented", "all layers, augmented"
-PRETRAININGS, METHODS = (COLOUR, FULL, SUBSET), (ORIGINAL, LAST, ALL)
+PRETRAININGS = (COLOUR, FULL, SUBSET) = tuple(view_models.PRETRAININGS)
+METHODS = (ORIGINAL, LAST, ALL) = view_models.METHODS
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ COMPARISONS = {
 def results(validation: pd.DataFrame) -> dict[Model, pd.DataFrame]:
     """Of each model that ran, a row a validation image: parent, and correct by "top prediction", as in figure 2.
 
-    "For the models fine-tuned on original radiographs, validation sets consisted of 376 original radiographs. For models
-    fine-tuned on augmented radiographs, validation sets consisted of 39,856 augmented radiographs".
+    "For the models fine-tuned on original radiographs, validation sets consisted of 376 original radiographs. For
+    models fine-tuned on augmented radiographs, validation sets consisted of 39,856 augmented radiographs".
     """
     right = (validation["p_frontal"] >= 0.5) == (validation["label"] == "frontal")
     mine = (validation["on"] == "originals") == (validation["method"] == ORIGINAL)

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from filelock import Timeout
 
+from helpers import paths
 from helpers.data.catalogue import Catalogue
 from helpers.data.pixels import batches
 from helpers.model.compiled import EngineError, Runner
@@ -36,6 +37,7 @@ from helpers.provenance import digest_of, read_json, write_json
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone
+    from helpers.profile import Profile
 
 PIXELS = 1  # of helpers.data.pixels.read_square: to be raised when it gives other pixels for the same file
 CHECKED = 16  # images on which an engine must agree with Keras in float32
@@ -59,6 +61,25 @@ class Bottlenecks:
     agreement: dict[str, float]
     computed: int
     seconds: float
+
+    def of(self, image_ids: Sequence[str]) -> np.ndarray:
+        """float32 (n, features) of these images, in their order. Raises `KeyError` for one that is not here."""
+        place = pd.Series(range(len(self.image_ids)), index=self.image_ids)
+        return self.features[place[image_ids].to_numpy()]
+
+
+def extract_for(profile: Profile, catalogue: Catalogue, backbone: Backbone) -> Bottlenecks:
+    """`extract` as the profile has it, into the project's cache."""
+    return extract(
+        catalogue,
+        backbone,
+        cache=paths.CACHE / "bottlenecks",
+        engine=profile.engine,
+        precision=profile.precision,
+        batch_size=profile.batch_size,
+        shard_size=profile.shard_size,
+        workers=profile.workers,
+    )
 
 
 def extract(

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -154,13 +154,18 @@ def whole_folder(place: Path) -> Iterator[Path]:
         fresh.replace(place)
 
 
+def scores_of(rows: pd.DataFrame, given: np.ndarray, classes: Sequence[str], selection: str) -> pd.DataFrame:
+    """The scores frame (see `Experiment`) of these rows, for probabilities (n, k) in the order of `classes`."""
+    kept = rows[["image_id", "patient_id", "label", "split"]].reset_index(drop=True).assign(selection=selection)
+    return pd.concat([kept, pd.DataFrame(given, columns=[f"p_{label}" for label in classes])], axis=1)
+
+
 def _save(place: Path, name: str, key: str, rows: pd.DataFrame, features: np.ndarray, trained: HeadRun) -> None:
     held_out = (rows["split"] != "train").to_numpy()
-    kept = rows.loc[held_out, ["image_id", "patient_id", "label", "split"]].reset_index(drop=True)
-    parts = []
-    for selection, head in (("validation", trained.by_validation), ("test", trained.by_test)):
-        given = pd.DataFrame(head.predict(features[held_out]), columns=[f"p_{label}" for label in head.classes])
-        parts.append(pd.concat([kept.assign(selection=selection), given], axis=1))
+    parts = [
+        scores_of(rows[held_out], head.predict(features[held_out]), head.classes, selection)
+        for selection, head in (("validation", trained.by_validation), ("test", trained.by_test))
+    ]
     pd.concat(parts, ignore_index=True).to_parquet(place / "scores.parquet", index=False)
     history = trained.history[trained.history["l2"] == trained.by_validation.l2]
     history.reset_index(drop=True).to_parquet(place / "history.parquet", index=False)

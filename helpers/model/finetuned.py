@@ -86,11 +86,8 @@ class FinetuneRun:
 
     def predict_rows(self, source: Images, rows: np.ndarray, selection: str = "validation") -> np.ndarray:
         """As `predict`, of images that a source gives for row numbers (asked with epoch 0), a batch at a time."""
-        run = self.predictor(selection)
         source = getattr(source, "batch", source)
-        parts = [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
-        given = [run(images) for _, images in prefetched(source, 0, parts, self.backbone.image_size)]
-        return np.concatenate(given) if given else np.empty((0, len(self.classes)), np.float32)
+        return over_rows(self.predictor(selection), source, rows, self.backbone.image_size, len(self.classes))
 
     def predictor(self, selection: str = "validation") -> Runner:
         """Predictions on the fastest engine that agrees with Keras in float32: uint8 (b, size, size) to (b, classes).
@@ -129,6 +126,13 @@ class FinetuneRun:
             weights[selection] = model.get_weights()
         history = pd.read_csv(folder / "history.csv")
         return cls(backbone, classes, weights, told["epochs"], history, told["settings"], told["key"])
+
+
+def over_rows(run: Runner, images: Images, rows: np.ndarray, size: int, width: int) -> np.ndarray:
+    """What `run` gives, float32 (n, width), for the images of these rows, which a source makes `BATCH` at a time."""
+    parts = [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
+    given = [run(made) for _, made in prefetched(images, 0, parts, size)]
+    return np.concatenate(given) if given else np.empty((0, width), np.float32)
 
 
 def _save_weights(model: keras.Model, file: Path) -> None:

@@ -11,12 +11,11 @@ import pandas as pd
 
 from helpers.model.finetune import FinetuneRun, FinetuneSettings
 from helpers.model.finetune_network import assemble
+from helpers.model.finetuned import BATCH, over_rows
 from helpers.provenance import digest_of, write_atomically
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone
-
-BATCH = 64  # images a time through the backbone
 
 
 class Source(Protocol):
@@ -34,8 +33,7 @@ def features_of(backbone: Backbone, source: Source, rows: np.ndarray, folder: Pa
     kept = folder / f"features-{key}.npy"
     if not kept.is_file():
         run = compile_backbone(backbone, choose("auto", "float32"), BATCH)
-        parts = [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
-        made = np.concatenate([run(source.batch(0, part)) for part in parts])
+        made = over_rows(run, source.batch, rows, backbone.image_size, backbone.features)
         write_atomically(kept, lambda file: np.save(file, made))
     return np.load(kept)
 

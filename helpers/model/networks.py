@@ -18,14 +18,13 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers import paths
 from helpers.data.catalogue import Catalogue
-from helpers.model.experiments import settings_of, whole_folder
+from helpers.model.experiments import CLASSES, scores_of, settings_of, whole_folder
 from helpers.profile import Profile
 from helpers.provenance import digest_of, read_json, write_json
 
 VERSION = 1  # to be raised when the same settings would give other numbers
-REFERRAL = ("NORMAL", "BACTERIA", "VIRUS")
+REFERRAL = CLASSES["referral"]
 MADE_FROM = {  # the profile's keys that each experiment depends on, by their beginnings
     "referral_finetuned": ("seed", "backbone", "weights", "finetune_", "head_"),
     "view_models": ("seed", "backbone", "view_"),
@@ -181,7 +180,7 @@ def _referral(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unfin
     run.save(fresh / "network")
     held_out = frame[frame["split"] != "train"].reset_index(drop=True)
     shown = pixels_of(catalogue, held_out, backbone.image_size, profile.workers)
-    scores = pd.concat([_scores(held_out, run.predict(shown, chosen), chosen) for chosen in run.weights])
+    scores = pd.concat([scores_of(held_out, run.predict(shown, chosen), REFERRAL, chosen) for chosen in run.weights])
     summary = {
         "chosen epoch": run.best_epoch,
         "epochs": len(run.history["epoch"].unique()) - 1,
@@ -194,25 +193,9 @@ def _referral(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unfin
 
 def _head_on(catalogue: Catalogue, learnt: pd.DataFrame, backbone: Any, profile: Profile) -> Any:
     """The softmax layer that fine-tuning starts from, on the features of images as they are."""
-    from helpers.model.bottlenecks import extract
+    from helpers.model.bottlenecks import extract_for
     from helpers.model.heads import train_head
 
     rows = catalogue.frame[catalogue.frame["image_id"].isin(learnt["image_id"])]
-    made = extract(
-        catalogue.subset(rows),
-        backbone,
-        cache=paths.CACHE / "bottlenecks",
-        engine=profile.engine,
-        precision=profile.precision,
-        batch_size=profile.batch_size,
-        shard_size=profile.shard_size,
-        workers=profile.workers,
-    )
-    place = pd.Series(range(len(made.image_ids)), index=made.image_ids)
-    features = made.features[place[learnt["image_id"]].to_numpy()]
+    features = extract_for(profile, catalogue.subset(rows), backbone).of(learnt["image_id"])
     return train_head(features, learnt["label"], learnt["split"], REFERRAL, settings_of(profile)).by_validation
-
-
-def _scores(rows: pd.DataFrame, given: np.ndarray, selection: str) -> pd.DataFrame:
-    kept = rows[["image_id", "patient_id", "label", "split"]].assign(selection=selection)
-    return pd.concat([kept, pd.DataFrame(given, columns=[f"p_{label}" for label in REFERRAL])], axis=1)

@@ -1,18 +1,18 @@
 """Retrain a colour ImageNet network in grey, where you have ImageNet: `python -m helpers.model.pretrain_grey`.
 
-Rajkomar 2017: "we converted all images in the ILSVRC 2015 repository to greyscale and used these to retrain the initial
-model. We also created a "subset-greyscale ImageNet" model by retraining color ImageNet with a greyscale subset of 100
-image classes from five categories [...] we retrained the initial GoogLeNet model for 30 epochs with a base learning rate
-of 0.0005 that was reduced tenfold every ten epochs. The parameters were optimized using a Nesterov solver with a
-minibatch size of 24, momentum of 0.9, and weight decay of 0.0005. We allowed all layers to be fine-tuned."
+Rajkomar 2017: "we converted all images in the ILSVRC 2015 repository to greyscale and used these to retrain the
+initial model. We also created a "subset-greyscale ImageNet" model by retraining color ImageNet with a greyscale subset
+of 100 image classes from five categories [...] we retrained the initial GoogLeNet model for 30 epochs with a base
+learning rate of 0.0005 that was reduced tenfold every ten epochs. The parameters were optimized using a Nesterov solver
+with a minibatch size of 24, momentum of 0.9, and weight decay of 0.0005. We allowed all layers to be fine-tuned."
 
     python -m helpers.model.pretrain_grey IMAGENET GREY.weights.h5 --backbone InceptionV3
     python -m helpers.model.pretrain_grey IMAGENET SUBSET.weights.h5 --backbone InceptionV3 --classes subset.txt
     make reproduce PROFILE=paper VIEW_GREY=GREY.weights.h5 VIEW_SUBSET=SUBSET.weights.h5
 
 IMAGENET holds train/<class>/*.JPEG and val/<class>/*.JPEG; `--classes` names a file with a class folder a line. Which
-100 classes the paper took is not said. The classifier's own last layer is not published with Keras's weights, so it starts
-anew. This takes days without a GPU; a killed run goes on from its last checkpoint, beside the target.
+100 classes the paper took is not said. The classifier's own last layer is not published with Keras's weights, so it
+starts anew. This takes days without a GPU; a killed run goes on from its last checkpoint, beside the target.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ import pandas as pd
 from helpers.data.augmentation import Augmented, children_frame
 from helpers.data.catalogue import Catalogue
 from helpers.data.robustness import TRANSFORMS, transformed
+from helpers.model.experiments import scores_of
 from helpers.model.finetune import FinetuneRun, FinetuneSettings, finetune
+from helpers.model.finetuned import over_rows
 from helpers.model.last_layer import features_of, train_last_layer
 from helpers.model.networks import Made, affordable, pixels_of
 from helpers.profile import Profile, ProfileError
@@ -41,7 +43,6 @@ PRETRAININGS = {"colour": "view_colour", "full greyscale": "view_grey", "subset 
 METHODS = ("last layer, original", "last layer, augmented", "all layers, augmented")
 IMAGENET_IMAGES = 1_281_167  # training images of ILSVRC 2012 (Russakovsky et al. 2015), which Keras's weights saw
 LOOKED_AT = 1000  # validation children that choose a network's epoch; all of them judge the network in the end
-BATCH = 64  # images a time through a network that does not learn
 
 
 @dataclass(frozen=True)
@@ -199,8 +200,7 @@ def _validated(run: FinetuneRun, sources: Mapping[str, Radiographs], model: tupl
     predict, parts = run.predictor(), []
     for on, source in sources.items():
         rows = source.rows("validation")
-        parted = [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
-        given = np.concatenate([predict(source.batch(0, part)) for part in parted])[:, 0]
+        given = over_rows(predict, source.batch, rows, run.backbone.image_size, len(VIEWS))[:, 0]
         kept = source.frame.iloc[rows][["image_id", "parent", "label"]].reset_index(drop=True)
         parts.append(kept.assign(p_frontal=given, pretraining=model[0], method=model[1], on=on))
     return pd.concat(parts, ignore_index=True)
@@ -217,22 +217,13 @@ def _final(run: FinetuneRun, originals: Radiographs, fresh: Path) -> tuple[dict[
     for split in ("validation", "test"):
         rows = originals.rows(split)
         began = time.perf_counter()
-        given = _predicted(predict, originals.batch(0, rows))
+        given = predict(originals.batch(0, rows))
         rate = len(rows) / (time.perf_counter() - began)
-        kept = originals.frame.iloc[rows][["image_id", "patient_id", "label", "split"]].reset_index(drop=True)
-        names = [f"p_{view}" for view in VIEWS]
-        scores.append(pd.concat([kept.assign(selection="validation"), pd.DataFrame(given, columns=names)], axis=1))
+        scores.append(scores_of(originals.frame.iloc[rows], given, VIEWS, "validation"))
     rows = originals.rows("test")
     kept, pixels = originals.frame.iloc[rows][["image_id", "label"]].reset_index(drop=True), originals.batch(0, rows)
-    robust = [
-        kept.assign(transform=name, p_frontal=_predicted(predict, transformed(pixels, name))[:, 0])
-        for name in TRANSFORMS
-    ]
+    robust = [kept.assign(transform=name, p_frontal=predict(transformed(pixels, name))[:, 0]) for name in TRANSFORMS]
     tables = {"scores": pd.concat(scores, ignore_index=True), "robustness": pd.concat(robust, ignore_index=True)}
     tables["speed"] = pd.DataFrame({"images": [len(rows)], "images_per_second": [rate]})
     told = {"chosen epoch": run.best_epoch, "epochs a rate": run.settings["drop_every"]}
     return tables, told | {"image size": run.backbone.image_size, "backbone": run.backbone.name}
-
-
-def _predicted(predict: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np.ndarray:
-    return np.concatenate([predict(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)])

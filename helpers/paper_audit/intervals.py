@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from helpers.metrics import proportions
 from helpers.paper_audit.facts import Fact
 from helpers.paper_audit.grim import counts_for
 from helpers.paper_audit.record import Check, checked
 from helpers.published import hanley_mcneil
 
 RULE = "printed interval follows from n"
-METHODS = {"Clopper-Pearson": "beta", "Wilson": "wilson", "Wald": "normal"}  # our name: statsmodels' name
+METHODS = proportions.METHODS | {"Wald": "normal"}  # our name: statsmodels' name
 LOOSE = 0.15  # an AUROC's interval may be so much wider or narrower than Hanley and McNeil's, another method
 
 
@@ -20,7 +21,7 @@ def interval(k: int, n: int, method: str) -> tuple[float, float]:
     """The 95 % interval of `k` of `n`, cut to 0 and 1 as it would be printed."""
     from statsmodels.stats.proportion import proportion_confint
 
-    low, high = proportion_confint(k, n, alpha=0.05, method=METHODS[method])
+    low, high = proportion_confint(k, n, alpha=proportions.ALPHA, method=METHODS[method])
     return (0.0 if k == 0 else max(0.0, float(low))), (1.0 if k == n else min(1.0, float(high)))
 
 
