@@ -36,8 +36,8 @@ def models(*names):
 
 BACKBONE = models("backbones", "smallnet", "googlenet", "formula_weights", "engines", "compiled", "bottlenecks", "shards")
 HEAD = models("heads", "head_training", "experiments", "learning_curve")
-NETWORK = models("finetune*", "engines", "compiled", "checkpoints", "depths", "networks", "view_models", "last_layer", "backbones", "smallnet", "googlenet", "formula_weights")
-COMMON = code("profile.py", "runs.py", "stages.py", "steps.py", "provenance.py")
+NETWORK = models("*")
+COMMON = code("profile.py", "profile_keys.py", "runs.py", "stages.py", "steps.py", "provenance.py")
 
 
 rule all:
@@ -69,7 +69,7 @@ rule experiment:
 
 
 rule network:
-    input: PROFILE, before, COMMON, HEAD, NETWORK
+    input: PROFILE, before, COMMON, NETWORK
     output: f"{RUN}/stages/{{name}}.json"
     wildcard_constraints: name="|".join(of_kind("network"))
     threads: workflow.cores

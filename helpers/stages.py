@@ -83,9 +83,13 @@ class Parts:
 def experiment_of(parts: Parts, run: Run, name: str) -> Experiment | NetworkExperiment:
     """A named experiment of this run: loaded where it was trained from the same things before, else trained now."""
     if STEPS[name].kind == "network":
-        from helpers.model.networks import run_network
+        from helpers.model.networks import Images, run_network
 
-        return run_network(name, parts.catalogue, parts.split.frame, parts.profile, run.experiments)
+        data = {STEPS[step].data for step in STEPS[name].after if STEPS[step].kind == "data"} - {parts.data}
+        beside = {other: Parts(parts.profile, other) for other in data}
+        others = {other: Images(made.catalogue, made.split.frame) for other, made in beside.items()}
+        own = Images(parts.catalogue, parts.split.frame)
+        return run_network(name, own, parts.profile, run.experiments, others)
     from helpers.model.experiments import run_experiment
 
     return run_experiment(name, parts.split.frame, parts.features(), parts.profile, run.experiments)

@@ -12,7 +12,7 @@ from helpers.model import networks
 from helpers.model.backbones import load_backbone
 from helpers.model.finetune import ArraySource, FinetuneSettings
 from helpers.model.last_layer import features_of, train_last_layer
-from helpers.model.networks import affordable, load_network, run_network
+from helpers.model.networks import Images, affordable, load_network, run_network
 from helpers.model.view_models import METHODS, choose
 from helpers.profile import ProfileError, load_profile
 
@@ -46,7 +46,9 @@ def caches(tmp_path, monkeypatch):
 def test_a_finetuned_network_scores_every_image_it_did_not_learn_from(tmp_path, caches):
     catalogue, frame = images(tmp_path, networks.REFERRAL)
     frame.loc[frame["image_id"].str.endswith("train-7"), "split"] = "held-out"
-    made = run_network("referral_finetuned", catalogue, frame, load_profile("phantom", TUNED), tmp_path / "runs")
+    made = run_network(
+        "referral_finetuned", Images(catalogue, frame), load_profile("phantom", TUNED), tmp_path / "runs"
+    )
     assert made.classes == networks.REFERRAL and set(made.scores["selection"]) == {"validation", "test"}
     held_out = frame[frame["split"] != "train"]
     for _, part in made.scores.groupby("selection"):
@@ -61,15 +63,15 @@ def test_when_nothing_changed_then_a_network_is_loaded_and_when_a_setting_did_it
     catalogue, frame = images(tmp_path, networks.REFERRAL)
     calls = []
 
-    def maker(catalogue, frame, profile, unfinished, fresh):
-        calls.append(profile.finetune_epochs)
+    def maker(given):
+        calls.append(given.profile.finetune_epochs)
         table = pd.DataFrame({"a": [1]})
         return networks.Made(networks.REFERRAL, {"scores": table, "history": table}, {})
 
-    monkeypatch.setattr(networks, "_referral", maker)
+    monkeypatch.setattr(networks, "referral_finetuned", maker)
     for epochs in (2, 2, 3):
         profile = load_profile("phantom", TUNED | {"finetune_epochs": epochs, "view_epochs": epochs})
-        made = run_network("referral_finetuned", catalogue, frame, profile, tmp_path / "runs")
+        made = run_network("referral_finetuned", Images(catalogue, frame), profile, tmp_path / "runs")
     assert calls == [2, 3] and made.key == load_network(tmp_path / "runs", "referral_finetuned").key
 
 
@@ -89,7 +91,7 @@ def test_the_view_models_are_three_a_pretraining_and_those_without_weights_are_s
     catalogue, frame = images(tmp_path, ("frontal", "lateral"))
     profile = load_profile("phantom", VIEWS | {"view_colour": "none", "view_grey": "", "view_subset": ""})
     with pytest.warns(UserWarning, match="VIEW_GREY, VIEW_SUBSET"):
-        made = run_network("view_models", catalogue, frame, profile, tmp_path / "runs")
+        made = run_network("view_models", Images(catalogue, frame), profile, tmp_path / "runs")
     assert made.summary["models"] == 3 and set(made.scores["split"]) == {"validation", "test"}
     table = made.table("validation")
     assert set(zip(table["method"], table["on"], strict=True)) == {
@@ -104,7 +106,7 @@ def test_when_no_pretraining_has_weights_then_it_is_refused(tmp_path, caches):
     catalogue, frame = images(tmp_path, ("frontal", "lateral"))
     profile = load_profile("phantom", VIEWS | {"view_colour": "", "view_grey": "", "view_subset": ""})
     with pytest.raises(ProfileError, match="VIEW_COLOUR"):
-        run_network("view_models", catalogue, frame, profile, tmp_path / "runs")
+        run_network("view_models", Images(catalogue, frame), profile, tmp_path / "runs")
 
 
 def test_the_model_is_chosen_by_its_accuracy_on_children_then_by_what_it_learnt_from():

@@ -34,17 +34,32 @@ class BackboneError(ValueError):
 
 @dataclass(frozen=True)
 class _Entry:
-    """Native size, smallest size, input scaling, and the ImageNet file that keras.applications reads."""
+    """Native size, smallest size, input scaling, and the ImageNet file that keras.applications reads, or why none."""
 
     image_size: int
     minimum: int
     scaling: tuple
     file: str = ""
+    without: str = ""
 
 
 _REGISTRY = {
-    "SmallNet": _Entry(smallnet.IMAGE_SIZE, 32, SIGNED),
-    "GoogLeNet": _Entry(224, 32, CAFFE),
+    "SmallNet": _Entry(
+        *(smallnet.IMAGE_SIZE, 32, SIGNED),
+        without="SmallNet has no ImageNet weights; use weights=formula, weights=none or a file's path",
+    ),
+    "GoogLeNet": _Entry(
+        *(224, 32, CAFFE),
+        without="there is no public Keras file of GoogLeNet's ImageNet weights (they were published for Caffe); give "
+        "the path of a file saved from this very architecture, or use weights=none",
+    ),
+    "InceptionV4": _Entry(
+        *(299, 75, SIGNED),
+        without="there is no public Keras file of InceptionV4's ImageNet weights. Convert the safetensors file of "
+        "timm's inception_v4.tf_in1k (python -m helpers.model.convert inception_v4 model.safetensors "
+        "inception_v4.weights.h5) and give the new file's path as weights; or take the nearest that Keras has weights "
+        "of, backbone=InceptionV3; or use weights=none",
+    ),
     "InceptionV3": _Entry(299, 75, SIGNED, "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
     "MobileNetV2": _Entry(224, 32, SIGNED, "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
     "DenseNet121": _Entry(224, 32, TORCH, "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"),
@@ -130,6 +145,10 @@ def _build(name: str, entry: _Entry, size: int) -> keras.Model:
         from helpers.model.googlenet import googlenet_features
 
         features = googlenet_features(image)
+    elif name == "InceptionV4":
+        from helpers.model.inception_v4 import inception_v4_features
+
+        features = inception_v4_features(image)
     else:
         application = getattr(keras.applications, name)
         features = application(include_top=False, weights=None, input_tensor=image, pooling="avg").output
@@ -185,13 +204,8 @@ def _load_imagenet(model: keras.Model, name: str, entry: _Entry) -> tuple[str, .
     """From KERAS_HOME/models, else by keras.applications' own download."""
     import keras
 
-    if name == "GoogLeNet":
-        raise BackboneError(
-            "there is no public Keras file of GoogLeNet's ImageNet weights (they were published for Caffe); give the "
-            "path of a file saved from this very architecture, or use weights=none"
-        )
-    if not entry.file:
-        raise BackboneError(f"{name} has no ImageNet weights; use weights=formula, weights=none or a file's path")
+    if entry.without:
+        raise BackboneError(entry.without)
     # Looked for first, as Keras turns away from a KERAS_HOME that it cannot write to, though the file be there.
     path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / entry.file
     if path.is_file():

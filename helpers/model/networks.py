@@ -8,8 +8,10 @@ Rajkomar 2017's figure 2; it has a module of its own.
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,34 @@ from filelock import FileLock
 
 from helpers.data.catalogue import Catalogue
 from helpers.model.experiments import CLASSES, scores_of, settings_of, whole_folder
-from helpers.profile import Profile
+from helpers.profile import Profile, ProfileError, nearest
 from helpers.provenance import digest_of, read_json, write_json
 
 VERSION = 1  # to be raised when the same settings would give other numbers
 REFERRAL = CLASSES["referral"]
-MADE_FROM = {  # the profile's keys that each experiment depends on, by their beginnings
-    "referral_finetuned": ("seed", "backbone", "weights", "finetune_", "head_"),
-    "view_models": ("seed", "backbone", "view_"),
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Who makes an experiment, and from what.
+
+    `maker`: a module's function from `Given` to `Made`, imported when it is wanted; `keys`: the profile's keys that it
+    depends on, by their beginnings.
+    """
+
+    maker: str
+    keys: tuple[str, ...]
+
+    def make(self, given: Given) -> Made:
+        module, function = self.maker.split(":")
+        return getattr(importlib.import_module(module), function)(given)
+
+
+RECIPES = {
+    "referral_finetuned": Recipe(
+        "helpers.model.networks:referral_finetuned", ("seed", "backbone", "weights", "finetune_", "head_")
+    ),
+    "view_models": Recipe("helpers.model.view_models:view_models", ("seed", "backbone", "view_")),
 }
 
 
@@ -60,6 +82,34 @@ class NetworkExperiment:
 
 
 @dataclass(frozen=True)
+class Images:
+    """A data set and its split frame (the catalogue's rows that are used, with `split`)."""
+
+    catalogue: Catalogue
+    frame: pd.DataFrame
+
+    def content(self) -> list[str]:
+        """What stands for all of it in a key."""
+        columns = [name for name in ("image_id", "label", "split", "site") if name in self.frame]
+        return [self.catalogue.fingerprint(), digest_of(self.frame[columns].to_csv(index=False))]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a maker gets.
+
+    Its own data set; others by name, those of the data steps that it comes after (`helpers.steps`); the profile; a
+    folder where an unfinished training waits to go on, and the fresh folder that will hold what it leaves.
+    """
+
+    own: Images
+    others: Mapping[str, Images]
+    profile: Profile
+    unfinished: Path
+    fresh: Path
+
+
+@dataclass(frozen=True)
 class Made:
     """What a maker hands over to be kept: tables (scores and history among them) and what the report says."""
 
@@ -69,22 +119,23 @@ class Made:
 
 
 def run_network(
-    name: str, catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, folder: Path
+    name: str, own: Images, profile: Profile, folder: Path, others: Mapping[str, Images] | None = None
 ) -> NetworkExperiment:
     """The experiment in folder/name: loaded where its key is the same, else trained and put there whole.
 
-    `frame` is the split frame. A training that is killed goes on from its last checkpoint, in folder/name.unfinished.
+    A training that is killed goes on from its last checkpoint, in folder/name.unfinished. Raises `ProfileError` for an
+    unknown name.
     """
-    from helpers.model.view_models import view_models
-
-    makers = {"referral_finetuned": _referral, "view_models": view_models}
-    key = _key(name, catalogue, frame, profile)
+    if name not in RECIPES:
+        raise ProfileError(f"there is no experiment '{name}'{nearest(name, RECIPES)}")
+    others = others or {}
+    key = _key(name, own, others, profile)
     place, unfinished = folder / name, folder / f"{name}.unfinished"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):
         if not (place / "experiment.json").is_file() or read_json(place / "experiment.json")["key"] != key:
             with whole_folder(place) as fresh:
-                made = makers[name](catalogue, frame, profile, unfinished, fresh)
+                made = RECIPES[name].make(Given(own, others, profile, unfinished, fresh))
                 for table, rows in made.tables.items():
                     rows.to_parquet(fresh / f"{table}.parquet", index=False)
                 told = {"name": name, "key": key, "classes": made.classes, "summary": made.summary}
@@ -101,10 +152,10 @@ def load_network(folder: Path, name: str) -> NetworkExperiment:
     return NetworkExperiment(name, said["key"], tuple(said["classes"]), scores, history, said["summary"], place)
 
 
-def _key(name: str, catalogue: Catalogue, frame: pd.DataFrame, profile: Profile) -> str:
+def _key(name: str, own: Images, others: Mapping[str, Images], profile: Profile) -> str:
     values = profile.model_dump(mode="json")
-    kept = {key: value for key, value in values.items() if key.startswith(MADE_FROM[name])}
-    content = [catalogue.fingerprint(), digest_of(frame[["image_id", "label", "split"]].to_csv(index=False))]
+    kept = {key: value for key, value in values.items() if key.startswith(RECIPES[name].keys)}
+    content = [own.content(), {data: images.content() for data, images in sorted(others.items())}]
     return digest_of([VERSION, name, kept, content, bool(_gpus())])
 
 
@@ -142,7 +193,7 @@ def _gpus() -> list[str]:
     return gpus()
 
 
-def _referral(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unfinished: Path, fresh: Path) -> Made:
+def referral_finetuned(given: Given) -> Made:
     """A softmax layer on bottlenecks first, then the layers below it as well, on mildly augmented images."""
     from helpers.data.light_augmentation import LightAugmentation
     from helpers.data.splits import SPLITS
@@ -150,6 +201,7 @@ def _referral(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unfin
     from helpers.model.depths import with_depths
     from helpers.model.finetune import ArraySource, FinetuneSettings, finetune
 
+    catalogue, frame, profile = given.own.catalogue, given.own.frame, given.profile
     size = profile.finetune_size
     backbone = load_backbone(profile.backbone, profile.weights, size, profile.seed)
     backbone = with_depths(backbone, profile.finetune_depths)
@@ -176,8 +228,8 @@ def _referral(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unfin
         seed=profile.seed,
     )
     sources = (LightAugmentation(pixels, profile.seed), ArraySource(pixels))
-    run = finetune(backbone, *sources, codes, learnt["split"], REFERRAL, settings, head, unfinished)
-    run.save(fresh / "network")
+    run = finetune(backbone, *sources, codes, learnt["split"], REFERRAL, settings, head, given.unfinished)
+    run.save(given.fresh / "network")
     held_out = frame[frame["split"] != "train"].reset_index(drop=True)
     shown = pixels_of(catalogue, held_out, backbone.image_size, profile.workers)
     scores = pd.concat([scores_of(held_out, run.predict(shown, chosen), REFERRAL, chosen) for chosen in run.weights])

@@ -30,7 +30,7 @@ from helpers.model.experiments import scores_of
 from helpers.model.finetune import FinetuneRun, FinetuneSettings, finetune
 from helpers.model.finetuned import over_rows
 from helpers.model.last_layer import features_of, train_last_layer
-from helpers.model.networks import Made, affordable, pixels_of
+from helpers.model.networks import Given, Made, affordable, pixels_of
 from helpers.profile import Profile, ProfileError
 from helpers.provenance import digest_of, read_json
 
@@ -69,13 +69,14 @@ class Radiographs:
         return Radiographs(frame, lambda epoch, rows: self.batch(epoch, kept[rows]), f"{self.key} {LOOKED_AT} {seed}")
 
 
-def view_models(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unfinished: Path, fresh: Path) -> Made:
+def view_models(made_from: Given) -> Made:
     """Train the nine (fewer where a pre-training's weights are not given) and score the chosen one.
 
     Tables: `scores` (validation and test images, by the chosen model), `validation` (every model on the validation
     images, `on` originals and children: pretraining, method, image_id, parent, label, p_frontal), `robustness` (test
     images under each transform of figure 6: image_id, label, transform, p_frontal), `history` (of every model).
     """
+    profile, unfinished = made_from.profile, made_from.unfinished
     weights = {name: getattr(profile, key) for name, key in PRETRAININGS.items()}
     given = {name: word for name, word in weights.items() if word}
     if not given:
@@ -85,7 +86,7 @@ def view_models(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unf
         warnings.warn(
             f"not run, for want of weights ({keys}): {', '.join(left)} pre-training", UserWarning, stacklevel=2
         )
-    originals, children = _sources(catalogue, frame, next(iter(given.values())), profile)
+    originals, children = _sources(made_from.own.catalogue, made_from.own.frame, next(iter(given.values())), profile)
     models: dict[tuple[str, str], FinetuneRun] = {}
     for name, word in given.items():
         three = _three(_load(word, profile), originals, children, profile, unfinished / name.replace(" ", "_"))
@@ -93,7 +94,7 @@ def view_models(catalogue: Catalogue, frame: pd.DataFrame, profile: Profile, unf
     sources = {"originals": originals, "children": children}
     table = pd.concat([_validated(run, sources, model) for model, run in models.items()], ignore_index=True)
     chosen = choose(table)
-    tables, summary = _final(models[chosen], originals, fresh)
+    tables, summary = _final(models[chosen], originals, made_from.fresh)
     history = [run.history.assign(pretraining=name, method=method) for (name, method), run in models.items()]
     seen = {name: count for name, word in given.items() if (count := pretraining_images(word))}
     told = {
