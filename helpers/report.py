@@ -1,4 +1,4 @@
-"""One self-contained HTML page from what a run has left: claims, figures and tables by paper, and what ran."""
+"""One self-contained HTML page from what a run has left: claims, figures and tables, coverage, and what ran."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from typing import Any
 import pandas as pd
 
 from helpers.provenance import read_json, write_atomically
+from helpers.report_coverage import anchor, coverage_of
 from helpers.runs import Run, blocked_by, failed_steps, notebook_names
 
-PAPERS = {
+PAPERS = {  # in the order in which the report tells of them
     "kermany2018": "Kermany 2018, Identifying medical diagnoses and treatable diseases by image-based deep learning",
     "rajkomar2017": "Rajkomar et al. 2017, High-throughput classification of radiographs using deep CNNs",
     "zech2018": "Zech 2018, CheXNet reproduced, and why it does not generalise",
     "carr2020": "Carr et al. 2020, A bridge to small data sets",
 }
 VERDICTS = ("reproduced", "not reproduced", "not comparable", "not run")
+SHOWN_ROWS = 60  # of a table; the CSV has all
+OPEN_ROWS = 25  # a longer table is folded
+PIXELS_AN_INCH = 130  # of a figure: what is 7 pt in print can be read
 
 
 def build_report(run: Run) -> Path:
@@ -45,14 +49,16 @@ def build_report(run: Run) -> Path:
         tally=Counter(claims.loc[claims["measure"] != "setting", "verdict"]),
         stated=stated(load_published()).to_dict("records"),
         verdicts=VERDICTS,
-        claims=[(PAPERS[paper], rows.to_dict("records")) for paper, rows in claims.groupby("paper", sort=False)],
+        papers=PAPERS,
+        short={paper: f"{paper[:-4].title()} {paper[-4:]}" for paper in PAPERS},
+        claims={paper: claims[claims["paper"] == paper].to_dict("records") for paper in PAPERS},
         failures=_failures(run),
         sections=[_section(run, record) for record in records.values()],
-        coverage=_coverage(records),
+        coverage=coverage_of(run, records, PAPERS),
         warnings=_warnings(run, records),
         excluded=_excluded(records),
-        facts=_facts(run, records),
-        durations=_durations(run),
+        facts=_facts(records),
+        steps=_steps(run),
     )
     write_atomically(run.report, lambda file: file.write_text(page, encoding="utf-8"))
     return run.report
@@ -112,41 +118,55 @@ def _failures(run: Run) -> list[dict[str, str]]:
 
 
 def _section(run: Run, record: dict[str, Any]) -> dict[str, Any]:
-    folder = run.figures / record["notebook"]
+    """A notebook's figures, each as a picture in the page, and its tables."""
+    notebook, folder = record["notebook"], run.figures / record["notebook"]
+    address = f"../../figures/{run.name}/{notebook}"
     figures = [
         figure
-        | {
-            "data": base64.b64encode((folder / f"{figure['name']}.png").read_bytes()).decode(),
-            "pdf": f"../../figures/{run.name}/{record['notebook']}/{figure['name']}.pdf",
-        }
+        | {"anchor": anchor(notebook, figure["name"]), "pdf": f"{address}/{figure['name']}.pdf"}
+        | _picture(folder / f"{figure['name']}.png")
         for figure in record["figures"]
     ]
     tables = [
         table
-        | {
-            "html": _html(folder / f"{table['name']}.csv"),
-            "csv": f"../../figures/{run.name}/{record['notebook']}/{table['name']}.csv",
-        }
+        | {"anchor": anchor(notebook, table["name"]), "csv": f"{address}/{table['name']}.csv"}
+        | _rows(folder / f"{table['name']}.csv")
         for table in record["tables"]
     ]
-    papers = list(dict.fromkeys(claim["id"].split(".")[0] for claim in record["claims"])) or ["kermany2018"]
-    paper = PAPERS[papers[0]] if len(papers) == 1 else f"{len(papers)} papers"
-    return {"notebook": record["notebook"], "paper": paper, "figures": figures, "tables": tables}
+    return {"notebook": notebook, "papers": _papers_of(record), "figures": figures, "tables": tables}
 
 
-def _html(csv: Path) -> str:
-    """A CSV as an HTML table; pandas escapes what the cells hold."""
+def _papers_of(record: dict[str, Any]) -> str:
+    """The papers whose claims, figures or tables the notebook holds."""
+    ids = [claim["id"] for claim in record["claims"]]
+    ids += [name for item in record["figures"] + record["tables"] for name in item["published"]]
+    papers = {name.split(".")[0] for name in ids}
+    return PAPERS[papers.pop()] if len(papers) == 1 else f"{len(papers)} papers" if papers else "beyond the papers"
+
+
+def _picture(png: Path) -> dict[str, Any]:
+    """The file as text for an HTML page, and its width there in pixels."""
+    from PIL import Image
+
+    with Image.open(png) as image:
+        inches = image.width / image.info.get("dpi", (PIXELS_AN_INCH,))[0]
+    return {"data": base64.b64encode(png.read_bytes()).decode(), "width": round(inches * PIXELS_AN_INCH)}
+
+
+def _rows(csv: Path) -> dict[str, Any]:
+    """A CSV as an HTML table, whose cells pandas escapes; `folded` says what stands there instead of a long one."""
     frame = pd.read_csv(csv)
+    frame.columns = [str(name).replace("_", " ") for name in frame.columns]  # a heading can then wrap
+    count = f"{len(frame):,} rows"
+    if len(frame) > SHOWN_ROWS:
+        count += f", the first and last {SHOWN_ROWS // 2} of which are here"
     with pd.option_context("display.max_colwidth", None):  # pandas would cut sentences at 50 letters
-        return frame.to_html(index=False, border=0, na_rep="", max_rows=60, float_format=lambda value: f"{value:.4g}")
+        html = frame.to_html(index=False, border=0, na_rep="", max_rows=SHOWN_ROWS, float_format=_number)
+    return {"html": html, "folded": count if len(frame) > OPEN_ROWS else ""}
 
 
-def _coverage(records: dict[str, dict]) -> list[dict[str, Any]]:
-    from helpers.claims import coverage, load_published
-
-    items = [item for record in records.values() for item in record["figures"] + record["tables"]]
-    made = {name for item in items for name in item["published"]}
-    return coverage(load_published(), made).to_dict("records")
+def _number(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def _warnings(run: Run, records: dict[str, dict]) -> list[tuple[str, str]]:
@@ -166,24 +186,37 @@ def _excluded(records: dict[str, dict]) -> list[dict[str, str]]:
     return list({row["path"]: row for row in every}.values())
 
 
-def _facts(run: Run, records: dict[str, dict]) -> list[tuple[str, str]]:
-    """What ran, as rows of two cells."""
+def _facts(records: dict[str, dict]) -> list[tuple[str, str]]:
+    """On what it ran, as rows of two cells."""
     if not records:
         return []
     record = next(iter(records.values()))
-    facts = [("commit", record["commit"]), ("seed", str(record["profile"]["seed"]))]
-    facts += [(f"hardware: {key}", _words(value)) for key, value in record["hardware"].items()]
-    facts += [(f"version: {key}", value) for key, value in record["versions"].items()]
-    for path in sorted((run.folder / "stages").glob("*.json")):
-        facts += [(f"{path.stem}: {key}", _words(value)) for key, value in read_json(path).items() if key != "warnings"]
-    return facts
+    versions = {"versions": record["versions"]}
+    facts = {"commit": record["commit"], "seed": record["profile"]["seed"]} | record["hardware"] | versions
+    return [(name.replace("_", " "), _words(value)) for name, value in facts.items()]
+
+
+def _steps(run: Run) -> list[dict[str, Any]]:
+    """Every step and notebook: how many seconds it took, and what it said of itself."""
+    seconds = {path.stem: read_json(path)["seconds"] for path in (run.folder / "timings").glob("*.json")}
+    told = {path.stem: read_json(path) for path in (run.folder / "stages").glob("*.json")}
+    names = sorted(seconds.keys() | told.keys(), key=lambda name: (name in notebook_names(), name))
+    return [
+        {
+            "name": name,
+            "seconds": seconds.get(name, ""),
+            "told": [
+                (key, _words(value)) for key, value in told.get(name, {}).items() if key not in ("warnings", "key")
+            ],
+            "key": told.get(name, {}).get("key", ""),
+        }
+        for name in names
+    ]
 
 
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _durations(run: Run) -> list[tuple[str, float]]:
-    return [(path.stem, read_json(path)["seconds"]) for path in sorted((run.folder / "timings").glob("*.json"))]
+        return ", ".join(f"{key.replace('_', ' ')} {_words(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

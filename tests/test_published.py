@@ -45,7 +45,7 @@ OTHERS = {  # paper: notebook's number ('' for none) and the figures or tables i
     "zech2018": {
         "11": "table.f1 table.auroc figure.chexnet figure.explore figure.heatmap_first figure.heatmap_second".split(),
         "12": "table.3 figure.site_detection figure.department figure.resolution".split(),
-        "": "history cnn segmentation esteva report gale chang recht model".split(),
+        "": "history cnn segmentation esteva report gale chang recht model heatmap_third code titles".split(),
     },
     "carr2020": {"09": ["figure.1", "figure.2", "figure.3"], "10": ["figure.4", "figure.5"]},
 }

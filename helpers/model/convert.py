@@ -85,13 +85,14 @@ def convert(kind: str, source: Path, target: Path) -> Path:
     with _Tensors(source) as tensors:
         model = load_backbone(name, "none", size).model  # weights do not depend on the image's size
         taken = fill(model, modules(), tensors, left_out)
+        left = [name for name in left_out if name in tensors.names]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:  # nobody reads half a file
         model.save_weights(Path(folder) / target.name)
         (Path(folder) / target.name).replace(target)
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    told = {"backbone": name, "source": source.name, "sha256": digest, "tensors": taken, "left_out": list(left_out)}
+    told = {"backbone": name, "source": source.name, "sha256": digest, "tensors": taken, "left_out": left}
     write_json(target.with_suffix(".json"), told | {"weights_digest": weights_digest(model)})
     return target
 

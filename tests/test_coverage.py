@@ -1,0 +1,269 @@
+"""Every figure and table of the four texts is reproduced by a file, or there is a reason; and the report says which.
+
+The texts are looked for in the folder that PAPERS_DIR names; without it, what they name is not checked.
+"""
+
+import ast
+import json
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from helpers import paths
+from helpers.provenance import write_json
+from helpers.published import ClaimError, load_published
+from helpers.report import PAPERS, build_report
+from helpers.runs import Run
+
+NOTEBOOKS = sorted({name for name in load_published().query("kind != 'number'")["notebook"] if name})
+PLACES = load_published().query("kind != 'number'").set_index("id")
+
+
+# --- what the notebooks make --------------------------------------------------------------------------------------
+
+
+def calls(notebook: str) -> list[tuple[str, str, list[str]]]:
+    """(figure or table, name of the file, published ids) for every `study.figure` and `study.table` of a notebook."""
+    found = []
+    path = paths.NOTEBOOKS / f"{notebook}.ipynb"
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        for node in ast.walk(ast.parse("".join(cell["source"]))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("study.figure", "study.table"):
+                given = {keyword.arg: keyword.value for keyword in node.keywords}
+                ids = evaluated(given["published"]) if "published" in given else ()
+                found.append((node.func.attr, evaluated(node.args[0]), [ids] if isinstance(ids, str) else list(ids)))
+    return found
+
+
+def evaluated(node: ast.expr):
+    """A literal, or `tuple(f"..." for letter in "ABCD")`: nothing that the notebook computes."""
+    return eval(compile(ast.Expression(node), "notebook", "eval"), {"__builtins__": {"tuple": tuple}})
+
+
+def test_there_is_a_notebook_behind_most_figures():
+    assert NOTEBOOKS[0] == "00_data" and len(NOTEBOOKS) >= 11
+    assert (PLACES["notebook"] != "").sum() > (PLACES["notebook"] == "").sum()
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_a_notebook_publishes_every_figure_and_table_that_names_it_and_no_other(notebook):
+    assert (paths.NOTEBOOKS / f"{notebook}.ipynb").is_file(), f"there is no notebook {notebook}"
+    published = {name for _, _, ids in calls(notebook) for name in ids}
+    assert published == set(PLACES.index[PLACES["notebook"] == notebook])
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_the_file_that_shows_it_is_among_the_reference_figures(notebook):
+    folder = paths.FIGURES / "phantom" / notebook
+    wanted = {
+        f"{name}{suffix}"
+        for kind, name, ids in calls(notebook)
+        for suffix in ((".png", ".pdf") if kind == "figure" else (".csv",))
+        if ids
+    }
+    assert sorted(name for name in wanted if not (folder / name).is_file()) == []
+
+
+def test_what_no_notebook_makes_has_a_reason_in_words():
+    without = PLACES[PLACES["notebook"] == ""]
+    assert (without["reason"].str.split().str.len() >= 4).all()
+
+
+# --- what the texts name ------------------------------------------------------------------------------------------
+
+NAMED = re.compile(
+    r"\b(Figures?|Fig\.|Tables?) \[?(S?\d[A-F]?(?:(?:, | and |, and |[-–])S?\d?[A-F]?\b)*)", re.IGNORECASE
+)
+LEGEND = re.compile(r"^Figure (S?\d)\. ", re.MULTILINE)
+# Slides of the talk that hold words alone, as far as the text tells; the last is an article's title.
+WORDS_ALONE = (
+    *("Deep Learning in Radiology", "About Me: John Zech", "How will we use deep learning in radiology?", "Takeaways"),
+    "Human-level performance?",
+    "Dermatologist-level classification of skin cancer with deep neural networks",
+)
+COUNTED = {"six": 6, "three": 3}
+
+
+@pytest.fixture(scope="module", params=PAPERS)
+def paper(request):
+    """A paper's name, its text, and its figures' and tables' rows."""
+    folder = os.environ.get("PAPERS_DIR", "")
+    found = sorted(Path(folder).glob(f"{request.param}*.txt")) if folder else []
+    if not found:
+        pytest.skip(f"set PAPERS_DIR to a folder that holds {request.param}.txt to check what it names")
+    return request.param, found[0].read_text(encoding="utf-8"), PLACES[PLACES["paper"] == request.param]
+
+
+def parts_of(words: str) -> list[str]:
+    """'6A and 6B' is 6A, 6B; '5B and C' is 5B, 5C; '6A-D' is 6A to 6D."""
+    found: list[str] = []
+    for join, name in re.findall(r"(, and |, | and |[-–]|^)(S?\d?[A-F]?)", words):
+        if name and not re.search(r"\d", name):
+            number = found[-1].rstrip("ABCDEF")
+            letters = "ABCDEF"["ABCDEF".index(found[-1][-1]) + 1 : "ABCDEF".index(name)] if join in "-–" else ""
+            found += [number + letter for letter in letters]
+            name = number + name
+        found += [name] if name else []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [("S2", ["S2"]), ("6A and 6B", ["6A", "6B"]), ("5B and C", ["5B", "5C"]), ("6A–D", ["6A", "6B", "6C", "6D"])],
+)
+def test_names_of_several_panels_are_told_apart(words, names):
+    assert parts_of(words) == names
+
+
+def test_every_figure_and_table_that_a_text_names_has_a_row(paper):
+    name, text, rows = paper
+    text = " ".join(text.split())
+    quoted = [found.span() for quote in rows["quote"] for found in re.finditer(re.escape(quote), text)]
+    missing, seen = [], 0
+    for found in NAMED.finditer(text):
+        kind = "table" if found[1].lower().startswith("t") else "figure"
+        for part in parts_of(found[2]):
+            row = re.compile(rf"{name}\.{kind}\.{part}([A-F](\.|$)|\.|$)")
+            within = any(start <= found.start() < end for start, end in quoted)  # another work's, in the talk
+            missing += [] if within or any(row.match(each) for each in rows.index) else [f"{found[0]}: {part}"]
+            seen += 1
+    assert seen and missing == []
+
+
+def test_every_panel_that_a_legend_explains_has_a_row(paper):
+    name, text, rows = paper
+    if name != "kermany2018":
+        pytest.skip("its legends have no panels")
+    starts = [*LEGEND.finditer(text)]
+    assert len({found[1] for found in starts}) == 12  # 1 to 6 and S1 to S6
+    for found in starts:
+        legend = " ".join(text[found.end() : found.end() + 2600].split())
+        legend = re.split(r"See also|(?<=\. )Figure \w+\. ", legend)[0]
+        for letters in re.findall(r"\(([A-F](?: and [A-F])?)\)", legend):
+            for letter in letters.split(" and "):
+                assert f"{name}.figure.{found[1]}{letter}" in rows.index, found[0]
+
+
+def test_as_many_supplemental_ones_as_the_article_says(paper):
+    name, text, rows = paper
+    if name != "kermany2018":
+        pytest.skip("it has no supplement")
+    said = re.search(r"Supplemental Information includes (\w+) figures and (\w+) tables", text)
+    for kind, count in zip(("figure", "table"), said.groups(), strict=True):
+        numbers = {found[1] for each in rows.index if (found := re.search(rf"{kind}\.(S\d)", each))}
+        assert len(numbers) == COUNTED[count], kind
+
+
+def test_every_slide_of_the_talk_is_in_a_row_or_holds_words_alone(paper):
+    name, text, rows = paper
+    if name != "zech2018":
+        pytest.skip("it is no talk")
+    headings = {re.sub(r"[*#]", "", line).strip() for line in re.findall(r"^# .*", text, re.MULTILINE)}
+    assert len(headings) > 20
+    places = [part for where in rows["where"] for part in re.sub("^Slides?, ", "", where).split("; ")]
+    left = {each for each in headings if not any(each in part or each.startswith(part) for part in places)}
+    assert left == set(WORDS_ALONE)
+
+
+# --- what the report says -----------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """The page's ids, the addresses it links to, and the text of every row that has an id."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.rows: dict[str, str] = {}
+        self._row = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids += [given["id"]] if given.get("id") else []
+        self.links += [given["href"]] if given.get("href") else []
+        self._row = given.get("id", "") if tag == "tr" else self._row
+
+    def handle_data(self, data):
+        if self._row:
+            self.rows[self._row] = f"{self.rows.get(self._row, '')} {' '.join(data.split())}"
+
+
+MADE = {
+    "02_multiclass_roc": ["kermany2018.figure.4A"],
+    "07_pneumonia": ["kermany2018.figure.6A", "kermany2018.figure.6B"],
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run in which two notebooks made a figure each and one failed."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("coverage")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RUNS", "FIGURES"):
+            patch.setattr(paths, name, folder / name.lower())
+        run = Run("partial")
+        for notebook, ids in MADE.items():
+            record(run, notebook, ids)
+            picture = run.figures / notebook / "one.png"
+            picture.parent.mkdir(parents=True)
+            Image.new("L", (30, 20)).save(picture, dpi=(300, 300))
+        run.failed("03_binary_roc").parent.mkdir(parents=True)
+        run.failed("03_binary_roc").write_text("{}")
+        yield run
+
+
+def record(run: Run, notebook: str, ids: list[str]) -> None:
+    figure = {"name": "one", "shows": "Figure", "caption": "a figure", "published": ids}
+    told = {"notebook": notebook, "figures": [figure], "tables": [], "claims": [], "warnings": [], "excluded": []}
+    told |= {"data": "Phantoms.", "commit": "0", "profile": {"seed": 1}, "hardware": {"cores": 2}, "versions": {}}
+    write_json(run.record(notebook), told)
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page(build_report(run).read_text(encoding="utf-8"))
+
+
+def test_every_figure_and_table_is_on_the_page_with_its_notebook_or_its_reason(page):
+    for name, row in PLACES.iterrows():
+        shown = " ".join(page.rows[name].split())
+        assert row["where"] in shown and row["quantity"] in shown
+        assert (row["notebook"] or row["reason"]) in shown
+
+
+def test_what_was_made_leads_to_the_file_and_to_its_place_on_the_page(run, page):
+    for notebook, ids in MADE.items():
+        file = f"figures/partial/{notebook}/one.png"
+        for name in ids:
+            assert file in page.rows[name] and page.rows[name].rstrip().endswith("made")
+        assert f"../../{file}" in page.links and f"#{notebook}-one" in page.links
+        assert (run.report.parent / f"../../{file}").resolve().is_file()
+
+
+def test_what_was_not_made_says_so(page):
+    assert "not in this run" in page.rows["kermany2018.figure.2A"]
+    assert "the notebook failed" in page.rows["kermany2018.figure.S2A"]
+    assert page.rows["kermany2018.figure.5B"].rstrip().endswith("left out")
+
+
+def test_every_link_within_the_page_leads_somewhere_and_no_two_places_share_a_name(page):
+    assert len(page.ids) == len(set(page.ids))
+    assert [link for link in page.links if link.startswith("#") and link[1:] not in page.ids] == []
+
+
+def test_a_published_id_that_nothing_knows_stops_the_report(run):
+    record(run, "02_multiclass_roc", ["kermany2018.figure.4"])
+    try:
+        with pytest.raises(ClaimError, match="no figure or table 'kermany2018.figure.4'; did you mean"):
+            build_report(run)
+    finally:
+        record(run, "02_multiclass_roc", MADE["02_multiclass_roc"])
