@@ -1,5 +1,7 @@
 """Scores of explanations: right on maps whose score is known by construction."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pandas as pd
@@ -10,12 +12,13 @@ from test_saliency import SIZE, curved, pictures
 from helpers.data.catalogue import Catalogue
 from helpers.explain import Maps, from_model, saliency
 from helpers.explain.cases import choose_cases, take
-from helpers.explain.compare import MEASURES, compare_methods, localised, reasons, size_curve, wide
+from helpers.explain.compare import MEASURES, by_class, compare_methods, localised, reasons, size_curve, wide
 from helpers.explain.curves import deletion_insertion
 from helpers.explain.marks import MarksError, load_marks, mark_masks, squash_mask
 from helpers.explain.retina import frame_of, retina_borders, retina_mask, share_within
 from helpers.explain.sanity import agreement, randomised, rank_correlation, sanity_check
 from helpers.explain.scores import best_overlap, localisation, mean_of, means, peak_of, size_bins, table_s3
+from helpers.plots.explain import lesions_against_box, localisation_curve
 
 BOX = 5
 
@@ -277,6 +280,15 @@ def test_points_land_on_the_squashed_pixels(catalogue, tmp_path):
     assert np.argwhere(masks[0]).tolist() == [[0, 19], [10, 10]] and not masks[1].any()
 
 
+def test_a_mark_may_name_an_image_by_its_files_name_where_that_is_no_other_images(catalogue, tmp_path):
+    frame = catalogue.frame.assign(image_id=["test/a.png", "test/b.png"], path=["i.png", "other/j.png"])
+    named = replace(catalogue, frame=frame)
+    marks = load_marks(written(tmp_path, "image,x,y\ni,1,1\ntest/a.png,2,2\n"), named)
+    assert marks["image_id"].tolist() == ["test/a.png", "test/a.png"]
+    with pytest.raises(MarksError, match="'i' is not in the data set"):  # two have it
+        load_marks(written(tmp_path, "image,x,y\ni,1,1\n"), catalogue)
+
+
 def test_a_mask_file_lies_over_the_whole_image(catalogue, tmp_path):
     Image.fromarray(np.pad(np.full((25, 50), 255, np.uint8), ((0, 25), (50, 0)))).save(tmp_path / "m.png")
     marks = load_marks(written(tmp_path, "image,mask\nCNV-2,m.png\n"), catalogue)
@@ -369,3 +381,24 @@ def test_methods_are_scored_beside_a_guess(tmp_path):
     assert told["DRUSEN", "hidden"] == pytest.approx(9 / cases.masks[0].sum()) and side > 3
     curve = size_curve({3: localised(perfect, cases, 3)}, 2, resamples=100)
     assert curve["value"].tolist() == [1, 1] and (curve["chance"] < 1).all()
+
+
+def test_when_nobody_knows_the_lesions_then_what_needs_none_is_still_told(tmp_path):
+    known, classifier = phantoms(tmp_path), curved()
+    cases = replace(known, masks=np.zeros_like(known.masks), lesions="")
+    renamed = from_model(classifier.model, ("CNV", "DME", "DRUSEN"))
+    maps = saliency.gradient(renamed, cases.images, cases.labels)
+    located = localised(maps, cases, 3)
+    table, _ = table_s3(located, ("DRUSEN", "CNV", "DME"), resamples=100)
+    assert table["images"].tolist() == [0, 0, 0, 0] and table["localisation accuracy"].isna().all()
+    curve, classes = size_curve({3: located}, resamples=100), by_class(located, resamples=100)
+    each, why = reasons(located, cases, 3, resamples=100)
+    assert curve.empty and classes.empty and each.empty and why.empty
+    for figure in (localisation_curve(curve, classes), lesions_against_box(each, 3)):
+        assert "no lesions are known" in figure.axes[0].texts[0].get_text()
+    predict = renamed.predictor("keras", "float32")
+    compared, _ = compare_methods({"gradient": maps}, cases, renamed, 3, predict=predict, steps=4, resamples=100)
+    found = compared.set_index(["explainer", "measure"])["value"]
+    assert np.isnan(found["gradient", "hit"]) and np.isnan(found["a guess", "mass"])
+    assert 0 <= found["gradient", "on retina"] <= 1 and found["gradient", "deletion"] > 0
+    assert wide(compared).loc["gradient", "hit"] == ""

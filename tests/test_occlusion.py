@@ -11,8 +11,10 @@ import pytest
 from helpers.explain.classifier import from_head, from_model
 from helpers.explain.occlusion import default_box, occlusion, positions, spread
 from helpers.explain.occlusion_coarse import InterpolationWarning, coarse_to_fine
+from helpers.explain.occlusion_difference import late
 from helpers.explain.occlusion_plan import best_plan, cuts, make_plan, trace
-from helpers.explain.occlusion_sweep import Box
+from helpers.explain.occlusion_sweep import TRUST, Box, FullSweep, WindowSweep, occluded
+from helpers.model.compiled import EngineError
 
 CLASSES = ("ill", "well", "other")
 SIZE, SIDE = 37, 5
@@ -86,7 +88,9 @@ def by_hand(classifier, image, starts, side, level):
 @pytest.mark.parametrize("mode", ["windows", "full"])
 @pytest.mark.parametrize("stride", [1, 2, 3, 5])
 def test_when_any_stride_is_swept_then_every_position_is_brute_forces(tiny, image, mode, stride):
-    maps = occlusion(tiny, image, "ill", box=SIDE, fill=40, stride=stride, mode=mode, progress=False)
+    maps = occlusion(
+        tiny, image, "ill", box=SIDE, fill=40, stride=stride, mode=mode, progress=False, precision="float32"
+    )
     starts = maps.extra["starts"]
     expected = by_hand(tiny, image[0], starts, SIDE, 40)
     assert np.ptp(expected[..., 0]) > 0.01  # else anything would pass
@@ -103,7 +107,7 @@ def test_when_any_stride_is_swept_then_every_position_is_brute_forces(tiny, imag
 def test_when_the_image_has_any_size_then_windows_end_rightly_at_its_borders(size):
     classifier = network(branching, size=size)
     image = np.random.default_rng(size).integers(0, 256, (1, size, size)).astype(np.uint8)
-    maps = occlusion(classifier, image, "well", box=SIDE, stride=3, mode="windows", progress=False)
+    maps = occlusion(classifier, image, "well", box=SIDE, stride=3, mode="windows", progress=False, precision="float32")
     expected = by_hand(classifier, image[0], maps.extra["starts"], SIDE, 0)
     np.testing.assert_allclose(maps.extra["probabilities"][0], expected, atol=1e-5)
 
@@ -114,7 +118,9 @@ def test_when_features_are_maxima_and_squares_then_all_is_windows_and_exact(size
     steps, plan = best_plan(classifier.model, SIDE)
     assert plan.last == len(steps) - 1 and plan.cost < 0.7 * plan.full
     image = np.random.default_rng(size).integers(0, 256, (1, size, size)).astype(np.uint8)
-    maps = occlusion(classifier, image, "ill", box=SIDE, fill=90, stride=stride, mode="windows", progress=False)
+    maps = occlusion(
+        classifier, image, "ill", box=SIDE, fill=90, stride=stride, mode="windows", progress=False, precision="float32"
+    )
     expected = by_hand(classifier, image[0], maps.extra["starts"], SIDE, 90)
     assert np.ptp(expected[..., 0]) > 0.01
     np.testing.assert_allclose(maps.extra["probabilities"][0], expected, atol=1e-5)
@@ -128,7 +134,9 @@ def test_when_the_network_is_cut_anywhere_then_the_windows_are_still_exact(tiny,
         plan = make_plan(steps, last, SIDE, 1, (0, 0))
         plan = make_plan(steps, last, SIDE, plan.stride, (0, 0))
         monkeypatch.setattr(occlusion_sweep, "best_plan", lambda model, side, plan=plan: (steps, plan))
-        maps = occlusion(tiny, image, "ill", box=SIDE, stride=4, mode="windows", engine="keras", progress=False)
+        maps = occlusion(
+            tiny, image, "ill", box=SIDE, stride=4, mode="windows", engine="keras", progress=False, precision="float32"
+        )
         expected = by_hand(tiny, image[0], maps.extra["starts"], SIDE, 0)
         np.testing.assert_allclose(maps.extra["probabilities"][0], expected, atol=1e-5)
 
@@ -181,7 +189,7 @@ def test_when_a_finer_grid_suffices_then_it_stops_there_and_says_so():
 
 
 def test_when_a_map_is_skipped_in_part_then_it_equals_the_exact_one_within_the_tolerance(tiny, image):
-    settings = {"box": SIDE, "progress": False}
+    settings = {"box": SIDE, "progress": False, "precision": "float32"}
     exact = occlusion(tiny, image, "ill", **settings).extra["probabilities"]
     span = float(np.ptp(exact))
     with warnings.catch_warnings():
@@ -194,12 +202,98 @@ def test_when_a_map_is_skipped_in_part_then_it_equals_the_exact_one_within_the_t
 
 
 def test_when_a_map_is_coarse_then_it_says_what_was_skipped(tiny, image, tmp_path):
-    settings = {"box": SIDE, "coarse": 3, "tolerance": 0.5, "cache": tmp_path, "progress": False}
+    settings = {
+        "box": SIDE,
+        "coarse": 3,
+        "tolerance": 0.5,
+        "cache": tmp_path,
+        "progress": False,
+        "precision": "float32",
+    }
     maps = [occlusion(tiny, image, "ill", **settings) for _ in range(2)]  # the second from the cache
     assert maps[0].extra["told"] == maps[1].extra["told"]
     assert 0 < maps[0].extra["told"][0]["skipped"] < 1
     expected = by_hand(tiny, image[0], maps[0].extra["starts"], SIDE, 0)
     np.testing.assert_allclose(maps[0].extra["probabilities"][0, ::3, ::3], expected[::3, ::3], atol=1e-5)
+
+
+def residual(x):
+    """Layers whose differences are known, after a few that windows suit: as in MobileNetV2 and InceptionV3."""
+    from keras import layers
+
+    for filters, stride in ((8, 2), (12, 2)):
+        x = layers.Conv2D(filters, 3, stride, "same", use_bias=False)(x)
+        x = layers.BatchNormalization(beta_initializer="random_normal")(x)
+        x = layers.ReLU(6.0)(x)
+    left = layers.DepthwiseConv2D(7, padding="same", bias_initializer="random_normal")(x)
+    left = layers.ReLU(6.0)(layers.BatchNormalization(moving_mean_initializer="random_normal")(left))
+    x = layers.Add()([x, layers.Conv2D(12, 7, padding="same")(left)])
+    x = layers.Activation("relu")(layers.Conv2D(24, 7, padding="same", bias_initializer="random_normal")(x))
+    return layers.Concatenate()([layers.MaxPooling2D(3, 2)(x), layers.AveragePooling2D(3, 2)(x)])
+
+
+def test_when_late_layers_see_differences_then_in_float32_they_give_the_networks_own_values(image):
+    import keras
+
+    classifier = network(residual)
+    steps = trace(classifier.model)
+    boxes = occluded(image[0], Box(SIDE, 0.0, None), np.array([[0, 0], [10, 20], [32, 32], [17, 3]]))
+    expected = np.asarray(classifier.model(boxes, training=False))
+    checked = 0
+    for last in cuts(steps)[1:]:
+        if (parts := late(steps, last)) is None:
+            continue
+        before = keras.Model(classifier.model.inputs[0], steps[last].tensor)
+        base = before(image[..., None].astype(np.float32))
+        *known, pooled = parts.known(base)
+        found = parts.tail(pooled + parts.model([before(boxes) - base, *known]))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        checked += 1
+    assert checked > 5 and np.ptp(expected[:, 0]) > 0.01
+
+
+def test_when_precision_is_reduced_then_differences_are_far_nearer_than_values(image, monkeypatch):
+    from helpers.explain import occlusion_rest
+
+    classifier, box = network(residual, size=96), Box(9, 0.0, np.arange(88))
+    picture = np.kron(np.random.default_rng(1).integers(40, 216, (12, 12)), np.ones((8, 8))).astype(np.uint8)
+    corners = np.random.default_rng(2).integers(0, 88, (64, 2))
+    expected = np.asarray(classifier.model(occluded(picture, box, corners), training=False))
+    assert best_plan(classifier.model, 9)[1].last < len(trace(classifier.model)) - 1
+
+    def off():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where this processor imitates bfloat16
+            sweep = WindowSweep(classifier, 9, "openvino", "bfloat16", trust=1.0)
+        sweep.image(picture)
+        return np.abs(sweep.at(box, corners) - expected).max()
+
+    differences = off()
+    monkeypatch.setattr(occlusion_rest, "late", lambda steps, last: None)
+    assert differences < TRUST and differences < 0.3 * off()
+
+
+def test_when_an_engine_is_off_on_an_image_then_the_next_is_taken_and_a_warning_says_by_how_much(tiny, image):
+    from helpers.explain import occlusion_sweep
+    from helpers.model.engines import Engine, EngineWarning
+
+    engines = [Engine("openvino", "bfloat16", ""), Engine("openvino", "float32", "")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(occlusion_sweep, "candidates", lambda *asked: engines)
+        sweep = FullSweep(tiny, SIDE, trust=1e-4)
+        with pytest.warns(EngineWarning, match="bfloat16 is .* off Keras"):
+            sweep.image(image[0])
+    assert sweep.engine.precision == "float32"
+    strict = FullSweep(tiny, SIDE, "openvino", "float32", trust=-1.0)
+    with pytest.warns(EngineWarning), pytest.raises(EngineError, match="no engine"):
+        strict.image(image[0])
+
+
+def test_when_nothing_is_asked_for_then_probabilities_are_within_what_is_trusted(image):
+    classifier = network(residual)
+    maps = occlusion(classifier, image, "ill", box=SIDE, stride=2, progress=False)
+    expected = by_hand(classifier, image[0], maps.extra["starts"], SIDE, 0)
+    np.testing.assert_allclose(maps.extra["probabilities"][0], expected, atol=2 * TRUST)
 
 
 def test_when_a_layer_is_unknown_then_the_cut_lies_before_it(image):
@@ -208,7 +302,7 @@ def test_when_a_layer_is_unknown_then_the_cut_lies_before_it(image):
     classifier = network(layers.Conv2D(8, 3, 2, activation="relu"), layers.UpSampling2D(2))
     steps, plan = best_plan(classifier.model, SIDE)
     assert plan is None or steps[plan.last + 1].kind == "other"
-    maps = occlusion(classifier, image, "ill", box=SIDE, stride=5, progress=False)
+    maps = occlusion(classifier, image, "ill", box=SIDE, stride=5, progress=False, precision="float32")
     expected = by_hand(classifier, image[0], maps.extra["starts"], SIDE, 0)
     np.testing.assert_allclose(maps.extra["probabilities"][0], expected, atol=1e-5)
 
@@ -230,18 +324,18 @@ def test_when_the_image_has_299_pixels_then_the_papers_box_has_its_positions():
 
 
 def test_when_a_map_is_in_the_cache_then_nothing_is_computed(tiny, image, tmp_path, monkeypatch):
-    first = occlusion(tiny, image, "ill", box=SIDE, stride=4, cache=tmp_path, progress=False)
+    first = occlusion(tiny, image, "ill", box=SIDE, stride=4, cache=tmp_path, progress=False, precision="float32")
     monkeypatch.setattr("helpers.explain.occlusion.make_sweep", None)
-    again = occlusion(tiny, image, "well", box=SIDE, stride=4, cache=tmp_path, progress=False)
+    again = occlusion(tiny, image, "well", box=SIDE, stride=4, cache=tmp_path, progress=False, precision="float32")
     np.testing.assert_array_equal(first.extra["probabilities"], again.extra["probabilities"])
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(TypeError):  # another fill is another map
-        occlusion(tiny, image, "ill", box=SIDE, stride=4, fill="mean", cache=tmp_path, progress=False)
+        occlusion(
+            tiny, image, "ill", box=SIDE, stride=4, fill="mean", cache=tmp_path, progress=False, precision="float32"
+        )
 
 
 def test_when_a_map_was_interrupted_then_its_rows_are_not_made_again(tiny, image, tmp_path, monkeypatch):
-    from helpers.explain.occlusion_sweep import FullSweep
-
     band, calls = FullSweep.band, []
 
     def broken(self, box, rows):
@@ -250,7 +344,7 @@ def test_when_a_map_was_interrupted_then_its_rows_are_not_made_again(tiny, image
             raise KeyboardInterrupt
         return band(self, box, rows)
 
-    settings = {"box": SIDE, "stride": 2, "mode": "full", "cache": tmp_path, "progress": False}
+    settings = {"box": SIDE, "stride": 2, "mode": "full", "cache": tmp_path, "progress": False, "precision": "float32"}
     monkeypatch.setattr(FullSweep, "band", broken)
     with pytest.raises(KeyboardInterrupt):
         occlusion(tiny, image, "ill", **settings)
@@ -262,21 +356,21 @@ def test_when_a_map_was_interrupted_then_its_rows_are_not_made_again(tiny, image
 
 
 def test_when_the_cache_is_damaged_then_it_says_which_file(tiny, image, tmp_path):
-    occlusion(tiny, image, "ill", box=SIDE, stride=5, cache=tmp_path, progress=False)
+    occlusion(tiny, image, "ill", box=SIDE, stride=5, cache=tmp_path, progress=False, precision="float32")
     (file,) = tmp_path.iterdir()
     file.write_bytes(b"half a file")
     with pytest.raises(ValueError, match=file.name):
-        occlusion(tiny, image, "ill", box=SIDE, stride=5, cache=tmp_path, progress=False)
+        occlusion(tiny, image, "ill", box=SIDE, stride=5, cache=tmp_path, progress=False, precision="float32")
 
 
 def test_when_settings_do_not_fit_then_they_are_refused(tiny, image):
     for settings in ({"box": 99}, {"stride": 9}, {"fill": "pink"}, {"fill": 300}, {"mode": "fast"}):
         with pytest.raises(ValueError):
-            occlusion(tiny, image, "ill", **({"box": SIDE, "progress": False} | settings))
+            occlusion(tiny, image, "ill", **({"box": SIDE, "progress": False, "precision": "float32"} | settings))
     with pytest.raises(ValueError, match="did you mean ill"):
-        occlusion(tiny, image, "il", progress=False)
+        occlusion(tiny, image, "il", progress=False, precision="float32")
     with pytest.raises(ValueError, match="uint8"):
-        occlusion(tiny, image / 255, "ill", progress=False)
+        occlusion(tiny, image / 255, "ill", progress=False, precision="float32")
 
 
 def test_when_a_head_is_put_on_a_backbone_then_probabilities_are_the_heads():
@@ -308,7 +402,7 @@ def test_when_the_network_is_one_that_was_fine_tuned_then_its_maps_are_brute_for
     network.set_weights([*others, 3 * kernel, bias])
     classifier = from_model(network, CLASSES)
     image = np.random.default_rng(8).integers(0, 256, (1, 32, 32)).astype(np.uint8)
-    maps = occlusion(classifier, image, "ill", box=SIDE, stride=3, mode="windows", progress=False)
+    maps = occlusion(classifier, image, "ill", box=SIDE, stride=3, mode="windows", progress=False, precision="float32")
     expected = by_hand(classifier, image[0], maps.extra["starts"], SIDE, 0)
     assert np.ptp(expected[..., 0]) > 0.001
     np.testing.assert_allclose(maps.extra["probabilities"][0], expected, atol=1e-5)

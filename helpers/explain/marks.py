@@ -8,7 +8,8 @@ pathology"; those marks are not public. A user supplies them in a CSV with a hea
     CNV-1016042-1,310,198,
     DME-1102030-1,,,masks/DME-1102030-1.png
 
-`image` is an image_id of the catalogue. A mark is a point, `x` columns from the left and `y` rows from the top of the
+`image` is an image_id of the catalogue, or its file's name without folder and ending where no other image has that
+name. A mark is a point, `x` columns from the left and `y` rows from the top of the
 original file, in pixels; or a mask file beside the CSV, white where the lesion is, of any size (it is laid over the
 whole image). An image may have many points, or one mask. Columns that are not needed may be left out.
 """
@@ -42,6 +43,7 @@ def load_marks(path: str | Path, catalogue: Catalogue) -> pd.DataFrame:
     path = Path(path)
     frame = _read(path)
     known = dict(zip(catalogue.frame["image_id"], catalogue.frame["path"], strict=True))
+    frame["image"] = [_identified(name, known) for name in frame["image"]]
     for line, row in frame.iterrows():
         place = f"{path}: line {line + 2}"
         if row["image"] not in known:
@@ -94,6 +96,12 @@ def squash_mask(mask: np.ndarray, size: int) -> np.ndarray:
 
     cover = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BOX))
     return cover >= min(128, max(1, int(cover.max())))
+
+
+def _identified(name: str, known: dict[str, str]) -> str:
+    """The image_id that a mark's name means; the name itself where it means none, or several."""
+    meant = [name] if name in known else [one for one, path in known.items() if Path(path).stem == name]
+    return meant[0] if len(meant) == 1 else name
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PAPER_BOX, PAPER_SIZE = 20, 299  # pixels: "A blank 20x20 pixel box", on InceptionV3's images
 LARGEST_STRIDE = 4  # beyond it, windows are used only where they save more than half of the arithmetic
-VERSION = 1  # of the stored files' meaning
+VERSION = 2  # of the stored files' meaning
 
 
 def default_box(size: int) -> int:
@@ -81,9 +81,11 @@ def occlusion(
     `stride`: pixels between positions; the last possible one is always among them. `mode`:
 
     - "full": every occluded image through the whole network;
-    - "windows": only what the box changes is recomputed, where the network is built of layers that allow it; the same
-      probabilities to float32's rounding;
+    - "windows": only what the box changes is recomputed, where the network is built of layers that allow it;
     - "auto": windows where they save anything, else full.
+
+    `precision` "float32" gives the probabilities of Keras to float32's rounding, in every mode. "auto" takes the
+    machine's fastest where it is within `occlusion_sweep.TRUST` of that at positions of each image that are checked.
 
     `coarse`, 2 or more, computes every so-many-th position and those where probabilities change by more than
     `tolerance`, and interpolates the others; `Maps.extra["told"]` then says, an image, what share was skipped and how
@@ -204,7 +206,7 @@ def make_sweep(
     plan = best_plan(classifier.model, box)[1] if mode == "auto" else None
     if mode == "windows" or (plan and (stride <= LARGEST_STRIDE or plan.cost < 0.5 * plan.full)):
         return WindowSweep(classifier, box, engine, precision, stride)
-    return FullSweep(classifier, engine, precision)
+    return FullSweep(classifier, box, engine, precision)
 
 
 def _load(path: Path):

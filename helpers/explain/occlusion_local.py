@@ -42,20 +42,15 @@ class Layer:
         """The sum ("rest") or the maximum ("most") of the values outside `spans`, (channels,)."""
         (rows, columns), _ = overlap(spans, self.values.shape[:2])
         if kind == "rest":
-            top, bottom = self._sums[rows.start], self._sums[rows.stop]
-            inside = bottom[columns.stop] - bottom[columns.start] - top[columns.stop] + top[columns.start]
-            return self._sums[-1, -1] - inside
+            return self._total - self.values[rows, columns].sum(axis=(0, 1), dtype=np.float64)
         band = self.values[rows]
         sides = [side.max(axis=(0, 1), initial=LOWEST) for side in (band[:, : columns.start], band[:, columns.stop :])]
         return np.max([self._above[rows.start], self._below[rows.stop], *sides], axis=0)
 
     @cached_property
-    def _sums(self) -> np.ndarray:
-        """float64 (rows + 1, columns + 1, channels): the sum of all values above and left of each."""
-        whole = np.zeros((self.values.shape[0] + 1, self.values.shape[1] + 1, self.values.shape[2]))
-        np.cumsum(self.values, axis=0, dtype=np.float64, out=whole[1:, 1:])
-        np.cumsum(whole[1:, 1:], axis=1, out=whole[1:, 1:])
-        return whole
+    def _total(self) -> np.ndarray:
+        """float64 (channels,): the sum of all values."""
+        return self.values.sum(axis=(0, 1), dtype=np.float64)
 
     @cached_property
     def _above(self) -> np.ndarray:
@@ -100,7 +95,7 @@ class _Builder:
         step = self.steps[number]
         if step.kind == "plain":
             values = [self.values[one] for one in step.inputs]
-            return _copy(step.layer)(values if len(values) > 1 else values[0])
+            return copied(step.layer, step.layer.get_weights())(values if len(values) > 1 else values[0])
         if step.kind in ("average", "maximum"):
             return self._whole(step)
         reads = self.plan.reads[number]
@@ -108,10 +103,10 @@ class _Builder:
         if step.kind == "shift":
             return given[0]
         if step.kind == "merge":
-            return _copy(step.layer)(given)
+            return copied(step.layer, step.layer.get_weights())(given)
         if step.kind == "point":
-            return _copy(step.layer)(given[0])
-        value = _copy(step.layer, padding="valid")(given[0])
+            return copied(step.layer, step.layer.get_weights())(given[0])
+        value = copied(step.layer, step.layer.get_weights(), padding="valid")(given[0])
         if step.padded and type(step.layer).__name__ == "AveragePooling2D":
             value = value * self._extra(Extra("share", number, self.plan.outputs[number]), 1)
         return value
@@ -162,12 +157,12 @@ class _Builder:
         return self.inputs[self.extras.index(extra)]
 
 
-def _copy(layer: Any, **changes: Any) -> Any:
-    """A layer of its own with the same weights, so that the explained network's graph stays as it was."""
+def copied(layer: Any, weights: list[np.ndarray], **changes: Any) -> Any:
+    """A layer of its own with `weights`, so that the explained network's graph stays as it was."""
     copy = layer.__class__.from_config(layer.get_config() | changes)
     if layer.weights:
         copy.build(layer._build_shapes_dict["input_shape"])
-        copy.set_weights(layer.get_weights())
+        copy.set_weights(weights)
     return copy
 
 

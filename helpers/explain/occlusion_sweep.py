@@ -6,14 +6,15 @@ Both hold a few dozen occluded images at a time, however many positions there ar
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from helpers.explain import occlusion_local as local
 from helpers.explain.occlusion_plan import Plan, Step, best_plan
-from helpers.explain.runner import AGREEMENT, Function, agreeing, compile_model
+from helpers.explain.occlusion_rest import rest_of
+from helpers.explain.runner import compile_model
 from helpers.model.compiled import EngineError
 from helpers.model.engines import Engine, EngineWarning, candidates
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 CHUNK = 64  # occluded images, or their parts, held at once
 WINDOW_REQUEST = 32  # windows an engine request: they are small
 SHARING = 4  # positions a block holds on one axis, from which on its surroundings are sent once for all of them
-PROBES = 4  # positions at which an engine's probabilities are compared with those of Keras
+CHECKED = 16  # positions at which an image's probabilities are compared with those of Keras
+TRUST = 0.005  # the largest difference in probability there; half of what a map may be off anywhere
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,60 @@ def occluded(image: np.ndarray, box: Box, corners: np.ndarray) -> np.ndarray:
     return out[..., None]
 
 
-class FullSweep:
+class _Checked:
+    """An engine held against Keras in float32 on the images themselves: a first one always, each where its precision is
+    reduced, at `CHECKED` positions. Beyond `trust` the next engine is taken, with an `EngineWarning`.
+    """
+
+    def _begin(self, classifier: Classifier, side: int, engines: list[Engine], trust: float) -> None:
+        self._classifier, self._side, self._trust = classifier, side, trust
+        self._engines, self._checked = iter(engines), False
+        self._next_engine()
+
+    def _next_engine(self) -> None:
+        chosen = next(self._engines, None)
+        if chosen is None:
+            raise EngineError(f"no engine gives this network's probabilities to within {self._trust}")
+        self.engine = chosen
+        self._compile(chosen)
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """As `Sweep.image`."""
+        probabilities = self._take(image)
+        if self.engine.precision == "float32" and self._checked:
+            return probabilities
+        last = self._classifier.image_size - self._side
+        box = Box(self._side, 0.0, np.arange(last + 1))
+        corners = np.random.default_rng(0).integers(0, last + 1, (CHECKED, 2))
+        expected = np.asarray(self._classifier.model(occluded(image, box, corners), training=False))
+        while not (off := float(np.abs(self.at(box, corners) - expected).max())) <= self._trust:
+            warnings.warn(f"{self.engine} is {off:.2g} off Keras in float32", EngineWarning, stacklevel=2)
+            self._next_engine()
+            probabilities = self._take(image)
+        self._checked = True
+        return probabilities
+
+    def band(self, box: Box, rows: np.ndarray) -> np.ndarray:
+        """As `Sweep.band`."""
+        return self.at(box, _corners(rows, box.starts)).reshape(len(rows), len(box.starts), -1)
+
+
+class FullSweep(_Checked):
     """Every occluded image through the whole network."""
 
     rows = 8
 
-    def __init__(self, classifier: Classifier, engine: str = "auto", precision: str = "auto") -> None:
-        self._function, self.engine = agreeing(classifier, engine, precision, CHUNK)
+    def __init__(
+        self, classifier: Classifier, side: int, engine: str = "auto", precision: str = "auto", trust: float = TRUST
+    ) -> None:
+        self._begin(classifier, side, candidates(engine, precision), trust)
 
-    def image(self, image: np.ndarray) -> np.ndarray:
+    def _compile(self, engine: Engine) -> None:
+        self._function = compile_model(self._classifier.model, engine, CHUNK)
+
+    def _take(self, image: np.ndarray) -> np.ndarray:
         self._image = image
         return self._function(image[None, ..., None].astype(np.float32))[0]
-
-    def band(self, box: Box, rows: np.ndarray) -> np.ndarray:
-        return self.at(box, _corners(rows, box.starts)).reshape(len(rows), len(box.starts), -1)
 
     def at(self, box: Box, corners: np.ndarray) -> np.ndarray:
         """Probabilities (b, classes) at any positions `corners` (b, 2)."""
@@ -81,18 +123,24 @@ class FullSweep:
         return np.concatenate(parts)
 
 
-class WindowSweep:
+class WindowSweep(_Checked):
     """Early layers recomputed only around the box (see `occlusion_plan`), the others in full.
 
     Positions are taken in blocks that share all that lies around them; where a stride leaves only a few in a block,
-    each is sent with its own surroundings instead, so that batches stay full. Raises `ValueError` where the network
-    has no part that could be recomputed so.
+    each is sent with its own surroundings instead, so that batches stay full. Where the engine has a faster precision
+    than float32, the late layers run in it on differences (see `occlusion_difference`), and the windows in float32.
+    Raises `ValueError` where the network has no part that could be recomputed so.
     """
 
     def __init__(
-        self, classifier: Classifier, side: int, engine: str = "auto", precision: str = "auto", stride: int = 1
+        self,
+        classifier: Classifier,
+        side: int,
+        engine: str = "auto",
+        precision: str = "auto",
+        stride: int = 1,
+        trust: float = TRUST,
     ) -> None:
-        self._classifier = classifier
         self._steps, plan = best_plan(classifier.model, side)
         if plan is None:
             raise ValueError("recomputing windows saves nothing in this network")
@@ -102,38 +150,21 @@ class WindowSweep:
         self._request = min(WINDOW_REQUEST, held**2) if self._shared else WINDOW_REQUEST
         self._borders: dict = {}  # what `local.fill` keeps
         self._windows, self._extras = local.build(self._steps, plan, self._shared)
-        self._rest = _rest(classifier, self._steps, plan)
         self._known = _known_outputs(classifier, self._extras, self._steps, plan)
-        self._compile_checked(side, engine, precision)
+        self._begin(classifier, side, _engines(engine, precision, plan.last == len(self._steps) - 1), trust)
 
-    def _compile_checked(self, side: int, engine: str, precision: str) -> None:
-        """Take the first engine whose probabilities at random positions of a random image are those of Keras."""
-        size = self._classifier.image_size
-        random = np.random.default_rng(0)
-        image = random.integers(0, 256, (size, size)).astype(np.uint8)
-        box = Box(side, 0.0, np.arange(size - side + 1))
-        corners = random.integers(0, size - side + 1, (PROBES, 2))
-        expected = np.asarray(self._classifier.model(occluded(image, box, corners), training=False))
-        for chosen in candidates(engine, precision):
-            self.engine = chosen
-            self._before = compile_model(self._windows, chosen, CHUNK, self._request)
-            self._after: Function | None = self._rest and compile_model(self._rest, chosen, CHUNK)
-            self.image(image)
-            found = self.at(box, corners)
-            difference = float(np.abs(found - expected).max())
-            if difference <= AGREEMENT:
-                return
-            warnings.warn(f"{chosen} is {difference:.2g} off Keras in float32", EngineWarning, stacklevel=4)
-        raise EngineError(f"no engine gives this network's probabilities to within {AGREEMENT}")
+    def _compile(self, engine: Engine) -> None:
+        self._after = rest_of(self._classifier, self._steps, self.plan, engine, CHUNK)
+        windows = replace(engine, precision="float32") if self._after and self._after.differences else engine
+        self._before = compile_model(self._windows, windows, CHUNK, self._request)
 
-    def image(self, image: np.ndarray) -> np.ndarray:
+    def _take(self, image: np.ndarray) -> np.ndarray:
         *base, probabilities = self._known(image[None, ..., None].astype(np.float32))
         self._image = image.astype(np.float32)
         self._base = {step: local.Layer(np.asarray(value)[0]) for step, value in base}
+        if self._after:
+            self._after.take(self._base[self.plan.last].values)
         return np.asarray(probabilities)[0]
-
-    def band(self, box: Box, rows: np.ndarray) -> np.ndarray:
-        return self.at(box, _corners(rows, box.starts)).reshape(len(rows), len(box.starts), -1)
 
     def at(self, box: Box, corners: np.ndarray) -> np.ndarray:
         """Probabilities (b, classes) at any positions; those of one block are taken together."""
@@ -162,28 +193,11 @@ class WindowSweep:
         filled = [
             local.fill(self._extras, self._steps, self.plan, self._base, place, self._borders) for place in places
         ]
-        extras = filled[0] if self._shared else [np.concatenate(each)[mine] for each in zip(*filled, strict=True)]
+        extras = filled[0] if self._shared else [np.concatenate(each) for each in zip(*filled, strict=True)]
+        if not self._shared and len(places) < len(mine):  # some share a block: each has its own row all the same
+            extras = [each[mine] for each in extras]
         windows = self._before(patches, *extras)
-        return windows if self._after is None else self._after(self._whole(windows, [places[k] for k in mine]))
-
-    def _whole(self, windows: np.ndarray, places: list[tuple[int, int]]) -> np.ndarray:
-        """The changed windows put into the unoccluded output of their layer."""
-        last = self.plan.last
-        base = self._base[last].values
-        whole = np.repeat(base[None], len(windows), axis=0)
-        for one, window, place in zip(whole, windows, places, strict=True):
-            there, here = local.overlap(local.shifted(self.plan, last, self.plan.outputs[last], place), base.shape[:2])
-            one[there] = window[here]
-        return whole
-
-
-def _rest(classifier: Classifier, steps: list[Step], plan: Plan):
-    """The network after the plan's last step, or None where nothing is left."""
-    import keras
-
-    if plan.last == len(steps) - 1:
-        return None
-    return keras.Model(steps[plan.last].tensor, classifier.model.outputs[0], name="rest")
+        return windows if self._after is None else self._after(windows, [places[k] for k in mine])
 
 
 def _known_outputs(classifier: Classifier, extras: list[local.Extra], steps: list[Step], plan: Plan):
@@ -204,6 +218,13 @@ def _known_outputs(classifier: Classifier, extras: list[local.Extra], steps: lis
         return [*zip(needed, values, strict=True), probabilities]
 
     return known
+
+
+def _engines(engine: str, precision: str, all_windows: bool) -> list[Engine]:
+    """The engines to try. Windows alone are too small a work to gain by a reduced precision, and lose exactness."""
+    if all_windows and precision == "auto":
+        return [replace(one, reason="windows are small") for one in candidates(engine, "float32")]
+    return candidates(engine, precision)
 
 
 def _chunks(rows: np.ndarray) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from helpers.explain.classifier import Classifier, Predictor
 
 AGREEMENT = 0.002  # the largest difference in probability from Keras in float32 that an engine may show
-PROBES = 4  # random images it is measured on
+PROBES = 8  # made-up images it is measured on
 
 # float32 arrays, each (b, ...), to a float32 array (b, ...), for any b; an input that the model declares with one row
 # stays as it is for all of them
@@ -35,7 +35,7 @@ def compile_model(model: keras.Model, engine: Engine, batch_size: int = 64, requ
 def predictor(classifier: Classifier, engine: str = "auto", precision: str = "auto", batch_size: int = 64) -> Predictor:
     """The classifier as a function, uint8 or float32 (b, size, size) to probabilities (b, classes).
 
-    The first engine that agrees with Keras in float32 to `AGREEMENT` on random images is taken; one that does not is
+    The first engine that agrees with Keras in float32 to `AGREEMENT` on made-up images is taken; one that does not is
     told of by an `EngineWarning`. Raises `EngineError` where none does, and what `engines.choose` raises.
     """
     function, _ = agreeing(classifier, engine, precision, batch_size)
@@ -51,7 +51,7 @@ def agreeing(classifier: Classifier, engine: str, precision: str, batch_size: in
     import tensorflow as tf
 
     size = classifier.image_size
-    probes = np.random.default_rng(0).integers(0, 256, (PROBES, size, size, 1)).astype(np.float32)
+    probes = _probes(size)[..., None]
     with tf.device("CPU:0"):
         expected = np.asarray(classifier.model(probes, training=False))
     for chosen in candidates(engine, precision):
@@ -61,6 +61,22 @@ def agreeing(classifier: Classifier, engine: str, precision: str, batch_size: in
             return function, chosen
         warnings.warn(f"{chosen} is {difference:.2g} off Keras in float32", EngineWarning, stacklevel=3)
     raise EngineError(f"no engine gives this network's probabilities to within {AGREEMENT}")
+
+
+def _probes(size: int) -> np.ndarray:
+    """float32 (PROBES, size, size), grey 0..255: noise, then speckled blobs ever larger.
+
+    Noise alone is alike everywhere and leaves an engine's errors small; images have large dark and bright parts.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    random, made = np.random.default_rng(0), []
+    for number in range(PROBES):
+        rough = random.normal(size=(size, size))
+        smooth = gaussian_filter(rough, 0.02 * size * number) if number else rough
+        image = 96 + 80 * smooth / smooth.std()
+        made.append(image * random.gamma(8, 1 / 8, (size, size)) if number else image)
+    return np.clip(np.round(made), 0, 255).astype(np.float32)
 
 
 def _compile_keras(model: keras.Model, precision: str, batch_size: int, fixed: bool) -> Function:

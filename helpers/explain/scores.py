@@ -72,7 +72,8 @@ def _one(
     row, column = (int(at) for at in peak)
     found = {"peak_row": row, "peak_column": column, "peak": float(values.max()), "area": int(mask.sum())}
     if not mask.any():
-        return found | dict.fromkeys((*MEASURES, "side", "size_over_box"), np.nan) | {"parts": 0}
+        chances = ("hit_by_chance", "inside_by_chance", "mass_by_chance")
+        return found | dict.fromkeys((*MEASURES, *chances, "side", "size_over_box"), np.nan) | {"parts": 0}
     near = touched(mask, box)
     allowed = allowed if allowed.any() else np.ones_like(allowed)
     pieces, count = label(mask)

@@ -90,16 +90,16 @@ def side_by_side(
         for i, image in enumerate(images):
             shown = _overlay(grid[row, i], image, values[i], top, None if masks is None else masks[i])
         grid[row, 0].set_ylabel(f"{_broken(name)}\n{maps.seconds / len(maps.maps):.2g} s each")
-        _colour_bar(figure, shown, list(grid[row]), maps.units)
+        _colour_bar(figure, shown, list(grid[row]), _broken(maps.units))
     return figure
 
 
 @print_style
-def signed_maps(images: np.ndarray, maps: Maps, labels: Sequence[str]) -> Figure:
+def signed_maps(images: np.ndarray, maps: Maps, labels: Sequence[str], masks: np.ndarray | None = None) -> Figure:
     """Carr 2020, figure 4: SHAP maps "indicating positive importance in red and negative importance in blue".
 
     Each B-scan beside its map; what speaks for the class is also outlined, what speaks against it dashed, for print in
-    grey. One range for all, symmetric about 0.
+    grey. One range for all, symmetric about 0. With `masks`, bool (n, size, size), B-scans show lesions' outlines.
     """
     from matplotlib.colors import CenteredNorm
     from scipy.ndimage import gaussian_filter
@@ -113,6 +113,7 @@ def signed_maps(images: np.ndarray, maps: Maps, labels: Sequence[str]) -> Figure
         left, right = grid[i // 2, 2 * (i % 2)], grid[i // 2, 2 * (i % 2) + 1]
         left.set_title(NAMES.get(labels[i], labels[i]), pad=2)
         left.imshow(image, cmap="gray", vmin=0, vmax=255)
+        _outline(left, None if masks is None else masks[i])
         right.imshow(image, cmap="gray", vmin=0, vmax=255, alpha=0.35)
         strength = np.clip(np.abs(smooth[i]) / limit, 0, 1) ** 0.7
         shown = right.imshow(smooth[i], cmap="RdBu_r", norm=CenteredNorm(0, limit), alpha=strength)
@@ -133,6 +134,8 @@ def localisation_curve(curves: pd.DataFrame, by_class: pd.DataFrame) -> Figure:
     label, size_over_box (its median), value, low, high, at the paper's box.
     """
     figure, axes = canvas(SINGLE * 1.45, 2.7)
+    if curves.empty:
+        return _nothing_known(figure, axes)
     shades = ["0.15", "0.5", "0.7"]
     marks = ["o", "s", "^"]
     for k, (box, part) in enumerate(curves.groupby("box", sort=True)):
@@ -187,6 +190,8 @@ def lesions_against_box(each: pd.DataFrame, box: int) -> Figure:
     `each` is what `helpers.explain.compare.reasons` gives for each image: label, hidden, contrast, drop, hit.
     """
     figure, (left, right) = canvas(DOUBLE, 2.5, 1, 2, sharey=True)
+    if each.empty:
+        return _nothing_known(figure, left, right)
     labels = {"hidden": "largest share of the lesion under one box", "contrast": "lesion less its rim (grey levels)"}
     for axes, column in ((left, "hidden"), (right, "contrast")):
         for label, mark in (("DRUSEN", "o"), ("CNV", "s"), ("DME", "^")):
@@ -202,6 +207,14 @@ def lesions_against_box(each: pd.DataFrame, box: int) -> Figure:
     left.set_title(f"box of {box} pixels", pad=2)
     right.axvline(0, color=REFERENCE, lw=0.7, ls="--")
     right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="filled: found")
+    return figure
+
+
+def _nothing_known(figure: Figure, *axes: Axes) -> Figure:
+    """In place of marks: real images without an expert's."""
+    for one in axes:
+        one.axis("off")
+        one.text(0.5, 0.5, "no lesions are known:\nsupply marks (marks_file)", ha="center", va="center")
     return figure
 
 
