@@ -16,6 +16,11 @@ STAMP := $(ENVIRONMENT)/.installed-$(shell cat requirements.lock pyproject.toml 
 SETTINGS = $(MAKEOVERRIDES)
 export PYTHONUNBUFFERED := 1
 
+# Notebooks run in their own folder, where a relative KERAS_HOME would mean another place.
+ifdef KERAS_HOME
+export KERAS_HOME := $(abspath $(KERAS_HOME))
+endif
+
 .PHONY: help setup reproduce test lab data report compare benchmarks keys clean gpu
 
 help:  ## this list

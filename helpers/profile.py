@@ -65,6 +65,7 @@ def parse_overrides(given: str | Iterable[str] | Mapping[str, Any] | None) -> di
 def load_profile(name: str = "phantom", overrides: str | Iterable[str] | Mapping[str, Any] | None = None) -> Profile:
     """The profile `name` (a file of profiles/, or a path to a TOML file) with overrides applied.
 
+    An override of `backbone` holds for every network: the keys that end in `_backbone` then count only as overrides.
     Raises `ProfileError`, with the nearest right name, for an unknown profile, key, type or value.
     """
     path = Path(name) if str(name).endswith(".toml") else PROFILES / f"{name}.toml"
@@ -77,7 +78,10 @@ def load_profile(name: str = "phantom", overrides: str | Iterable[str] | Mapping
     for key in values:
         if key not in KEYS:
             raise ProfileError(f"{path}: the profile has no key '{key}'{nearest(key, KEYS)}")
-    for key, value in parse_overrides(overrides).items():
+    given = parse_overrides(overrides)
+    if "backbone" in given:  # a backbone that is asked for is meant for every network that is not named as well
+        values |= {key: "" for key in KEYS if key.endswith("_backbone")}
+    for key, value in given.items():
         values[key] = _words(value) if key in LISTS else value
     try:
         return Profile(**{"name": path.stem, **values})

@@ -34,6 +34,20 @@ def test_when_a_number_moves_within_the_tolerance_then_it_is_no_difference(folde
     assert differences(*folders) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("0.92 (0.90 to 0.95), n = 298", True),
+        ("0.62 (0.60 to 0.65), n = 300", False),
+        ("0.93 by A2 (0.90 to 0.95), n = 300", False),
+    ],
+)
+def test_numbers_in_a_text_are_compared_as_numbers_and_its_words_as_words(folders, text, same):
+    change(folders[0], quantity="0.93 (0.90 to 0.95), n = 300")
+    change(folders[1], quantity=text)
+    assert (differences(*folders) == []) is same
+
+
 @pytest.mark.parametrize("values", [{"value": 0.6}, {"value": None}, {"quantity": "recall"}, {"n": 60}])
 def test_when_a_cell_differs_then_its_column_and_row_are_named(folders, values):
     change(folders[1], **values)

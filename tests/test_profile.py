@@ -25,6 +25,13 @@ def test_an_override_is_read_from_words_text_and_mapping_alike():
         assert (profile.head_steps, profile.seed) == (7, 3)
 
 
+def test_a_backbone_that_is_asked_for_is_meant_for_every_network_that_is_not_named_as_well():
+    assert load_profile("paper").chexnet_backbone == "DenseNet121"
+    assert load_profile("paper", "seed=2").chexnet_backbone == "DenseNet121"
+    assert load_profile("paper", "backbone=MobileNetV2").chexnet_backbone == ""
+    assert load_profile("paper", "chexnet_backbone=ResNet50 backbone=MobileNetV2").chexnet_backbone == "ResNet50"
+
+
 @pytest.mark.parametrize("given", ["head_l2=0,0.1", {"head_l2": [0, 0.1]}, "'head_l2=0 0.1'"])
 def test_a_list_can_be_written_in_any_usual_way(given):
     assert load_profile("phantom", given).head_l2 == (0.0, 0.1)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from helpers.data.catalogue import CatalogueError
 from helpers.data.hashing import average_hash
@@ -79,11 +80,18 @@ def generate(
 
 def _each(function: MakePatient, items: list, workers: int) -> Iterator[list[dict]]:
     if workers == 1 or len(items) < 8:  # starting processes takes longer than a few images
-        yield from map(function, items)
+        with threadpool_limits(1):
+            yield from map(function, items)
         return
     # Spawned, not forked: the caller may hold TensorFlow's threads, which do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
         yield from pool.map(function, items, chunksize=4)
+
+
+def _one_thread() -> None:
+    """In each worker: with several threads a matrix product adds in another order, and a few grey values differ."""
+    threadpool_limits(1)
 
 
 def write(path: Path, image, **options) -> None:
