@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from helpers.data import augmentation_transforms as transforms
 from helpers.data.augmentation import CHILDREN, Augmented, child, children_frame, describe
-from helpers.data.light_augmentation import LightAugmentation, light
+from helpers.data.light_augmentation import STRENGTHS, LightAugmentation, Mirrored, light
 
 RANDOM = np.random.default_rng(0)
 IMAGE = RANDOM.integers(0, 256, (32, 32), dtype=np.uint8)
@@ -259,5 +259,30 @@ def test_light_variants_stay_upright_and_are_mirrored_only_where_asked():
     assert plain[:, 1].std() > 1 and 0.25 < (mirrored[:, 1] < 0).mean() < 0.75
 
 
+def test_strong_variants_differ_more_from_their_image_than_light_ones():
+    image = ndimage.gaussian_filter(RANDOM.integers(0, 256, (64, 64)).astype(float), 6)
+    image = np.rint(np.interp(image, (image.min(), image.max()), (20, 230))).astype(np.uint8)
+
+    def spread(strength):
+        """Of mean grey levels over variants, which exposure changes."""
+        return np.std([light(image, np.random.default_rng(i), False, strength).mean() for i in range(60)])
+
+    assert spread("strong") > 1.2 * spread("light")
+    keys = {LightAugmentation(image[None], 1, strength=name).key for name in STRENGTHS}
+    assert len(keys) == len(STRENGTHS)
+
+
 def test_black_stays_black_in_a_light_variant():
     assert not light(np.zeros((20, 20), np.uint8), np.random.default_rng(0)).any()
+
+
+def test_a_mirrored_image_has_its_own_pixels_in_order_or_reversed_by_epoch():
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 8, 9), dtype=np.uint8)
+    source, before = Mirrored(pixels, seed=1), pixels.copy()
+    first, again = source.batch(0, np.arange(40)), source.batch(1, np.arange(40))
+    turned = [not np.array_equal(made, image) for made, image in zip(first, pixels, strict=True)]
+    assert all(np.array_equal(first[k], pixels[k][:, ::-1] if turned[k] else pixels[k]) for k in range(40))
+    assert 8 < sum(turned) < 32 and not np.array_equal(first, again)
+    assert np.array_equal(source.batch(0, [7, 2]), first[[7, 2]])  # whatever the company
+    assert np.array_equal(pixels, before) and len(source) == 40
+    assert len({source.key, Mirrored(pixels, 2).key, LightAugmentation(pixels, 1).key}) == 3

@@ -13,6 +13,7 @@ from helpers.model.backbones import load_backbone
 from helpers.model.finetune import ArraySource, FinetuneSettings
 from helpers.model.last_layer import features_of, train_last_layer
 from helpers.model.networks import Images, affordable, load_network, run_network
+from helpers.model.referral_network import REFERRAL
 from helpers.model.view_models import METHODS, choose
 from helpers.profile import ProfileError, load_profile
 
@@ -44,12 +45,12 @@ def caches(tmp_path, monkeypatch):
 
 
 def test_a_finetuned_network_scores_every_image_it_did_not_learn_from(tmp_path, caches):
-    catalogue, frame = images(tmp_path, networks.REFERRAL)
+    catalogue, frame = images(tmp_path, REFERRAL)
     frame.loc[frame["image_id"].str.endswith("train-7"), "split"] = "held-out"
     made = run_network(
         "referral_finetuned", Images(catalogue, frame), load_profile("phantom", TUNED), tmp_path / "runs"
     )
-    assert made.classes == networks.REFERRAL and set(made.scores["selection"]) == {"validation", "test"}
+    assert made.classes == REFERRAL and set(made.scores["selection"]) == {"validation", "test"}
     held_out = frame[frame["split"] != "train"]
     for _, part in made.scores.groupby("selection"):
         assert list(part["image_id"]) == list(held_out["image_id"])
@@ -57,18 +58,30 @@ def test_a_finetuned_network_scores_every_image_it_did_not_learn_from(tmp_path, 
     assert not (tmp_path / "runs" / "referral_finetuned.unfinished").exists()
 
 
+def test_several_finetuned_networks_are_averaged_and_the_report_tells_each_epoch(tmp_path, caches):
+    catalogue, frame = images(tmp_path, REFERRAL)
+    more = {"finetune_networks": 2, "finetune_mirror": True, "finetune_augmentation": "strong"}
+    more |= {"finetune_schedule": "cosine", "finetune_weight_decay": 0.05, "finetune_label_smoothing": 0.1}
+    profile = load_profile("phantom", TUNED | more)
+    made = run_network("referral_finetuned", Images(catalogue, frame), profile, tmp_path / "runs")
+    assert made.summary["networks"] == 2 and len(made.summary["chosen epoch"].split(", ")) == 2
+    assert made.history["network"].unique().tolist() == [1, 2]
+    assert (made.folder / "network_2" / "finetuned.json").is_file()
+    assert made.scores[[f"p_{c}" for c in made.classes]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+
+
 def test_when_nothing_changed_then_a_network_is_loaded_and_when_a_setting_did_it_is_trained_again(
     tmp_path, caches, monkeypatch
 ):
-    catalogue, frame = images(tmp_path, networks.REFERRAL)
+    catalogue, frame = images(tmp_path, REFERRAL)
     calls = []
 
     def maker(given):
         calls.append(given.profile.finetune_epochs)
         table = pd.DataFrame({"a": [1]})
-        return networks.Made(networks.REFERRAL, {"scores": table, "history": table}, {})
+        return networks.Made(REFERRAL, {"scores": table, "history": table}, {})
 
-    monkeypatch.setattr(networks, "referral_finetuned", maker)
+    monkeypatch.setattr("helpers.model.referral_network.referral_finetuned", maker)
     for epochs in (2, 2, 3):
         profile = load_profile("phantom", TUNED | {"finetune_epochs": epochs, "view_epochs": epochs})
         made = run_network("referral_finetuned", Images(catalogue, frame), profile, tmp_path / "runs")

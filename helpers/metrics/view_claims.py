@@ -14,19 +14,17 @@ from helpers.metrics.youden import Plateau
 if TYPE_CHECKING:
     import pandas as pd
 
-    from helpers.metrics.chi_squared import ClusteredComparison, PooledComparison
-
 HEADINGS = dict(zip(robustness.TRANSFORMS, ("original", "labeled", "rotated", "top_half", "crop"), strict=True))
-Compared = Mapping[str, "tuple[PooledComparison, ClusteredComparison] | None"]
 
 
-def pooled(compared: Compared) -> dict[str, Estimate]:
-    """The text's five comparisons: two accuracies and a p value each, with parents as units."""
+def pooled(compared: Mapping[str, views.Answer]) -> dict[str, Estimate]:
+    """The text's five comparisons: two accuracies and a p value each, with parents as units. One over part of the
+    text's pre-trainings answers another question than the printed number, and is no claim."""
     made = {}
     for name, comparison in views.COMPARISONS.items():
-        if compared[name] is not None:
+        if compared[name].whole:
             first, second, p = (f"view.{claim}" for claim in comparison.claims)
-            honest = compared[name][1]
+            honest = compared[name].tests[1]
             made |= {first: honest.a, second: honest.b, p: exact(honest.p, "t test by parent")}
     return _ids(made)
 

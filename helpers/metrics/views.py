@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -26,8 +26,50 @@ class Comparison:
     methods: tuple[tuple[str, ...], tuple[str, ...]]
     claims: tuple[str, str, str]
 
-    def pool(self, side: int) -> list[Model]:
-        return [(name, method) for name in self.pretraining[side] for method in self.methods[side]]
+    @property
+    def of_pretraining(self) -> bool:
+        """True where pre-trainings are compared, False where ways of fine-tuning are."""
+        return self.methods[0] == self.methods[1]
+
+    def ran(self, models: Collection[Model]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The pre-trainings of either side of which all that this comparison needs is among `models`."""
+        needed = {*self.methods[0], *self.methods[1]}
+        sides = [tuple(n for n in side if all((n, m) in models for m in needed)) for side in self.pretraining]
+        return sides[0], sides[1]
+
+    def pool(self, side: int, pretraining: Collection[str]) -> list[Model]:
+        return [(name, method) for name in pretraining for method in self.methods[side]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run says to one of `COMPARISONS`: the pre-trainings that ran, either side, the paper's test and the one by
+    parent (None where a side is empty), and the pre-trainings of the text's pools that did not run."""
+
+    pretraining: tuple[tuple[str, ...], tuple[str, ...]]
+    tests: tuple[PooledComparison, ClusteredComparison] | None
+    missing: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """True where the pools are the text's own, so that its numbers may be held beside these."""
+        return self.tests is not None and not self.missing
+
+    def order(self) -> str:
+        """Whether the first pool is the better one, as in each of the text's comparisons, and whether the test by
+        parent can tell; or what is missing."""
+        if self.tests is None:
+            return f"not run: no {' and no '.join(self.missing)} pre-training"
+        paper, honest = self.tests
+        order = "as in the paper" if paper.a.value > paper.b.value else "not as in the paper"
+        order = "equal" if paper.a.value == paper.b.value else order
+        told = order if honest.p < 0.05 else f"{order}, not significant by parent"
+        return f"{told}; {' and '.join(self.missing)} not run" if self.missing else told
+
+    @property
+    def as_published(self) -> bool:
+        """The order is the paper's, over its own pools, and significant by parent."""
+        return self.whole and self.tests[0].a.value > self.tests[0].b.value and self.tests[1].p < 0.05
 
 
 # "Pre-training with greyscale ImageNet data (either full or subset) led to higher validation accuracy [...] (99.5 vs
@@ -81,33 +123,50 @@ def accuracies(found: Mapping[Model, pd.DataFrame]) -> dict[Model, Estimate | No
     }
 
 
-def compared(
-    found: Mapping[Model, pd.DataFrame],
-) -> dict[str, tuple[PooledComparison, ClusteredComparison] | None]:
-    """Each of `COMPARISONS` by the paper's chi-squared test and by parent; None where one of its models is missing."""
+def compared(found: Mapping[Model, pd.DataFrame]) -> dict[str, Answer]:
+    """Each of `COMPARISONS` by the paper's chi-squared test and by parent, over the pre-trainings that ran.
+
+    Ways of fine-tuning are compared within the same pre-trainings, so one is enough; pre-trainings need one each side.
+    """
     made = {}
     for name, comparison in COMPARISONS.items():
-        a, b = comparison.pool(0), comparison.pool(1)
-        made[name] = compare_pools(found, a, b) if set(a + b) <= set(found) else None
+        sides = comparison.ran(found)
+        named, there = ({*pair[0], *pair[1]} for pair in (comparison.pretraining, sides))
+        missing = tuple(name for name in PRETRAININGS if name in named - there)
+        pools = [comparison.pool(side, sides[side]) for side in (0, 1)]
+        made[name] = Answer(sides, compare_pools(found, *pools) if all(pools) else None, missing)
     return made
 
 
-def comparison_table(made: Mapping[str, tuple[PooledComparison, ClusteredComparison] | None]) -> pd.DataFrame:
+def comparison_table(made: Mapping[str, Answer]) -> pd.DataFrame:
     """For the report: a row a comparison, with the paper's test and the one by parent, and whether the order is the
     paper's (its first pool is the better one)."""
     rows = []
-    for name, both in made.items():
-        if both is None:
-            rows.append({"comparison": name, "order": "not run"})
+    for name, answer in made.items():
+        if answer.tests is None:
+            rows.append({"comparison": name, "order": answer.order()})
             continue
-        paper, honest = both
-        order = "as in the paper" if paper.a.value > paper.b.value else "not as in the paper"
-        told = order if honest.p < 0.05 else f"{order}, not significant by parent"
+        paper, honest = answer.tests
         low, high = honest.difference.low, honest.difference.high
         shares = {"first": paper.a.value, "second": paper.b.value, "difference": honest.difference.value}
         tests = {"low": low, "high": high, "p": paper.p, "p by parent": honest.p, "design effect": honest.design_effect}
-        rows.append({"comparison": name, **shares, **tests, "order": told})
+        rows.append({"comparison": name, **shares, **tests, "order": answer.order()})
     return pd.DataFrame(rows)
+
+
+def ordering(made: Mapping[str, Answer]) -> str:
+    """In a sentence, whether the grid shows the paper's ordering: every comparison as published, by parent."""
+    agreeing = [name for name, answer in made.items() if answer.as_published]
+    if len(agreeing) == len(made):
+        return (
+            f"The paper's ordering is shown: all {len(made)} comparisons are as published, and significant by parent."
+        )
+    missing = sum(answer.tests is None for answer in made.values())
+    cut = sum(answer.tests is not None and not answer.whole for answer in made.values())
+    told = f"The paper's ordering is not shown: {len(agreeing)} of its {len(made)} comparisons are as published and "
+    told += f"significant by parent ({', '.join(agreeing)})" if agreeing else "significant by parent"
+    told += f"; {missing} could not be run" if missing else ""
+    return told + (f"; {cut} rest on part of the pre-trainings" if cut else "") + "."
 
 
 def at_cutoff(scores: pd.DataFrame, cutoff: float) -> dict[str, Estimate]:

@@ -52,7 +52,12 @@ class FinetuneSettings:
     learning_rate: float = 0.0
     drop_every: int = 10  # epochs; "reduced tenfold every ten epochs"; 0: never
     drop_factor: float = 0.1
-    optimizer: str = "sgd"  # "Stochastic gradient descent was used, with all other parameters identical"; or "adam"
+    # Not the paper's: "cosine", from the learning rate to nothing over all steps, `warm_up` epochs of rise to it aside
+    schedule: str = "steps"
+    warm_up: int = 0
+    # "Stochastic gradient descent was used, with all other parameters identical"; or "adam", or "adamw", whose decay is
+    # the optimiser's own, not a penalty (Loshchilov and Hutter 2019)
+    optimizer: str = "sgd"
     momentum: float = 0.9  # "momentum of 0.9"
     nesterov: bool = False  # "a Nesterov solver" made the pre-trainings, plain momentum the fine-tuning
     weight_decay: float = 0.0005  # "weight decay of 0.0005": half of it times each kernel's squares, as in Caffe
@@ -68,6 +73,10 @@ class FinetuneSettings:
     # that differ between training and use are the commonest reason why a fine-tuned network fails on new images.
     train_batch_norm: bool = False
     images_per_epoch: int = 0  # 0: every training row
+    first_choice: int = 0  # the first epoch that may be chosen; 0: the network before it learnt may be the best
+    # "best": the epoch with the lowest cross-entropy on validation; "last": the one that a schedule ends in, whatever
+    # validation says, which with few patients says little
+    keep: str = "best"
     patience: int = 0  # epochs without a lower validation cross-entropy after which training stops; 0: never
     checkpoint_every: int = 0  # steps, beside the checkpoint after each epoch
     precision: str = "auto"  # see `helpers.model.finetune_precision`; float32 on a CPU
@@ -76,7 +85,7 @@ class FinetuneSettings:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch", 1), ("drop_every", 0), ("images_per_epoch", 0), ("patience", 0),
                             ("checkpoint_every", 0), ("seed", 0), ("learning_rate", 0), ("weight_decay", 0),
-                            ("l2", 0), ("clip_norm", 0)):  # fmt: skip
+                            ("l2", 0), ("clip_norm", 0), ("warm_up", 0), ("first_choice", 0)):  # fmt: skip
             if not least <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} = {getattr(self, name)}; it must be {least} or more")
         for name in ("momentum", "dropout", "label_smoothing"):
@@ -84,9 +93,18 @@ class FinetuneSettings:
                 raise ValueError(f"{name} = {getattr(self, name)}; it must be in [0, 1)")
         if not 0 < self.drop_factor <= 1:
             raise ValueError(f"drop_factor = {self.drop_factor}; it must be in (0, 1]")
-        for name, known in (("optimizer", ("sgd", "adam")), ("precision", PRECISIONS)):
+        for name, known in (
+            ("optimizer", ("sgd", "adam", "adamw")),
+            ("schedule", ("steps", "cosine")),
+            ("keep", ("best", "last")),
+            ("precision", PRECISIONS),
+        ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} = {getattr(self, name)}; known: {', '.join(known)}")
+        if self.first_choice > self.epochs:
+            raise ValueError(f"first_choice = {self.first_choice}; there are {self.epochs} epochs")
+        if self.warm_up and (self.schedule != "cosine" or self.warm_up >= self.epochs):
+            raise ValueError(f"warm_up = {self.warm_up}; it needs schedule = cosine, and more epochs than that")
         number = isinstance(self.trainable, int) and not isinstance(self.trainable, bool) and self.trainable > 0
         if not number and self.trainable not in ("head", "all"):
             raise ValueError(f"trainable = {self.trainable}; it is head, all, or a number of layers")
@@ -95,8 +113,18 @@ class FinetuneSettings:
     def base_rate(self) -> float:
         return self.learning_rate or (0.005 if self.trainable == "head" else 0.0005)
 
+    @property
+    def penalty(self) -> float:
+        """Times a kernel's squares, added to what is minimised; half of the decay, as in Caffe, see `finetune_network`.
+        None where the optimiser sees to the decay."""
+        return 0.0 if self.optimizer == "adamw" else self.weight_decay / 2
+
+    def steps_of_epoch(self, images: int) -> int:
+        """Batches an epoch where there are so many training images."""
+        return -(-min(images, self.images_per_epoch or images) // self.batch)
+
     def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch; the first is 1."""
+        """The learning rate of an epoch of the schedule "steps"; the first is 1."""
         drops = (epoch - 1) // self.drop_every if self.drop_every else 0
         return self.base_rate * self.drop_factor**drops
 
@@ -143,9 +171,10 @@ def finetune(
     none. `head`: what the last layer starts from. The backbone itself stays as it is.
 
     After each epoch, validation is looked at, and "test" rows if there are any: as in `heads`, the model to use is the
-    epoch with the lowest validation cross-entropy, epoch 0 (nothing learnt yet) included, and the papers' way is kept
-    beside it. With `checkpoints`, a folder, a killed training goes on from its last checkpoint to the same weights, up
-    to the order in which threads add (1e-5 of a probability; with one thread, to the bit).
+    epoch with the lowest validation cross-entropy, epoch 0 (nothing learnt yet) included, unless `settings.keep` is
+    "last"; and the papers' way is kept beside it. With `checkpoints`, a folder, a killed training goes on from its last
+    checkpoint to the same weights, up to the order in which threads add (1e-5 of a probability; with one thread, to the
+    bit).
 
     Raises `ValueError` for input that cannot be learnt from and for weights that run off, `CheckpointError` for a
     damaged checkpoint.
@@ -159,7 +188,7 @@ def finetune(
     set_trainable(logits, settings.trainable)
     key = _key(backbone, data, classes, settings, precision, head, (train_images, held_out_images))
     store = CheckpointStore(checkpoints, key)
-    optimizer = compile_network(logits, settings, precision)
+    optimizer = compile_network(logits, settings, precision, settings.steps_of_epoch(len(data.rows["train"])))
     trainer = Trainer(logits, optimizer, data, settings, store, scaling.fold if scaling else list)
     if checkpoints is None:
         progress = trainer.run()
@@ -172,7 +201,8 @@ def finetune(
     history = pd.DataFrame(progress.history, columns=list(HISTORY))
     told = asdict(settings) | {"precision": precision, "backbone": backbone.name, "weights": backbone.weights,
                                "weights_digest": backbone.weights_digest}  # fmt: skip
-    return FinetuneRun(backbone, classes, weights, epochs, history, told, key)
+    kept = key if settings.keep == "best" else digest_of([key, settings.keep])
+    return FinetuneRun(backbone, classes, weights, epochs, history, told, kept)
 
 
 def _scaling(backbone: Backbone, data: TrainingData, settings: FinetuneSettings) -> Scaling | None:
@@ -228,7 +258,9 @@ def _key(backbone, data: TrainingData, classes, settings, precision: str, head: 
                 digest.update(np.ascontiguousarray(source(epoch, data.rows[name][:PROBED])))
     if head is not None:
         digest.update(np.ascontiguousarray(head.kernel).tobytes() + np.ascontiguousarray(head.bias).tobytes())
-    words: list[Any] = [VERSION, asdict(settings) | {"precision": precision, "checkpoint_every": 0}, classes]
+    told = asdict(settings) | {"precision": precision, "checkpoint_every": 0}
+    del told["keep"]  # is decided at the end, and changes no step
+    words: list[Any] = [VERSION, told, classes]
     words += [backbone.name, backbone.weights_digest, backbone.image_size, digest.hexdigest()]
     words += [str(getattr(source, "key", "")) for source in sources]
     return digest_of([*words, keras.backend.backend(), metadata.version("keras")])

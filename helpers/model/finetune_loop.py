@@ -88,16 +88,26 @@ class Trainer:
             self._save()
         while not self._finished():
             self._epoch(self.progress.epoch + 1)
+        if self.settings.keep == "last":
+            self._keep_last()
         return self.progress
+
+    def _keep_last(self) -> None:
+        """The weights as they are now in the place of those that validation would choose."""
+        told = [row for row in self.progress.history if row["split"] == "validation"][-1]
+        weights = self.plain(self.logits.get_weights())
+        self.progress.best["validation"] = Best(told["epoch"], told["accuracy"], told["cross_entropy"], weights)
 
     def _finished(self) -> bool:
         """All epochs are done, or `patience` of them brought nothing on validation."""
         epoch, patience = self.progress.epoch, self.settings.patience
-        waited = epoch - self.progress.best["validation"].epoch
+        best = self.progress.best.get("validation")
+        waited = epoch - best.epoch if best else 0
         return epoch >= self.settings.epochs or bool(patience and waited >= patience)
 
     def _epoch(self, epoch: int) -> None:
-        self.optimizer.learning_rate = self.settings.rate(epoch)
+        if self.settings.schedule == "steps":
+            self.optimizer.learning_rate = self.settings.rate(epoch)
         every = self.settings.checkpoint_every
         todo = epoch_batches(self.data.rows["train"], epoch, self.settings)[self.progress.batch :]
         for rows, images in prefetched(self.data.train, epoch, todo, self.data.size):
@@ -136,11 +146,12 @@ class Trainer:
             now, then = (entropy,), (best.cross_entropy,) if best else (np.inf,)
             if split == "test":
                 now, then = (-accuracy, *now), (-best.accuracy if best else np.inf, *then)
-            if now < then:
+            if epoch >= self.settings.first_choice and now < then:
                 self.progress.best[split] = Best(epoch, accuracy, entropy, self.plain(self.logits.get_weights()))
 
     def _note(self, epoch: int, split: str, accuracy: float, entropy: float) -> None:
-        rate = self.settings.rate(max(epoch, 1))
+        by_steps = self.settings.schedule == "steps"
+        rate = self.settings.rate(max(epoch, 1)) if by_steps else float(self.optimizer.learning_rate)
         values = (epoch, self.progress.step, split, float(accuracy), float(entropy), rate)
         self.progress.history.append(dict(zip(HISTORY, values, strict=True)))
         log.info("epoch %d of %d, %s: accuracy %.4f, cross-entropy %.4f", epoch, self.settings.epochs, *values[2:5])

@@ -79,7 +79,7 @@ def assemble(
     if settings is not None:
         if settings.dropout:
             features = keras.layers.Dropout(settings.dropout, seed=settings.seed, name="head_dropout")(features)
-        penalty = _l2(settings.l2 + settings.weight_decay / 2)
+        penalty = _l2(settings.l2 + settings.penalty)
     last = keras.layers.Dense(classes, dtype="float32", name="logits", kernel_regularizer=penalty)
     logits = keras.Model(body.input, last(features), name=f"{backbone.name}_logits")
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
@@ -102,8 +102,8 @@ def _clone(layer: keras.Layer, settings: FinetuneSettings | None, precision: str
         config |= {"dtype": precision}
     if settings is None:
         return kind.from_config(config)
-    if settings.weight_decay:
-        penalty = _l2(settings.weight_decay / 2)
+    if settings.penalty:
+        penalty = _l2(settings.penalty)
         config |= {key: penalty for kernel, key in KERNELS.items() if key in config and hasattr(layer, kernel)}
     if kind is keras.layers.BatchNormalization and not settings.train_batch_norm:
         kind = FixedNormalization
@@ -155,20 +155,15 @@ def set_head(logits: keras.Model, head: Head | None, seed: int, scaling: Scaling
     last.set_weights([drawn.astype(np.float32), np.zeros(classes, np.float32)])
 
 
-def compile_network(logits: keras.Model, settings: FinetuneSettings, precision: str) -> keras.Optimizer:
-    """Ready `logits` for train_on_batch, with a built optimiser, whose learning rate may be set; returns it.
-
-    Keras's Nesterov momentum takes the same steps as Caffe's.
+def compile_network(
+    logits: keras.Model, settings: FinetuneSettings, precision: str, epoch_steps: int = 1
+) -> keras.Optimizer:
+    """Ready `logits` for train_on_batch, with a built optimiser, and return it. Its learning rate follows the cosine of
+    `epoch_steps` steps an epoch, or may be set.
     """
     import keras
 
-    clip = settings.clip_norm or None
-    if settings.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(settings.base_rate, global_clipnorm=clip)
-    else:
-        optimizer = keras.optimizers.SGD(
-            settings.base_rate, settings.momentum, nesterov=settings.nesterov, global_clipnorm=clip
-        )
+    optimizer = _optimizer(settings, epoch_steps)
     outer = keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
     logits.compile(
         outer,
@@ -183,6 +178,25 @@ def compile_network(logits: keras.Model, settings: FinetuneSettings, precision: 
     )
     outer.build(logits.trainable_variables)
     return optimizer
+
+
+def _optimizer(settings: FinetuneSettings, epoch_steps: int) -> keras.Optimizer:
+    """Keras's Nesterov momentum takes the same steps as Caffe's. As there, biases and normalisations have no decay."""
+    import keras
+
+    rate, clip = settings.base_rate, settings.clip_norm or None
+    if settings.schedule == "cosine":
+        rising = settings.warm_up * epoch_steps
+        falling = settings.epochs * epoch_steps - rising
+        cosine = {"warmup_target": rate, "warmup_steps": rising} if rising else {}
+        rate = keras.optimizers.schedules.CosineDecay(0.0 if rising else rate, falling, **cosine)
+    if settings.optimizer == "adam":
+        return keras.optimizers.Adam(rate, global_clipnorm=clip)
+    if settings.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, settings.weight_decay, global_clipnorm=clip)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+    return keras.optimizers.SGD(rate, settings.momentum, nesterov=settings.nesterov, global_clipnorm=clip)
 
 
 def _has_accelerator() -> bool:

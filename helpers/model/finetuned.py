@@ -33,8 +33,9 @@ class FinetuneRun:
     """A fine-tuned network.
 
     `weights` and `epochs` are by selection: "validation", the epoch with the lowest cross-entropy on validation
-    patients, is the one to use; "test", where test rows were given, what choosing the epoch on the test set gives,
-    the papers' way: highest accuracy, then lowest cross-entropy. Epoch 0 is the network before it learnt.
+    patients (the last one, where the settings keep that), is the one to use; "test", where test rows were given, what
+    choosing the epoch on the test set gives, the papers' way: highest accuracy, then lowest cross-entropy. Epoch 0 is
+    the network before it learnt.
     `history` has columns epoch, step, split, accuracy, cross_entropy, learning_rate; its train rows are means over an
     epoch's batches, each before its update. `backbone` is the architecture; its own weights are not the tuned ones.
     `settings` are the recipe and what it was applied to, `key` stands for all that went in.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from helpers.metrics.estimate import Estimate
 
 NAMES = {"CNV": "CNV", "DME": "DME", "DRUSEN": "Drusen", "NORMAL": "Normal"}
+NAMES |= {"MH": "Macular hole", "DR": "Diabetic retinopathy", "CSR": "Central serous retinopathy"}  # Carr 2020's
 
 
 SOURCES = {  # what a backbone was trained on, and some of what it told apart there
@@ -106,7 +107,9 @@ def examples(
     a reader sees it, without outlines.
     """
     rows = max(len(found) for found in images.values())
-    figure, grid = canvas(DOUBLE, 1.62 * rows + 0.25, rows, len(images), squeeze=False)
+    tallest = max(len(image) / image.shape[1] for found in images.values() for image in found)
+    height = 1.62 * min(1.0, tallest / 0.95)
+    figure, grid = canvas(DOUBLE, height * rows + 0.25, rows, len(images), squeeze=False)
     for column, (name, found) in enumerate(images.items()):
         grid[0, column].set_title(NAMES.get(name, name), color="k")
         for row in range(rows):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from helpers.metrics.chi_squared import ClusteredComparison, PooledComparison
     from helpers.metrics.estimate import Estimate
+    from helpers.metrics.views import Answer
     from helpers.metrics.youden import Plateau
 
 FRONTAL, LATERAL = "#0072B2", "#E69F00"  # dark and light in a grey print
@@ -41,18 +42,16 @@ class Pools:
         return shares + (f" (by parent: {_p(self.by_parent.p)})" if self.by_parent else "")
 
 
-def pools(
-    compared: Mapping[str, tuple[PooledComparison, ClusteredComparison] | None],
-) -> tuple[list[Pools], list[Pools]]:
+def pools(compared: Mapping[str, Answer]) -> tuple[list[Pools], list[Pools]]:
     """`views.compared` for figure 2: comparisons of pre-trainings, above the graph, and of ways of fine-tuning, beside
     the legend. Those that did not run, and the one that the paper does "not show in figure", are left out."""
     before, after = [], []
     for name, comparison in COMPARISONS.items():
-        if compared[name] is None or "last layer, greyscale" in name:
+        answer = compared[name]
+        if answer.tests is None or "last layer, greyscale" in name:
             continue
-        of_pretraining = comparison.methods[0] == comparison.methods[1]
-        sides = comparison.pretraining if of_pretraining else comparison.methods
-        (before if of_pretraining else after).append(Pools(*sides, *compared[name]))
+        sides = answer.pretraining if comparison.of_pretraining else comparison.methods
+        (before if comparison.of_pretraining else after).append(Pools(*sides, *answer.tests))
     return before, after
 
 
