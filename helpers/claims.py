@@ -19,7 +19,9 @@ below
     Reproduced when smaller than the printed limit ('under 2 hr').
 
 A figure or table has no verdict: it is made, or it is not (`coverage`). What comes from phantoms, or from part of the
-images, is *not comparable*, however near: the caller says so with `comparable=False` and the reason.
+images, is *not comparable*, however near: the caller says so with `comparable=False` and the reason. A single number
+may stand on other ground than the rest of its notebook (predictions that the authors published, say, beside a network
+trained here): `grounds` has it, and its words are added to the explanation.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ __all__ = [
 
 WORDS = ("reproduced", "not reproduced", "not comparable", "not run")
 WIDE = 0.1  # an uncertainty of 10 points or more is called wide: it would hide a much worse result
+Grounds = tuple[bool, str]  # whether a number may be held against the paper, and what it rests on
 Row = Mapping[str, Any]  # a row of load_published: a dict, or a pandas Series
 
 
@@ -163,12 +166,17 @@ def settings(published: pd.DataFrame, profile: Profile) -> dict[str, Estimate]:
 
 
 def compare(
-    published: pd.DataFrame, obtained: Mapping[str, Estimate], comparable: bool, why_not: str = ""
+    published: pd.DataFrame,
+    obtained: Mapping[str, Estimate],
+    comparable: bool,
+    why_not: str = "",
+    grounds: Mapping[str, Grounds] | None = None,
 ) -> pd.DataFrame:
     """One row a claim of `published` that a notebook can check, in the file's order; repeated mentions are joined.
 
     Columns: id, where, quantity, published, obtained (text, with intervals), n (of what was obtained; '' without),
-    verdict, explanation, notebook, measure. Raises `ClaimError`, with the nearest name, for an id that is no claim.
+    verdict, explanation, notebook, measure. `grounds`, by id, take the place of `comparable` and `why_not`. Raises
+    `ClaimError`, with the nearest name, for an id that is no claim.
     """
     claims = published[(published["measure"] != "none") & (published["repeats"] == "")]
     for name in obtained:
@@ -179,6 +187,10 @@ def compare(
     for _, row in claims.iterrows():
         result = obtained.get(row["id"])
         given = verdict(row, result, comparable=comparable, why_not=why_not)
+        if result is not None and row["id"] in (grounds or {}):
+            able, told = grounds[row["id"]]
+            given = verdict(row, result, comparable=able, why_not=told)
+            given = Verdict(given.word, f"{given.explanation}; {told}") if able else given
         where = f"{row['where']}; also {again[row['id']]}" if row["id"] in again.index else row["where"]
         n = result.n if result is not None and result.n else ""
         texts = (_published_text(row), _obtained_text(row, result))

@@ -58,6 +58,7 @@ class Study:
         self._figures: list[dict] = []
         self._tables: list[dict] = []
         self._claims: dict[str, Estimate] = {}
+        self._grounds: dict[str, tuple[bool, str]] = {}
         self._collecting = collected_warnings(self.warnings)
         self._collecting.__enter__()
 
@@ -145,11 +146,17 @@ class Study:
         self._tables.append(_item(name, shows, caption, published))
         return table
 
-    def claim(self, claim: str, obtained: Estimate | float) -> None:
-        """Record what this study obtained for the published number with this id; it must be one in data/published/."""
+    def claim(self, claim: str, obtained: Estimate | float, grounds: tuple[bool, str] | None = None) -> None:
+        """Record what this study obtained for the published number with this id; it must be one in data/published/.
+
+        `grounds`: whether it may be held against the paper and what it rests on, where that is not `comparable`.
+        """
         from helpers.claims import exact
 
         self._claims[claim] = obtained if isinstance(obtained, Estimate) else exact(obtained)
+        self._grounds.pop(claim, None)
+        if grounds is not None:
+            self._grounds[claim] = grounds
 
     def warn(self, text: str) -> None:
         """Say something that the report must repeat."""
@@ -167,7 +174,7 @@ class Study:
         published = load_published()
         comparable, sentence = self.comparable
         obtained = settings(published, self.profile) | self._claims
-        table = compare(published, obtained, comparable=comparable, why_not=sentence)
+        table = compare(published, obtained, comparable=comparable, why_not=sentence, grounds=self._grounds)
         return table[table["notebook"] == self.notebook].reset_index(drop=True)
 
     def finish(self) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers.model.backbones import load_backbone
-from helpers.model.depths import last_maps, with_depths
+from helpers.model.depths import averaged, last_maps, with_depths
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +33,20 @@ def test_one_depth_is_the_backbone_itself_and_too_many_are_refused(backbone):
     assert with_depths(backbone, 1) is backbone
     with pytest.raises(ValueError, match="maps of 5 resolutions"):
         with_depths(backbone, 6)
+
+
+def test_averages_alone_are_the_means_of_the_last_maps():
+    import keras
+
+    backbone = load_backbone("SmallNet", "none", 64)
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1)).astype(np.float32)
+    for depths, width in ((1, 128), (2, 80 + 128), (3, 48 + 80 + 128)):
+        made = averaged(backbone, depths)
+        found = made.model.predict_on_batch(image)
+        means = [keras.Model(backbone.model.input, x).predict_on_batch(image).mean(axis=(1, 2))
+                 for x in last_maps(backbone.model)[-depths:]]  # fmt: skip
+        assert made.features == width and made.weights_digest != backbone.weights_digest
+        np.testing.assert_allclose(found, np.concatenate(means, axis=1), rtol=1e-4, atol=1e-5)
+    assert averaged(backbone, 0) is backbone
+    with pytest.raises(ValueError, match="depths = 9"):
+        averaged(backbone, 9)

@@ -42,11 +42,12 @@ FINDINGS = (  # in the order of Zech's table
     "Hernia",
 )
 NONE = "No Finding"
-CLASSES = (NONE, "Finding")  # of a catalogue's one label; `labels` has the 14
+CLASSES = (NONE, "Finding")  # of a catalogue's one label; its column `labels` has the 14, joined by "|"
+IMAGES = 112_120  # as published
 LAYOUT = "nih-chestxray14"
 ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 LISTS = {"train_list.txt": "train", "val_list.txt": "train", "train_val_list.txt": "train", "test_list.txt": "test"}
-COLUMNS = ["image_id", "path", "label", "patient_id", "published_split", "digest", "view", "width", "height"]
+COLUMNS = ["image_id", "path", "label", "labels", "patient_id", "published_split", "digest", "view", "width", "height"]
 
 
 def load(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
@@ -72,15 +73,50 @@ def load(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     usable = frame[reason == ""].sort_values("path", ignore_index=True)
     if usable.empty:
         raise CatalogueError(f"nih: no usable image under {root}")
-    label = usable[list(FINDINGS)].astype(bool).any(axis=1).map({True: "Finding", False: NONE})
-    present = tuple(c for c in CLASSES if c in set(label))
-    return Catalogue("nih", root, usable.assign(label=label)[[*COLUMNS, "average_hash"]], present, excluded)
+    every = joined(usable[list(FINDINGS)].astype(bool))
+    usable = usable.assign(label=label_of(every), labels=every)
+    present = tuple(c for c in CLASSES if c in set(usable["label"]))
+    return Catalogue("nih", root, usable[[*COLUMNS, "average_hash"]], present, excluded)
 
 
 def labels(catalogue: Catalogue) -> pd.DataFrame:
-    """The 14 findings of a catalogue's images: image_id and a bool column each, in the catalogue's order."""
-    entries = read_entries(catalogue.root)[["image_id", *FINDINGS]]
-    return catalogue.frame[["image_id"]].merge(entries, on="image_id", how="left", validate="one_to_one")
+    """The 14 findings of a catalogue's images: image_id and a bool column each, in the catalogue's order.
+
+    They are read from its column `labels`, which the phantoms have too. Raises `CatalogueError` where there is none.
+    """
+    if "labels" not in catalogue.frame:
+        raise CatalogueError(f"{catalogue.name}: no column labels, so its images have one label each, not several")
+    return pd.concat([catalogue.frame[["image_id"]], split_labels(catalogue.frame["labels"])], axis=1)
+
+
+def split_labels(joined_labels: pd.Series) -> pd.DataFrame:
+    """A bool column a finding, from texts like "Effusion|Mass". Raises `CatalogueError` for what is none of the 14."""
+    found = joined_labels.str.get_dummies("|").astype(bool)
+    unknown = set(found) - {*FINDINGS, NONE}
+    if unknown:
+        raise CatalogueError(f"unknown findings {', '.join(sorted(unknown))}")
+    return found.reindex(columns=list(FINDINGS), fill_value=False)
+
+
+def joined(found: pd.DataFrame) -> pd.Series:
+    """The other way: texts such as "Effusion|Mass", "No Finding" for none, of a bool column a finding."""
+    names = pd.Series(list(FINDINGS))
+    rows = found[list(FINDINGS)].to_numpy(bool)
+    return pd.Series(["|".join(names[row]) or NONE for row in rows], index=found.index, dtype=object)
+
+
+def label_of(joined_labels: pd.Series) -> pd.Series:
+    """The one label of a catalogue's `CLASSES`: whether there is any finding."""
+    return joined_labels.ne(NONE).map({True: "Finding", False: NONE})
+
+
+def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
+    """Whether these are all of the talk's "112,120 NIH chest x-rays", and a sentence that says what they are."""
+    test = int((catalogue.frame["published_split"] == "test").sum())
+    said = f"{len(catalogue):,} of the {IMAGES:,} images of ChestX-ray14, {test:,} of them test images"
+    return len(catalogue) == IMAGES, f"The published images: {said}." if len(
+        catalogue
+    ) == IMAGES else f"A subset: {said}."
 
 
 def find_root(data_dir: Path) -> Path:
@@ -106,11 +142,11 @@ def read_entries(root: Path) -> pd.DataFrame:
     if missing:
         raise CatalogueError(f"{path}: no column {', '.join(missing)}")
     table = table[list(names)].rename(columns=names)
-    found = table.pop("found").str.get_dummies("|").astype(bool)
-    unknown = set(found) - {*FINDINGS, NONE}
-    if unknown:
-        raise CatalogueError(f"{path}: unknown findings {', '.join(sorted(unknown))}")
-    return pd.concat([table, found.reindex(columns=list(FINDINGS), fill_value=False)], axis=1)
+    try:
+        found = split_labels(table.pop("found"))
+    except CatalogueError as error:
+        raise CatalogueError(f"{path}: {error}") from None
+    return pd.concat([table, found], axis=1)
 
 
 def read_lists(root: Path) -> dict[str, str]:

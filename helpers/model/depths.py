@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from helpers.provenance import digest_of
+
 if TYPE_CHECKING:
     import keras
 
@@ -36,6 +38,28 @@ def with_depths(backbone: Backbone, depths: int) -> Backbone:
     model = keras.Model(backbone.model.input, features, name=backbone.model.name)
     model.trainable = False
     return replace(backbone, model=model, features=int(features.shape[-1]))
+
+
+def averaged(backbone: Backbone, depths: int) -> Backbone:
+    """The same layers and weights, whose features are averages alone: of the last map of each of the last `depths`
+    resolutions. 0: the backbone as it is.
+
+    So a class activation map shows all that the network judges by (`helpers.explain.activation`), as CheXNet's does,
+    which ends in one average. SmallNet's own features are maxima and mean squares as well.
+    """
+    import keras
+
+    if not depths:
+        return backbone
+    maps = last_maps(backbone.model)
+    if not 1 <= depths <= len(maps):
+        raise ValueError(f"depths = {depths}; {backbone.name} has maps of {len(maps)} resolutions")
+    pooled = [keras.layers.GlobalAveragePooling2D(name=f"mean_{x.shape[1]}")(x) for x in maps[-depths:]]
+    features = keras.layers.Concatenate(name="means")(pooled) if depths > 1 else pooled[0]
+    model = keras.Model(backbone.model.input, features, name=backbone.model.name)
+    model.trainable = False
+    digest = digest_of([backbone.weights_digest, "averaged", depths])
+    return replace(backbone, model=model, features=int(features.shape[-1]), weights_digest=digest[:16])
 
 
 def last_maps(model: keras.Model) -> list[keras.KerasTensor]:
