@@ -1,0 +1,213 @@
+"""Hospitals as data: the phantoms' pairs of images, the three public collections, and sets drawn from several."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from catalogue_contract import CatalogueContract
+from PIL import Image
+
+from helpers.data import phantom_regions, phantom_sites, sites
+from helpers.data.catalogue import Catalogue
+from helpers.data.chest_sites_plan import BODIES, SITES, plan_sites, signature_of
+from helpers.data.pixels import read_grey
+from helpers.model.site_pixels import box_of, crop_of, shown
+from helpers.model.site_sets import balanced_weights, engineered, engineered_sites, site_sets
+from helpers.profile import load_profile
+
+
+class TestPhantomSites(CatalogueContract):
+    def load(self, folder: Path) -> Catalogue:
+        return phantom_sites.load(folder, bodies=60, seed=3, workers=1)
+
+
+class TestPhantomRegions(CatalogueContract):
+    def load(self, folder: Path) -> Catalogue:
+        return phantom_regions.load(folder, images=20, seed=3, workers=1)
+
+
+def test_prevalences_are_the_planned_ones_and_each_body_is_there_with_and_without_markers():
+    plan = plan_sites(bodies=BODIES, seed=1)
+    natural = plan[(plan["cohort"] == "natural") & (plan["markers"] == "on")]
+    rate = (natural["label"] == "Pneumonia").groupby(natural["site"]).mean()
+    assert rate.round(2).to_dict() == {"IU-like": 0.08, "MSH-like": 0.35, "NIH-like": 0.08}
+    pairs = plan.groupby("body")
+    assert (
+        (pairs.size() == 2).all() and (pairs["label"].nunique() == 1).all() and (pairs["severity"].nunique() <= 1).all()
+    )
+    assert (plan.groupby("patient_id")["published_split"].nunique() == 1).all()
+
+
+def test_patients_are_alike_at_all_hospitals_but_for_their_signature():
+    plan = plan_sites(bodies=BODIES, seed=1).drop_duplicates("patient_id")
+    assert set(plan["view"]) == {"AP"}
+    ages = plan.groupby("site")["age"].mean()
+    assert np.ptp(ages) < 5
+    assert {signature_of(name).name for site in SITES.values() for name in site.signatures} >= {"A", "C", "portable-ED"}
+
+
+def test_a_body_looks_the_same_with_another_signature_but_for_the_signature():
+    row = plan_sites(bodies=60, seed=3).iloc[0].to_dict()
+    (own, neutral, again), mask, lung = phantom_sites.captures(3, row, ["A", "neutral", "neutral"])
+    assert (neutral == again).all() and (own != neutral).any() and lung.any()
+    inside = np.corrcoef(own[lung].astype(float), neutral[lung].astype(float))[0, 1]
+    assert inside > 0.98
+
+
+def test_too_few_bodies_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least 60"):
+        phantom_sites.load(tmp_path, bodies=10, seed=1)
+    with pytest.raises(ValueError, match="at least 20"):
+        phantom_regions.load(tmp_path, images=4, seed=1)
+
+
+def test_the_region_is_the_apex_on_the_images_left():
+    lung = np.zeros((100, 100), bool)
+    lung[10:90, 10:40] = lung[10:90, 60:90] = True
+    row, column = phantom_regions.region_of(lung)
+    assert 10 < row < 30 and 20 < column < 30
+    with pytest.raises(ValueError, match="empty"):
+        phantom_regions.region_of(np.zeros((4, 4), bool))
+
+
+# --- the public collections -----------------------------------------------------------------------------------------
+
+
+def picture(path: Path, rng) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 255, (48, 48), np.uint8)).save(path)
+
+
+def collections(folder: Path) -> None:
+    """A few images of each of the three, in the layouts that their archives unpack to."""
+    rng, entries, lists = np.random.default_rng(0), [], {"train": [], "test": []}
+    for patient in range(12):
+        name, split = f"{patient:08d}_000.png", "test" if patient % 3 == 0 else "train"
+        picture(folder / "nih-chestxray14" / "images" / name, rng)
+        found = ("Pneumonia|Effusion", "No Finding", "Consolidation", "Pneumonia")[patient % 4]
+        view = ("PA", "AP")[patient % 2]
+        entries.append({"Image Index": name, "Finding Labels": found, "Patient ID": patient, "View Position": view})
+        lists[split].append(name)
+    pd.DataFrame(entries).to_csv(folder / "nih-chestxray14" / "Data_Entry_2017_v2020.csv", index=False)
+    (folder / "nih-chestxray14" / "train_list.txt").write_text("\n".join(lists["train"]))
+    (folder / "nih-chestxray14" / "test_list.txt").write_text("\n".join(lists["test"]))
+    for split in ("train", "test"):
+        for k in range(3):
+            picture(folder / "chest_xray" / split / "NORMAL" / f"IM-{k:04d}-0001.jpeg", rng)
+            picture(folder / "chest_xray" / split / "PNEUMONIA" / f"person{k}_virus_{k}.jpeg", rng)
+    rows = []
+    for k in range(12):
+        picture(folder / "covid-chestxray-dataset" / "images" / f"c{k}.png", rng)
+        rows.append({"patientid": k, "finding": ("COVID-19", "No Finding", "Streptococcus")[k % 3], "view": "PA"})
+        rows[-1] |= {"modality": "X-ray", "folder": "images", "filename": f"c{k}.png"}
+    pd.DataFrame(rows).to_csv(folder / "covid-chestxray-dataset" / "metadata.csv", index=False)
+
+
+class TestPublicSites(CatalogueContract):
+    def load(self, folder: Path) -> Catalogue:
+        if not (folder / "raw").exists():
+            collections(folder / "raw")
+        return sites.load(folder / "raw", folder / "cache", 1)
+
+    def test_pneumonia_of_any_cause_counts_and_other_findings_do_not(self, catalogue):
+        counts = pd.crosstab(catalogue.frame["site"], catalogue.frame["label"])
+        assert counts.loc["NIH"].to_dict() == {"No pneumonia": 6, "Pneumonia": 6}
+        assert counts.loc["Kermany"].to_dict() == {"No pneumonia": 6, "Pneumonia": 6}
+        assert counts.loc["Cohen"].to_dict() == {"No pneumonia": 4, "Pneumonia": 8}
+
+    def test_a_department_is_known_of_one_collection_alone(self, catalogue):
+        of = catalogue.frame.groupby("site")["department"].unique()
+        assert set(of["NIH"]) == {"PA", "AP"} and set(of["Kermany"]) == {""}
+
+    def test_every_hospital_has_validation_patients_of_its_own(self, catalogue):
+        made = sites.split_by_site(catalogue, "patient-disjoint", 0.3, 1)
+        parts = made.frame.groupby("site")["split"].unique()
+        assert all(set(part) == {"train", "validation", "test"} for part in parts)
+        assert (made.frame.groupby("patient_id")["split"].nunique() == 1).all()
+        assert list(made.frame["image_id"]) == list(catalogue.frame["image_id"])
+
+    def test_nobody_takes_them_for_the_talks(self, catalogue):
+        able, told = sites.describes_paper(catalogue)
+        assert not able and "Mount Sinai" in told and "NIH 12 images (6 with pneumonia)" in told
+
+
+def test_a_missing_collection_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="ChestX-ray14"):
+        sites.load(tmp_path, tmp_path / "cache", 1)
+
+
+# --- sets, and how an image is shown --------------------------------------------------------------------------------
+
+
+def frame_of(counts: dict[tuple[str, str], int]) -> pd.DataFrame:
+    rows = []
+    for (site, label), n in counts.items():
+        for k in range(n):
+            split = ("train", "validation", "test")[k % 3]
+            rows.append({"site": site, "label": label, "split": split, "cohort": "natural"})
+    return pd.DataFrame(rows)
+
+
+POOL = {("A", "Pneumonia"): 240, ("A", "No pneumonia"): 360, ("B", "Pneumonia"): 120, ("B", "No pneumonia"): 900}
+
+
+def test_engineered_sets_have_the_prevalence_asked_for_and_one_size():
+    frame = frame_of(POOL)
+    assert engineered_sites(frame) == ("A", "B")
+    sizes = set()
+    for draw in engineered(frame, 0.2, (1.0, 9.0), 2, 1):
+        for name, rows in draw.rows.items():
+            part = frame.iloc[rows["train"]]
+            assert (part["split"] == "train").all() and not part.index.duplicated().any()
+            rate = (part["label"] == "Pneumonia").mean()
+            assert rate == pytest.approx(0.2, abs=0.02)
+            sizes.add(len(part))
+            if name == "joint":
+                each = (part["label"] == "Pneumonia").groupby(part["site"]).mean()
+                assert each["A"] / each["B"] == pytest.approx(draw.ratio, rel=0.15)
+    assert len(sizes) == 1
+
+
+def test_what_cannot_be_engineered_is_refused():
+    with pytest.raises(ValueError, match="too few to engineer"):
+        list(engineered(frame_of({key: 6 for key in POOL}), 0.2, (1.0, 19.0), 1, 1))
+    with pytest.raises(ValueError, match="more than all"):
+        list(engineered(frame_of(POOL), 0.6, (9.0,), 1, 1))
+
+
+def test_balanced_weights_give_every_hospital_one_prevalence_and_keep_its_share():
+    frame = frame_of(POOL)
+    weights = balanced_weights(frame["site"].to_numpy(), frame["label"].to_numpy())
+    for _, rows in frame.groupby("site"):
+        mine = weights[rows.index]
+        assert mine.sum() == pytest.approx(len(rows))
+        ill = (rows["label"] == "Pneumonia").to_numpy()
+        assert mine[ill].sum() / mine.sum() == pytest.approx((frame["label"] == "Pneumonia").mean())
+
+
+def test_a_hospital_without_a_label_keeps_its_weights():
+    assert (balanced_weights(np.array(["A", "A", "B"]), np.array(["x", "y", "x"]))[2:] == 1).all()
+
+
+def test_all_sets_of_hospitals_are_listed_once():
+    assert site_sets("AB") == [("A",), ("B",), ("A", "B")] and len(site_sets("ABC")) == 7
+
+
+def test_ways_of_showing_an_image(tmp_path):
+    rng, lung = np.random.default_rng(0), np.zeros((64, 64), np.uint8)
+    lung[20:40, 10:50] = 255
+    Image.fromarray(rng.integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "x.png")
+    Image.fromarray(lung).save(tmp_path / "lung.png")
+    profile = load_profile("phantom", {"sites_low": 8})
+    made = {
+        way: shown(tmp_path / "x.png", 48, way, profile, tmp_path / "lung.png") for way in ("whole", "low", "lungs")
+    }
+    assert all(image.shape == (48, 48) and image.dtype == np.uint8 for image in made.values())
+    assert made["low"].std() < made["whole"].std()
+    rows, columns = box_of(read_grey(tmp_path / "lung.png") > 0)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == (19, 41, 9, 51)
+    assert crop_of((100, 100))[0] == slice(12, 84)
+    assert box_of(np.zeros((4, 5), bool)) == (slice(0, 4), slice(0, 5))
+    with pytest.raises(ValueError, match="no way"):
+        shown(tmp_path / "x.png", 48, "sideways", profile)
