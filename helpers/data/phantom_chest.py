@@ -23,21 +23,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data import phantom_store
+from helpers.data import chest_covid_plan, phantom_store
 from helpers.data.catalogue import Catalogue
 from helpers.data.chest_imaging import SIGNATURES, Signature, capture, decorate
 from helpers.data.chest_plan import PNEUMONIA, SIZE, VIEW_CLASSES, plan_pneumonia, plan_views
 from helpers.data.chest_projection import VIEWS
 from helpers.data.phantom_store import rng_of
 
-VERSION = 1  # raise it with any change that alters an image: it is part of the cache's key
+VERSION = 2  # raise it with any change that alters an image: it is part of the cache's key
 FILES = ("path", "mask", "lung_mask")
 INTERNAL = ["hard", "number"]  # columns of the plan that only drawing needs
 
 
 def one(
     finding: str | tuple[str, ...],
-    severity: float,
+    severity: float | tuple[float, ...],
     seed: int,
     *,
     view: str = "PA",
@@ -52,12 +52,13 @@ def one(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One radiograph, its lesion mask and its lung mask: uint8, bool, bool, all (size, size).
 
-    `finding`: one or several of `chest_findings.FINDINGS`, drawn at `severity` from 0 (subtle) to 1 (plain); `view`:
-    PA, AP or lateral; `quality` from 0 (noisy, blurred, badly exposed) to 1 (clean); `site`: whose `SIGNATURES` entry
-    the image bears, unless a `signature` is given; `age` in years; `hard` from 0 to 1: how far the patient may be
-    rotated, obese and out of the frame. The lesion mask is where the finding changes the image visibly; of findings
-    that are a changed organ (a large heart) it is the organ. Body and disease follow from (seed, patient), pose and
-    noise from (seed, patient, image). Raises `ValueError` for what is unknown or out of range.
+    `finding`: one or several of `chest_findings.FINDINGS`, drawn at `severity` from 0 (subtle) to 1 (plain), which may
+    be one for all or one each; `view`: PA, AP or lateral; `quality` from 0 (noisy, blurred, badly exposed) to 1
+    (clean); `site`: whose `SIGNATURES` entry the image bears, unless a `signature` is given; `age` in years; `hard`
+    from 0 to 1: how far the patient may be rotated, obese and out of the frame. The lesion mask is where the finding
+    changes the image visibly; of findings that are a changed organ (a large heart) it is the organ. Body and disease
+    follow from (seed, patient), pose and noise from (seed, patient, image). Raises `ValueError` for what is unknown or
+    out of range.
     """
     from helpers.data import chest_labels14  # noqa: F401 - fills the registry
     from helpers.data.chest_findings import FINDINGS, SHAPES
@@ -65,16 +66,20 @@ def one(
     from helpers.data.chest_scene import Scene
 
     labels = (finding,) if isinstance(finding, str) else tuple(finding)
-    _check(labels, tuple(FINDINGS), view, site, size, {"severity": severity, "quality": quality, "hard": hard}, age)
+    levels = severity if isinstance(severity, tuple) else (severity,) * len(labels)
+    if len(levels) != len(labels):
+        raise ValueError(f"{len(levels)} severities for {len(labels)} findings")
+    shares = {"severity": min(levels, default=0), "severest": max(levels, default=0), "quality": quality, "hard": hard}
+    _check(labels, tuple(FINDINGS), view, site, size, shares, age)
     signature = signature or SIGNATURES[site]
     pose_rng, texture, noise, frame = (rng_of(seed, patient, image, k) for k in (2, 3, 4, 5))
     body, pose = breathe_and_stand(rng_of(seed, patient, 0, 0), pose_rng, age, view, signature.zoom, hard)
-    for k, label in enumerate(labels):
+    for k, (label, level) in enumerate(zip(labels, levels, strict=True)):
         if label in SHAPES:
-            body = SHAPES[label](body, severity, rng_of(seed, patient, 0, 1, k))
+            body = SHAPES[label](body, level, rng_of(seed, patient, 0, 1, k))
     scene = Scene(body, pose, size, texture)
-    for k, label in enumerate(labels):
-        FINDINGS[label](scene, severity, rng_of(seed, patient, 0, 7, k))
+    for k, (label, level) in enumerate(zip(labels, levels, strict=True)):
+        FINDINGS[label](scene, level, rng_of(seed, patient, 0, 7, k))
     added, mask = scene.findings()
     lung = scene.lung_mask()
     quality *= 1 - 0.7 * hard
@@ -129,6 +134,17 @@ def load_views(cache: Path, *, train: int, test: int, public: int, seed: int, wo
         raise ValueError(f"train={train} and test={test} (at least 4), public={public} (0), seed={seed} (0)")
     asked = {"train": train, "test": test, "public": public, "seed": seed}
     return _load("phantom_views", cache, asked, plan_views, VIEW_CLASSES, train + test + public, workers)
+
+
+def load_covid(cache: Path, *, train: int, test: int, seed: int, workers: int = 0) -> Catalogue:
+    """Children's and adults' radiographs, classes NORMAL, BACTERIA, VIRUS and COVID-19; see `chest_covid_plan`, which
+    says what `train` and `test` subjects a class mean. Made, kept and resumed, and raises, as `load_pneumonia`.
+    """
+    if train < 4 or test < 4 or seed < 0:
+        raise ValueError(f"train={train} and test={test} (at least 4), seed={seed} (0)")
+    asked = {"train": train, "test": test, "seed": seed}
+    plan, classes = chest_covid_plan.plan_covid, chest_covid_plan.CLASSES
+    return _load("phantom_covid", cache, asked, plan, classes, chest_covid_plan.images(train, test), workers)
 
 
 def _load(

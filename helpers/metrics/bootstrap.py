@@ -97,6 +97,24 @@ def auroc_by_patient(truth: Any, score: Any, patients: Any, resamples: int, seed
     return _estimate(placed.area, areas, codes, _checked(resamples), seed)
 
 
+def patient_weights(patients: Any, resamples: int, seed: int) -> np.ndarray:
+    """How often each image is in each resample of whole patients: int (resamples, n). For statistics of several
+    scores of the same images, which must be resampled alike to be compared.
+    """
+    codes = _codes(patients)
+    blocks = _counts(int(codes.max(initial=-1)) + 1, len(codes), _checked(resamples), seed)
+    return np.concatenate([counts[:, codes] for counts in blocks])
+
+
+def resampled_aurocs(weights: np.ndarray, truth: Any, score: Any) -> np.ndarray:
+    """The AUROC of each resample, (resamples,), for weights as of `patient_weights`; NaN where a class is not drawn."""
+    t, s = as_bool(truth, "truth"), as_scores(score, "score")
+    same_length(truth=t, score=s, weights=weights.T)
+    order = np.argsort(s, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(s[order]) != 0])
+    return _areas(weights[:, order], np.arange(len(order)), t[order], starts)
+
+
 def _areas(counts: np.ndarray, codes: np.ndarray, truth: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Weighted AUROC of each row of `counts` (resamples x patients); NaN where a class is not drawn."""
     weights = counts[:, codes]
