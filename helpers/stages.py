@@ -38,7 +38,18 @@ def split_of(profile: Profile, catalogue: Catalogue, data: str = "oct") -> Split
 
     from helpers.data.splits import hold_out, split
 
-    fraction = profile.view_validation_fraction if data == "views" else profile.validation_fraction
+    if data == "covid":
+        from helpers.data import covid
+
+        return covid.split_of(catalogue, profile.split, profile.bridge_validation_fraction, profile.seed)
+    if data == "sites":
+        from helpers.data import sites
+
+        return sites.split_by_site(catalogue, profile.split, profile.sites_validation_fraction, profile.seed)
+    train, tune, _ = profile.nih_shares
+    fractions = {"views": profile.view_validation_fraction, "nih": tune / (train + tune)}
+    fractions["octid"] = profile.octid_validation / (profile.bridge_octid_images + profile.octid_validation)
+    fraction = fractions.get(data, profile.validation_fraction)
     made = split(catalogue, profile.split, fraction, profile.seed)
     if data == "xray":
         made = replace(made, frame=hold_out(made.frame, profile.held_out_fraction, profile.seed))

@@ -40,6 +40,16 @@ STEPS: dict[str, Step] = {
     "referral_finetuned": Step("network", "xray", ("xray_data",)),
     "views_data": Step("data", "views"),
     "view_models": Step("network", "views", ("views_data",)),
+    "nih_data": Step("data", "nih"),
+    "chexnet": Step("network", "nih", ("nih_data",)),
+    "covid_data": Step("data", "covid"),
+    "covid_bridge": Step("network", "covid", ("covid_data", "xray_data")),
+    "octid_data": Step("data", "octid"),
+    "retinal_bridge": Step("network", "octid", ("octid_data", "oct_data")),
+    "sites_data": Step("data", "sites"),
+    "regions_data": Step("data", "regions"),
+    "site_models": Step("network", "sites", ("sites_data",)),
+    "region_models": Step("network", "sites", ("sites_data", "regions_data")),
 }
 
 READS: dict[str, Reads] = {
@@ -52,6 +62,10 @@ READS: dict[str, Reads] = {
     "06_occlusion": Reads("oct", ("multiclass",)),
     "07_pneumonia": Reads("xray", ("pneumonia", "bacteria_virus", "referral", "referral_finetuned")),
     "08_view_classification": Reads("views", ("view_models",)),
+    "11_chexnet": Reads("nih", ("chexnet",)),
+    "09_covid_bridge": Reads("covid", ("covid_bridge",)),
+    "10_retinal_bridge": Reads("octid", ("retinal_bridge",)),
+    "12_generalization": Reads("sites", ("site_models", "region_models")),
     "13_paper_audit": Reads("published"),
 }
 

@@ -14,7 +14,7 @@ from helpers.profile import Profile, ProfileError, load_profile, nearest, parse_
 from helpers.provenance import collected_warnings, commit, digest_of, versions, write_atomically, write_json
 from helpers.runs import Run, notebook_names
 from helpers.stages import Parts, experiment_of, learning_curve_of, readers_of
-from helpers.steps import reads
+from helpers.steps import STEPS, needed, reads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,10 @@ class Study:
             return True, "The printed numbers themselves: no image is read."
         from helpers.data.sources import describes_paper
 
-        return describes_paper(self.catalogue)
+        own = describes_paper(self.catalogue)
+        others = {STEPS[step].data for step in needed(reads(self.notebook).steps)} - {self.data} if own[0] else ()
+        told = [describes_paper(Parts(self.profile, data).catalogue) for data in sorted(others)]
+        return next((beside for beside in told if not beside[0]), own)  # a bridge that is not the paper's, say
 
     # --- what the study leaves ----------------------------------------------------------------------------------
 

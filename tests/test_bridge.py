@@ -187,3 +187,15 @@ def test_a_bridge_that_was_not_learnt_is_said_and_one_that_was_is_not(recwarn):
     assert not recwarn.list
     with pytest.warns(UserWarning, match="'bridge' hardly learnt its bridge: 52 % .* the commonest class is 50 %"):
         bridge_starts._tell_of_failure(run(0.52), bridge_, "bridge")
+
+
+def test_a_random_network_learns_its_normalisations_and_a_speckled_bridge_has_a_cosine_rate():
+    frame = pd.DataFrame({"split": ["train"] * 90 + ["validation"] * 10})
+    profile = load_profile("phantom", {"bridge_epoch_images": 50})
+    speckled = bridge_starts.Bridge(None, frame, speckled=True, epoch_images=70)
+    for random in (True, False):
+        made = bridge_starts.settings_of(profile, speckled, random)
+        assert (made.schedule, made.warm_up, made.images_per_epoch) == ("cosine", 1, 70)
+        assert made.train_batch_norm == random
+    plain = bridge_starts.settings_of(profile, bridge_starts.Bridge(None, frame), True)
+    assert (plain.schedule, plain.train_batch_norm, plain.images_per_epoch) == ("steps", True, 50)

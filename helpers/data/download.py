@@ -70,12 +70,15 @@ def fetch_for(
     names = wanted(profile)
     if not names:
         logger.info("profile %s makes its own images: nothing to download", profile.name)
+    if profile.octid_source == "octid" and "octid" not in names:
+        warnings.warn("OCTID is not there, and can only be fetched by hand: see data/README.md", stacklevel=2)
     options = {"catalogue_file": catalogue_file, "progress": progress, "full_check": full_check}
     return [ensure(name, profile.data_dir, **options) for name in names]
 
 
 def wanted(profile: Profile) -> list[str]:
-    """The data sets of `DATASETS` that a profile reads; of views the one asked for, or the one that is there."""
+    """The data sets of `DATASETS` that a profile reads; of views the one asked for, or the one that is there; OCTID,
+    which no program can fetch, where an archive or the folder is there."""
     there = {name: (profile.data_dir / name).is_dir() for name in ("OCT2017", "CellData", "chest_xray")}
     names = []
     if profile.oct_source == "kermany_oct":
@@ -85,6 +88,9 @@ def wanted(profile: Profile) -> list[str]:
     if profile.view_source != "phantom_chest":
         cohen = profile.view_source == "cohen" or (profile.data_dir / "covid-chestxray-dataset").is_dir()
         names.append("cohen-covid" if cohen and profile.view_source != "openi" else "open-i")
+    zips = ("octid", *(file.name for file in read_datasets()["octid"].files))
+    if profile.octid_source == "octid" and any((profile.data_dir / name).exists() for name in zips):
+        names.append("octid")
     return list(dict.fromkeys(names))
 
 

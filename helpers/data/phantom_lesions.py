@@ -52,8 +52,8 @@ def choroidal_neovascularisation(scan: BScan, severity: float, rng: np.random.Ge
     cut = float(scan.seen(rng.normal(0, 0.1), 0.9))
     microns = np.array([26, 24, 26]) + np.array([230, 130, 150]) * severity**1.2 * min(1.0, 0.3 + half)
     raised, material, fluid = cut * parts * microns / AXIAL_UM
-    rough, broken, seeds = _ripple(scan.x_mm, rng, 0.3), _ripple(scan.x_mm, rng, 0.09), rng.spawn(3)
-    reach = _plateau(scan.x_mm, centre, half)
+    rough, broken, seeds = ripple(scan.x_mm, rng, 0.3), ripple(scan.x_mm, rng, 0.09), rng.spawn(3)
+    reach = plateau(scan.x_mm, centre, half)
 
     if rng.random() < 0.4:
         _drusen(scan, count=1 + 3 * severity, tallest_um=10 + 35 * severity, spread_mm=1.3, rng=seeds[0])
@@ -66,7 +66,7 @@ def choroidal_neovascularisation(scan: BScan, severity: float, rng: np.random.Ge
     scan.tone["pigment epithelium"] *= 1 - 0.45 * reach * np.clip(broken, 0, 1) * (0.4 + 0.6 * severity)
     _windows(scan, centre, half, 0.3 * severity, rng)
     wet = rng.random() < 0.45
-    _cysts(scan, centre, half, count=8 * severity * wet, size=0.35 + 0.4 * severity, rng=seeds[2])
+    cysts(scan, centre, half, count=8 * severity * wet, size=0.35 + 0.4 * severity, rng=seeds[2])
 
 
 def _heap_and_pool(
@@ -76,9 +76,9 @@ def _heap_and_pool(
 
     `material` (a value a column) and `fluid` are the tallest they would be, in pixels.
     """
-    heap = material * _plateau(scan.x_mm, centre + rng.uniform(-0.6, 0.6) * half, half * rng.uniform(0.5, 1.0))
+    heap = material * plateau(scan.x_mm, centre + rng.uniform(-0.6, 0.6) * half, half * rng.uniform(0.5, 1.0))
     pool_at = centre + rng.choice((-1, 1)) * half * rng.uniform(0.2, 1.1)
-    pool = fluid * _dome(scan.x_mm, pool_at, half * rng.uniform(0.6, 1.3))
+    pool = fluid * lens(scan.x_mm, pool_at, half * rng.uniform(0.6, 1.3))
     scan.open("subretinal", np.maximum(heap, pool))
     floor = scan.top["pigment epithelium"]
     scan.fills.append(Fill(floor - heap, floor, tone=0.36 + 0.22 * rng.random(), grain=0.16))
@@ -102,14 +102,14 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
         scan.open(layer, microns * share / AXIAL_UM * swelling)
         scan.blend(layer, 0.32, 0.55 * severity * swelling)
     pool = rng.random()
-    dome = _dome(scan.x_mm, centre, 0.5 * half) * 100 * severity * cut / AXIAL_UM
+    dome = lens(scan.x_mm, centre, 0.5 * half) * 100 * severity * cut / AXIAL_UM
     scan.open("subretinal", dome * (pool < 0.18))
     seeds = rng.spawn(3)
-    _exudates(scan, centre, half, count=7 * severity * rng.random(), rng=seeds[2])
+    exudates(scan, centre, half, count=7 * severity * rng.random(), rng=seeds[2])
     if seeds[0].random() < 0.7 * severity:
         _central_cyst(scan, centre, 0.55 + 0.4 * severity, seeds[0])
     count = 3 + 19 * severity * rng.uniform(0.4, 1.0)
-    _cysts(scan, centre, half, count=count, size=(0.42 + 0.5 * severity) * cut, rng=seeds[1])
+    cysts(scan, centre, half, count=count, size=(0.42 + 0.5 * severity) * cut, rng=seeds[1])
 
 
 def _drusen(
@@ -134,7 +134,7 @@ def _drusen(
     scan.blend("outer segments", 0.34, np.clip(rise / 10, 0, 0.6))
 
 
-def _cysts(
+def cysts(
     scan: BScan,
     centre: float,
     half: float,
@@ -192,9 +192,7 @@ def _cavity(scan: BScan, column: float, row: float, wide: float, tall: float, to
     scan.blobs += [wall, Blob(column, row, wide, tall, tone, 0.97, lean, taper, bend)]
 
 
-def _exudates(
-    scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator, most: int = 8
-) -> None:
+def exudates(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator, most: int = 8) -> None:
     place, depth = centre + half * rng.normal(0, 0.9, most), rng.uniform(0, 1, most)
     size, flat = rng.uniform(1.2, 3.4, most), rng.uniform(0.5, 0.9, most)
     for k in range(round(count)):
@@ -216,16 +214,16 @@ def _windows(scan: BScan, centre: float, half: float, strength: float, rng: np.r
         scan.streaks.append(Streak(scan.column(place[k]), wide[k], scan.row("choroid", place[k]), strength * gain[k]))
 
 
-def _plateau(x_mm: np.ndarray, centre: float, half: float) -> np.ndarray:
+def plateau(x_mm: np.ndarray, centre: float, half: float) -> np.ndarray:
     return np.exp(-(np.abs((x_mm - centre) / half) ** 3))
 
 
-def _dome(x_mm: np.ndarray, centre: float, half: float) -> np.ndarray:
+def lens(x_mm: np.ndarray, centre: float, half: float) -> np.ndarray:
     """A lens of fluid: 1 at its centre, sharp at its edges."""
     return np.clip(1 - ((x_mm - centre) / half) ** 2, 0, 1) ** 0.8
 
 
-def _ripple(x_mm: np.ndarray, rng: np.random.Generator, scale_mm: float) -> np.ndarray:
+def ripple(x_mm: np.ndarray, rng: np.random.Generator, scale_mm: float) -> np.ndarray:
     """A rough line between about -1 and 1, fixed to the tissue rather than to the image."""
     waves = 2 * np.pi / (scale_mm * rng.uniform(0.7, 4, 6))
     return np.sin(x_mm[:, None] * waves + rng.uniform(0, 2 * np.pi, 6)).sum(axis=1).astype(np.float32) / 2.6

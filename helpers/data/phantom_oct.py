@@ -52,6 +52,7 @@ def one(
     from (seed, patient), where the scan passes and its noise from (seed, patient, image).
     Raises `ValueError` for an unknown label or a value out of range.
     """
+    from helpers.data import phantom_rare  # noqa: F401 - adds its diseases to the registry
     from helpers.data.phantom_imaging import capture, padding
     from helpers.data.phantom_lesions import LESIONS
     from helpers.data.phantom_paint import paint

@@ -79,7 +79,92 @@ def _openi(profile: Profile) -> Catalogue:
     return openi.load(profile.data_dir, CACHE, profile.workers, labels_csv=profile.view_labels_file or None)
 
 
-LOADERS = {"oct": load_oct, "xray": load_xray, "views": load_views}
+def load_nih(profile: Profile) -> Catalogue:
+    """The profile's radiographs with fourteen labels: those of ChestX-ray14 that lie there, or phantoms of them."""
+    if profile.nih_source == "phantom_chest":
+        from helpers.data import phantom_nih
+
+        return phantom_nih.load(
+            CACHE,
+            images=profile.phantom_nih_images,
+            seed=profile.seed,
+            test_share=profile.nih_shares[2],
+            label_noise=profile.phantom_nih_label_noise,
+            workers=profile.workers,
+        )
+    from helpers.data import nih
+
+    return nih.load(profile.data_dir, CACHE, profile.workers)
+
+
+def load_octid(profile: Profile) -> Catalogue:
+    """The profile's B-scans of rare retinal disease: NORMAL, MH, DR, CSR; OCTID's, or phantoms from another scanner
+    than those of `load_oct`. Training images are those to learn from and those to choose by.
+    """
+    drawn = profile.bridge_octid_images + profile.octid_validation
+    if profile.octid_source == "phantom_oct":
+        from helpers.data import phantom_octid
+
+        return phantom_octid.load(
+            CACHE,
+            per_class=drawn,
+            test_per_class=profile.phantom_octid_test_per_class,
+            seed=profile.seed,
+            workers=profile.workers,
+        )
+    from helpers.data import octid
+
+    return octid.load(profile.data_dir, CACHE, profile.workers, drawn=drawn)
+
+
+def load_covid(profile: Profile) -> Catalogue:
+    """The profile's COVID-19 target: NORMAL, BACTERIA, VIRUS and COVID-19."""
+    if profile.covid_source == "phantom_chest":
+        from helpers.data import phantom_chest
+
+        return phantom_chest.load_covid(
+            CACHE,
+            train=profile.phantom_covid_train,
+            test=profile.phantom_covid_test,
+            seed=profile.seed,
+            workers=profile.workers,
+        )
+    from helpers.data import covid
+
+    share = profile.bridge_validation_fraction
+    return covid.load(profile.data_dir, CACHE, profile.workers, profile.bridge_covid_subjects, share)
+
+
+def load_sites(profile: Profile) -> Catalogue:
+    """The profile's hospitals, of two classes: Pneumonia, No pneumonia; column site."""
+    if profile.sites_source == "phantom_chest":
+        from helpers.data import phantom_sites
+
+        return phantom_sites.load(
+            CACHE, bodies=profile.phantom_sites_bodies, seed=profile.seed, workers=profile.workers
+        )
+    from helpers.data import sites
+
+    return sites.load(profile.data_dir, CACHE, profile.workers)
+
+
+def load_regions(profile: Profile) -> Catalogue:
+    """Radiographs whose lesion is small; phantoms in every profile, for nowhere else is the region known."""
+    from helpers.data import phantom_regions
+
+    return phantom_regions.load(CACHE, images=profile.phantom_sites_regions, seed=profile.seed, workers=profile.workers)
+
+
+LOADERS = {
+    "oct": load_oct,
+    "xray": load_xray,
+    "views": load_views,
+    "covid": load_covid,
+    "octid": load_octid,
+    "nih": load_nih,
+    "sites": load_sites,
+    "regions": load_regions,
+}
 
 
 def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
@@ -95,10 +180,26 @@ def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
             f"Not the paper's images, which are not public, but {catalogue.name}: "
             f"{counts.get('frontal', 0):,} frontal and {counts.get('lateral', 0):,} lateral."
         )
+    if catalogue.name == "sites":
+        from helpers.data import sites
+
+        return sites.describes_paper(catalogue)
     if catalogue.name == "kermany_xray":
         from helpers.data import kermany_xray
 
         return kermany_xray.describes_paper(catalogue)
+    if catalogue.name == "covid_xray":
+        from helpers.data import covid
+
+        return covid.describes_paper(catalogue)
+    if catalogue.name == "octid":
+        from helpers.data import octid
+
+        return octid.describes_paper(catalogue)
+    if catalogue.name == "nih":
+        from helpers.data import nih
+
+        return nih.describes_paper(catalogue)
     here = {split: catalogue.frame.query("published_split == @split") for split in ("train", "test")}
     sizes = f"{len(here['train']):,} training and {len(here['test']):,} test images"
     if catalogue.phantom:

@@ -112,8 +112,8 @@ def _tell_of_failure(run: FinetuneRun, bridge: Bridge, start: str) -> None:
 def settings_of(profile: Profile, bridge: Bridge, random: bool) -> FinetuneSettings:
     """The recipe on the bridge, as the profile has it, within what is affordable without a GPU.
 
-    Of a speckled one the rate follows a cosine, and a random network learns its normalisations too: on phantom B-scans,
-    on validation images, that took it from an accuracy of 0.85 to 0.96.
+    Of a speckled one the rate follows a cosine. A random network learns its normalisations too: on phantom B-scans, on
+    validation images, that took it from an accuracy of 0.85 to 0.96.
     """
     images = int((bridge.frame["split"] == "train").sum())
     epoch_images = min(images, bridge.epoch_images or profile.bridge_epoch_images or images)
@@ -128,7 +128,7 @@ def settings_of(profile: Profile, bridge: Bridge, random: bool) -> FinetuneSetti
         drop_every=max(1, round(epochs / 2)),
         schedule="cosine" if bridge.speckled else "steps",
         warm_up=min(1, epochs - 1) if bridge.speckled else 0,
-        train_batch_norm=random and bridge.speckled,
+        train_batch_norm=random,
         optimizer="adam",
         weight_decay=0.0,  # Adam would scale a penalty's gradient up like any other
         clip_norm=1.0,  # the first steps of a network that is turned to other images can be wild
@@ -181,7 +181,7 @@ def first_head(backbone: Backbone, bridge: Bridge, pixels: np.ndarray, profile: 
 def measured(backbone: Backbone, images: np.ndarray) -> Backbone:
     """A random network whose batch normalisations have the means and variances of these uint8 images (n, size, size).
 
-    They stay fixed while it learns (`finetune` leaves statistics alone), and those it was drawn with normalise nothing.
+    It learns on from these: those it was drawn with normalise nothing.
     """
     import keras
 

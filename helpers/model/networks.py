@@ -1,9 +1,6 @@
 """Experiments that train whole networks: fine-tuned from images, each kept under a key of all that made it.
 
-`referral_finetuned` goes beyond Kermany 2018, which trained the last layer alone: one network tells NORMAL, BACTERIA
-and VIRUS apart, so that pneumonia against normal, bacterial against viral, and the three decisions of the paper
-("urgent referral", "supportive care", "observation only") come from the same probabilities. `view_models` is
-Rajkomar 2017's figure 2; it has a module of its own.
+Each has a module of its own, named in `RECIPES`.
 """
 
 from __future__ import annotations
@@ -21,12 +18,11 @@ import pandas as pd
 from filelock import FileLock
 
 from helpers.data.catalogue import Catalogue
-from helpers.model.experiments import CLASSES, scores_of, settings_of, whole_folder
+from helpers.model.experiments import whole_folder
 from helpers.profile import Profile, ProfileError, nearest
 from helpers.provenance import digest_of, read_json, write_json
 
 VERSION = 1  # to be raised when the same settings would give other numbers
-REFERRAL = CLASSES["referral"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +43,23 @@ class Recipe:
 
 RECIPES = {
     "referral_finetuned": Recipe(
-        "helpers.model.networks:referral_finetuned", ("seed", "backbone", "weights", "finetune_", "head_")
+        "helpers.model.referral_network:referral_finetuned", ("seed", "backbone", "weights", "finetune_", "head_")
     ),
     "view_models": Recipe("helpers.model.view_models:view_models", ("seed", "backbone", "view_")),
+    "covid_bridge": Recipe(
+        "helpers.model.bridge_covid:covid_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
+    ),
+    "retinal_bridge": Recipe(
+        "helpers.model.bridge:retinal_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
+    ),
+    "site_models": Recipe(
+        "helpers.model.sites:site_models",
+        ("seed", "backbone", "weights", "image_size", "engine", "precision", "sites_"),
+    ),
+    "region_models": Recipe(
+        "helpers.model.regions:region_models", ("seed", "backbone", "weights", "sites_backbone", "sites_penalties")
+    ),
+    "chexnet": Recipe("helpers.model.chexnet:chexnet", ("seed", "backbone", "weights", "chexnet_", "head_standardise")),
 }
 
 
@@ -90,7 +100,7 @@ class Images:
 
     def content(self) -> list[str]:
         """What stands for all of it in a key."""
-        columns = [name for name in ("image_id", "label", "split", "site") if name in self.frame]
+        columns = [name for name in ("image_id", "label", "labels", "split", "site") if name in self.frame]
         return [self.catalogue.fingerprint(), digest_of(self.frame[columns].to_csv(index=False))]
 
 
@@ -191,63 +201,3 @@ def _gpus() -> list[str]:
     from helpers.hardware import gpus
 
     return gpus()
-
-
-def referral_finetuned(given: Given) -> Made:
-    """A softmax layer on bottlenecks first, then the layers below it as well, on mildly augmented images."""
-    from helpers.data.light_augmentation import LightAugmentation
-    from helpers.data.splits import SPLITS
-    from helpers.model.backbones import load_backbone
-    from helpers.model.depths import with_depths
-    from helpers.model.finetune import ArraySource, FinetuneSettings, finetune
-
-    catalogue, frame, profile = given.own.catalogue, given.own.frame, given.profile
-    size = profile.finetune_size
-    backbone = load_backbone(profile.backbone, profile.weights, size, profile.seed)
-    backbone = with_depths(backbone, profile.finetune_depths)
-    learnt = frame[frame["split"].isin(SPLITS)].reset_index(drop=True)
-    pixels = pixels_of(catalogue, learnt, backbone.image_size, profile.workers)
-    codes = learnt["label"].map(REFERRAL.index).to_numpy()
-    head = _head_on(catalogue, learnt, backbone, profile)
-    images = int((learnt["split"] == "train").sum())
-    limits = (profile.finetune_cpu_images, "finetune_cpu_images")
-    epochs, images = affordable("the pneumonia network", profile.finetune_epochs, images, *limits)
-    settings = FinetuneSettings(
-        trainable=profile.finetune_layers or "all",
-        epochs=epochs,
-        batch=profile.finetune_batch,
-        learning_rate=profile.finetune_learning_rate,
-        drop_every=max(1, round(epochs / 3)),
-        optimizer="adam",
-        weight_decay=0.0,  # Adam would scale a penalty's gradient up like any other
-        clip_norm=1.0,  # the first steps of a network that is turned to other images can be wild
-        dropout=profile.finetune_dropout,
-        standardise=profile.head_standardise,
-        images_per_epoch=images,
-        patience=profile.finetune_patience,
-        seed=profile.seed,
-    )
-    sources = (LightAugmentation(pixels, profile.seed), ArraySource(pixels))
-    run = finetune(backbone, *sources, codes, learnt["split"], REFERRAL, settings, head, given.unfinished)
-    run.save(given.fresh / "network")
-    held_out = frame[frame["split"] != "train"].reset_index(drop=True)
-    shown = pixels_of(catalogue, held_out, backbone.image_size, profile.workers)
-    scores = pd.concat([scores_of(held_out, run.predict(shown, chosen), REFERRAL, chosen) for chosen in run.weights])
-    summary = {
-        "chosen epoch": run.best_epoch,
-        "epochs": len(run.history["epoch"].unique()) - 1,
-        "images an epoch": images,
-        "image size": backbone.image_size,
-        "depths": profile.finetune_depths,
-    }
-    return Made(REFERRAL, {"scores": scores.reset_index(drop=True), "history": run.history}, summary)
-
-
-def _head_on(catalogue: Catalogue, learnt: pd.DataFrame, backbone: Any, profile: Profile) -> Any:
-    """The softmax layer that fine-tuning starts from, on the features of images as they are."""
-    from helpers.model.bottlenecks import extract_for
-    from helpers.model.heads import train_head
-
-    rows = catalogue.frame[catalogue.frame["image_id"].isin(learnt["image_id"])]
-    features = extract_for(profile, catalogue.subset(rows), backbone).of(learnt["image_id"])
-    return train_head(features, learnt["label"], learnt["split"], REFERRAL, settings_of(profile)).by_validation
