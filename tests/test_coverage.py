@@ -35,8 +35,10 @@ def calls(notebook: str) -> list[tuple[str, str, list[str]]]:
         for node in ast.walk(ast.parse("".join(cell["source"]))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("study.figure", "study.table"):
                 given = {keyword.arg: keyword.value for keyword in node.keywords}
-                ids = evaluated(given["published"]) if "published" in given else ()
-                found.append((node.func.attr, evaluated(node.args[0]), [ids] if isinstance(ids, str) else list(ids)))
+                if "published" in given:  # the others may take their names from what they compute
+                    ids = evaluated(given["published"])
+                    ids = [ids] if isinstance(ids, str) else list(ids)
+                    found.append((node.func.attr, evaluated(node.args[0]), ids))
     return found
 
 
