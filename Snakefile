@@ -53,7 +53,7 @@ rule all:
 
 
 rule data:
-    input: PROFILE, COMMON, code("data/*.py")
+    input: PROFILE, COMMON, code("data/**/*.py")
     output: f"{RUN}/stages/{{name}}.json"
     wildcard_constraints: name="|".join(of_kind("data"))
     threads: workflow.cores

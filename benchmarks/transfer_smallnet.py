@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data import kermany_oct, phantom_oct, pixels
+from helpers.data import kermany_oct, pixels
 from helpers.data.catalogue import Catalogue
+from helpers.data.phantoms import phantom_oct
 from helpers.metrics.estimate import Estimate
 from helpers.model.backbones import Backbone, load_backbone
 from helpers.paths import CACHE

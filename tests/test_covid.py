@@ -11,8 +11,8 @@ from PIL import Image
 
 from helpers.data import cohen, covid, kermany_xray, thorax
 from helpers.data.catalogue import Catalogue
-from helpers.data.chest_covid_plan import images, plan_covid
-from helpers.data.phantom_chest import load_covid
+from helpers.data.phantoms.chest_covid_plan import images, plan_covid
+from helpers.data.phantoms.phantom_chest import load_covid
 from helpers.data.splits import SplitError, leaks, split
 from helpers.model.bridge_starts import bridge_of
 from helpers.model.networks import Images

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from catalogue_contract import CatalogueContract
 
-from helpers.data import nih, phantom_nih
+from helpers.data import nih
 from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.chest_nih_plan import REAL_IMAGES, plan_nih, prevalences
 from helpers.data.nih import FINDINGS
-from helpers.data.phantom_chest import one
+from helpers.data.phantoms import phantom_nih
+from helpers.data.phantoms.chest_nih_plan import REAL_IMAGES, plan_nih, prevalences
+from helpers.data.phantoms.phantom_chest import one
 
 PLAN = {"images": 1500, "seed": 1, "test_share": 0.2}
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.data import phantom_lesions, phantom_oct
 from helpers.data.catalogue import CatalogueError
 from helpers.data.hashing import average_hash
-from helpers.data.phantom_oct import CLASSES, PUBLISHED, load, one, plan
+from helpers.data.phantoms import phantom_lesions, phantom_oct
+from helpers.data.phantoms.phantom_oct import CLASSES, PUBLISHED, load, one, plan
 
 SMALL = {"train": 20, "test_per_class": 2, "seed": 5}
 
@@ -225,7 +225,7 @@ def test_impossible_numbers_are_refused(tmp_path):
 def test_a_script_without_a_main_guard_gets_an_error_and_does_not_wait_for_ever(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from pathlib import Path\nfrom helpers.data.phantom_oct import load\n"
+        "from pathlib import Path\nfrom helpers.data.phantoms.phantom_oct import load\n"
         f"load(Path({str(tmp_path)!r}), train=20, test_per_class=2, seed=5, workers=2)\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)

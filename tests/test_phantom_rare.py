@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from catalogue_contract import CatalogueContract
 
-from helpers.data import phantom_oct, phantom_octid, phantom_rare
 from helpers.data.catalogue import Catalogue
-from helpers.data.phantom_lesions import LESIONS
-from helpers.data.phantom_octid import CLASSES, HEIGHT, WIDTH, load, plan
-from helpers.data.phantom_retina import draw_anatomy, healthy
-from helpers.data.phantom_scan import AXIAL_UM, LATERAL_MM
-from helpers.data.phantom_store import rng_of
+from helpers.data.phantoms import phantom_oct, phantom_octid, phantom_rare
+from helpers.data.phantoms.phantom_lesions import LESIONS
+from helpers.data.phantoms.phantom_octid import CLASSES, HEIGHT, WIDTH, load, plan
+from helpers.data.phantoms.phantom_retina import draw_anatomy, healthy
+from helpers.data.phantoms.phantom_scan import AXIAL_UM, LATERAL_MM
+from helpers.data.phantoms.phantom_store import rng_of
 
 RARE = ("MH", "CSR", "DR")
 SMALL = {"per_class": 3, "test_per_class": 2, "seed": 5}

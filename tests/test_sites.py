@@ -8,9 +8,10 @@ import pytest
 from catalogue_contract import CatalogueContract
 from PIL import Image
 
-from helpers.data import phantom_regions, phantom_sites, sites
+from helpers.data import sites
 from helpers.data.catalogue import Catalogue
-from helpers.data.chest_sites_plan import BODIES, SITES, plan_sites, signature_of
+from helpers.data.phantoms import phantom_regions, phantom_sites
+from helpers.data.phantoms.chest_sites_plan import BODIES, SITES, plan_sites, signature_of
 from helpers.data.pixels import read_grey
 from helpers.model.site_pixels import box_of, crop_of, shown
 from helpers.model.site_sets import balanced_weights, engineered, engineered_sites, site_sets

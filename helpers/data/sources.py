@@ -15,7 +15,7 @@ TOLERANCE = 0.01  # of a class's training images: the archives lack one a class,
 def load_oct(profile: Profile) -> Catalogue:
     """The profile's OCT B-scans: phantoms are made where they are not there yet, real ones are looked for."""
     if profile.oct_source == "phantom_oct":
-        from helpers.data import phantom_oct
+        from helpers.data.phantoms import phantom_oct
 
         return phantom_oct.load(
             CACHE,
@@ -32,7 +32,7 @@ def load_oct(profile: Profile) -> Catalogue:
 def load_xray(profile: Profile) -> Catalogue:
     """The profile's pneumonia radiographs, of three classes: NORMAL, BACTERIA, VIRUS."""
     if profile.xray_source == "phantom_chest":
-        from helpers.data import phantom_chest
+        from helpers.data.phantoms import phantom_chest
 
         return phantom_chest.load_pneumonia(
             CACHE,
@@ -49,7 +49,7 @@ def load_xray(profile: Profile) -> Catalogue:
 def load_views(profile: Profile) -> Catalogue:
     """The profile's frontal and lateral radiographs. 'real' is Open-i where it lies, else Cohen's collection."""
     if profile.view_source == "phantom_chest":
-        from helpers.data import phantom_chest
+        from helpers.data.phantoms import phantom_chest
 
         return phantom_chest.load_views(
             CACHE,
@@ -82,7 +82,7 @@ def _openi(profile: Profile) -> Catalogue:
 def load_nih(profile: Profile) -> Catalogue:
     """The profile's radiographs with fourteen labels: those of ChestX-ray14 that lie there, or phantoms of them."""
     if profile.nih_source == "phantom_chest":
-        from helpers.data import phantom_nih
+        from helpers.data.phantoms import phantom_nih
 
         return phantom_nih.load(
             CACHE,
@@ -103,7 +103,7 @@ def load_octid(profile: Profile) -> Catalogue:
     """
     drawn = profile.bridge_octid_images + profile.octid_validation
     if profile.octid_source == "phantom_oct":
-        from helpers.data import phantom_octid
+        from helpers.data.phantoms import phantom_octid
 
         return phantom_octid.load(
             CACHE,
@@ -120,7 +120,7 @@ def load_octid(profile: Profile) -> Catalogue:
 def load_covid(profile: Profile) -> Catalogue:
     """The profile's COVID-19 target: NORMAL, BACTERIA, VIRUS and COVID-19."""
     if profile.covid_source == "phantom_chest":
-        from helpers.data import phantom_chest
+        from helpers.data.phantoms import phantom_chest
 
         return phantom_chest.load_covid(
             CACHE,
@@ -138,7 +138,7 @@ def load_covid(profile: Profile) -> Catalogue:
 def load_sites(profile: Profile) -> Catalogue:
     """The profile's hospitals, of two classes: Pneumonia, No pneumonia; column site."""
     if profile.sites_source == "phantom_chest":
-        from helpers.data import phantom_sites
+        from helpers.data.phantoms import phantom_sites
 
         return phantom_sites.load(
             CACHE, bodies=profile.phantom_sites_bodies, seed=profile.seed, workers=profile.workers
@@ -150,7 +150,7 @@ def load_sites(profile: Profile) -> Catalogue:
 
 def load_regions(profile: Profile) -> Catalogue:
     """Radiographs whose lesion is small; phantoms in every profile, for nowhere else is the region known."""
-    from helpers.data import phantom_regions
+    from helpers.data.phantoms import phantom_regions
 
     return phantom_regions.load(CACHE, images=profile.phantom_sites_regions, seed=profile.seed, workers=profile.workers)
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers.data import phantom_regions
 from helpers.data.catalogue import Catalogue
+from helpers.data.phantoms import phantom_regions
 from helpers.data.pixels import read_grey
 from helpers.data.splits import split
 from helpers.model.linear import fit

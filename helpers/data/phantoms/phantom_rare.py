@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.data.phantom_lesions import cysts, exudates, lens, lesion, plateau, ripple
-from helpers.data.phantom_scan import AXIAL_UM, LATERAL_MM, Blob, BScan, Fill, Streak
+from helpers.data.phantoms.phantom_lesions import cysts, exudates, lens, lesion, plateau, ripple
+from helpers.data.phantoms.phantom_scan import AXIAL_UM, LATERAL_MM, Blob, BScan, Fill, Streak
 
 VITREOUS = 0.0  # tone of what is no tissue
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data import phantom_store
 from helpers.data.catalogue import Catalogue
-from helpers.data.phantom_store import rng_of as _rng
+from helpers.data.phantoms import phantom_store
+from helpers.data.phantoms.phantom_store import rng_of as _rng
 
 VERSION = 2  # raise it with any change that alters an image: it is part of the cache's key
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
@@ -52,11 +52,11 @@ def one(
     from (seed, patient), where the scan passes and its noise from (seed, patient, image).
     Raises `ValueError` for an unknown label or a value out of range.
     """
-    from helpers.data import phantom_rare  # noqa: F401 - adds its diseases to the registry
-    from helpers.data.phantom_imaging import capture, padding
-    from helpers.data.phantom_lesions import LESIONS
-    from helpers.data.phantom_paint import paint
-    from helpers.data.phantom_retina import draw_anatomy, healthy
+    from helpers.data.phantoms import phantom_rare  # noqa: F401 - adds its diseases to the registry
+    from helpers.data.phantoms.phantom_imaging import capture, padding
+    from helpers.data.phantoms.phantom_lesions import LESIONS
+    from helpers.data.phantoms.phantom_paint import paint
+    from helpers.data.phantoms.phantom_retina import draw_anatomy, healthy
 
     if label not in LESIONS:
         raise ValueError(f"no phantom of '{label}'; known: {', '.join(LESIONS)}")

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data import phantom_store
 from helpers.data.catalogue import Catalogue
-from helpers.data.phantom_store import rng_of
+from helpers.data.phantoms import phantom_store
+from helpers.data.phantoms.phantom_store import rng_of
 
 VERSION = 1  # raise it with any change that alters an image: it is part of the cache's key
 CLASSES = ("NORMAL", "MH", "DR", "CSR")
@@ -35,10 +35,10 @@ def one(
 
     Arguments, errors and what follows from which seed as for `phantom_oct.one`.
     """
-    from helpers.data import phantom_rare  # noqa: F401 - adds its diseases to the registry
-    from helpers.data.phantom_lesions import LESIONS
-    from helpers.data.phantom_paint import paint
-    from helpers.data.phantom_retina import draw_anatomy, healthy
+    from helpers.data.phantoms import phantom_rare  # noqa: F401 - adds its diseases to the registry
+    from helpers.data.phantoms.phantom_lesions import LESIONS
+    from helpers.data.phantoms.phantom_paint import paint
+    from helpers.data.phantoms.phantom_retina import draw_anatomy, healthy
 
     if label not in LESIONS:
         raise ValueError(f"no phantom of '{label}'; known: {', '.join(LESIONS)}")

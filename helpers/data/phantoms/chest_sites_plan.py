@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from helpers.data.chest_imaging import SIGNATURES, Signature
-from helpers.data.chest_plan import IMAGES_A_PATIENT, SIZE
-from helpers.data.phantom_store import rng_of
+from helpers.data.phantoms.chest_imaging import SIGNATURES, Signature
+from helpers.data.phantoms.chest_plan import IMAGES_A_PATIENT, SIZE
+from helpers.data.phantoms.phantom_store import rng_of
 
 CLASSES = ("Pneumonia", "No pneumonia")
 TEST_SHARE = 0.4  # of the patients of each hospital and label: an interval needs many test images

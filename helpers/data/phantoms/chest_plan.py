@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from helpers.data.phantom_store import rng_of
+from helpers.data.phantoms.phantom_store import rng_of
 
 SIZE = 256  # pixels a side
 PNEUMONIA = ("NORMAL", "BACTERIA", "VIRUS")

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data import chest_covid_plan, phantom_store
 from helpers.data.catalogue import Catalogue
-from helpers.data.chest_imaging import SIGNATURES, Signature, capture, decorate
-from helpers.data.chest_plan import PNEUMONIA, SIZE, VIEW_CLASSES, plan_pneumonia, plan_views
-from helpers.data.chest_projection import VIEWS
-from helpers.data.phantom_store import rng_of
+from helpers.data.phantoms import chest_covid_plan, phantom_store
+from helpers.data.phantoms.chest_imaging import SIGNATURES, Signature, capture, decorate
+from helpers.data.phantoms.chest_plan import PNEUMONIA, SIZE, VIEW_CLASSES, plan_pneumonia, plan_views
+from helpers.data.phantoms.chest_projection import VIEWS
+from helpers.data.phantoms.phantom_store import rng_of
 
 VERSION = 2  # raise it with any change that alters an image: it is part of the cache's key
 FILES = ("path", "mask", "lung_mask")
@@ -60,10 +60,10 @@ def one(
     follow from (seed, patient), pose and noise from (seed, patient, image). Raises `ValueError` for what is unknown or
     out of range.
     """
-    from helpers.data import chest_labels14  # noqa: F401 - fills the registry
-    from helpers.data.chest_findings import FINDINGS, SHAPES
-    from helpers.data.chest_pose import breathe_and_stand
-    from helpers.data.chest_scene import Scene
+    from helpers.data.phantoms import chest_labels14  # noqa: F401 - fills the registry
+    from helpers.data.phantoms.chest_findings import FINDINGS, SHAPES
+    from helpers.data.phantoms.chest_pose import breathe_and_stand
+    from helpers.data.phantoms.chest_scene import Scene
 
     labels = (finding,) if isinstance(finding, str) else tuple(finding)
     levels = severity if isinstance(severity, tuple) else (severity,) * len(labels)

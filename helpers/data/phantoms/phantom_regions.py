@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data import phantom_store
 from helpers.data.catalogue import Catalogue
-from helpers.data.chest_findings import finding
-from helpers.data.chest_scene import WATER, Scene
-from helpers.data.phantom_store import rng_of
+from helpers.data.phantoms import phantom_store
+from helpers.data.phantoms.chest_findings import finding
+from helpers.data.phantoms.chest_scene import WATER, Scene
+from helpers.data.phantoms.phantom_store import rng_of
 
 VERSION = 1  # raise it with any change that alters an image: it is part of the cache's key
 CLASSES = ("Nodule", "No nodule")
@@ -39,7 +39,7 @@ GRAINS = 2500  # points that a nodule is drawn with
 @finding(LESION)
 def apical_nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A solid ball in the upper third of the right lung, too small for the coarse grid of rays."""
-    from helpers.data.chest_vessels import in_lung
+    from helpers.data.phantoms.chest_vessels import in_lung
 
     spots = (rng.random((400, 3)) * (9, 8, 5.5) - (10, 4, 6.0) + (0, 0, scene.body.apex)).astype(np.float32)
     inside = np.flatnonzero(in_lung(scene.body, spots, 0.8))
@@ -102,8 +102,8 @@ def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
     """Write the images and masks of one patient that are not there yet; the rows with digest and hash added."""
     from PIL import Image
 
-    from helpers.data.chest_sites_plan import NEUTRAL
-    from helpers.data.phantom_chest import one
+    from helpers.data.phantoms.chest_sites_plan import NEUTRAL
+    from helpers.data.phantoms.phantom_chest import one
 
     for row in rows:
         if all((part / row[column]).exists() for column in FILES):

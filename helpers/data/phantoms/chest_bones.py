@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from helpers.data.chest_anatomy import SIDES, Body, at
+from helpers.data.phantoms.chest_anatomy import SIDES, Body, at
 
 Cloud = tuple[np.ndarray, np.ndarray]
 RIBS = 12

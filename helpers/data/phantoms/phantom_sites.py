@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data import phantom_store
 from helpers.data.catalogue import Catalogue
-from helpers.data.chest_imaging import capture, decorate
-from helpers.data.chest_sites_plan import CLASSES, plan_sites, signature_of
-from helpers.data.phantom_store import rng_of
+from helpers.data.phantoms import phantom_store
+from helpers.data.phantoms.chest_imaging import capture, decorate
+from helpers.data.phantoms.chest_sites_plan import CLASSES, plan_sites, signature_of
+from helpers.data.phantoms.phantom_store import rng_of
 
 VERSION = 1  # raise it with any change that alters an image: it is part of the cache's key
 FILES = ("path", "mask", "lung_mask")
@@ -77,10 +77,10 @@ def captures(seed: int, row: dict, signatures: list[str]) -> tuple[list[np.ndarr
 
     Body, pose, finding, grain and exposure are drawn from (seed, patient, image) and are the same in all.
     """
-    from helpers.data import chest_labels14  # noqa: F401 - fills the registry
-    from helpers.data.chest_findings import FINDINGS, SHAPES
-    from helpers.data.chest_pose import breathe_and_stand
-    from helpers.data.chest_scene import Scene
+    from helpers.data.phantoms import chest_labels14  # noqa: F401 - fills the registry
+    from helpers.data.phantoms.chest_findings import FINDINGS, SHAPES
+    from helpers.data.phantoms.chest_pose import breathe_and_stand
+    from helpers.data.phantoms.chest_scene import Scene
 
     patient, image, label, size = row["patient"], row["number"], row["findings"], row["width"]
     severity = 0.0 if np.isnan(row["severity"]) else row["severity"]

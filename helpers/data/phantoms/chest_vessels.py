@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.data.chest_anatomy import SIDES, Body, at, heart_balls, lung_distance
-from helpers.data.chest_bones import Cloud
+from helpers.data.phantoms.chest_anatomy import SIDES, Body, at, heart_balls, lung_distance
+from helpers.data.phantoms.chest_bones import Cloud
 
 LEVELS, STEMS = 5, 12  # branchings, and branches that leave a lung's root
 SAMPLES = 13  # places along a branch

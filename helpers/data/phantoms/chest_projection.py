@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from helpers.data.chest_anatomy import Ball
+from helpers.data.phantoms.chest_anatomy import Ball
 
 COARSE = 72  # rays a side of the coarse grid
 DEPTHS = 18  # samples along a ray

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data import phantom_store
 from helpers.data.catalogue import Catalogue
-from helpers.data.chest_nih_plan import plan_nih
 from helpers.data.nih import CLASSES, label_of
-from helpers.data.phantom_chest import one
+from helpers.data.phantoms import phantom_store
+from helpers.data.phantoms.chest_nih_plan import plan_nih
+from helpers.data.phantoms.phantom_chest import one
 
 VERSION = 3  # raise it with any change that alters an image: it is part of the cache's key
 FILES = ("path", "mask", "lung_mask")

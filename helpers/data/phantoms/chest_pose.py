@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.data.chest_anatomy import Body, draw_body, with_profile
-from helpers.data.chest_projection import Pose
+from helpers.data.phantoms.chest_anatomy import Body, draw_body, with_profile
+from helpers.data.phantoms.chest_projection import Pose
 
 TURN, TURN_HARD, TURN_MOST = 3.0, 24.0, 38.0  # degrees about the long axis: deviation, what `hard` adds, and a limit
 TILT, TILT_HARD = 1.6, 6.0  # degrees in the image's plane

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.data import chest_vessels
-from helpers.data.chest_anatomy import SIDES, Ball, Body, at, with_profile
-from helpers.data.chest_scene import Scene
+from helpers.data.phantoms import chest_vessels
+from helpers.data.phantoms.chest_anatomy import SIDES, Ball, Body, at, with_profile
+from helpers.data.phantoms.chest_scene import Scene
 
 Draw = Callable[[Scene, float, np.random.Generator], None]
 Shape = Callable[[Body, float, np.random.Generator], Body]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.data.phantom_scan import AXIAL_UM, Blob, BScan, Fill, Streak
+from helpers.data.phantoms.phantom_scan import AXIAL_UM, Blob, BScan, Fill, Streak
 
 Lesion = Callable[[BScan, float, np.random.Generator], None]
 LESIONS: dict[str, Lesion] = {}  # filled below, when this module is read

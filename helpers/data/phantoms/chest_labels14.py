@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.data import chest_vessels
-from helpers.data.chest_anatomy import SIDES, Ball, Body, at, with_profile
-from helpers.data.chest_findings import FINDINGS, LOBES, consolidate, finding, patches, shape
-from helpers.data.chest_scene import WATER, Scene
+from helpers.data.phantoms import chest_vessels
+from helpers.data.phantoms.chest_anatomy import SIDES, Ball, Body, at, with_profile
+from helpers.data.phantoms.chest_findings import FINDINGS, LOBES, consolidate, finding, patches, shape
+from helpers.data.phantoms.chest_scene import WATER, Scene
 
 
 @finding("Atelectasis")

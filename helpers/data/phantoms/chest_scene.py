@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.data import chest_vessels
-from helpers.data.chest_anatomy import (
+from helpers.data.phantoms import chest_vessels
+from helpers.data.phantoms.chest_anatomy import (
     SIDES,
     Ball,
     Body,
@@ -19,8 +19,8 @@ from helpers.data.chest_anatomy import (
     wall_distance,
     with_profile,
 )
-from helpers.data.chest_bones import Cloud, arm_direction, skeleton
-from helpers.data.chest_projection import COARSE, Pose, Rays, enlarge, splat
+from helpers.data.phantoms.chest_bones import Cloud, arm_direction, skeleton
+from helpers.data.phantoms.chest_projection import COARSE, Pose, Rays, enlarge, splat
 
 WATER = 0.205  # attenuation of soft tissue a cm
 SHOWS = 0.05  # attenuation from which a change belongs to the lesion mask: about 3 grey levels

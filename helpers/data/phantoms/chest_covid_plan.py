@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from helpers.data.chest_plan import CHILD, GRAVITY, POOR, POOR_SHARE, QUALITY, SIZE, SUBTLE
-from helpers.data.phantom_store import rng_of
+from helpers.data.phantoms.chest_plan import CHILD, GRAVITY, POOR, POOR_SHARE, QUALITY, SIZE, SUBTLE
+from helpers.data.phantoms.phantom_store import rng_of
 
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
 ADULT = (58.0, 14.0)  # years, mean and deviation; children are `chest_plan.CHILD`

@@ -76,7 +76,7 @@ def capture(
     """
     from scipy.ndimage import gaussian_filter
 
-    from helpers.data.chest_projection import enlarge
+    from helpers.data.phantoms.chest_projection import enlarge
 
     size, poor = healthy.shape[0], 1 - quality
     scale = size / 256

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.data.phantom_scan import AXIAL_UM, LATERAL_MM, LAYERS, TONES, BScan
+from helpers.data.phantoms.phantom_scan import AXIAL_UM, LATERAL_MM, LAYERS, TONES, BScan
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.data.phantom_retina import Anatomy
-from helpers.data.phantom_scan import AXIAL_UM, LAYERS, SOFT, Blob, BScan
+from helpers.data.phantoms.phantom_retina import Anatomy
+from helpers.data.phantoms.phantom_scan import AXIAL_UM, LAYERS, SOFT, Blob, BScan
 
 TEXTURED = 150  # pixels below Bruch's membrane that show the choroid's vessels
 SHOWS = 0.8  # pixels of thickness from which a space opened by a lesion belongs to its mask

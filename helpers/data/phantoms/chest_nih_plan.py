@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from helpers.data.chest_plan import QUALITY, SIZE
 from helpers.data.nih import FINDINGS, NONE
-from helpers.data.phantom_store import rng_of
+from helpers.data.phantoms.chest_plan import QUALITY, SIZE
+from helpers.data.phantoms.phantom_store import rng_of
 
 # Images of each label among the 112,120 real ones (Wang et al. 2017, as Data_Entry_2017 has them).
 REAL_IMAGES = {
