@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from figure_contract import assert_drawn, words_of
 
 from helpers.metrics.classification import confusion
 from helpers.metrics.estimate import Estimate
 from helpers.plots import carr, carr_flow
-from helpers.plots.style import DOUBLE, add_footnote, save_figure
 
 RANDOM = np.random.default_rng(0)
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
@@ -61,19 +60,10 @@ DRAWN = {
 }  # fmt: skip
 
 
-def words_of(figure):
-    return " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
-
-
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_draws_at_print_size_with_its_words(name, tmp_path):
     draw, words = DRAWN[name]
-    figure = draw()
-    assert figure.get_size_inches()[0] <= DOUBLE + 1e-9
-    add_footnote(figure, "Phantoms: no evidence about the paper.")
-    save_figure(figure, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 5000
-    assert words in words_of(figure)
+    assert_drawn(draw(), words, tmp_path)
 
 
 def test_a_wrong_prediction_is_said_and_a_right_one_is_not():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from figure_contract import assert_drawn, words_of
 
 from helpers.metrics.auroc import auroc
 from helpers.metrics.calibration import reliability
@@ -12,7 +12,6 @@ from helpers.metrics.estimate import Estimate
 from helpers.metrics.operating import DECISIONS, PNEUMONIA, PNEUMONIA_COSTS, operating_point
 from helpers.metrics.proportions import proportion
 from helpers.plots import pneumonia
-from helpers.plots.style import DOUBLE, add_footnote, save_figure
 
 RANDOM = np.random.default_rng(0)
 TRUTH = np.repeat([True, False], 60)
@@ -62,19 +61,10 @@ DRAWN = {
 }
 
 
-def words_of(figure):
-    return " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
-
-
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_draws_at_print_size_with_its_words(name, tmp_path):
     draw, words = DRAWN[name]
-    figure = draw()
-    assert figure.get_size_inches()[0] <= DOUBLE + 1e-9
-    add_footnote(figure, "Phantoms: no evidence about the paper.")
-    save_figure(figure, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 5000
-    assert words in words_of(figure)
+    assert_drawn(draw(), words, tmp_path)
 
 
 def test_the_panels_of_figure_6_have_the_papers_letters():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from figure_contract import assert_drawn, words_of
 
 from helpers.data.robustness import TRANSFORMS
 from helpers.metrics.chi_squared import clustered_comparison, pooled_chi_squared
@@ -12,7 +12,6 @@ from helpers.metrics.youden import published_cutoff
 from helpers.metrics.youden import youden_curve as curve_of
 from helpers.plots import rajkomar
 from helpers.plots.rajkomar_flow import COUNTS, flow
-from helpers.plots.style import DOUBLE, add_footnote, save_figure
 
 RANDOM = np.random.default_rng(0)
 PRE, TUNE = ("colour", "full grey", "subset grey"), ("last layer", "last layer, augmented", "all layers, augmented")
@@ -49,19 +48,10 @@ DRAWN = {
 }
 
 
-def words_of(figure):
-    return " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
-
-
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_draws_at_print_size_with_its_words(name, tmp_path):
     draw, words = DRAWN[name]
-    figure = draw()
-    assert figure.get_size_inches()[0] <= DOUBLE + 1e-9
-    add_footnote(figure, "Phantoms: no evidence about the paper.")
-    save_figure(figure, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 5000
-    assert words in words_of(figure)
+    assert_drawn(draw(), words, tmp_path)
 
 
 def test_a_count_that_is_not_known_is_drawn_as_not_run_and_none_is_made_up():

@@ -173,8 +173,6 @@ def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
 
 
 def _make(part: Path, seed: int, row: dict) -> dict[str, str]:
-    from PIL import Image
-
     if not all((part / row[column]).exists() for column in FILES):
         grey, mask, lung = one(
             tuple(row["findings"].split("|")),
@@ -188,8 +186,5 @@ def _make(part: Path, seed: int, row: dict) -> dict[str, str]:
             patient=int(row["patient_id"]),
             image=row["number"],
         )
-        for column, picture in (("mask", mask), ("lung_mask", lung)):
-            picture = Image.fromarray(picture.astype(np.uint8) * 255)
-            phantom_store.write(part / row[column], picture, format="PNG", compress_level=3)
-        phantom_store.write(part / row["path"], Image.fromarray(grey), format="JPEG", quality=92)
+        phantom_store.write_pictures(part, row, grey, {"mask": mask, "lung_mask": lung}, quality=92)
     return phantom_store.describe(part / row["path"])

@@ -15,8 +15,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from helpers.data.catalogue import Catalogue
 from helpers.data.nih import CLASSES, label_of
 from helpers.data.phantoms import phantom_store
@@ -57,7 +55,6 @@ def load(
 
 def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
     """Write the images and masks of one patient that are not there yet; the rows with digest and hash added."""
-    from PIL import Image
 
     for row in rows:
         if not all((part / row[column]).exists() for column in FILES):
@@ -72,8 +69,5 @@ def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
                 patient=int(row["patient_id"]),
                 image=row["number"],
             )
-            for column, picture in (("mask", mask), ("lung_mask", lung)):
-                picture = Image.fromarray(picture.astype(np.uint8) * 255)
-                phantom_store.write(part / row[column], picture, format="PNG", compress_level=3)
-            phantom_store.write(part / row["path"], Image.fromarray(grey), format="JPEG", quality=92)
+            phantom_store.write_pictures(part, row, grey, {"mask": mask, "lung_mask": lung}, quality=92)
     return [row | phantom_store.describe(part / row["path"]) for row in rows]

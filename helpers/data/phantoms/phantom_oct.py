@@ -159,8 +159,6 @@ def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
 
 
 def _make(part: Path, seed: int, row: dict) -> dict[str, str]:
-    from PIL import Image
-
     path, mask_path = part / row["path"], part / row["mask"]
     if not (path.exists() and mask_path.exists()):
         severity = 0.0 if np.isnan(row["severity"]) else row["severity"]
@@ -174,6 +172,5 @@ def _make(part: Path, seed: int, row: dict) -> dict[str, str]:
             patient=patient,
             image=number,
         )
-        phantom_store.write(mask_path, Image.fromarray(mask.astype(np.uint8) * 255), format="PNG", compress_level=3)
-        phantom_store.write(path, Image.fromarray(grey), format="JPEG", quality=90)
+        phantom_store.write_pictures(part, row, grey, {"mask": mask}, quality=90)
     return phantom_store.describe(path)

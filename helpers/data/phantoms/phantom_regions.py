@@ -100,7 +100,6 @@ def plan(*, images: int, seed: int) -> pd.DataFrame:
 
 def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
     """Write the images and masks of one patient that are not there yet; the rows with digest and hash added."""
-    from PIL import Image
 
     from helpers.data.phantoms.chest_sites_plan import NEUTRAL
     from helpers.data.phantoms.phantom_chest import one
@@ -111,10 +110,7 @@ def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
         drawn = {"view": row["view"], "quality": row["quality"], "age": row["age"], "signature": NEUTRAL}
         labels = tuple(row["findings"].split("|"))
         grey, mask, lung = one(labels, row["severity"], seed, patient=int(row["patient_id"]), size=SIZE, **drawn)
-        for column, picture in (("mask", mask), ("lung_mask", lung)):
-            picture = Image.fromarray(picture.astype(np.uint8) * 255)
-            phantom_store.write(part / row[column], picture, format="PNG", compress_level=3)
-        phantom_store.write(part / row["path"], Image.fromarray(grey), format="JPEG", quality=92)
+        phantom_store.write_pictures(part, row, grey, {"mask": mask, "lung_mask": lung}, quality=92)
     return [row | phantom_store.describe(part / row["path"]) for row in rows]
 
 

@@ -101,6 +101,15 @@ def write(path: Path, image, **options) -> None:
     temporary.replace(path)
 
 
+def write_pictures(part: Path, row: dict, grey: np.ndarray, masks: dict[str, np.ndarray], quality: int) -> None:
+    """One row's files: its image (uint8) as JPEG of this quality, and each mask (bool) at the column that names it."""
+    from PIL import Image
+
+    for column, mask in masks.items():
+        write(part / row[column], Image.fromarray(mask.astype(np.uint8) * 255), format="PNG", compress_level=3)
+    write(part / row["path"], Image.fromarray(grey), format="JPEG", quality=quality)
+
+
 def describe(path: Path) -> dict[str, str]:
     """Digest and perceptual hash of a file that was written."""
     from io import BytesIO
