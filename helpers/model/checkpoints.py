@@ -73,3 +73,16 @@ class CheckpointStore:
                 CheckpointWarning,
                 stacklevel=2,
             )
+
+
+def flat(lists: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """Lists of arrays as `CheckpointStore.save` takes them; `unflat` gives them back. No name may hold a "-"."""
+    return {f"{name}-{i:05d}": np.asarray(value) for name, values in lists.items() for i, value in enumerate(values)}
+
+
+def unflat(arrays: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """The lists that `flat` was given, in their order; an empty one is missing."""
+    lists: dict[str, list[np.ndarray]] = {}
+    for name in sorted(arrays):
+        lists.setdefault(name.rsplit("-", 1)[0], []).append(arrays[name])
+    return lists

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers.model.checkpoints import CheckpointStore
-from helpers.model.finetune_network import state_of
+from helpers.model.checkpoints import CheckpointStore, flat, unflat
+from helpers.model.finetune_network import put_state, state_values
 
 if TYPE_CHECKING:
     import keras
@@ -157,18 +157,13 @@ class Trainer:
         log.info("epoch %d of %d, %s: accuracy %.4f, cross-entropy %.4f", epoch, self.settings.epochs, *values[2:5])
 
     def _save(self) -> None:
-        arrays = {f"state-{i:05d}": np.asarray(v) for i, v in enumerate(self._values())}
-        bests = {}
-        for split, best in self.progress.best.items():
-            arrays |= {f"{split}-{i:05d}": value for i, value in enumerate(best.weights)}
-            bests[split] = {"epoch": best.epoch, "accuracy": best.accuracy, "cross_entropy": best.cross_entropy}
+        lists = {"state": state_values(self.logits)} | {by: best.weights for by, best in self.progress.best.items()}
+        bests = {
+            split: {"epoch": best.epoch, "accuracy": best.accuracy, "cross_entropy": best.cross_entropy}
+            for split, best in self.progress.best.items()
+        }
         plain = {name: getattr(self.progress, name) for name in ("epoch", "batch", "step", "sums", "history")}
-        self.store.save(arrays, {"progress": plain, "best": bests, "settings": asdict(self.settings)})
-
-    def _values(self) -> list[np.ndarray]:
-        import keras
-
-        return [keras.ops.convert_to_numpy(variable.value) for variable in state_of(self.logits)]
+        self.store.save(flat(lists), {"progress": plain, "best": bests, "settings": asdict(self.settings)})
 
     def _resume(self) -> bool:
         """Stand where the checkpoint stands; False where there is none."""
@@ -176,12 +171,11 @@ class Trainer:
         if found is None:
             return False
         arrays, meta = found
-        for i, variable in enumerate(state_of(self.logits)):
-            variable.assign(arrays[f"state-{i:05d}"])
+        lists = unflat(arrays)
+        put_state(self.logits, lists["state"])
         self.progress = Progress(**meta["progress"])
         for split, told in meta["best"].items():
-            weights = [arrays[name] for name in sorted(arrays) if name.startswith(f"{split}-")]
-            self.progress.best[split] = Best(**told, weights=weights)
+            self.progress.best[split] = Best(**told, weights=lists[split])
         log.info("going on after epoch %d, step %d", self.progress.epoch, self.progress.step)
         return True
 

@@ -214,3 +214,16 @@ def state_of(logits: keras.Model) -> list:
             seen.add(id(variable))
             found.append(variable)
     return found
+
+
+def state_values(logits: keras.Model) -> list[np.ndarray]:
+    """What `state_of` holds now, for a checkpoint."""
+    import keras
+
+    return [keras.ops.convert_to_numpy(variable.value) for variable in state_of(logits)]
+
+
+def put_state(logits: keras.Model, values: list[np.ndarray]) -> None:
+    """Stand where `state_values` was taken. Raises `ValueError` for another number of values."""
+    for variable, value in zip(state_of(logits), values, strict=True):
+        variable.assign(value)

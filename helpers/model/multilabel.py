@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers.model.checkpoints import CheckpointStore
+from helpers.model.checkpoints import CheckpointStore, flat, unflat
 from helpers.model.finetune import FinetuneSettings
 from helpers.model.finetune_loop import EVALUATED, Images, epoch_batches, predict_logits, prefetched
-from helpers.model.finetune_network import Scaling, assemble, set_trainable, state_of
+from helpers.model.finetune_network import Scaling, assemble, put_state, set_trainable, state_values
 from helpers.model.finetune_precision import training_precision
 from helpers.model.multilabel_head import MultilabelHead, cross_entropy
 from helpers.model.multilabel_run import MultilabelRun
@@ -216,20 +216,16 @@ class _Trainer:
         log.info("epoch %d, %s: cross-entropy %.4f, rate %.2g", now.epoch, split, loss, now.rate)
 
     def _save(self) -> None:
-        import keras
-
-        values = [keras.ops.convert_to_numpy(variable.value) for variable in state_of(self.logits)]
-        arrays = {f"state-{i:05d}": np.asarray(value) for i, value in enumerate(values)}
-        arrays |= {f"best-{i:05d}": value for i, value in enumerate(self.best)}
-        self.store.save(arrays, {"progress": asdict(self.progress)})
+        lists = {"state": state_values(self.logits), "best": self.best}
+        self.store.save(flat(lists), {"progress": asdict(self.progress)})
 
     def _resume(self) -> bool:
         found = self.store.load()
         if found is None:
             return False
         arrays, meta = found
-        for i, variable in enumerate(state_of(self.logits)):
-            variable.assign(arrays[f"state-{i:05d}"])
-        self.best = [arrays[name] for name in sorted(arrays) if name.startswith("best-")]
+        lists = unflat(arrays)
+        put_state(self.logits, lists["state"])
+        self.best = lists["best"]
         self.progress = _Progress(**meta["progress"])
         return True
