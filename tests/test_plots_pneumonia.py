@@ -86,10 +86,10 @@ def test_the_dear_mistakes_carry_their_points():
     )
 
 
-def test_an_empty_bin_shows_no_images():
+def test_an_empty_bin_shows_no_images_and_the_others_images_by_width():
     figure = pneumonia.reliability_diagram({"raw": reliability([True, True, False, False], [0.95, 0.9, 0.05, 0.01])})
     stairs = figure.axes[1].patches[0].get_data()
-    assert list(stairs.values) == [2, 0, 2] and list(stairs.edges) == pytest.approx([0, 0.1, 0.9, 1])
+    assert list(stairs.values) == pytest.approx([0.2, 0, 0.2]) and list(stairs.edges) == pytest.approx([0, 0.1, 0.9, 1])
 
 
 def test_an_operating_point_without_one_class_is_said_to_be_undefined():

@@ -108,7 +108,7 @@ def examples(images: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray] |
 
 @print_style
 def reliability_diagram(tables: Mapping[str, pd.DataFrame], notes: Mapping[str, str] | None = None) -> Figure:
-    """Beyond the paper: observed against predicted, with intervals, and below it how many images each bin holds.
+    """Beyond the paper: observed against predicted, with intervals, and below it how densely each bin is filled.
 
     `tables[name]` from `calibration.reliability`, at most three; `notes[name]` stands after the name in the legend
     ("Brier score 0.08 ...").
@@ -125,11 +125,12 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], notes: Mapping[str, 
         axes.errorbar(table["predicted"], table["observed"], yerr=spread, color=edge, lw=0.8, capsize=1.5, ls="")
         edges = np.unique(table[["from", "to"]].to_numpy())
         held = table.groupby("from")["n"].sum().reindex(edges[:-1], fill_value=0)  # a bin without images has no row
-        below.stairs(held, edges, color=edge, lw=1, ls=("-", "--", "-.")[place])
+        # By width: bins of equal counts would all be as high.
+        below.stairs(held / np.diff(edges) / 100, edges, color=edge, lw=1, ls=("-", "--", "-.")[place])
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="observed share")
-    below.set(xlabel="predicted probability", ylabel="images", yscale="log")
-    below.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    below.yaxis.set_major_formatter("{x:,.0f}")
+    below.set(xlabel="predicted probability", ylabel="images\na 0.01", yscale="log")
+    below.yaxis.set_major_locator(LogLocator(numticks=4))
+    below.yaxis.set_major_formatter("{x:,g}")
     below.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(loc="upper left")
     axes.grid(True)
