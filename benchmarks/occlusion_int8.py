@@ -41,8 +41,9 @@ def main() -> None:
     given = parser.parse_args()
     try:
         import nncf
-    except ImportError as error:
-        raise SystemExit("this benchmark needs NNCF, which the project does not: pip install nncf") from error
+    except ImportError:
+        print("NOT MEASURED: this needs NNCF, which the project does not: pip install nncf")
+        return  # without an error, so that `make benchmarks` goes on
     print(f"{cpu_model()}: {' '.join(sorted(instructions()))}")
     size = NETWORKS[given.network]
     image = pictures(size)[0]
