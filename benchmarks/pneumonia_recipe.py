@@ -4,8 +4,9 @@
     python benchmarks/pneumonia_recipe.py --profile paper data_dir=/path/to/data backbone=MobileNetV2
 
 Every patient of the training folder is held out once, and a tenth of the others validates. Compared on the images held
-out, all folds together: a last layer on the frozen features of the same depths, the profile's recipe, and with
-`--against "finetune_networks=1 finetune_learning_rate=0.0005"` another one. `key=value` words change the profile.
+out, all folds together: a last layer on the frozen features of the same depths, the profile's recipe and its members
+(networks, support vector machines), and with `--against "finetune_networks=1 finetune_learning_rate=0.0005"` another
+one. `key=value` words change the profile.
 """
 
 from __future__ import annotations
@@ -54,10 +55,14 @@ def measure(recipes: dict[str, Profile], folds: int, only: int = 0) -> pd.DataFr
         for name, profile in recipes.items():
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
-                scores = run_network("referral_finetuned", images, profile, Path(folder)).scores
-                seconds[name] = seconds.get(name, 0) + time.perf_counter() - began
-            mine = (scores["split"] == "test") & (scores["selection"] == "validation")
-            said.setdefault(name, []).append(scores[mine])
+                made = run_network("referral_finetuned", images, profile, Path(folder))
+                apart = made.table("members")
+            seconds[name] = seconds.get(name, 0) + time.perf_counter() - began
+            ways = {name: made.scores[made.scores["selection"] == "validation"]}
+            if apart["member"].nunique() > 1:
+                ways |= {f"{name}, {member} alone": rows for member, rows in apart.groupby("member")}
+            for way, rows in ways.items():
+                said.setdefault(way, []).append(rows[rows["split"] == "test"])
     whole = {name: pd.concat(made, ignore_index=True) for name, made in said.items()}
     return pd.DataFrame([row for q in pneumonia.QUESTIONS for row in _rows(whole, q, seconds)])
 

@@ -83,9 +83,11 @@ class Profile(StudyKeys):
     finetune_networks: int = Field(
         1, ge=1, le=20, description="pneumonia networks from other seeds, whose probabilities are averaged"
     )
-    finetune_start_share: float = Field(
-        0.0, ge=0, lt=1, description="share of the network before fine-tuning in the mean of the pneumonia networks"
+    finetune_kernel_share: float = Field(
+        0.0, ge=0, lt=1, description="share of support vector machines on frozen features beside the pneumonia networks"
     )
+    finetune_kernel_size: int = Field(0, ge=0, le=1024, description="pixels a side of the machines' images; 0: its own")
+    finetune_kernel_depths: int = Field(3, ge=1, le=8, description="resolutions with a machine each, the last ones")
     finetune_patience: int = Field(0, ge=0, description="epochs without a better validation before stopping; 0: never")
 
     view_backbone: str = Field("", description="network of the view classifier; empty: as backbone (paper: GoogLeNet)")

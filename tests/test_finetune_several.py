@@ -13,8 +13,6 @@ from killed_training import CLASSES, SIZE, backbone  # noqa: E402
 from helpers.model.finetune import ArraySource, FinetuneSettings, finetune  # noqa: E402
 from helpers.model.finetune_network import assemble, compile_network, set_head, set_trainable  # noqa: E402
 from helpers.model.finetune_several import finetune_several  # noqa: E402
-from helpers.model.finetuned import AGREEMENT  # noqa: E402
-from helpers.model.heads import Head  # noqa: E402
 
 SHORT = FinetuneSettings(epochs=3, batch=7, learning_rate=0.01, seed=3, optimizer="adamw", schedule="cosine", warm_up=1)
 CODES = np.arange(20) % 2
@@ -54,19 +52,6 @@ def test_one_network_without_a_mirror_is_that_network(images):
     alone = finetune(backbone(), source, source, CODES, SPLIT, CLASSES, SHORT)
     one = train(images, networks=1, mirror=False)
     np.testing.assert_allclose(one.predict(images), alone.predict(images), atol=1e-5)
-
-
-def test_the_start_has_its_share_in_the_mean_and_is_the_head_on_frozen_features(images):
-    random, body = np.random.default_rng(1), backbone()
-    head = Head(CLASSES, random.normal(size=(6, 2)).astype(np.float32), np.array([0.3, -0.3], np.float32), 1, 0.0)
-    source = ArraySource(images)
-    made = (1, body, lambda seed: source, source, CODES, SPLIT, CLASSES, SHORT, head)
-    several = finetune_several(*made, start_share=0.25)
-    frozen = head.predict(np.asarray(body.model(images[..., None].astype(np.float32))))
-    expected = 0.75 * several.runs[0].predict(images) + 0.25 * frozen
-    np.testing.assert_allclose(several.predict(images), expected, atol=AGREEMENT)
-    with pytest.raises(ValueError, match="start_share"):
-        finetune_several(*made[:-1], start_share=0.25)
 
 
 def test_each_network_has_checkpoints_and_files_of_its_own_and_none_is_trained_twice(images, tmp_path, monkeypatch):

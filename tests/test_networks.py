@@ -70,6 +70,18 @@ def test_several_finetuned_networks_are_averaged_and_the_report_tells_each_epoch
     assert made.scores[[f"p_{c}" for c in made.classes]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
 
 
+def test_machines_have_their_share_in_the_mean_and_each_member_is_told_apart(tmp_path, caches):
+    catalogue, frame = images(tmp_path, REFERRAL)
+    profile = load_profile("phantom", TUNED | {"finetune_kernel_share": 0.25, "finetune_kernel_size": 48})
+    made = run_network("referral_finetuned", Images(catalogue, frame), profile, tmp_path / "runs")
+    columns = [f"p_{c}" for c in made.classes]
+    apart = {name: rows[columns].to_numpy() for name, rows in made.table("members").groupby("member")}
+    assert set(apart) == {"networks", "machines"}
+    whole = made.scores.loc[made.scores["selection"] == "validation", columns].to_numpy()
+    np.testing.assert_allclose(whole, 0.75 * apart["networks"] + 0.25 * apart["machines"], atol=1e-5)
+    assert (made.folder / "machines.joblib").is_file()
+
+
 def test_when_nothing_changed_then_a_network_is_loaded_and_when_a_setting_did_it_is_trained_again(
     tmp_path, caches, monkeypatch
 ):

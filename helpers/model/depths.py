@@ -62,6 +62,24 @@ def averaged(backbone: Backbone, depths: int) -> Backbone:
     return replace(backbone, model=model, features=int(features.shape[-1]), weights_digest=digest[:16])
 
 
+def with_deviations(backbone: Backbone, depths: int) -> tuple[Backbone, tuple[slice, ...]]:
+    """The same layers and weights, whose features are the average and the standard deviation over the image of the last
+    map of each of the last `depths` resolutions (all, where it has fewer); and which of them are whose, finest first.
+    """
+    import keras
+
+    maps = last_maps(backbone.model)[-depths:]
+    pooled, slices, first = [], [], 0
+    for one in maps:
+        pooled += [keras.ops.mean(one, (1, 2)), keras.ops.std(one, (1, 2))]
+        slices.append(slice(first, first + 2 * int(one.shape[-1])))
+        first = slices[-1].stop
+    model = keras.Model(backbone.model.input, keras.ops.concatenate(pooled, axis=-1), name=backbone.model.name)
+    model.trainable = False
+    digest = digest_of([backbone.weights_digest, "deviations", len(maps)])[:16]
+    return replace(backbone, model=model, features=first, weights_digest=digest), tuple(slices)
+
+
 def last_maps(model: keras.Model) -> list[keras.KerasTensor]:
     """The last finished map (batch, h, w, c) of each resolution, from the finest to the coarsest: what an activation, a
     sum or a concatenation gives, not what a padding or a convolution on its way there does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from helpers.model.experiments import CLASSES, scores_of, settings_of
@@ -24,7 +25,11 @@ REFERRAL = CLASSES["referral"]
 
 
 def referral_finetuned(given: Given) -> Made:
-    """A softmax layer on bottlenecks first, then the layers below it as well, on augmented images."""
+    """A softmax layer on bottlenecks first, then the layers below it as well, on augmented images.
+
+    With `finetune_kernel_share`, the probabilities of support vector machines on frozen features have that share in the
+    mean; the table `members` tells the two apart.
+    """
     from helpers.model.backbones import load_backbone
     from helpers.model.depths import with_depths
 
@@ -36,7 +41,14 @@ def referral_finetuned(given: Given) -> Made:
     several.save(given.fresh)
     held_out = frame[frame["split"] != "train"].reset_index(drop=True)
     shown = pixels_of(given.own.catalogue, held_out, backbone.image_size, profile.workers)
-    scores = [scores_of(held_out, several.predict(shown, by), REFERRAL, by) for by in several.selections]
+    tuned = {by: several.predict(shown, by) for by in several.selections}
+    members = {"networks": tuned["validation"]}
+    share = profile.finetune_kernel_share
+    if share:
+        members["machines"] = _machines_say(given, frame, held_out)
+        tuned = {by: (1 - share) * one + share * members["machines"] for by, one in tuned.items()}
+    scores = [scores_of(held_out, one, REFERRAL, by) for by, one in tuned.items()]
+    apart = [scores_of(held_out, one, REFERRAL, "validation").assign(member=name) for name, one in members.items()]
     summary = {
         "networks": len(several.runs),
         "chosen epoch": ", ".join(str(run.best_epoch) for run in several.runs),
@@ -44,8 +56,37 @@ def referral_finetuned(given: Given) -> Made:
         "images an epoch": settings.images_per_epoch,
         "image size": backbone.image_size,
         "depths": profile.finetune_depths,
+        "share of support vector machines": share,
     }
-    return Made(REFERRAL, {"scores": pd.concat(scores, ignore_index=True), "history": several.history}, summary)
+    tables = {"scores": scores, "members": apart, "history": [several.history]}
+    return Made(REFERRAL, {name: pd.concat(rows, ignore_index=True) for name, rows in tables.items()}, summary)
+
+
+def _machines_say(given: Given, frame: pd.DataFrame, held_out: pd.DataFrame) -> np.ndarray:
+    """Probabilities, float32 (n, classes), of the held-out images by machines that learnt from the training images."""
+    from helpers.model.backbones import load_backbone
+    from helpers.model.depths import with_deviations
+    from helpers.model.finetune import ArraySource
+    from helpers.model.kernel_machines import train_kernel_machines
+    from helpers.model.last_layer import features_of
+
+    profile = given.profile
+    size = profile.finetune_kernel_size or profile.finetune_size
+    plain = load_backbone(profile.backbone, profile.weights, size, profile.seed)
+    backbone, depths = with_deviations(plain, profile.finetune_kernel_depths)
+    given.unfinished.mkdir(parents=True, exist_ok=True)
+
+    def looks(rows: pd.DataFrame) -> np.ndarray:
+        pixels = pixels_of(given.own.catalogue, rows, backbone.image_size, profile.workers)
+        views = (pixels, np.ascontiguousarray(pixels[:, :, ::-1]))[: 1 + profile.finetune_mirror]
+        every = np.arange(len(rows))
+        return np.stack([features_of(backbone, ArraySource(one), every, given.unfinished) for one in views])
+
+    train = frame[frame["split"] == "train"].reset_index(drop=True)
+    codes, patients = train["label"].map(REFERRAL.index).to_numpy(), train["patient_id"].to_numpy()
+    machines = train_kernel_machines(looks(train), depths, codes, patients, REFERRAL, profile.seed)
+    machines.save(given.fresh / "machines.joblib")
+    return machines.predict(looks(held_out))
 
 
 def _settings(profile: Profile, images: int) -> FinetuneSettings:
@@ -100,7 +141,6 @@ def _tuned(given: Given, backbone: Backbone, settings: FinetuneSettings) -> Seve
         head_on(given.own, learnt, backbone, profile),
         given.unfinished,
         mirror,
-        profile.finetune_start_share,
     )
 
 
