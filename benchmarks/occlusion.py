@@ -18,10 +18,9 @@ For each network it prints
 Why InceptionV3 cannot reach ten on a processor without AMX: of 5.7 billion multiplications an image, 2.7 lie in the
 layers after `mixed3`, which the box reaches whole. On an EPYC with avx512_bf16, a second of one core does 39 such late
 parts in float32 and 78 in bfloat16, and Keras 17 whole images: 2.3 and 4.5 times at most; int8, whose instructions
-multiply twice as many numbers as bfloat16's, does 110, 6.5 times, and gives another map (`occlusion_int8.py`). Skipping
-positions is no way out: of 25 x 25 neighbours on a real B-scan, with weights trained on photographs, every second one
-interpolated was 0.25 off at worst, rank correlation 0.82. Trimming the windows to where changes are large, or
-predicting positions from gradients at their neighbours, was tried on trained weights: errors of 0.01 to 0.6.
+multiply twice as many numbers as bfloat16's, does 93 to 105 and gives another map (`occlusion_int8.py`). Trimming the
+windows to where changes are large, or predicting positions from gradients at their neighbours, was tried on trained
+weights: errors of 0.01 to 0.6 in probability.
 
 Each network has random weights, with batch normalisation's statistics taken from the images (else nothing of an image
 reaches the last layer), or those of `--weights` (`imagenet`, what Keras has, or a file), and a random head under which

@@ -7,10 +7,11 @@ The layers after the windows (see `benchmarks/occlusion.py`), on differences, qu
 network: weights by channel, activations by tensor, calibrated on half of the positions and measured on the others,
 beside float32 and bfloat16 on the same positions, all on one core.
 
-Seen on an EPYC with avx512_vnni, InceptionV3, windows not counted. With weights trained on photographs (and a head
-trained on B-scans, whose probabilities spanned 0.6): float32 37 positions a second, bfloat16 68 and 0.002 off, int8 110
-and 0.13 to 0.28 off, rank correlation 0.8. So int8 is 1.6 times bfloat16's speed, not the 2 of the instructions, and
-gives another map: a difference of two images is small almost everywhere, and one step for a whole tensor loses it.
+Seen on an EPYC with avx512_vnni, InceptionV3, windows not counted, positions a second of one core: with random weights
+float32 36, bfloat16 64 and 0.05 off, int8 93 and 0.54 off (rank correlation 0.69); with weights trained on photographs
+36, then 67 and 0.009 off, 105 and 0.23 off (0.93). So int8 is one and a half times as fast as bfloat16, not the twice
+of the instructions, and gives another map: a difference of two images is small almost everywhere, and one step for a
+whole tensor loses it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from helpers.explain.occlusion import default_box, positions
 from helpers.explain.occlusion_difference import late
 from helpers.explain.occlusion_rest import REQUEST
 from helpers.explain.occlusion_sweep import Box, WindowSweep, occluded
+from helpers.explain.runner import to_openvino
 from helpers.hardware import cpu_model, instructions
 
 
@@ -37,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Occlusion's late layers in 8-bit integers.")
     parser.add_argument("--network", default="InceptionV3", choices=[name for name in NETWORKS if name != "SmallNet"])
     parser.add_argument("--weights", default="none", help="none, imagenet, or a file: see load_backbone")
-    parser.add_argument("--positions", type=int, default=96)
+    parser.add_argument("--positions", type=int, default=96, help="rounded up to whole requests")
     given = parser.parse_args()
     try:
         import nncf
@@ -46,31 +48,29 @@ def main() -> None:
         return  # without an error, so that `make benchmarks` goes on
     print(f"{cpu_model()}: {' '.join(sorted(instructions()))}")
     size = NETWORKS[given.network]
-    image = pictures(size)[0]
-    classifier, side = classifier_of(given.network, pictures(size), given.weights), default_box(size)
+    images = pictures(size)
+    classifier, side = classifier_of(given.network, images, given.weights), default_box(size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # how far off each precision is, is what is measured
         sweep = WindowSweep(classifier, side, "openvino", "float32", trust=1.0)
-        sweep.image(image)
-    corners = np.random.default_rng(5).integers(0, size - side + 1, (given.positions, 2))
+        sweep.image(images[0])
+    half = -(-given.positions // (2 * REQUEST)) * REQUEST  # of the positions, in whole requests
+    corners = np.random.default_rng(5).integers(0, size - side + 1, (2 * half, 2))
     box = Box(side, 0.0, positions(size, side))
-    exact = np.asarray(classifier.model(occluded(image, box, corners), training=False))
+    exact = np.asarray(classifier.model(occluded(images[0], box, corners), training=False))
     parts = late(sweep._steps, sweep.plan.last)
     if parts is None:
         raise SystemExit(f"{given.network} has late layers whose differences are not known")
-    changed = values_at(sweep, box, corners) - sweep._base[sweep.plan.last].values
-    *about, pooled = (np.asarray(one) for one in parts.known(sweep._base[sweep.plan.last].values[None]))
-    converted = exported(parts.model)
-    half = len(changed) // 2
-    batches = [[changed[i : i + REQUEST], *about] for i in range(0, half - REQUEST + 1, REQUEST)]
+    base = sweep._base[sweep.plan.last].values
+    changed = values_at(sweep, box, corners) - base
+    *about, pooled = (np.asarray(one) for one in parts.known(base[None]))
+    converted = to_openvino(parts.model, REQUEST)
+    batches = [[changed[i : i + REQUEST], *about] for i in range(0, half, REQUEST)]
     integers = nncf.quantize(converted, nncf.Dataset(batches), subset_size=len(batches))
     rest, expected = changed[half:], exact[half:]
     print(f"{given.network}, {len(rest)} positions, probabilities span {np.ptp(expected, axis=0).max():.3f}")
-    for name, model, precision in (
-        ("float32", converted, "f32"),
-        ("bfloat16", converted, "bf16"),
-        ("int8", integers, "f32"),  # fmt: skip
-    ):
+    ways = {"float32": (converted, "f32"), "bfloat16": (converted, "bf16"), "int8": (integers, "f32")}
+    for name, (model, precision) in ways.items():
         features, speed = timed(model, precision, rest, about)
         found = np.asarray(parts.tail(pooled + features))
         rank = min(float(spearmanr(found[:, k], expected[:, k])[0]) for k in range(found.shape[1]))
@@ -94,39 +94,17 @@ def values_at(sweep: WindowSweep, box: Box, corners: np.ndarray) -> np.ndarray:
     return np.concatenate(kept)
 
 
-def exported(model):
-    """The Keras model of differences in OpenVINO, for `REQUEST` of them at once."""
-    import openvino as ov
-    import tensorflow as tf
-
-    specs = [tf.TensorSpec((1 if one.shape[0] == 1 else None, *one.shape[1:])) for one in model.inputs]
-
-    @tf.function(input_signature=specs)
-    def call(*given):
-        return model(list(given), training=False)
-
-    made = ov.convert_model(call)
-    shapes = [[1 if one.shape[0] == 1 else REQUEST, *one.shape[1:]] for one in model.inputs]
-    made.reshape(dict(zip(made.inputs, shapes, strict=True)))
-    return made
-
-
 def timed(model, precision: str, changed: np.ndarray, about: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """Pooled features of these differences, and how many a second of one core's time gives."""
+    """Pooled features of these differences, in whole requests, and how many a second of one core's time gives."""
     import openvino as ov
 
     hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(model, "CPU", hints).create_infer_request()
-    whole = len(changed) // REQUEST * REQUEST
     request.infer([changed[:REQUEST], *about])
     began, made = time.process_time(), []
     for i in range(0, len(changed), REQUEST):
-        rows = changed[i : i + REQUEST]
-        padded = np.pad(rows, [(0, REQUEST - len(rows)), (0, 0), (0, 0), (0, 0)])
-        made.append(request.infer([padded, *about])[0][: len(rows)].copy())
-        if i + REQUEST == whole:
-            spent = time.process_time() - began
-    return np.concatenate(made), whole / spent
+        made.append(request.infer([changed[i : i + REQUEST], *about])[0].copy())
+    return np.concatenate(made), len(changed) / (time.process_time() - began)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ def measure(recipes: dict[str, Profile], folds: int, only: int = 0) -> pd.DataFr
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
                 made = run_network("referral_finetuned", images, profile, Path(folder))
+                seconds[name] = seconds.get(name, 0) + time.perf_counter() - began
                 apart = made.table("members")
-            seconds[name] = seconds.get(name, 0) + time.perf_counter() - began
             ways = {name: made.scores[made.scores["selection"] == "validation"]}
             if apart["member"].nunique() > 1:
                 ways |= {f"{name}, {member} alone": rows for member, rows in apart.groupby("member")}

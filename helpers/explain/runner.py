@@ -105,19 +105,8 @@ def _compile_keras(model: keras.Model, precision: str, batch_size: int, fixed: b
 
 def _compile_openvino(model: keras.Model, precision: str, request: int) -> Function:
     """Requests of `request` rows, as many at once as OpenVINO finds best; without rows left over, nothing is padded."""
-    import tensorflow as tf
-
     ov = load_openvino()
-
-    shared = _shared(model)
-
-    @tf.function(input_signature=_specs(model, None))
-    def call(*given):
-        return model(_single(given), training=False)
-
-    converted = ov.convert_model(call)
-    shapes = [[1 if one else request, *given.shape[1:]] for one, given in zip(shared, model.inputs, strict=True)]
-    converted.reshape(dict(zip(converted.inputs, shapes, strict=True)))
+    converted, shared = to_openvino(model, request), _shared(model)
     kinds = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16, "float16": ov.Type.f16}
     settings = {
         "PERFORMANCE_HINT": "THROUGHPUT",
@@ -143,6 +132,21 @@ def _compile_openvino(model: keras.Model, precision: str, request: int) -> Funct
         return out
 
     return run
+
+
+def to_openvino(model: keras.Model, request: int):
+    """The model in OpenVINO, not compiled yet, for `request` rows; of an input of one row, for that."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=_specs(model, None))
+    def call(*given):
+        return model(_single(given), training=False)
+
+    converted = load_openvino().convert_model(call)
+    rows = [1 if one else request for one in _shared(model)]
+    shapes = [[count, *given.shape[1:]] for count, given in zip(rows, model.inputs, strict=True)]
+    converted.reshape(dict(zip(converted.inputs, shapes, strict=True)))
+    return converted
 
 
 def _shared(model: keras.Model) -> list[bool]:

@@ -76,7 +76,7 @@ class CheckpointStore:
 
 
 def flat(lists: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
-    """Lists of arrays as `CheckpointStore.save` takes them; `unflat` gives them back. No name may hold a "-"."""
+    """Lists of arrays as `CheckpointStore.save` takes them; `unflat` gives them back."""
     return {f"{name}-{i:05d}": np.asarray(value) for name, values in lists.items() for i, value in enumerate(values)}
 
 

@@ -35,9 +35,7 @@ def with_depths(backbone: Backbone, depths: int) -> Backbone:
         raise ValueError(f"depths = {depths}; {backbone.name} has maps of {len(maps)} resolutions")
     pooled = [keras.layers.GlobalAveragePooling2D(name=f"average_{x.shape[1]}")(x) for x in maps[-depths:-1]]
     features = keras.layers.Concatenate(name="depths")([*pooled, backbone.model.output])
-    model = keras.Model(backbone.model.input, features, name=backbone.model.name)
-    model.trainable = False
-    return replace(backbone, model=model, features=int(features.shape[-1]))
+    return _giving(backbone, features, backbone.weights_digest)
 
 
 def averaged(backbone: Backbone, depths: int) -> Backbone:
@@ -56,10 +54,7 @@ def averaged(backbone: Backbone, depths: int) -> Backbone:
         raise ValueError(f"depths = {depths}; {backbone.name} has maps of {len(maps)} resolutions")
     pooled = [keras.layers.GlobalAveragePooling2D(name=f"mean_{x.shape[1]}")(x) for x in maps[-depths:]]
     features = keras.layers.Concatenate(name="means")(pooled) if depths > 1 else pooled[0]
-    model = keras.Model(backbone.model.input, features, name=backbone.model.name)
-    model.trainable = False
-    digest = digest_of([backbone.weights_digest, "averaged", depths])
-    return replace(backbone, model=model, features=int(features.shape[-1]), weights_digest=digest[:16])
+    return _giving(backbone, features, digest_of([backbone.weights_digest, "averaged", depths])[:16])
 
 
 def with_deviations(backbone: Backbone, depths: int) -> tuple[Backbone, tuple[slice, ...]]:
@@ -74,10 +69,17 @@ def with_deviations(backbone: Backbone, depths: int) -> tuple[Backbone, tuple[sl
         pooled += [keras.ops.mean(one, (1, 2)), keras.ops.std(one, (1, 2))]
         slices.append(slice(first, first + 2 * int(one.shape[-1])))
         first = slices[-1].stop
-    model = keras.Model(backbone.model.input, keras.ops.concatenate(pooled, axis=-1), name=backbone.model.name)
-    model.trainable = False
     digest = digest_of([backbone.weights_digest, "deviations", len(maps)])[:16]
-    return replace(backbone, model=model, features=first, weights_digest=digest), tuple(slices)
+    return _giving(backbone, keras.ops.concatenate(pooled, axis=-1), digest), tuple(slices)
+
+
+def _giving(backbone: Backbone, features: keras.KerasTensor, digest: str) -> Backbone:
+    """The backbone with these features in the place of its own."""
+    import keras
+
+    model = keras.Model(backbone.model.input, features, name=backbone.model.name)
+    model.trainable = False
+    return replace(backbone, model=model, features=int(features.shape[-1]), weights_digest=digest)
 
 
 def last_maps(model: keras.Model) -> list[keras.KerasTensor]:
