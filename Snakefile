@@ -1,8 +1,8 @@
-# What depends on what. Started by `make reproduce` (helpers/orchestrate.py), one run at a time: config["run"].
+# What depends on what. Started by `make reproduce` (helpers/run/workflow.py), one run at a time: config["run"].
 #
 #   data > bottlenecks > experiments > notebooks        data > networks > notebooks
 #
-# Which steps there are and what each notebook reads is said in helpers/steps.py. The report is made by `make reproduce`
+# Which steps there are and what each notebook reads is said in helpers/run/steps.py. The report is made by `make reproduce`
 # after every run, so that it also tells of what failed.
 #
 # A step's input is the profile, the steps it reads, and the code that makes it. What a step leaves for the next is a
@@ -11,7 +11,7 @@
 import json
 import sys
 
-from helpers.steps import STEPS, of_kind, reads
+from helpers.run.steps import STEPS, of_kind, reads
 
 RUN = f"runs/{config['run']}"
 PROFILE = f"{RUN}/profile.json"
@@ -41,11 +41,12 @@ def models(*names):
     return code(*(f"model/{name}.py" for name in names))
 
 
+WINGS = code("kermany/*.py", "rajkomar/*.py", "carr/*.py", "zech/*.py")
 BACKBONE = models("backbones", "smallnet", "googlenet", "formula_weights", "engines", "compiled", "bottlenecks", "shards")
 HEAD = models("heads", "head_training", "experiments", "learning_curve")
-NETWORK = models("*")
+NETWORK = [*models("*"), *WINGS]
 EXPLAINED = ("06_occlusion", "09_covid_bridge", "10_retinal_bridge", "11_chexnet", "12_generalization")
-COMMON = code("profile*.py", "runs.py", "stages.py", "steps.py", "provenance.py")
+COMMON = code("run/profile*.py", "run/runs.py", "run/stages.py", "run/steps.py", "run/provenance.py")
 
 
 rule all:
@@ -53,7 +54,7 @@ rule all:
 
 
 rule data:
-    input: PROFILE, COMMON, code("data/**/*.py")
+    input: PROFILE, COMMON, code("data/*.py", "phantoms/*.py")
     output: f"{RUN}/stages/{{name}}.json"
     wildcard_constraints: name="|".join(of_kind("data"))
     threads: workflow.cores
@@ -90,9 +91,10 @@ rule notebook:
         PROFILE,
         lambda wildcards: stages(reads(wildcards.name).steps),
         COMMON,
-        code("study.py", "claims.py", "readers.py", "metrics/*.py", "plots/*.py"),
+        code("study.py", "run/claims.py", "metrics/*.py", "plots/*.py"),
+        WINGS,
         lambda wildcards: code("explain/*.py") if wildcards.name in EXPLAINED else [],
-        lambda wildcards: code("paper_audit/*.py") if wildcards.name in ("12_generalization", "13_paper_audit") else [],
+        lambda wildcards: code("audit/*.py") if wildcards.name in ("12_generalization", "13_paper_audit") else [],
         lambda wildcards: published_predictions() if wildcards.name == "11_chexnet" else [],
         sorted(str(path) for path in Path("data/published").glob("*.csv")),
     output: f"{RUN}/notebooks/{{name}}.ipynb", f"{RUN}/records/{{name}}.json"

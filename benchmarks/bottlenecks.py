@@ -26,11 +26,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from helpers import hardware
 from helpers.data.catalogue import Catalogue
 from helpers.data.pixels import batches
 from helpers.model.backbones import Backbone, load_backbone
 from helpers.model.bottlenecks import extract
+from helpers.run import hardware
 
 TARGET = 5  # times the obvious way, for InceptionV3 on a CPU with bfloat16 instructions
 

@@ -32,7 +32,7 @@ from helpers.explain.occlusion_difference import late
 from helpers.explain.occlusion_rest import REQUEST
 from helpers.explain.occlusion_sweep import Box, WindowSweep, occluded
 from helpers.explain.runner import to_openvino
-from helpers.hardware import cpu_model, instructions
+from helpers.run.hardware import cpu_model, instructions
 
 
 def main() -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.data.splits import hold_out
-from helpers.metrics import pneumonia
+from helpers.kermany import pneumonia
 from helpers.metrics.auroc import auroc, compare_aurocs
 from helpers.model.networks import Images, run_network
-from helpers.profile import Profile, load_profile, parse_overrides
-from helpers.stages import Parts
+from helpers.run.profile import Profile, load_profile, parse_overrides
+from helpers.run.stages import Parts
 
 
 def main() -> None:
@@ -81,11 +81,11 @@ def folded(frame: pd.DataFrame, folds: int, profile: Profile):
 
 def last_layer(images: Images, profile: Profile) -> pd.DataFrame:
     """Scores of the fold's test images by the layer that fine-tuning starts from."""
+    from helpers.kermany.referral_network import REFERRAL, head_on
     from helpers.model.backbones import load_backbone
     from helpers.model.bottlenecks import extract_for
     from helpers.model.depths import with_depths
     from helpers.model.experiments import scores_of
-    from helpers.model.referral_network import REFERRAL, head_on
 
     backbone = load_backbone(profile.backbone, profile.weights, profile.finetune_size, profile.seed)
     backbone = with_depths(backbone, profile.finetune_depths)

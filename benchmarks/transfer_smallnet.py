@@ -20,10 +20,10 @@ import pandas as pd
 
 from helpers.data import kermany_oct, pixels
 from helpers.data.catalogue import Catalogue
-from helpers.data.phantoms import phantom_oct
 from helpers.metrics.estimate import Estimate
 from helpers.model.backbones import Backbone, load_backbone
-from helpers.paths import CACHE
+from helpers.phantoms import oct as phantom_oct
+from helpers.run.paths import CACHE
 
 PENALTY = 0.1  # C of the logistic regression, for every backbone alike
 RANDOM = 5  # random backbones, taken in turn

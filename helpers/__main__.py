@@ -22,7 +22,7 @@ python -m helpers compare RUN                 figures/RUN beside the committed f
 
 def main(words: list[str]) -> int:
     """Returns the exit status: 0 done, 1 something failed, 2 the call was wrong (and nothing was started)."""
-    from helpers.profile import ProfileError
+    from helpers.run.profile import ProfileError
 
     command, *rest = words or ["help"]
     call = COMMANDS.get(command)
@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
 
 
 def _reproduce(*words: str) -> int:
-    from helpers.orchestrate import reproduce
+    from helpers.run.workflow import reproduce
 
     return reproduce(words)
 
@@ -48,8 +48,8 @@ def _reproduce(*words: str) -> int:
 def _data(*words: str) -> int:
     from helpers.data.download import fetch_for
     from helpers.data.transfer import DownloadError
-    from helpers.orchestrate import split_settings
-    from helpers.profile import load_profile
+    from helpers.run.profile import load_profile
+    from helpers.run.workflow import split_settings
 
     own, overrides = split_settings(words)
     profile = load_profile(own["profile"], overrides)
@@ -69,7 +69,7 @@ def _dicom(*words: str) -> int:
     from pathlib import Path
 
     from helpers.data.dicom_folder import convert_folder, read_key
-    from helpers.profile import ProfileError, nearest
+    from helpers.run.profile import ProfileError, nearest
 
     given = {"window": "min-max"}
     for word in words:
@@ -90,37 +90,37 @@ def _dicom(*words: str) -> int:
 
 
 def _keys() -> None:
-    from helpers.profile import Profile
+    from helpers.run.profile import Profile
 
     for key, field in Profile.model_fields.items():
         print(f"{key:28} {'' if field.is_required() else field.default!s:24} {field.description}")
 
 
 def _stage(name: str, run: str) -> None:
-    from helpers.runs import Run
-    from helpers.stages import run_stage
+    from helpers.run.runs import Run
+    from helpers.run.stages import run_stage
 
     run_stage(name, Run(run))
 
 
 def _notebook(name: str, run: str) -> int:
-    from helpers.execute import execute_for
-    from helpers.paths import NOTEBOOKS
-    from helpers.runs import Run
+    from helpers.run.notebooks import execute_for
+    from helpers.run.paths import NOTEBOOKS
+    from helpers.run.runs import Run
 
     return 0 if execute_for(Run(run), name, NOTEBOOKS).ok else 1
 
 
 def _report(run: str) -> None:
-    from helpers.report import build_report
-    from helpers.runs import Run
+    from helpers.run.report import build_report
+    from helpers.run.runs import Run
 
     build_report(Run(run))
 
 
 def _compare(run: str = "phantom") -> int:
-    from helpers.compare import compare_with_reference
-    from helpers.runs import Run
+    from helpers.run.compare import compare_with_reference
+    from helpers.run.runs import Run
 
     return compare_with_reference(Run(run))
 

@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from helpers.metrics.estimate import Estimate
-from helpers.paths import PUBLISHED as PRINTED
-from helpers.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
-from helpers.provenance import collected_warnings, commit, digest_of, versions, write_atomically, write_json
-from helpers.runs import Run, notebook_names
-from helpers.stages import Parts, experiment_of, learning_curve_of, readers_of
-from helpers.steps import STEPS, needed, reads
+from helpers.run.paths import PUBLISHED as PRINTED
+from helpers.run.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
+from helpers.run.provenance import collected_warnings, commit, digest_of, versions, write_atomically, write_json
+from helpers.run.runs import Run, notebook_names
+from helpers.run.stages import Parts, experiment_of, learning_curve_of, readers_of
+from helpers.run.steps import STEPS, needed, reads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ class Study:
         return scores[(scores["selection"] == selection) & (scores["split"] == split)].reset_index(drop=True)
 
     def learning_curve(self) -> pd.DataFrame:
-        """One row a draw and initialisation; see `helpers.stages.learning_curve_of`."""
+        """One row a draw and initialisation; see `helpers.run.stages.learning_curve_of`."""
         return learning_curve_of(self._parts, self.run)
 
     @cached_property
@@ -154,7 +154,7 @@ class Study:
 
         `grounds`: whether it may be held against the paper and what it rests on, where that is not `comparable`.
         """
-        from helpers.claims import exact
+        from helpers.run.claims import exact
 
         self._claims[claim] = obtained if isinstance(obtained, Estimate) else exact(obtained)
         self._grounds.pop(claim, None)
@@ -172,7 +172,7 @@ class Study:
 
         Raises `ClaimError` for a claimed id that data/published/ does not have, with the nearest.
         """
-        from helpers.claims import compare, load_published, settings
+        from helpers.run.claims import compare, load_published, settings
 
         published = load_published()
         comparable, sentence = self.comparable
@@ -188,7 +188,7 @@ class Study:
         return claims
 
     def _record(self, claims: pd.DataFrame) -> dict[str, Any]:
-        from helpers.hardware import describe
+        from helpers.run.hardware import describe
 
         made_from, excluded = self._made_from()
         return {

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from helpers.data import augmentation_transforms as transforms
-from helpers.data.augmentation import CHILDREN, Augmented, child, children_frame, describe
 from helpers.data.light_augmentation import STRENGTHS, LightAugmentation, Mirrored, light
+from helpers.rajkomar import augmentation_transforms as transforms
+from helpers.rajkomar.augmentation import CHILDREN, Augmented, child, children_frame, describe
 
 RANDOM = np.random.default_rng(0)
 IMAGE = RANDOM.integers(0, 256, (32, 32), dtype=np.uint8)

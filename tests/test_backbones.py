@@ -11,7 +11,6 @@ import pytest
 keras = pytest.importorskip("keras")
 tensorflow = pytest.importorskip("tensorflow")
 
-from helpers.data.formula import formula_classes  # noqa: E402
 from helpers.model import formula_weights  # noqa: E402
 from helpers.model.backbones import (  # noqa: E402
     _REGISTRY,
@@ -21,8 +20,9 @@ from helpers.model.backbones import (  # noqa: E402
     load_backbone,
     weights_digest,
 )
-from helpers.model.formula_packing import package, round_kernels  # noqa: E402
-from helpers.model.pretrain import RECIPES, classifier, pretrain  # noqa: E402
+from tools.formula import formula_classes  # noqa: E402
+from tools.formula_packing import package, round_kernels  # noqa: E402
+from tools.pretrain import RECIPES, classifier, pretrain  # noqa: E402
 
 MOBILENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 MODULES = {"InceptionV3": "inception_v3", "MobileNetV2": "mobilenet_v2", "DenseNet121": "densenet",

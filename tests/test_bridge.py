@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.data import covid
+from helpers.carr import bridge_heads, bridge_starts, covid
+from helpers.carr import models as bridge
+from helpers.carr.bridge_covid import SOURCE
+from helpers.carr.covid import CLASSES
 from helpers.data.catalogue import Catalogue
-from helpers.data.covid import CLASSES
-from helpers.model import bridge, bridge_heads, bridge_starts
 from helpers.model.backbones import load_backbone
-from helpers.model.bridge_covid import SOURCE
 from helpers.model.networks import Images, run_network
-from helpers.profile import load_profile
+from helpers.run.profile import load_profile
 
 SETTINGS = {"backbone": "SmallNet", "weights": "formula", "seed": 1, "workers": 1, "bridge_size": 32}
 SETTINGS |= {"bridge_epochs": 1, "bridge_batch": 8, "bridge_per_class": "2,4", "bridge_seeds": 2, "bridge_children": 3}
@@ -43,7 +43,7 @@ def data(folder, name, classes, per_split=(6, 3, 4), offset=0):
 
 @pytest.fixture
 def given(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.paths.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("helpers.run.paths.CACHE", tmp_path / "cache")
     return data(tmp_path, "target", TARGET), {"oct": data(tmp_path, "bridge", BRIDGE, (10, 4, 2), 1)}
 
 
@@ -158,7 +158,7 @@ def covid_data(folder):
 
 
 def test_controls_are_learnt_from_the_same_subjects_in_both_settings(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.paths.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("helpers.run.paths.CACHE", tmp_path / "cache")
     own, others = covid_data(tmp_path), {"xray": data(tmp_path, "bridge", CLASSES[:3], (8, 4, 2), 1)}
     profile = load_profile("phantom", SETTINGS | {"bridge_covid_subjects": 4})
     made = run_network("covid_bridge", own, profile, tmp_path / "runs", others)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from helpers.claims import ClaimError, Verdict, compare, coverage, exact, load_published, settings, stated, verdict
 from helpers.metrics.estimate import Estimate
-from helpers.profile import load_profile
-from helpers.published import printed_number, published_interval
+from helpers.run.claims import ClaimError, Verdict, compare, coverage, exact, load_published, settings, stated, verdict
+from helpers.run.profile import load_profile
+from helpers.run.published import printed_number, published_interval
 
 K = "kermany2018."
 

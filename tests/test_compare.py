@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.compare import differences, table_differences
+from helpers.run.compare import differences, table_differences
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ keras = pytest.importorskip("keras")
 safetensors = pytest.importorskip("safetensors.numpy")
 
 from helpers.model.backbones import load_backbone, weights_digest  # noqa: E402
-from helpers.model.convert import (  # noqa: E402
+from tools.convert import (  # noqa: E402
     ConversionError,
     _origins,
     _Tensors,

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers import paths
-from helpers.provenance import write_json
-from helpers.published import ClaimError, load_published
-from helpers.report import PAPERS, build_report
-from helpers.runs import Run
+from helpers.run import paths
+from helpers.run.provenance import write_json
+from helpers.run.published import ClaimError, load_published
+from helpers.run.report import PAPERS, build_report
+from helpers.run.runs import Run
 
 NOTEBOOKS = sorted({name for name in load_published().query("kind != 'number'")["notebook"] if name})
 PLACES = load_published().query("kind != 'number'").set_index("id")

@@ -9,13 +9,14 @@ import pytest
 from catalogue_contract import CatalogueContract
 from PIL import Image
 
-from helpers.data import cohen, covid, kermany_xray, thorax
+from helpers.carr import covid, thorax
+from helpers.carr.bridge_starts import bridge_of
+from helpers.data import cohen, kermany_xray
 from helpers.data.catalogue import Catalogue
-from helpers.data.phantoms.chest_covid_plan import images, plan_covid
-from helpers.data.phantoms.phantom_chest import load_covid
 from helpers.data.splits import SplitError, leaks, split
-from helpers.model.bridge_starts import bridge_of
 from helpers.model.networks import Images
+from helpers.phantoms.chest import load_covid
+from helpers.phantoms.chest_covid_plan import images, plan_covid
 
 HEADER = ["patientid", "age", "finding", "view", "modality", "folder", "filename"]
 

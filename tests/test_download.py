@@ -22,7 +22,7 @@ from helpers.data import transfer
 from helpers.data.datasets import DATASETS, DatasetError, read_datasets
 from helpers.data.download import ensure, fetch_for, wanted
 from helpers.data.transfer import DownloadError, Patience, WrongFileError, refuse_downgrade
-from helpers.profile import load_profile
+from helpers.run.profile import load_profile
 
 HASTY = Patience(stalls=3, wait=0.0, longest_wait=0.05, timeout=2.0)
 pytestmark = pytest.mark.filterwarnings("ignore:OCT2017.tar.gz. no checksum")

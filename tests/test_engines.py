@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import hardware
 from helpers.data.catalogue import Catalogue
 from helpers.model import compiled, engines
 from helpers.model.backbones import Backbone, weights_digest
 from helpers.model.bottlenecks import extract, open_store
 from helpers.model.engines import Engine, EngineError, EngineWarning
+from helpers.run import hardware
 
 SIZE, FEATURES = 32, 6
 

@@ -3,8 +3,8 @@
 import nbformat
 import pytest
 
-from helpers.execute import check_parameters, execute
-from helpers.profile import ProfileError
+from helpers.run.notebooks import check_parameters, execute
+from helpers.run.profile import ProfileError
 
 
 @pytest.fixture

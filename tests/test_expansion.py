@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.data.expansion import Expanded, expand
+from helpers.carr.expansion import Expanded, expand
 
 
 def frame(train=102, other=4):

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.model import experiments, learning_curve
+from helpers.kermany import learning_curve
+from helpers.model import experiments
 from helpers.model.experiments import HEADS, load_experiment, run_experiment
 from helpers.model.heads import Head, HeadRun
-from helpers.profile import ProfileError, load_profile
+from helpers.run.profile import ProfileError, load_profile
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 PROFILE = load_profile(

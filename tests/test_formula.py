@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from helpers.data.formula import LUMA, classes_digest, formula_classes, formula_image, formula_images
+from tools.formula import LUMA, classes_digest, formula_classes, formula_image, formula_images
 
 SIZE = 48
 LABELS = range(len(formula_classes()))

@@ -200,7 +200,7 @@ def test_75_pixels_are_the_least():
 
 
 def test_without_imagenet_weights_it_says_how_to_get_them_and_what_is_nearest():
-    with pytest.raises(BackboneError, match="helpers.model.convert inception_v4.*backbone=InceptionV3.*weights=none"):
+    with pytest.raises(BackboneError, match="tools.convert inception_v4.*backbone=InceptionV3.*weights=none"):
         load_backbone("InceptionV4", "imagenet", 75)
 
 

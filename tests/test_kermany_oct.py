@@ -12,7 +12,7 @@ from helpers.data import kermany_oct
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.kermany_oct import ARCHIVE_TRAIN_IMAGES, CLASSES, PAPER_COUNTS, load
 from helpers.data.sources import describes_paper, load_oct
-from helpers.profile import load_profile
+from helpers.run.profile import load_profile
 
 
 def write(path: Path, seed: int = 0) -> Path:

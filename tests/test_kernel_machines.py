@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from helpers.kermany.kernel_machines import FOLDS, train_kernel_machines
 from helpers.model.depths import last_maps, with_deviations
-from helpers.model.kernel_machines import FOLDS, train_kernel_machines
 
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS")
 DEPTHS = (slice(0, 4), slice(4, 10))

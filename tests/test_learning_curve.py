@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.model import learning_curve as module
-from helpers.model.learning_curve import draws, learning_curve
-from helpers.profile import load_profile
+from helpers.kermany import learning_curve as module
+from helpers.kermany.learning_curve import draws, learning_curve
+from helpers.run.profile import load_profile
 
 PROFILE = load_profile(
     "phantom", {"curve_per_class": "2,4,50", "curve_seeds": 2, "curve_steps": 20, "head_learning_rate": 0.1}

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
-from helpers.metrics import bridge, laterality, source
+from helpers.carr import laterality, source
+from helpers.carr import numbers as bridge
 from helpers.metrics.bootstrap import auroc_by_patient, patient_weights, resampled_aurocs
 from helpers.metrics.classification import predicted_labels
 from helpers.metrics.estimate import Estimate

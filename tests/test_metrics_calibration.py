@@ -7,6 +7,15 @@ import pandas as pd
 import pytest
 from scipy.special import expit, softmax
 
+from helpers.kermany.operating import (
+    DECISIONS,
+    PNEUMONIA,
+    PNEUMONIA_COSTS,
+    cheapest_decisions,
+    operating_point,
+    referral_costs,
+    transferred_point,
+)
 from helpers.metrics.calibration import (
     apply_temperature,
     brier,
@@ -15,15 +24,6 @@ from helpers.metrics.calibration import (
     reliability,
     rescaled,
     temperature,
-)
-from helpers.metrics.operating import (
-    DECISIONS,
-    PNEUMONIA,
-    PNEUMONIA_COSTS,
-    cheapest_decisions,
-    operating_point,
-    referral_costs,
-    transferred_point,
 )
 from helpers.metrics.proportions import proportion
 

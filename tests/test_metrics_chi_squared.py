@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.metrics.chi_squared import clustered_accuracy, clustered_comparison, compare_pools, pooled_chi_squared
 from helpers.metrics.proportions import proportion
 from helpers.metrics.youden import published_cutoff, youden, youden_curve
+from helpers.rajkomar.chi_squared import clustered_accuracy, clustered_comparison, compare_pools, pooled_chi_squared
 
 AUGMENTED, ORIGINAL = 39_856, 376  # validation images
 

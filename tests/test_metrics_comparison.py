@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.kermany.likelihood import likelihood_ratios
+from helpers.kermany.weighted import KERMANY_PENALTIES, weighted_error
 from helpers.metrics.comparison import mcnemar, paired_difference
-from helpers.metrics.likelihood import likelihood_ratios
 from helpers.metrics.proportions import proportion
-from helpers.metrics.weighted import KERMANY_PENALTIES, weighted_error
 from helpers.metrics.youden import youden
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")

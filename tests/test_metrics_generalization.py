@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.metrics import generalization, imbalance, site_claims, site_prevalence, site_remedies
+from helpers.audit.facts import Facts
 from helpers.metrics.auroc import auroc, compare_aurocs, compare_independent_aurocs
 from helpers.metrics.clustered_auroc import area, less, mean
-from helpers.paper_audit.facts import Facts
-from helpers.published import load_published
+from helpers.run.published import load_published
+from helpers.zech import generalization, imbalance, site_claims, site_prevalence, site_remedies
 
 
 def simulated(n=300, seed=0, shift=1.0):

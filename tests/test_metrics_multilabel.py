@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from helpers.claims import compare, load_published
-from helpers.data import zech_predictions
-from helpers.data.nih import FINDINGS
-from helpers.metrics import chexnet_claims, multilabel
 from helpers.metrics.estimate import Estimate
+from helpers.run.claims import compare, load_published
+from helpers.zech import chexnet_claims, multilabel
+from helpers.zech import predictions as zech_predictions
+from helpers.zech.nih import FINDINGS
 
 
 def scores(n=400, patients=100, seed=0, labels=("Mass", "Nodule")):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.metrics import view_claims, views
-from helpers.metrics.views import ALL, COLOUR, FULL, LAST, METHODS, ORIGINAL, PRETRAININGS, SUBSET
+from helpers.rajkomar import view_claims, views
+from helpers.rajkomar.views import ALL, COLOUR, FULL, LAST, METHODS, ORIGINAL, PRETRAININGS, SUBSET
 
 AUGMENTED, LAYERS = "augmented vs original, last layer", "all layers vs last layer, augmented"
 

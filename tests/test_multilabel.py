@@ -5,18 +5,18 @@ import pandas as pd
 import pytest
 from test_networks import images
 
-from helpers.explain import findings
 from helpers.explain.activation import class_activation, enlarged
 from helpers.model import networks
 from helpers.model.backbones import load_backbone
-from helpers.model.chexnet import FEW, Mirrored, learnable
 from helpers.model.finetune import ArraySource
 from helpers.model.finetune_network import Scaling
 from helpers.model.multilabel import Schedule, finetune_multilabel
 from helpers.model.multilabel_head import cross_entropy, train_multilabel_head
 from helpers.model.multilabel_run import MultilabelRun
 from helpers.model.networks import Images, run_network
-from helpers.profile import load_profile
+from helpers.run.profile import load_profile
+from helpers.zech import findings
+from helpers.zech.chexnet import FEW, Mirrored, learnable
 
 LABELS = ("Effusion", "Mass")
 SETTINGS = {"chexnet_backbone": "SmallNet", "weights": "none", "chexnet_size": 32, "chexnet_epochs": 2, "workers": 1}
@@ -163,7 +163,7 @@ def labelled(tmp_path):
 
 
 def test_the_network_scores_every_image_it_did_not_learn_from_on_every_label(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.paths.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("helpers.run.paths.CACHE", tmp_path / "cache")
     catalogue, frame = labelled(tmp_path)
     with pytest.warns(UserWarning, match="Hernia"):
         made = run_network("chexnet", Images(catalogue, frame), load_profile("phantom", SETTINGS), tmp_path / "runs")

@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from helpers.data.catalogue import Catalogue
+from helpers.kermany.referral_network import REFERRAL
 from helpers.model import networks
 from helpers.model.backbones import load_backbone
 from helpers.model.finetune import ArraySource, FinetuneSettings
 from helpers.model.last_layer import features_of, train_last_layer
 from helpers.model.networks import Images, affordable, load_network, run_network
-from helpers.model.referral_network import REFERRAL
-from helpers.model.view_models import METHODS, choose
-from helpers.profile import ProfileError, load_profile
+from helpers.rajkomar.models import METHODS, choose
+from helpers.run.profile import ProfileError, load_profile
 
 SETTINGS = {"backbone": "SmallNet", "seed": 1, "head_steps": 20, "workers": 1}
 TUNED = SETTINGS | {"finetune_size": 32, "finetune_epochs": 2, "weights": "none"}
@@ -41,7 +41,7 @@ def images(tmp_path, labels, per_split=(8, 4, 4), extra=None):
 
 @pytest.fixture
 def caches(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.paths.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("helpers.run.paths.CACHE", tmp_path / "cache")
 
 
 def test_a_finetuned_network_scores_every_image_it_did_not_learn_from(tmp_path, caches):
@@ -93,7 +93,7 @@ def test_when_nothing_changed_then_a_network_is_loaded_and_when_a_setting_did_it
         table = pd.DataFrame({"a": [1]})
         return networks.Made(REFERRAL, {"scores": table, "history": table}, {})
 
-    monkeypatch.setattr("helpers.model.referral_network.referral_finetuned", maker)
+    monkeypatch.setattr("helpers.kermany.referral_network.referral_finetuned", maker)
     for epochs in (2, 2, 3):
         profile = load_profile("phantom", TUNED | {"finetune_epochs": epochs, "view_epochs": epochs})
         made = run_network("referral_finetuned", Images(catalogue, frame), profile, tmp_path / "runs")
@@ -176,7 +176,7 @@ def test_when_features_are_kept_then_the_images_are_not_asked_for_again(tmp_path
 
 
 def test_a_network_retrained_in_grey_fits_the_backbone_it_came_from(tmp_path, monkeypatch):
-    from helpers.model import pretrain_grey
+    from tools import pretrain_grey
 
     random = load_backbone("SmallNet", "none", 32, 1)
     monkeypatch.setattr("helpers.model.backbones.load_backbone", lambda name, weights: random)

@@ -3,9 +3,9 @@
 import nbformat
 import pytest
 
-from helpers.execute import check_parameters
-from helpers.paths import NOTEBOOKS
-from helpers.runs import notebook_names
+from helpers.run.notebooks import check_parameters
+from helpers.run.paths import NOTEBOOKS
+from helpers.run.runs import notebook_names
 
 ALL = notebook_names()
 

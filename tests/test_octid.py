@@ -8,15 +8,15 @@ import pytest
 from catalogue_contract import CatalogueContract
 from PIL import Image
 
-from helpers.data import octid
+from helpers.carr import octid
+from helpers.carr.octid import FOLDERS, PAPER_COUNTS, describes_paper, load
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.copies import duplicate_counts, duplicates
 from helpers.data.datasets import read_datasets
 from helpers.data.download import DownloadError, ensure, fetch_for, wanted
-from helpers.data.octid import FOLDERS, PAPER_COUNTS, describes_paper, load
 from helpers.data.sources import load_octid
-from helpers.profile import load_profile
-from helpers.stages import split_of
+from helpers.run.profile import load_profile
+from helpers.run.stages import split_of
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (75, 50), quality: int = 90) -> Path:

@@ -8,8 +8,8 @@ from catalogue_contract import CatalogueContract
 from PIL import Image
 
 from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.openi import load, view_of
 from helpers.data.splits import SplitError, split
+from helpers.rajkomar.openi import load, view_of
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation>

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from helpers.orchestrate import jobs_from, split_settings, wanted_notebooks
-from helpers.paths import ROOT
-from helpers.profile import ProfileError
-from helpers.runs import Run
+from helpers.run.paths import ROOT
+from helpers.run.profile import ProfileError
+from helpers.run.runs import Run
+from helpers.run.workflow import jobs_from, split_settings, wanted_notebooks
 
 
 def test_settings_are_sorted_into_the_runs_own_and_the_profiles_whatever_their_case():
@@ -61,5 +61,5 @@ def test_importing_helpers_is_light():
 
 
 def test_importing_the_notebooks_handle_leaves_tensorflow_alone():
-    code = "import helpers.study, helpers.stages, helpers.report, sys; print('tensorflow' in sys.modules)"
+    code = "import helpers.study, helpers.run.stages, helpers.run.report, sys; print('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import paper_audit
-from helpers.paper_audit import consistency, counts, grim, intervals, points, pooling, predictive, repeats, spread
-from helpers.paper_audit import shown as shown_in_figures
-from helpers.paper_audit.derived import derived
-from helpers.paper_audit.facts import Facts, invented
-from helpers.paper_audit.record import Check, as_frame, checked
-from helpers.paper_audit.weighted import Weighted, agrees
-from helpers.paths import PUBLISHED
-from helpers.published import ClaimError, load_published
+from helpers import audit as paper_audit
+from helpers.audit import consistency, counts, grim, intervals, points, pooling, predictive, repeats, spread
+from helpers.audit import shown as shown_in_figures
+from helpers.audit.derived import derived
+from helpers.audit.facts import Facts, invented
+from helpers.audit.record import Check, as_frame, checked
+from helpers.audit.weighted import Weighted, agrees
+from helpers.run.paths import PUBLISHED
+from helpers.run.published import ClaimError, load_published
 
 
 def say(check):
@@ -522,7 +522,7 @@ def test_when_numbers_follow_from_others_then_they_are_the_claims_of_this_notebo
 def test_when_drawn_then_the_figures_show_what_the_checks_found():
     from matplotlib import pyplot as plt
 
-    from helpers.plots import audit as draw
+    from helpers.audit import figures as draw
 
     facts = Facts.load()
     widths, positives = shown_in_figures.interval_widths(facts), shown_in_figures.positives(facts)

@@ -9,12 +9,12 @@ from catalogue_contract import CatalogueContract
 from PIL import Image
 
 from helpers.data.catalogue import CatalogueError
-from helpers.data.nih import FINDINGS as LABELS14
-from helpers.data.phantoms import phantom_chest
-from helpers.data.phantoms.chest_findings import FINDINGS, SHAPES
-from helpers.data.phantoms.chest_imaging import SIGNATURES
-from helpers.data.phantoms.chest_plan import SHARES, plan_pneumonia, plan_views
-from helpers.data.phantoms.phantom_chest import load_pneumonia, load_views, one
+from helpers.phantoms import chest as phantom_chest
+from helpers.phantoms.chest import load_pneumonia, load_views, one
+from helpers.phantoms.chest_findings import FINDINGS, SHAPES
+from helpers.phantoms.chest_imaging import SIGNATURES
+from helpers.phantoms.chest_plan import SHARES, plan_pneumonia, plan_views
+from helpers.zech.nih import FINDINGS as LABELS14
 
 SMALL = {"train": 7, "test": 3, "seed": 5}
 LOCAL = ("BACTERIA", "COVID-19", "Mass", "Nodule", "Effusion", "Pneumothorax", "Atelectasis")

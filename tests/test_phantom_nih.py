@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from catalogue_contract import CatalogueContract
 
-from helpers.data import nih
 from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.nih import FINDINGS
-from helpers.data.phantoms import phantom_nih
-from helpers.data.phantoms.chest_nih_plan import REAL_IMAGES, plan_nih, prevalences
-from helpers.data.phantoms.phantom_chest import one
+from helpers.phantoms import nih as phantom_nih
+from helpers.phantoms.chest import one
+from helpers.phantoms.chest_nih_plan import REAL_IMAGES, plan_nih, prevalences
+from helpers.zech import nih
+from helpers.zech.nih import FINDINGS
 
 PLAN = {"images": 1500, "seed": 1, "test_share": 0.2}
 

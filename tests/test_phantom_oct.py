@@ -12,8 +12,9 @@ from PIL import Image
 
 from helpers.data.catalogue import CatalogueError
 from helpers.data.hashing import average_hash
-from helpers.data.phantoms import phantom_lesions, phantom_oct
-from helpers.data.phantoms.phantom_oct import CLASSES, PUBLISHED, load, one, plan
+from helpers.phantoms import lesions as phantom_lesions
+from helpers.phantoms import oct as phantom_oct
+from helpers.phantoms.oct import CLASSES, PUBLISHED, load, one, plan
 
 SMALL = {"train": 20, "test_per_class": 2, "seed": 5}
 
@@ -225,7 +226,7 @@ def test_impossible_numbers_are_refused(tmp_path):
 def test_a_script_without_a_main_guard_gets_an_error_and_does_not_wait_for_ever(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from pathlib import Path\nfrom helpers.data.phantoms.phantom_oct import load\n"
+        "from pathlib import Path\nfrom helpers.phantoms.oct import load\n"
         f"load(Path({str(tmp_path)!r}), train=20, test_per_class=2, seed=5, workers=2)\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)

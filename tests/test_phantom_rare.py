@@ -7,12 +7,14 @@ import pytest
 from catalogue_contract import CatalogueContract
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.phantoms import phantom_oct, phantom_octid, phantom_rare
-from helpers.data.phantoms.phantom_lesions import LESIONS
-from helpers.data.phantoms.phantom_octid import CLASSES, HEIGHT, WIDTH, load, plan
-from helpers.data.phantoms.phantom_retina import draw_anatomy, healthy
-from helpers.data.phantoms.phantom_scan import AXIAL_UM, LATERAL_MM
-from helpers.data.phantoms.phantom_store import rng_of
+from helpers.phantoms import oct as phantom_oct
+from helpers.phantoms import octid as phantom_octid
+from helpers.phantoms import rare as phantom_rare
+from helpers.phantoms.lesions import LESIONS
+from helpers.phantoms.octid import CLASSES, HEIGHT, WIDTH, load, plan
+from helpers.phantoms.retina import draw_anatomy, healthy
+from helpers.phantoms.scan import AXIAL_UM, LATERAL_MM
+from helpers.phantoms.store import rng_of
 
 RARE = ("MH", "CSR", "DR")
 SMALL = {"per_class": 3, "test_per_class": 2, "seed": 5}

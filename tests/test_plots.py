@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.kermany import figures as kermany
+from helpers.kermany import kermany_experts
 from helpers.metrics.estimate import Estimate
-from helpers.plots import kermany, kermany_experts
 from helpers.plots.style import DOUBLE, add_footnote, save_figure
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")

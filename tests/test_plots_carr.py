@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from figure_contract import assert_drawn, words_of
 
+from helpers.carr import carr_flow
+from helpers.carr import figures as carr
 from helpers.metrics.classification import confusion
 from helpers.metrics.estimate import Estimate
-from helpers.plots import carr, carr_flow
 
 RANDOM = np.random.default_rng(0)
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from figure_contract import assert_drawn, words_of
 
+from helpers.kermany import figures_pneumonia as pneumonia
+from helpers.kermany.operating import DECISIONS, PNEUMONIA, PNEUMONIA_COSTS, operating_point
 from helpers.metrics.auroc import auroc
 from helpers.metrics.calibration import reliability
 from helpers.metrics.classification import confusion
 from helpers.metrics.estimate import Estimate
-from helpers.metrics.operating import DECISIONS, PNEUMONIA, PNEUMONIA_COSTS, operating_point
 from helpers.metrics.proportions import proportion
-from helpers.plots import pneumonia
 
 RANDOM = np.random.default_rng(0)
 TRUTH = np.repeat([True, False], 60)

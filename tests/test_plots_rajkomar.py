@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from figure_contract import assert_drawn, words_of
 
-from helpers.data.robustness import TRANSFORMS
-from helpers.metrics.chi_squared import clustered_comparison, pooled_chi_squared
 from helpers.metrics.estimate import Estimate
 from helpers.metrics.proportions import proportion
 from helpers.metrics.youden import published_cutoff
 from helpers.metrics.youden import youden_curve as curve_of
-from helpers.plots import rajkomar
-from helpers.plots.rajkomar_flow import COUNTS, flow
+from helpers.rajkomar import figures as rajkomar
+from helpers.rajkomar.chi_squared import clustered_comparison, pooled_chi_squared
+from helpers.rajkomar.rajkomar_flow import COUNTS, flow
+from helpers.rajkomar.robustness import TRANSFORMS
 
 RANDOM = np.random.default_rng(0)
 PRE, TUNE = ("colour", "full grey", "subset grey"), ("last layer", "last layer, augmented", "all layers, augmented")

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.carr.figures_retina import lesion_scores
+from helpers.carr.numbers import differences, grid_points
 from helpers.explain.maps import Maps
 from helpers.explain.scores import means
-from helpers.metrics.bridge import differences, grid_points
-from helpers.plots.explain import signed_maps
-from helpers.plots.retina import lesion_scores
+from helpers.kermany.figures_explain import signed_maps
 
 matplotlib.use("Agg")
 CLASSES = ("NORMAL", "MH")

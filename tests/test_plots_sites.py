@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.metrics import generalization, site_remedies
-from helpers.plots import sites as plots
 from helpers.plots.style import DOUBLE
+from helpers.zech import figures_sites as plots
+from helpers.zech import generalization, site_remedies
 
 SITES = ("N", "M", "I")
 IMAGE = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)

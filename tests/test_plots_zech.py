@@ -7,8 +7,9 @@ import pytest
 from test_metrics_multilabel import scores
 
 from helpers.explain.maps import Maps
-from helpers.metrics import chexnet_claims, multilabel
-from helpers.plots import zech, zech_maps
+from helpers.zech import chexnet_claims, multilabel
+from helpers.zech import figures as zech
+from helpers.zech import figures_maps as zech_maps
 
 LABELS = tuple(chexnet_claims.published_aurocs().index)
 

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from helpers.paths import ROOT
-from helpers.profile import ProfileError, load_profile, parse_overrides, profile_names
+from helpers.run.paths import ROOT
+from helpers.run.profile import ProfileError, load_profile, parse_overrides, profile_names
 
 
 def test_both_profiles_of_the_project_load():

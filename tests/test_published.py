@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.paths import PUBLISHED
-from helpers.published import COLUMNS, CONTEXT, ClaimError, load_published, papers_known, printed_number
+from helpers.run.paths import PUBLISHED
+from helpers.run.published import COLUMNS, CONTEXT, ClaimError, load_published, papers_known, printed_number
 
 K = "kermany2018."
 FIGURES = "1 2A 2B 3A 3B 4A 4B 4C 5A 5B 5C 6A 6B 6C 6D 6E 6F S1A S1B S1C S2A S2B S2C S3A S3B S4A S4B S5 S6"
@@ -169,7 +169,7 @@ def test_when_a_number_is_printed_then_its_quote_holds_it(name):
 
 
 def test_when_the_penalties_are_read_then_they_are_those_the_metrics_use(published):
-    from helpers.metrics.weighted import KERMANY_PENALTIES
+    from helpers.kermany.weighted import KERMANY_PENALTIES
 
     table = pd.read_csv(PUBLISHED / "kermany2018_penalties.csv", index_col="true")
     assert table.to_numpy().tolist() == KERMANY_PENALTIES.loc[table.index, table.columns].to_numpy().tolist()

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.kermany.experts import model_against_readers, reader_confusions, reader_statistics
+from helpers.kermany.readers import ReaderError, load_readers, simulate_readers
+from helpers.kermany.weighted import weighted_error
 from helpers.metrics.classification import is_urgent, rates
-from helpers.metrics.experts import model_against_readers, reader_confusions, reader_statistics
-from helpers.metrics.weighted import weighted_error
-from helpers.readers import ReaderError, load_readers, simulate_readers
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 IMAGES = ("CNV-1-1", "DME-2-1", "DRUSEN-3-1", "NORMAL-4-1")
@@ -128,8 +128,8 @@ def test_simulated_readers_confuse_what_looks_alike():
 
 
 def test_simulated_readers_of_equal_skill_trade_sensitivity_for_specificity(monkeypatch):
-    monkeypatch.setattr("helpers.readers.NOISE", (0.12, 0.12))
-    monkeypatch.setattr("helpers.readers.BIAS", 0.08)  # twice the usual, so that chance cannot hide it
+    monkeypatch.setattr("helpers.kermany.readers.NOISE", (0.12, 0.12))
+    monkeypatch.setattr("helpers.kermany.readers.BIAS", 0.08)  # twice the usual, so that chance cannot hide it
     points = []
     for _, one in judged(images(4000), readers=8, seed=2).groupby("reader"):
         found = rates(is_urgent(one["label_true"]), is_urgent(one["label"]))
@@ -228,7 +228,7 @@ def test_reads_that_do_not_fit_the_scores_are_refused(reads, told):
 def test_the_range_of_weighted_errors_is_over_readers_and_not_over_networks():
     import pandas as pd
 
-    from helpers.metrics.experts import weighted_error_range
+    from helpers.kermany.experts import weighted_error_range
 
     errors = {"model": 0.5, "limited model": 0.9, "A": 0.01, "B": 0.03, "C": 0.05}
     table = pd.DataFrame([{"reader": who, "statistic": "weighted error", "value": e} for who, e in errors.items()])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers.data.robustness import TRANSFORMS, transformed
+from helpers.rajkomar.robustness import TRANSFORMS, transformed
 
 RANDOM = np.random.default_rng(0)
 SMOOTH = np.repeat(np.repeat(RANDOM.integers(20, 200, (8, 8), dtype=np.uint8), 16, 0), 16, 1)

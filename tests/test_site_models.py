@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.explain import site_maps
-from helpers.model import regions
 from helpers.model.linear import fit
-from helpers.model.sites import Study, candidates_of, combinations_of, engineered_of, told_apart
-from helpers.profile import ProfileError, load_profile
+from helpers.run.profile import ProfileError, load_profile
+from helpers.zech import regions, site_maps
+from helpers.zech.sites import Study, candidates_of, combinations_of, engineered_of, told_apart
 
 SITES, CLASSES = ("N", "M", "I"), ("Pneumonia", "No pneumonia")
 

@@ -8,14 +8,15 @@ import pytest
 from catalogue_contract import CatalogueContract
 from PIL import Image
 
-from helpers.data import sites
 from helpers.data.catalogue import Catalogue
-from helpers.data.phantoms import phantom_regions, phantom_sites
-from helpers.data.phantoms.chest_sites_plan import BODIES, SITES, plan_sites, signature_of
 from helpers.data.pixels import read_grey
-from helpers.model.site_pixels import box_of, crop_of, shown
-from helpers.model.site_sets import balanced_weights, engineered, engineered_sites, site_sets
-from helpers.profile import load_profile
+from helpers.phantoms import regions as phantom_regions
+from helpers.phantoms import sites as phantom_sites
+from helpers.phantoms.chest_sites_plan import BODIES, SITES, plan_sites, signature_of
+from helpers.run.profile import load_profile
+from helpers.zech import site_data as sites
+from helpers.zech.site_pixels import box_of, crop_of, shown
+from helpers.zech.site_sets import balanced_weights, engineered, engineered_sites, site_sets
 
 
 class TestPhantomSites(CatalogueContract):

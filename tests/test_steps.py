@@ -4,8 +4,8 @@ import pytest
 
 from helpers.data.sources import LOADERS
 from helpers.model.experiments import CLASSES
-from helpers.runs import notebook_names
-from helpers.steps import READS, STEPS, needed, of_kind, reads
+from helpers.run.runs import notebook_names
+from helpers.run.steps import READS, STEPS, needed, of_kind, reads
 
 
 def test_every_step_that_is_read_is_made_before():

@@ -3,13 +3,13 @@
 import pandas as pd
 import pytest
 
-from helpers import paths
-from helpers.claims import ClaimError
-from helpers.profile import ProfileError
-from helpers.provenance import read_json
-from helpers.report import build_report, summary
-from helpers.runs import Run
-from helpers.stages import run_stage
+from helpers.run import paths
+from helpers.run.claims import ClaimError
+from helpers.run.profile import ProfileError
+from helpers.run.provenance import read_json
+from helpers.run.report import build_report, summary
+from helpers.run.runs import Run
+from helpers.run.stages import run_stage
 from helpers.study import open_study
 
 TINY = {
@@ -102,7 +102,7 @@ def test_when_the_notebook_is_unknown_then_the_nearest_is_offered(home):
 
 
 def test_when_there_is_no_real_data_then_the_error_says_what_to_do(home, tmp_path):
-    from helpers.stages import Parts
+    from helpers.run.stages import Parts
 
     run = Run("none")
     profile = run.save_profile("paper", {"data_dir": str(tmp_path)})
@@ -111,8 +111,8 @@ def test_when_there_is_no_real_data_then_the_error_says_what_to_do(home, tmp_pat
 
 
 def test_when_a_step_fails_then_the_report_says_so_and_shows_nothing_that_rests_on_it(study, monkeypatch):
-    from helpers import stages
-    from helpers.runs import blocked_by, failed_steps
+    from helpers.run import stages
+    from helpers.run.runs import blocked_by, failed_steps
 
     study.finish()
     build_report(study.run)
@@ -130,9 +130,9 @@ def test_when_a_step_fails_then_the_report_says_so_and_shows_nothing_that_rests_
 
 
 def test_when_a_step_is_killed_then_it_counts_as_failed(study):
-    from helpers.provenance import write_json
-    from helpers.runs import failed_steps
-    from helpers.stages import UNFINISHED
+    from helpers.run.provenance import write_json
+    from helpers.run.runs import failed_steps
+    from helpers.run.stages import UNFINISHED
 
     write_json(study.run.timing("limited"), {"seconds": 0, "error": UNFINISHED})
     assert "killed" in failed_steps(study.run)["limited"]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from helpers.paths import ROOT
+from helpers.run.paths import ROOT
 
 DATASETS = ROOT / "data" / "datasets.toml"
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from helpers.data import archives
 from helpers.data.datasets import DATASETS, Dataset, RemoteFile, read_datasets
 from helpers.data.transfer import DownloadError, Goal, Part, Patience, WrongFileError, fetch
-from helpers.profile import Profile, nearest
+from helpers.run.profile import Profile, nearest
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from helpers.data.augmentation import generator
+from helpers.rajkomar.augmentation import generator
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import warnings
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.kermany_oct import ARCHIVE_TRAIN_IMAGES, PAPER_COUNTS
-from helpers.paths import CACHE
-from helpers.profile import Profile
+from helpers.run.paths import CACHE
+from helpers.run.profile import Profile
 
 TOLERANCE = 0.01  # of a class's training images: the archives lack one a class, and a few files may be unreadable
 
@@ -15,7 +15,7 @@ TOLERANCE = 0.01  # of a class's training images: the archives lack one a class,
 def load_oct(profile: Profile) -> Catalogue:
     """The profile's OCT B-scans: phantoms are made where they are not there yet, real ones are looked for."""
     if profile.oct_source == "phantom_oct":
-        from helpers.data.phantoms import phantom_oct
+        from helpers.phantoms import oct as phantom_oct
 
         return phantom_oct.load(
             CACHE,
@@ -32,7 +32,7 @@ def load_oct(profile: Profile) -> Catalogue:
 def load_xray(profile: Profile) -> Catalogue:
     """The profile's pneumonia radiographs, of three classes: NORMAL, BACTERIA, VIRUS."""
     if profile.xray_source == "phantom_chest":
-        from helpers.data.phantoms import phantom_chest
+        from helpers.phantoms import chest as phantom_chest
 
         return phantom_chest.load_pneumonia(
             CACHE,
@@ -49,7 +49,7 @@ def load_xray(profile: Profile) -> Catalogue:
 def load_views(profile: Profile) -> Catalogue:
     """The profile's frontal and lateral radiographs. 'real' is Open-i where it lies, else Cohen's collection."""
     if profile.view_source == "phantom_chest":
-        from helpers.data.phantoms import phantom_chest
+        from helpers.phantoms import chest as phantom_chest
 
         return phantom_chest.load_views(
             CACHE,
@@ -74,7 +74,7 @@ def load_views(profile: Profile) -> Catalogue:
 
 
 def _openi(profile: Profile) -> Catalogue:
-    from helpers.data import openi
+    from helpers.rajkomar import openi
 
     return openi.load(profile.data_dir, CACHE, profile.workers, labels_csv=profile.view_labels_file or None)
 
@@ -82,7 +82,7 @@ def _openi(profile: Profile) -> Catalogue:
 def load_nih(profile: Profile) -> Catalogue:
     """The profile's radiographs with fourteen labels: those of ChestX-ray14 that lie there, or phantoms of them."""
     if profile.nih_source == "phantom_chest":
-        from helpers.data.phantoms import phantom_nih
+        from helpers.phantoms import nih as phantom_nih
 
         return phantom_nih.load(
             CACHE,
@@ -92,7 +92,7 @@ def load_nih(profile: Profile) -> Catalogue:
             label_noise=profile.phantom_nih_label_noise,
             workers=profile.workers,
         )
-    from helpers.data import nih
+    from helpers.zech import nih
 
     return nih.load(profile.data_dir, CACHE, profile.workers)
 
@@ -103,7 +103,7 @@ def load_octid(profile: Profile) -> Catalogue:
     """
     drawn = profile.bridge_octid_images + profile.octid_validation
     if profile.octid_source == "phantom_oct":
-        from helpers.data.phantoms import phantom_octid
+        from helpers.phantoms import octid as phantom_octid
 
         return phantom_octid.load(
             CACHE,
@@ -112,7 +112,7 @@ def load_octid(profile: Profile) -> Catalogue:
             seed=profile.seed,
             workers=profile.workers,
         )
-    from helpers.data import octid
+    from helpers.carr import octid
 
     return octid.load(profile.data_dir, CACHE, profile.workers, drawn=drawn)
 
@@ -120,7 +120,7 @@ def load_octid(profile: Profile) -> Catalogue:
 def load_covid(profile: Profile) -> Catalogue:
     """The profile's COVID-19 target: NORMAL, BACTERIA, VIRUS and COVID-19."""
     if profile.covid_source == "phantom_chest":
-        from helpers.data.phantoms import phantom_chest
+        from helpers.phantoms import chest as phantom_chest
 
         return phantom_chest.load_covid(
             CACHE,
@@ -129,7 +129,7 @@ def load_covid(profile: Profile) -> Catalogue:
             seed=profile.seed,
             workers=profile.workers,
         )
-    from helpers.data import covid
+    from helpers.carr import covid
 
     share = profile.bridge_validation_fraction
     return covid.load(profile.data_dir, CACHE, profile.workers, profile.bridge_covid_subjects, share)
@@ -138,19 +138,19 @@ def load_covid(profile: Profile) -> Catalogue:
 def load_sites(profile: Profile) -> Catalogue:
     """The profile's hospitals, of two classes: Pneumonia, No pneumonia; column site."""
     if profile.sites_source == "phantom_chest":
-        from helpers.data.phantoms import phantom_sites
+        from helpers.phantoms import sites as phantom_sites
 
         return phantom_sites.load(
             CACHE, bodies=profile.phantom_sites_bodies, seed=profile.seed, workers=profile.workers
         )
-    from helpers.data import sites
+    from helpers.zech import site_data as sites
 
     return sites.load(profile.data_dir, CACHE, profile.workers)
 
 
 def load_regions(profile: Profile) -> Catalogue:
     """Radiographs whose lesion is small; phantoms in every profile, for nowhere else is the region known."""
-    from helpers.data.phantoms import phantom_regions
+    from helpers.phantoms import regions as phantom_regions
 
     return phantom_regions.load(CACHE, images=profile.phantom_sites_regions, seed=profile.seed, workers=profile.workers)
 
@@ -181,7 +181,7 @@ def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
             f"{counts.get('frontal', 0):,} frontal and {counts.get('lateral', 0):,} lateral."
         )
     if catalogue.name == "sites":
-        from helpers.data import sites
+        from helpers.zech import site_data as sites
 
         return sites.describes_paper(catalogue)
     if catalogue.name == "kermany_xray":
@@ -189,15 +189,15 @@ def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
 
         return kermany_xray.describes_paper(catalogue)
     if catalogue.name == "covid_xray":
-        from helpers.data import covid
+        from helpers.carr import covid
 
         return covid.describes_paper(catalogue)
     if catalogue.name == "octid":
-        from helpers.data import octid
+        from helpers.carr import octid
 
         return octid.describes_paper(catalogue)
     if catalogue.name == "nih":
-        from helpers.data import nih
+        from helpers.zech import nih
 
         return nih.describes_paper(catalogue)
     here = {split: catalogue.frame.query("published_split == @split") for split in ("train", "test")}

@@ -16,7 +16,7 @@ import numpy as np
 
 from helpers.explain.maps import Maps
 from helpers.model.backbones import weights_digest
-from helpers.profile import nearest
+from helpers.run.profile import nearest
 
 if TYPE_CHECKING:
     import keras

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers.profile import nearest
+from helpers.run.profile import nearest
 
 if TYPE_CHECKING:
     from helpers.explain.classifier import Classifier

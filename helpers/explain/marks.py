@@ -24,7 +24,7 @@ import pandas as pd
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.pixels import UnreadableImage, open_image, read_grey
-from helpers.profile import nearest
+from helpers.run.profile import nearest
 
 COLUMNS = ("image", "x", "y", "mask")
 

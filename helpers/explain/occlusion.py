@@ -23,7 +23,7 @@ from helpers.explain.maps import Maps, checked_images, class_codes
 from helpers.explain.occlusion_coarse import coarse_to_fine
 from helpers.explain.occlusion_plan import best_plan
 from helpers.explain.occlusion_sweep import Box, FullSweep, Sweep, WindowSweep
-from helpers.provenance import digest_of, write_atomically
+from helpers.run.provenance import digest_of, write_atomically
 
 if TYPE_CHECKING:
     from helpers.explain.classifier import Classifier

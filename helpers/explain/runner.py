@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import hardware
 from helpers.model.compiled import REQUEST, EngineError, load_openvino, mixed, padded
 from helpers.model.engines import Engine, EngineWarning, candidates
+from helpers.run import hardware
 
 if TYPE_CHECKING:
     import keras

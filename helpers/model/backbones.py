@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.model import formula_weights, smallnet
-from helpers.profile import nearest
+from helpers.run.profile import nearest
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +56,7 @@ _REGISTRY = {
     "InceptionV4": _Entry(
         *(299, 75, SIGNED),
         without="there is no public Keras file of InceptionV4's ImageNet weights. Convert the safetensors file of "
-        "timm's inception_v4.tf_in1k (python -m helpers.model.convert inception_v4 model.safetensors "
+        "timm's inception_v4.tf_in1k (python -m tools.convert inception_v4 model.safetensors "
         "inception_v4.weights.h5) and give the new file's path as weights; or take the nearest that Keras has weights "
         "of, backbone=InceptionV3; or use weights=none",
     ),
@@ -95,7 +95,7 @@ def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, see
 
     - "imagenet": what keras.applications reads from KERAS_HOME/models, and downloads where it is missing;
     - "formula" (or "formula_grey"), "formula_colour", "formula_subset": SmallNet's, packaged here (see
-      `helpers.model.pretrain`);
+      `tools.pretrain`);
     - "none": random from `seed`, the same on every run;
     - a file: .weights.h5, .h5 or .keras, whose tensors must fit in number and shape.
 

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from filelock import Timeout
 
-from helpers import paths
 from helpers.data.catalogue import Catalogue
 from helpers.data.pixels import batches
 from helpers.model.compiled import EngineError, Runner
@@ -33,11 +32,12 @@ from helpers.model.engines import (
     compile_backbone,
 )
 from helpers.model.shards import ShardStore
-from helpers.provenance import digest_of, read_json, write_json
+from helpers.run import paths
+from helpers.run.provenance import digest_of, read_json, write_json
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone
-    from helpers.profile import Profile
+    from helpers.run.profile import Profile
 
 PIXELS = 1  # of helpers.data.pixels.read_square: to be raised when it gives other pixels for the same file
 CHECKED = 16  # images on which an engine must agree with Keras in float32

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers.provenance import write_atomically
+from helpers.run.provenance import write_atomically
 
 META = "meta"  # the entry that holds JSON, as bytes
 

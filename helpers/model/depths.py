@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from helpers.provenance import digest_of
+from helpers.run.provenance import digest_of
 
 if TYPE_CHECKING:
     import keras

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import hardware
 from helpers.model.compiled import EngineError, Runner, compile_keras, compile_openvino, openvino_capabilities
-from helpers.profile import nearest
+from helpers.run import hardware
+from helpers.run.profile import nearest
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone

@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from helpers.data.splits import SPLITS, binary, limited
 from helpers.model.heads import Head, HeadRun, HeadSettings, train_head
-from helpers.profile import Profile, ProfileError, nearest
-from helpers.provenance import digest_of, read_json, write_json
+from helpers.run.profile import Profile, ProfileError, nearest
+from helpers.run.provenance import digest_of, read_json, write_json
 
 DISEASES = {"cnv_normal": "CNV", "dme_normal": "DME", "drusen_normal": "DRUSEN"}
 CLASSES = {  # experiments that train one head, and what each tells apart, in the order of its scores

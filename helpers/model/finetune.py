@@ -26,7 +26,7 @@ from helpers.model.finetune_loop import EVALUATED, HELD_OUT, HISTORY, Images, Tr
 from helpers.model.finetune_network import Scaling, assemble, compile_network, scaling_of, set_head, set_trainable
 from helpers.model.finetune_precision import PRECISIONS, training_precision
 from helpers.model.finetuned import FinetuneRun
-from helpers.provenance import digest_of
+from helpers.run.provenance import digest_of
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone

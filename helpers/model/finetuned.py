@@ -15,7 +15,7 @@ import pandas as pd
 
 from helpers.model.finetune_loop import Images, prefetched
 from helpers.model.finetune_network import assemble
-from helpers.provenance import read_json, write_atomically, write_json
+from helpers.run.provenance import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     import keras

@@ -24,7 +24,7 @@ def verified_file(weights: str) -> Path:
     """The packaged file of `weights` ('formula' and its kin), once its SHA-256 is the recorded one."""
     path = FOLDER / FILES[weights]
     if not path.is_file() or not DIGESTS.is_file():
-        raise WeightsError(f"{path} or its record is missing; python -m helpers.model.pretrain makes both")
+        raise WeightsError(f"{path} or its record is missing; python -m tools.pretrain makes both")
     recorded = record(weights).get("sha256")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != recorded:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers.model.events import smooth, write_events
 from helpers.model.head_training import SPLITS, Bottleneck, Snapshot, Trajectory, train
-from helpers.provenance import write_atomically
+from helpers.run.provenance import write_atomically
 
 if TYPE_CHECKING:
     import keras

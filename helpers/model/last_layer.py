@@ -12,7 +12,7 @@ import pandas as pd
 from helpers.model.finetune import FinetuneRun, FinetuneSettings
 from helpers.model.finetune_network import assemble
 from helpers.model.finetuned import BATCH, over_rows
-from helpers.provenance import digest_of, write_atomically
+from helpers.run.provenance import digest_of, write_atomically
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone

@@ -30,7 +30,7 @@ from helpers.model.finetune_network import Scaling, assemble, put_state, set_tra
 from helpers.model.finetune_precision import training_precision
 from helpers.model.multilabel_head import MultilabelHead, cross_entropy
 from helpers.model.multilabel_run import MultilabelRun
-from helpers.provenance import digest_of
+from helpers.run.provenance import digest_of
 
 if TYPE_CHECKING:
     import keras

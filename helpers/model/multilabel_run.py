@@ -11,7 +11,7 @@ import pandas as pd
 
 from helpers.model.finetune_network import assemble
 from helpers.model.finetuned import BATCH
-from helpers.provenance import read_json, write_atomically, write_json
+from helpers.run.provenance import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     import keras

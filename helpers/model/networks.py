@@ -19,8 +19,8 @@ from filelock import FileLock
 
 from helpers.data.catalogue import Catalogue
 from helpers.model.experiments import whole_folder
-from helpers.profile import Profile, ProfileError, nearest
-from helpers.provenance import digest_of, read_json, write_json
+from helpers.run.profile import Profile, ProfileError, nearest
+from helpers.run.provenance import digest_of, read_json, write_json
 
 VERSION = 1  # to be raised when the same settings would give other numbers
 
@@ -43,23 +43,23 @@ class Recipe:
 
 RECIPES = {
     "referral_finetuned": Recipe(
-        "helpers.model.referral_network:referral_finetuned", ("seed", "backbone", "weights", "finetune_", "head_")
+        "helpers.kermany.referral_network:referral_finetuned", ("seed", "backbone", "weights", "finetune_", "head_")
     ),
-    "view_models": Recipe("helpers.model.view_models:view_models", ("seed", "backbone", "view_")),
+    "view_models": Recipe("helpers.rajkomar.models:view_models", ("seed", "backbone", "view_")),
     "covid_bridge": Recipe(
-        "helpers.model.bridge_covid:covid_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
+        "helpers.carr.bridge_covid:covid_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
     ),
     "retinal_bridge": Recipe(
-        "helpers.model.bridge:retinal_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
+        "helpers.carr.models:retinal_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
     ),
     "site_models": Recipe(
-        "helpers.model.sites:site_models",
+        "helpers.zech.sites:site_models",
         ("seed", "backbone", "weights", "image_size", "engine", "precision", "sites_"),
     ),
     "region_models": Recipe(
-        "helpers.model.regions:region_models", ("seed", "backbone", "weights", "sites_backbone", "sites_penalties")
+        "helpers.zech.regions:region_models", ("seed", "backbone", "weights", "sites_backbone", "sites_penalties")
     ),
-    "chexnet": Recipe("helpers.model.chexnet:chexnet", ("seed", "backbone", "weights", "chexnet_", "head_standardise")),
+    "chexnet": Recipe("helpers.zech.chexnet:chexnet", ("seed", "backbone", "weights", "chexnet_", "head_standardise")),
 }
 
 
@@ -108,7 +108,7 @@ class Images:
 class Given:
     """What a maker gets.
 
-    Its own data set; others by name, those of the data steps that it comes after (`helpers.steps`); the profile; a
+    Its own data set; others by name, those of the data steps that it comes after (`helpers.run.steps`); the profile; a
     folder where an unfinished training waits to go on, and the fresh folder that will hold what it leaves.
     """
 
@@ -198,6 +198,6 @@ def affordable(what: str, epochs: int, epoch_images: int, limit: int, key: str) 
 
 
 def _gpus() -> list[str]:
-    from helpers.hardware import gpus
+    from helpers.run.hardware import gpus
 
     return gpus()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from helpers.provenance import digest_of, read_json, write_atomically, write_json
+from helpers.run.provenance import digest_of, read_json, write_atomically, write_json
 
 IN_MEMORY = 256 * 2**20  # bytes of features; more lie in a file that the system pages in and out as they are used
 NAME = re.compile(r"[0-9a-f]{32}\.npz")

@@ -1,0 +1,210 @@
+"""The phantom's skeleton as clouds of points with a mass each: ribs, spine, clavicles, scapulae, sternum, arms.
+
+A long bone is a tube: a dense shell and a light core. All functions return points (n, 3) in the body's coordinates and
+masses (n,), attenuation times cm^2 above that of the soft tissue around.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from helpers.phantoms.chest_anatomy import SIDES, Body, at
+
+Cloud = tuple[np.ndarray, np.ndarray]
+RIBS = 12
+RIB_ENDS = np.radians([118, 140, 150, 152, 152, 150, 146, 138, 130, 120, 92, 68])  # where bone turns into cartilage
+VERTEBRA = 2.62  # cm from one to the next
+
+
+def skeleton(body: Body, lateral: bool, rng: np.random.Generator) -> Cloud:
+    """Every bone that a chest radiograph shows."""
+    parts = [ribs(body, 0.14 if lateral else 0.25, rng), spine(body, rng), sternum(body, rng)]
+    for side in SIDES:
+        parts += [clavicle(body, side, rng), scapula(body, side, lateral, rng), arm(body, side, lateral, rng)]
+    points = np.concatenate([p for p, _ in parts])
+    return points, np.concatenate([m for _, m in parts]) * np.float32(body.bone)
+
+
+def vertebra_height(body: Body, number: float) -> float:
+    """Height of the middle of a thoracic vertebra: 1 is the first; 0 and less are those of the neck."""
+    return body.apex - 1.2 - (VERTEBRA + 0.03 * (body.apex - 24)) * (number - 1)
+
+
+def ribs(body: Body, density: float, rng: np.random.Generator, steps: int = 170, around: int = 10) -> Cloud:
+    """Twelve pairs of flat tubes on the chest wall."""
+    number = np.arange(1, RIBS + 1, dtype=np.float32)
+    fall = body.slope * np.clip(0.42 + 0.13 * number, 0, 1.08) + rng.normal(0, 0.12, RIBS)
+    start = np.array([vertebra_height(body, n) for n in number]) + 0.5
+    t = np.linspace(0, 1, steps, dtype=np.float32)
+    angle = (0.2 + (RIB_ENDS[:, None] - 0.2) * t).astype(np.float32)
+    cos, sin = np.cos(angle), np.sin(angle)
+    # From the spine a rib first rises a little, then falls ever faster, and levels where it meets its cartilage.
+    z = start[:, None] + 0.8 * np.sin(2.0 * angle) - fall[:, None] * ((1 - cos) / 2) ** 0.95
+    z = z.astype(np.float32)
+    x = (at(body, "wall", z) + 0.25) * sin
+    y = at(body, "middle", z) - (at(body, "half", z) + 0.25) * cos
+    centre = np.stack([x, y, z], axis=-1)
+    radial = np.stack([sin, -cos, np.zeros_like(sin)], axis=-1)
+    along = np.gradient(centre, axis=1)
+    along /= np.linalg.norm(along, axis=-1, keepdims=True)
+    upward = np.cross(along, radial)
+    tall = (
+        (0.56 + 0.08 * np.sin(number / 3) - 0.08 * body.child) * (1 - 0.25 * (number > 10)) * (1 - 0.1 * (number < 2))
+    )
+    length = np.linalg.norm(np.diff(centre, axis=1), axis=-1).sum(axis=1) / steps
+    return _tubes(centre, upward, radial, tall, 0.3, length, around, rng, both=True, density=density)
+
+
+def _tubes(
+    centre: np.ndarray,
+    up: np.ndarray,
+    out: np.ndarray,
+    tall: np.ndarray,
+    thick: float,
+    step: np.ndarray,
+    around: int,
+    rng: np.random.Generator,
+    both: bool,
+    density: float,
+) -> Cloud:
+    """Points on the shells and in the cores of curved tubes; `centre` (tubes, steps, 3), `density` a cm of tube.
+
+    `both` adds the mirror image, on the other side of the body.
+    """
+    shape = (*centre.shape[:2], around)
+    phase = rng.random(shape[:2], np.float32)[..., None]
+    turn = (np.arange(around, dtype=np.float32) + phase) * np.float32(2 * np.pi / around)
+    radius = np.where(np.arange(around) % 3 < 2, 1.0, 0.55).astype(np.float32)
+    a = np.cos(turn) * radius * np.asarray(tall, np.float32)[:, None, None]
+    b = np.sin(turn) * radius * np.float32(thick)
+    points = centre[:, :, None] + a[..., None] * up[:, :, None] + b[..., None] * out[:, :, None]
+    mass = np.broadcast_to((np.asarray(step) * density / around)[:, None, None], shape).reshape(-1)
+    points = points.reshape(-1, 3).astype(np.float32)
+    if both:
+        points, mass = np.concatenate([points, points * np.float32((-1, 1, 1))]), np.concatenate([mass, mass])
+    return points, mass.astype(np.float32)
+
+
+def tube(
+    path: np.ndarray,
+    radius: np.ndarray | float,
+    density: float,
+    rng: np.random.Generator,
+    steps: int = 130,
+    around: int = 24,
+) -> Cloud:
+    """A tube along a smooth curve through `path` (n, 3); `radius` at its points."""
+    curve, lines = _through(len(path), steps)
+    centre, wide = curve @ path, lines @ np.broadcast_to(radius, len(path))
+    along = np.gradient(centre, axis=0)
+    length = np.linalg.norm(along, axis=-1)
+    along /= length[:, None]
+    up = np.cross(along, np.array([0.3, 1.0, 0.1]))
+    up /= np.linalg.norm(up, axis=-1, keepdims=True)
+    out = np.cross(along, up)
+    scaled = wide[None, :, None]
+    return _tubes(
+        centre[None], up[None] * scaled, out[None] * scaled, np.ones(1), 1.0, np.array([length.mean()]), around, rng,
+        both=False, density=density,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _through(knots: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (steps, knots) of the polynomial, and of the straight lines, through equally spaced knots."""
+    t, places = np.linspace(0, knots - 1, steps), np.arange(knots)
+    curve = np.vander(t, knots) @ np.linalg.inv(np.vander(places, knots))
+    lines = np.clip(1 - np.abs(t[:, None] - places), 0, 1)
+    for weights in (curve, lines):
+        weights.setflags(write=False)
+    return curve, lines
+
+
+def spine(body: Body, rng: np.random.Generator) -> Cloud:
+    """Vertebrae from the neck to the loins: bodies with dense end plates, pedicles and spines."""
+    number = np.arange(-4, 14, dtype=np.float32)
+    z = np.array([vertebra_height(body, n) for n in number], np.float32)
+    size = (0.9 + 0.022 * (number - 1)) * np.where(number < 1, 0.86, 1)
+    middle = np.stack([at(body, "lateral", z), at(body, "spine", z), z], axis=-1)
+    wide, tall = 1.55 * size, 0.5 * VERTEBRA * 0.8 * np.ones_like(size) * (1 - 0.08 * body.child)
+    solid = rng.random((800, 3), np.float32) * 2 - 1
+    plate = rng.random((380, 3), np.float32) * 2 - 1
+    plate[:, 2] = np.sign(plate[:, 2]) * (0.95 + 0.05 * np.abs(plate[:, 2]))
+    edge = rng.random((180, 3), np.float32) * 2 - 1
+    edge[:, 0] = np.sign(edge[:, 0]) * 0.97
+    pedicle = _ring(120, rng) * np.float32((0.3, 0.55, 0.38)) + np.float32((0.72, -1.35, 0.25))
+    pedicle[::2, 0] *= -1
+    process = rng.random((150, 3), np.float32) * np.float32((0.22, 1.5, 1.1)) + np.float32((-0.11, -3.6, -1.5))
+    kinds = ((solid, 1.5), (plate, 0.75), (edge, 0.34), (pedicle, 0.42), (process, 0.34))
+    shape = np.stack([wide, np.full_like(wide, 1.45) * size, tall], axis=-1)
+    points = [middle[:, None] + part[None] * shape[:, None] for part, _ in kinds]
+    mass = [np.full(len(number) * len(part), total / len(part)) for part, total in kinds]
+    return np.concatenate([p.reshape(-1, 3) for p in points]).astype(np.float32), np.concatenate(mass) * 0.68
+
+
+def _ring(count: int, rng: np.random.Generator) -> np.ndarray:
+    turn = rng.random(count) * 2 * np.pi
+    return np.stack([np.cos(turn), rng.uniform(-1, 1, count), np.sin(turn)], axis=-1).astype(np.float32)
+
+
+def sternum(body: Body, rng: np.random.Generator) -> Cloud:
+    """A plate behind the skin of the front, from the notch down."""
+    top = body.apex - 6.5
+    spot = rng.random((1500, 3))
+    z = top - 15.5 * spot[:, 2]
+    x = (spot[:, 0] * 2 - 1) * np.interp(z - top, (-16, -12, -5, -4, 0), (0.5, 1.5, 1.4, 2.2, 2.6))
+    y = (
+        at(body, "front", z.astype(np.float32))
+        + 0.5
+        + np.where(spot[:, 1] < 0.3, 0.0, np.where(spot[:, 1] > 0.7, 0.9, spot[:, 1]))
+    )
+    return np.stack([x, y, z], axis=-1).astype(np.float32), np.full(1500, 3.5 / 1500)
+
+
+def clavicle(body: Body, side: int, rng: np.random.Generator) -> Cloud:
+    """An S from the notch of the sternum to the shoulder."""
+    low, lift = body.apex - 5.2 + rng.normal(0, 0.3), 3.0 + 1.8 * body.arms + 0.8 * body.child
+    out = np.array([1.6, 6.0, 10.5, 16.0]) * (body.width / 13.2)
+    path = np.stack(
+        [side * out, np.array([5.4, 5.6, 2.4, -0.4]), low + lift * np.array([0.0, 0.45, 0.85, 0.9])], axis=-1
+    )
+    return tube(path, np.array([0.95, 0.52, 0.5, 0.72]) * (1 - 0.2 * body.child), 0.36, rng)
+
+
+def scapula(body: Body, side: int, lateral: bool, rng: np.random.Generator) -> Cloud:
+    """A thin blade with thick edges: angles above and below, the joint, and the ridge to the shoulder's tip."""
+    far = 0.6 + 0.5 * body.arms + (0.4 if lateral else 0.0)
+    top = body.apex
+    upper = np.array([side * (7.2 + 2.6 * far), -9.6 * body.depth, top - 3.0])
+    lower = np.array([side * (9.0 + 4.2 * far), -9.8 * body.depth + 1.5 * far, top - 15.0 + 2.5 * far])
+    joint = np.array([side * (14.6 + 0.6 * far), -4.2, top - 4.9])
+    tip = np.array([side * 16.4, -1.0, top - 1.7])
+    spot = np.sort(rng.random((1300, 2)), axis=1)
+    share = np.stack([spot[:, 0], spot[:, 1] - spot[:, 0], 1 - spot[:, 1]], axis=-1)
+    blade = share @ np.stack([upper, lower, joint])
+    parts = [(blade, np.full(1300, 3.0 / 1300))]
+    for start, end, radius, density in (
+        (lower, joint, 0.42, 0.24), (upper, lower, 0.22, 0.1), (0.6 * upper + 0.4 * lower, tip, 0.4, 0.2)
+    ):  # fmt: skip
+        bent = (start + end) / 2 + np.array([side * -0.5, 0, 0.2])
+        parts.append(tube(np.stack([start, bent, end]), radius, density, rng, steps=70, around=16))
+    return np.concatenate([p for p, _ in parts]), np.concatenate([m for _, m in parts])
+
+
+def arm(body: Body, side: int, lateral: bool, rng: np.random.Generator) -> Cloud:
+    """The humerus, hanging, raised, or, from the side, held before the head."""
+    head = np.array([side * 17.0, -1.6, body.apex - 3.9 + 2 * body.arms])
+    path = head + np.outer(np.array([0.0, 0.2, 0.5, 1.0]), 24 * arm_direction(body, side, lateral))
+    return tube(path, np.array([2.1, 1.2, 1.0, 1.0]), 0.7, rng, steps=110, around=30)
+
+
+def arm_direction(body: Body, side: int, lateral: bool) -> np.ndarray:
+    """Which way the upper arm points from the shoulder, a unit vector."""
+    if lateral:
+        way = np.array([0.0, 0.3, 0.95])
+    else:
+        lift = -1.3 + 2.2 * body.arms
+        way = np.array([side * np.cos(lift), 0.1, np.sin(lift)])
+    return way / np.linalg.norm(way)

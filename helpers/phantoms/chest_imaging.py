@@ -1,0 +1,173 @@
+"""What the detector, its processing and the archive make of attenuation: contrast, noise, blur, markers, borders.
+
+A `Signature` is what gives a site away: its side marker, its collimation, its contrast curve, its noise, its burnt-in
+text. Nothing of it comes from the patient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One site's or scanner's way with an image. Lengths as shares of the image's side."""
+
+    name: str
+    marker: str = "R"  # the letter of the side marker, or none: it stands on the patient's right for R, left for L
+    marker_shape: str = "plain"  # plain, box or circle
+    marker_place: tuple[float, float] = (0.07, 0.1)  # from its side, and from the top
+    marker_size: float = 0.055
+    collimation: float = 0.0  # mean width of a black border, with straight edges
+    gamma: float = 1.0  # of the contrast curve: above 1 darkens
+    slope: float = 3.0  # of its S: the higher, the harder
+    black: float = 0.02  # grey of empty air
+    white: float = 0.93  # grey of what lets nothing through
+    local: float = 0.42  # how much of the slow changes of brightness processing takes away
+    noise: float = 1.0  # factor
+    blur: float = 0.4  # pixels of 256
+    text: str = ""  # burnt in
+    text_place: tuple[float, float] = (0.04, 0.03)
+    zoom: float = 1.0  # below 1 crops tighter
+    lines: float = 0.0  # chance of leads and tubes on the skin
+
+
+SIGNATURES = {
+    signature.name: signature
+    for signature in (
+        Signature("A"),
+        # Site A's images after its archive changed: another curve, a tighter crop, more noise. See `load_pneumonia`.
+        Signature(
+            "A2", marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.9, zoom=0.88,
+            black=0.04,
+        ),
+        Signature(
+            "B", marker="L", marker_shape="box", marker_place=(0.08, 0.06), marker_size=0.05, gamma=1.25, slope=4.2,
+            collimation=0.015, local=0.25, noise=0.8, blur=0.35,
+        ),
+        Signature(
+            "C", marker="L", marker_shape="circle", marker_place=(0.1, 0.16), marker_size=0.04, gamma=0.9, slope=2.4,
+            black=0.06, white=0.86, local=0.45, noise=1.3, blur=0.7,
+        ),
+        Signature(
+            "portable", marker="", text="PORTABLE", gamma=0.85, slope=2.6, black=0.05, white=0.97, local=0.15,
+            noise=1.9, blur=0.9, collimation=0.03, lines=0.6,
+        ),
+    )
+}  # fmt: skip
+
+
+def capture(
+    healthy: np.ndarray,
+    added: np.ndarray,
+    lung: np.ndarray,
+    signature: Signature,
+    *,
+    quality: float,
+    thick: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The image, uint8 (size, size), of `healthy` plus `added` attenuation; `lung` (bool) sets the exposure.
+
+    `quality` from 0 (noisy, blurred, badly exposed) to 1; `thick`: factor from attenuation to that of this patient.
+    The window is chosen on the healthy part: a finding changes no pixel elsewhere.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    from helpers.phantoms.chest_projection import enlarge
+
+    size, poor = healthy.shape[0], 1 - quality
+    scale = size / 256
+    dark, bright = _window(healthy, lung)
+    draws = rng.normal(size=6)
+    dark += (bright - dark) * (0.05 * draws[0] - 0.17 + 0.10 * poor * draws[1])
+    bright += (bright - dark) * (0.06 * draws[2] + 0.12 * poor * draws[3])
+    t = (healthy + added - dark) / (bright - dark)
+    slow = gaussian_filter(np.clip((healthy[::4, ::4] - dark) / (bright - dark), -0.5, 1.2), 9 * scale, truncate=2)
+    slow = enlarge(slow, size)
+    t -= np.float32(signature.local) * (slow - np.float32(0.45))
+    t = _noisy(t, healthy * thick, 0.021 * signature.noise * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]), rng)
+    blur = (signature.blur + 0.9 * poor * rng.random()) * scale
+    t = gaussian_filter(t, blur, truncate=2.5)
+    grey = curve(t, signature, np.exp(0.07 * draws[5]))
+    # Where there is no patient, processing makes the image black whatever the curve.
+    grey *= np.clip(gaussian_filter(healthy, scale, truncate=2) / np.float32(0.55), 0, 1) ** 0.7
+    grey = np.float32(signature.black) + np.float32(signature.white - signature.black) * grey
+    return np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def _window(healthy: np.ndarray, lung: np.ndarray) -> tuple[float, float]:
+    """The attenuations shown as dark and as bright: of clear lung, and of the densest tenth of the trunk."""
+    body = healthy[healthy > 0.9]
+    bright = float(np.percentile(body, 86)) if body.size else 4.0
+    dark = float(np.percentile(healthy[lung], 6)) if lung.sum() > 50 else 0.35 * bright
+    return dark, max(bright, dark + 0.8)
+
+
+def curve(t: np.ndarray, signature: Signature, gamma: float = 1.0) -> np.ndarray:
+    """The contrast curve: an S from 0 to 1 with a long shoulder, so that heart and spine differ little, and a power."""
+    s = np.float32(signature.slope)
+    t = t - np.float32(0.55) * np.maximum(t - np.float32(0.7), 0)
+    low, high = 1 / (1 + np.exp(s * 0.44)), 1 / (1 + np.exp(-s * 0.66))
+    grey = (1 / (1 + np.exp(-s * (t - np.float32(0.38)))) - low) / (high - low)
+    return np.clip(grey, 0, 1) ** np.float32(signature.gamma * gamma)
+
+
+def _noisy(t: np.ndarray, attenuation: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Quantum noise: the fewer photons come through, the more; processing evens it out in part."""
+    grain = rng.standard_normal(t.shape, np.float32)
+    return t + grain * np.float32(level) * np.exp(0.22 * np.clip(attenuation - 2, -2, 6))
+
+
+def decorate(grey: np.ndarray, signature: Signature, view: str, facing: int, rng: np.random.Generator) -> np.ndarray:
+    """Burn in marker, text, leads and the collimator's border; uint8 of the same shape."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    size = grey.shape[0]
+    draws, chance = rng.normal(size=8), rng.random(4)
+    picture = Image.fromarray(grey)
+    draw = ImageDraw.Draw(picture)
+    if chance[0] < signature.lines and view != "lateral":
+        _leads(draw, size, rng)
+    borders = np.clip(signature.collimation * (1 + 0.8 * draws[:4]), 0, 0.2) if signature.collimation else np.zeros(4)
+    if signature.marker:
+        away, down = (np.array(signature.marker_place) + 0.012 * draws[4:6] + borders[[0, 2]]) * size
+        left = (signature.marker == "R") if view != "lateral" else (facing < 0)
+        tall = signature.marker_size * size * (1 + 0.12 * draws[6])
+        _letter(draw, signature, (away if left else size - away, down), tall, ImageFont)
+    if signature.text:
+        place = [(p + b) * size for p, b in zip(signature.text_place, borders[[0, 2]], strict=True)]
+        draw.text(place, signature.text, fill=235, font=ImageFont.load_default(0.038 * size))
+    out = np.array(picture)
+    left, right, top, bottom = (int(round(b * size)) for b in borders)
+    frame = np.zeros_like(out)
+    inner = slice(top, size - bottom), slice(left, size - right)
+    frame[inner] = out[inner]
+    return frame
+
+
+def _letter(draw, signature: Signature, place: tuple[float, float], tall: float, fonts) -> None:
+    x, y = place
+    half = 0.75 * tall
+    box = (x - half, y - half, x + half, y + half)
+    if signature.marker_shape == "box":
+        draw.rectangle(box, fill=225)
+    elif signature.marker_shape == "circle":
+        draw.ellipse(box, outline=235, width=max(1, round(tall / 9)))
+    ink = 40 if signature.marker_shape == "box" else 240
+    draw.text((x, y), signature.marker, fill=ink, font=fonts.load_default(tall * 1.15), anchor="mm")
+
+
+def _leads(draw, size: int, rng: np.random.Generator) -> None:
+    """Electrodes with their wires."""
+    for _ in range(int(rng.integers(1, 4))):
+        x, y = rng.uniform(0.15, 0.85) * size, rng.uniform(0.2, 0.7) * size
+        bend, end = rng.normal(0, 0.12, 2) * size, rng.choice((0, size))
+        t = np.linspace(0, 1, 24)
+        across = (1 - t) ** 2 * x + 2 * t * (1 - t) * ((x + end) / 2 + bend[0]) + t**2 * end
+        down = (1 - t) ** 2 * y + 2 * t * (1 - t) * (y + 0.1 * size + bend[1]) + t**2 * (y + 0.15 * size)
+        draw.line(list(zip(across, down, strict=True)), fill=205, width=max(1, size // 230))
+        r = 0.014 * size
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=225)

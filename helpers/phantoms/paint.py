@@ -1,0 +1,195 @@
+"""From the phantom's anatomy to a picture without noise: every layer, lesion, vessel and shadow in its grey level."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helpers.phantoms.retina import Anatomy
+from helpers.phantoms.scan import AXIAL_UM, LAYERS, SOFT, Blob, BScan
+
+TEXTURED = 150  # pixels below Bruch's membrane that show the choroid's vessels
+SHOWS = 0.8  # pixels of thickness from which a space opened by a lesion belongs to its mask
+
+
+def paint(scan: BScan, eye: Anatomy, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The tissue's tones, float32 (height, width) from 0 (no signal) to about 1, and the lesion mask, bool.
+
+    `rng` decides the fine texture, which differs from scan to scan.
+    """
+    tones, mask = np.zeros((scan.height, scan.width), np.float32), np.zeros((scan.height, scan.width), bool)
+    grain = _noise(scan.height, scan.width, 2.0, 2.8, rng)
+    _retina(tones, scan, grain)
+    _choroid(tones, scan, eye, rng)
+    _membranes(tones, scan, rng)
+    _spaces(tones, mask, scan, grain)
+    for blob in scan.blobs:
+        _blob(tones, mask, scan, blob)
+    _vessels(tones, scan, eye)
+    for streak in scan.streaks:
+        _streak(tones, scan, streak.column, streak.half_width, np.full(scan.width, streak.row), streak.gain)
+    _hyaloid(tones, scan, eye, rng)
+    return tones, mask
+
+
+def _noise(height: int, width: int, down: float, across: float, rng: np.random.Generator) -> np.ndarray:
+    """Smooth noise of unit variance, float32 (height, width), with the given correlation lengths in pixels.
+
+    Drawn on a coarser grid and interpolated, which is many times faster than filtering at full size.
+    """
+    coarse = rng.standard_normal((int(height / down) + 3, int(width / across) + 3), np.float32) * np.float32(1.5)
+    j, u = _between(width, across)
+    i, v = _between(height, down)
+    lines = coarse[:, j] * (1 - u) + coarse[:, j + 1] * u
+    return lines[i] * (1 - v[:, None]) + lines[i + 1] * v[:, None]
+
+
+def _between(size: int, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel, the point of the coarser grid before it and how far (0 to 1) it lies towards the next."""
+    place = np.arange(size, dtype=np.float32) / np.float32(step)
+    before = place.astype(np.intp)
+    return before, place - before.astype(np.float32)
+
+
+def _retina(tones: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
+    first = max(int(scan.top[LAYERS[0]].min()) - 2, 0)
+    last = min(int(scan.top["choroid"].max()) + 3, scan.height)
+    rows = np.arange(first, last, dtype=np.float32)[:, None]
+    band, above = tones[first:last], np.zeros(scan.width, np.float32)
+    for layer, soft in zip(LAYERS[:-1], SOFT, strict=False):
+        # A pixel that an edge cuts is covered in part: that is what keeps thin layers whole where they slope.
+        inside = np.clip((rows - scan.top[layer]) * np.float32(1 / soft) + np.float32(0.5), 0, 1)
+        band += inside * (scan.tone[layer] - above)
+        above = scan.tone[layer]
+    band -= np.clip(rows - (scan.top["choroid"] - np.float32(0.5)), 0, 1) * above
+    band *= 1 + np.float32(0.08) * grain[first:last]
+
+
+def _choroid(tones: np.ndarray, scan: BScan, eye: Anatomy, rng: np.random.Generator) -> None:
+    """Below Bruch's membrane: a bright sheet of capillaries, then vessels, dark in a grey stroma, fading with depth."""
+    first = max(int(scan.top["choroid"].min()) - 1, 0)
+    depth = np.arange(first, scan.height, dtype=np.float32)[:, None] - scan.top["choroid"]
+    d = np.arange(int(depth.max()) + 2, dtype=np.float32)[:, None]
+    thick, coarse = eye.choroid_um / AXIAL_UM, eye.choroid_grain
+    inside = 1 / (1 + np.exp((d - thick) / 6))
+    tissue = np.exp(-d / eye.choroid_fade) * (0.82 + 0.18 * inside) * (1 + 0.5 * np.exp(-d / 5))
+    field = tissue * (1 + 0.045 * _noise(1, scan.width, 1, 5, rng) * np.clip(d / 40, 0, 1))
+    deep = min(TEXTURED, len(d))
+    small, middle, large = (
+        _noise(deep, scan.width, down * coarse, across * coarse, rng) for down, across in ((3.2, 4), (6.5, 9), (13, 22))
+    )
+    d = d[:deep]
+    near = np.exp(-d / 26) * np.clip(d / 4, 0, 1)
+    lumen = 0.3 * near * np.clip(middle, 0, 1.3)
+    lumen += 0.34 * inside[:deep] * np.clip(d / 18 - 0.6, 0, 1) * np.clip(large - 0.2, 0, 1.2)
+    field[:deep] *= np.clip(1 + (0.15 * near + 0.04 * inside[:deep]) * small - lumen, 0.3, None)
+    index = np.clip(depth, 0, len(field) - 1).astype(np.intp)
+    tone = np.take_along_axis(field, index, axis=0) * scan.tone["choroid"]
+    tones[first:] += tone * np.clip(depth + np.float32(0.5), 0, 1)
+
+
+def _membranes(tones: np.ndarray, scan: BScan, rng: np.random.Generator) -> None:
+    """Thin bright lines: the inner and the external limiting membrane, and Bruch's where the epithelium has left it."""
+    glint = np.clip(_noise(1, scan.width, 1, 22, rng)[0], 0, 2)
+    left = np.clip((scan.top["choroid"] - scan.top["sub-RPE"]) / 4 - 0.5, 0, 1)
+    lines = (
+        ("nerve fibres", 0.03 + 0.08 * glint, 1.0),
+        ("myoid", np.full(scan.width, 0.075), 0.0),
+        ("pigment epithelium", np.full(scan.width, 0.07), 1.0),
+        ("choroid", 0.16 * left, 0.0),
+    )
+    columns = np.arange(scan.width)
+    for layer, strength, below in lines:
+        centre = scan.top[layer] + below
+        for step in range(-2, 4):
+            row = np.floor(centre).astype(int) + step
+            inside = (row >= 0) & (row < scan.height)
+            weight = np.exp(-0.7 * (row - centre) ** 2) * strength
+            tones[row[inside], columns[inside]] += weight[inside].astype(np.float32)
+
+
+def _spaces(tones: np.ndarray, mask: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
+    """Texture of what lies in opened spaces, heaps of material, and the mask of both."""
+    for space, below in (("subretinal", "pigment epithelium"), ("sub-RPE", "choroid")):
+        wide = np.flatnonzero(scan.top[below] - scan.top[space] > SHOWS)
+        if wide.size:
+            # The epithelium that is lifted belongs to the lesion as well.
+            upper = scan.top["pigment epithelium"] if space == "sub-RPE" else scan.top[space]
+            window, rows, columns = _window(scan, wide, upper, scan.top[below])
+            area = (rows >= upper[columns] - 0.5) & (rows < scan.top[below][columns] + 0.5)
+            area &= (scan.top[below] - scan.top[space] > SHOWS)[columns]
+            mask[window] |= area
+            if space == "sub-RPE":
+                tones[window] *= 1 + np.float32(0.08) * grain[window] * area
+    for fill in scan.fills:
+        wide = np.flatnonzero(fill.bottom - fill.top > 0.05)
+        if wide.size:
+            window, rows, columns = _window(scan, wide, fill.top, fill.bottom)
+            top, bottom = fill.top[columns], fill.bottom[columns]
+            inside = np.clip(rows - top + 0.5, 0, 1) * np.clip(bottom - rows + 0.5, 0, 1) * np.clip(bottom - top, 0, 1)
+            tones[window] += inside * (fill.tone * (1 + fill.grain * grain[window]) - tones[window])
+            if fill.lesion:
+                mask[window] |= (inside > 0.5) & (bottom - top > SHOWS)
+
+
+def _window(scan: BScan, wide: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> tuple:
+    """The part of the image that holds columns `wide` between two edges: its slices, its rows and its columns."""
+    columns = slice(int(wide[0]), int(wide[-1]) + 1)
+    first = max(int(top[columns].min()) - 2, 0)
+    last = min(int(bottom[columns].max()) + 3, scan.height)
+    return (slice(first, last), columns), np.arange(first, last, dtype=np.float32)[:, None], columns
+
+
+def _blob(tones: np.ndarray, mask: np.ndarray, scan: BScan, blob: Blob) -> None:
+    reach = blob.half_width + abs(blob.lean) * blob.half_height + 2
+    left, right = max(int(blob.column - reach), 0), min(int(blob.column + reach) + 2, scan.width)
+    upper, lower = (
+        max(int(blob.row - blob.half_height) - 8, 0),
+        min(int(blob.row + blob.half_height) + 9, scan.height),
+    )
+    if left >= right or upper >= lower:
+        return
+    middle = min(max(round(blob.column), 0), scan.width - 1)
+    y = np.arange(upper, lower, dtype=np.float32)[:, None] - blob.row - (scan.wander[left:right] - scan.wander[middle])
+    x = np.arange(left, right, dtype=np.float32) - blob.column - blob.lean * y
+    y /= blob.half_height
+    x = (x / blob.half_width - blob.bend * (1.5 * y * y - 1)) / np.clip(1 + blob.taper * y, 0.5, 2)
+    radius = np.sqrt(x * x + y * y)
+    inside = np.clip((1 - radius) * min(blob.half_width, blob.half_height) + 0.5, 0, 1)
+    window = tones[upper:lower, left:right]
+    window += inside * blob.opacity * (blob.tone - window)
+    if blob.lesion:
+        mask[upper:lower, left:right] |= inside > 0.5
+
+
+def _vessels(tones: np.ndarray, scan: BScan, eye: Anatomy) -> None:
+    """Retinal vessels: a bright spot in the nerve fibres or ganglion cells, and the shadow under it."""
+    nothing = np.zeros_like(tones, bool)
+    for place, half_width, shade in eye.vessels:
+        column = scan.column(place)
+        if -10 < column < scan.width + 10:
+            row = scan.row("ganglion cells", place) + half_width
+            vessel = Blob(column, row, half_width, half_width * 1.2, 0.56, shade * 1.6, lesion=False)
+            _blob(tones, nothing, scan, vessel)
+            _streak(tones, scan, column, half_width, scan.top["ganglion cells"] + 3 * half_width, -shade)
+
+
+def _streak(tones: np.ndarray, scan: BScan, column: float, half_width: float, start: np.ndarray, gain: float) -> None:
+    left, right = max(int(column - 3 * half_width), 0), min(int(column + 3 * half_width) + 2, scan.width)
+    if left >= right:
+        return
+    across = np.float32(gain) * np.exp(-0.5 * ((np.arange(left, right, dtype=np.float32) - column) / half_width) ** 2)
+    first = max(int(start[left:right].min()) - 1, 0)
+    below = np.clip((np.arange(first, scan.height, dtype=np.float32)[:, None] - start[left:right]) / 6, 0, 1)
+    tones[first:, left:right] *= np.clip(1 + across * below, 0.1, 2)
+
+
+def _hyaloid(tones: np.ndarray, scan: BScan, eye: Anatomy, rng: np.random.Generator) -> None:
+    """The back of the vitreous, a faint line where it has come off the retina."""
+    if eye.hyaloid:
+        off = eye.hyaloid / AXIAL_UM * np.clip(np.abs(scan.x_mm) / 1.6, 0.03, 1.6) ** 0.8
+        row = np.round(scan.top["nerve fibres"].mean() * 0.25 + scan.top["nerve fibres"] * 0.75 - off).astype(int)
+        strength = np.clip(0.13 + 0.05 * _noise(1, scan.width, 1, 40, rng)[0], 0.03, 0.3)
+        for step, share in ((-1, 0.5), (0, 1.0), (1, 0.7)):
+            seen = (row + step > 0) & (row + step < scan.top["nerve fibres"] - 2)
+            columns = np.flatnonzero(seen)
+            tones[row[seen] + step, columns] += (strength * share)[seen].astype(np.float32)

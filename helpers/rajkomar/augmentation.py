@@ -1,0 +1,204 @@
+"""The 106 children of each radiograph, as Rajkomar 2017 made them.
+
+Methods: "The training and validation sets were augmented by applying a number of image transformations: horizontal and
+vertical reflection, rotation by 2 or 90°, translation of 3 pixels in cardinal or ordinal directions, pixel spread (swap
+each pixel with a random adjacent pixel), noise reduction (replace each pixel with the value just before or after the
+median value in a neighborhood of 2 or 5 pixels), and random noise addition. In total, each image served as the
+progenitor of 106 child images with the label inherited from the parent image. This resulted in a total of 119,674
+training images and 39,856 validation images." (1,129 x 106 and 376 x 106: these totals hold nothing but children.)
+
+From the text: the transforms, their sizes (on images of 256 x 256), 106 a parent, and that validation was augmented
+too. Our choice, for the text does not say how they combine:
+
+- 14 ways to move the image: 2 reflections, 4 rotations (2 and 90 degrees, either way), 8 translations;
+- 6 ways to change its grey values: spread, 4 noise reductions (before or after, 2 or 5 pixels), noise;
+- at most one of each, moved first, which makes (14 + 1) x (6 + 1) = 105, the parent itself (nothing done) among them;
+- the 106th is the parent reflected both ways, the only child that is moved twice.
+
+Also ours: black where a moved image leaves a gap; Gaussian noise of 8 grey levels; and how pixels are swapped
+(`augmentation_transforms`). Children are made when they are asked for, each from the seed, its parent's name and its
+own number, so neither the order nor the number of those asked for matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from helpers.data.splits import SPLITS
+from helpers.rajkomar import augmentation_transforms as transforms
+
+SHIFT = 3  # pixels
+
+_DIRECTIONS = {"N": (0, -1), "NE": (1, -1), "E": (1, 0), "SE": (1, 1), "S": (0, 1), "SW": (-1, 1), "W": (-1, 0)}
+_DIRECTIONS["NW"] = (-1, -1)
+_MOVES = {
+    "none": ("none", lambda image: image),
+    "reflected left-right": ("reflection", np.fliplr),
+    "reflected top-bottom": ("reflection", np.flipud),
+    **{
+        f"rotated {degrees:+d}": ("rotation", lambda image, degrees=degrees: transforms.rotate(image, degrees))
+        for degrees in (2, -2, 90, -90)
+    },
+    **{
+        f"moved {name}": ("translation", lambda image, x=x, y=y: transforms.translate(image, SHIFT * x, SHIFT * y))
+        for name, (x, y) in _DIRECTIONS.items()
+    },
+    "reflected both ways": ("two reflections", lambda image: image[::-1, ::-1]),
+}
+_GREYS = {
+    "none": ("none", lambda image, rng: image),
+    "spread": ("pixel spread", transforms.spread),
+    **{
+        f"{'after' if after else 'before'} median {size}": (
+            "noise reduction",
+            lambda image, rng, size=size, after=after: transforms.reduce_noise(image, size, after),
+        )
+        for size in (2, 5)
+        for after in (False, True)
+    },
+    "noise": ("noise addition", transforms.add_noise),
+}
+_RANDOM = ("spread", "noise")
+
+
+@dataclass(frozen=True)
+class Child:
+    """One of the 106: what is done to the parent. `random` where the result also depends on the seed."""
+
+    name: str
+    move: str
+    grey: str
+    random: bool
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """The kind of movement and the kind of change to the grey values."""
+        return _MOVES[self.move][0], _GREYS[self.grey][0]
+
+
+def _named(move: str, grey: str) -> Child:
+    done = [part for part in (move, grey) if part != "none"]
+    return Child(", ".join(done) or "parent", move, grey, grey in _RANDOM)
+
+
+CHILDREN: tuple[Child, ...] = (
+    *(_named(move, grey) for move in _MOVES if move != "reflected both ways" for grey in _GREYS),
+    _named("reflected both ways", "none"),
+)
+
+
+def child(image: np.ndarray, index: int, seed_words: Sequence[int | str]) -> np.ndarray:
+    """Child `index` (0 to 105) of a square uint8 image (n, n): another array of that shape, the parent left as it is.
+
+    `seed_words` (a seed and the parent's name, say) decide the two random transforms, spread and noise, together with
+    the index. Raises `ValueError` for another type or shape and `IndexError` for another index.
+    """
+    if image.dtype != np.uint8 or image.ndim != 2 or image.shape[0] != image.shape[1]:
+        raise ValueError(f"a child needs a square uint8 image (n, n), got {image.dtype} of shape {image.shape}")
+    if not 0 <= index < len(CHILDREN):
+        raise IndexError(f"there is no child {index}; they are 0 to {len(CHILDREN) - 1}")
+    wanted = CHILDREN[index]
+    moved = np.ascontiguousarray(_MOVES[wanted.move][1](image))
+    rng = generator(*seed_words, index) if wanted.random else None
+    made = _GREYS[wanted.grey][1](moved, rng)
+    return made.copy() if np.may_share_memory(made, image) else made
+
+
+def generator(*words: int | str) -> np.random.Generator:
+    """Random numbers that follow from these words alone, on every machine."""
+    digest = hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest, "little"))
+
+
+def describe() -> pd.DataFrame:
+    """How many children there are of each kind: columns movement, grey values, children, random. Sums to 106."""
+    rows = [(*one.kind, one.random) for one in CHILDREN]
+    columns = ["movement", "grey values", "random"]
+    table = pd.DataFrame(rows, columns=columns).groupby(columns, sort=False).size().rename("children").reset_index()
+    return table[["movement", "grey values", "children", "random"]]
+
+
+def children_frame(
+    frame: pd.DataFrame,
+    splits: Sequence[str] = ("train", "validation"),
+    per_image: int = len(CHILDREN),
+    seed: int = 1,
+) -> pd.DataFrame:
+    """A split frame's children: image_id, parent, child, label, patient_id and split, the last three inherited.
+
+    Only `splits` are expanded; other rows are left out. With `per_image` under 106, a saving of time that the paper did
+    not make, each parent has that many children, drawn by the seed and the parent's name so that every kind keeps its
+    share (to within one child). Where a file of one split is also, byte for byte, in a later one (train, validation,
+    test), its children are left out with a warning, for they would be there under another name. Raises `ValueError`
+    for the test split, whose images are never augmented, for a parent in two rows, and for `per_image` not 1 to 106.
+    """
+    unknown = [name for name in splits if name not in SPLITS[:2]]
+    if unknown:
+        raise ValueError(f"splits: cannot augment {', '.join(unknown)}; only train and validation images have children")
+    if not 1 <= per_image <= len(CHILDREN):
+        raise ValueError(f"per_image = {per_image}; an image has 1 to {len(CHILDREN)} children")
+    twice = frame.loc[frame["image_id"].duplicated(), "image_id"]
+    if len(twice):
+        raise ValueError(f"image_id: {len(twice)} parents stand in two rows, first {twice.iloc[0]}")
+    parents = _without_copies(frame)
+    parents = parents[parents["split"].isin(splits)]
+    drawn = [_drawn(name, per_image, seed) for name in parents["image_id"]]
+    rows = parents[["image_id", "label", "patient_id", "split"]].rename(columns={"image_id": "parent"})
+    rows = rows.loc[rows.index.repeat(per_image)].reset_index(drop=True)
+    rows["child"] = np.concatenate(drawn) if drawn else np.empty(0, int)
+    rows["image_id"] = rows["parent"].astype(str) + "#" + rows["child"].map("{:03d}".format)
+    return rows[["image_id", "parent", "child", "label", "patient_id", "split"]]
+
+
+def _without_copies(frame: pd.DataFrame) -> pd.DataFrame:
+    if "digest" not in frame.columns:
+        return frame
+    later = frame["split"].map(SPLITS.index)
+    copies = later < later.groupby(frame["digest"]).transform("max")
+    if copies.any():
+        warnings.warn(f"{int(copies.sum())} images get no children: their file is in a later split too", stacklevel=3)
+    return frame[~copies]
+
+
+def _drawn(parent: str, count: int, seed: int) -> np.ndarray:
+    """Which children of a parent are made: an even walk, from a random start, through all of them sorted by kind."""
+    if count == len(CHILDREN):
+        return np.arange(count)
+    rng = generator(seed, parent, "drawn")
+    kinds = [one.kind for one in CHILDREN]
+    shuffled = sorted(rng.permutation(len(CHILDREN)), key=lambda place: kinds[place])
+    steps = np.floor((rng.random() + np.arange(count)) * len(CHILDREN) / count).astype(int)
+    return np.sort(np.asarray(shuffled)[steps])
+
+
+class Augmented:
+    """Children on demand: `frame` says which there are, `batch` makes some. Only the parents' pixels are held."""
+
+    def __init__(self, children: pd.DataFrame, pixels: np.ndarray, image_ids: Sequence[str], seed: int) -> None:
+        """`children` from `children_frame`; `pixels` uint8 (n, size, size) of the parents, named in order by
+        `image_ids`. Raises `ValueError` for a parent without pixels and for children of test images."""
+        if len(pixels) != len(image_ids):
+            raise ValueError(f"{len(pixels)} images but {len(image_ids)} names")
+        if not children["split"].isin(SPLITS[:2]).all():
+            raise ValueError("children of test images: the test set is never augmented")
+        self.frame, self._pixels, self._seed = children.reset_index(drop=True), pixels, seed
+        self._rows = pd.Index(image_ids).get_indexer(self.frame["parent"])
+        if (self._rows < 0).any():
+            raise ValueError(f"no pixels for parent {self.frame.loc[self._rows < 0, 'parent'].iloc[0]}")
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The children of these rows of `frame`: uint8 (b, size, size), the same whatever else is in the batch."""
+        made = np.empty((len(rows), *self._pixels.shape[1:]), np.uint8)
+        parents, indices = self.frame["parent"].to_numpy(), self.frame["child"].to_numpy()
+        for place, row in enumerate(rows):
+            made[place] = child(self._pixels[self._rows[row]], int(indices[row]), (self._seed, parents[row]))
+        return made

@@ -1,0 +1,262 @@
+"""Published beside obtained, and a verdict: the rule is written here, once.
+
+Four words: *reproduced*, *not reproduced*, *not comparable* (other data, or nothing to compare with), *not run*.
+A row of data/published/ says by its `measure` how they are given (see `RULES`):
+
+proportion, auroc, mean
+    Reproduced when the difference obtained - published lies within their combined 95 % uncertainty: the two arms of
+    the intervals that face each other, added in quadrature (Zou and Donner 2008: the 95 % interval of a difference
+    of two independent estimates), plus half a unit of the last digit printed. The published interval is the printed
+    one; else, from the printed value and n, Clopper and Pearson's (the count being n times the value, rounded), or
+    Hanley and McNeil's (1982) for an AUROC; else none, and the published value counts as exact. On the same test
+    images the two are not independent and the uncertainty is somewhat too wide: the rule errs towards *reproduced*,
+    and so it does where few images make an interval wide. The explanation therefore always gives the width.
+count
+    Reproduced when equal; of a rounded number ('2 million'), within half a unit of its last digit.
+setting
+    Reproduced when equal.
+below
+    Reproduced when smaller than the printed limit ('under 2 hr').
+
+A figure or table has no verdict: it is made, or it is not (`coverage`). What comes from phantoms, or from part of the
+images, is *not comparable*, however near: the caller says so with `comparable=False` and the reason. A single number
+may stand on other ground than the rest of its notebook (predictions that the authors published, say, beside a network
+trained here): `grounds` has it, and its words are added to the explanation.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from helpers.metrics.estimate import Estimate
+from helpers.run.profile import Profile, nearest
+from helpers.run.published import (
+    ClaimError,
+    half_unit,
+    load_published,
+    printed_number,
+    published_interval,
+)
+
+__all__ = [
+    "ClaimError",
+    "Verdict",
+    "compare",
+    "coverage",
+    "exact",
+    "load_published",
+    "settings",
+    "stated",
+    "verdict",
+]
+
+WORDS = ("reproduced", "not reproduced", "not comparable", "not run")
+WIDE = 0.1  # an uncertainty of 10 points or more is called wide: it would hide a much worse result
+Grounds = tuple[bool, str]  # whether a number may be held against the paper, and what it rests on
+Row = Mapping[str, Any]  # a row of load_published: a dict, or a pandas Series
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of `WORDS`, and why, as a reader should see it."""
+
+    word: str
+    explanation: str
+
+    def __post_init__(self) -> None:
+        if self.word not in WORDS:
+            raise ClaimError(f"no verdict '{self.word}'{nearest(self.word, WORDS)}")
+
+
+def verdict(published: Row, obtained: Estimate | None, *, comparable: bool, why_not: str = "") -> Verdict:
+    """What may be said of one published number, given what was obtained (None: nothing was).
+
+    Raises `ClaimError` for a figure or table, for an obtained proportion that is not 0 to 1, and when results that
+    are not comparable come without the reason.
+    """
+    if published["kind"] != "number":
+        raise ClaimError(f"{published['id']} is a {published['kind']}: it is made or not (coverage), no verdict")
+    if not comparable and not why_not:
+        raise ClaimError("not comparable: why not?")
+    if obtained is None:
+        return Verdict("not run", published["reason"] or f"{published['notebook']} gave no value")
+    if not obtained.defined:
+        return Verdict("not comparable", f"undefined: {obtained.note or 'no reason given'}")
+    if published["measure"] in ("proportion", "auroc") and not 0 <= obtained.value <= 1:
+        raise ClaimError(f"{published['id']}: a proportion is 0 to 1, never per cent; obtained {obtained.value}")
+    if published["measure"] == "none":
+        return Verdict("not comparable", published["reason"])
+    if not comparable:
+        return Verdict("not comparable", why_not)
+    return RULES[published["measure"]](published, obtained)
+
+
+def _within_uncertainty(row: Row, obtained: Estimate) -> Verdict:
+    value, (low, high, how) = float(row["value"]), published_interval(row)
+    difference = obtained.value - value
+    ours = obtained.value - obtained.low if difference >= 0 else obtained.high - obtained.value
+    theirs = high - value if difference >= 0 else value - low
+    margin = math.hypot(0.0 if math.isnan(ours) else ours, theirs) + half_unit(row)
+    within = abs(difference) <= margin + 1e-12
+    text = f"{_distance(row, difference)}; combined 95 % uncertainty {_amount(row, margin)}"
+    text += f" (published: {how})" if how else " (published: no interval, taken as exact)"
+    if within and margin >= WIDE and row["unit"] == "proportion":
+        text += "; too wide to say much"
+    return Verdict("reproduced" if within else "not reproduced", text)
+
+
+def _equal_count(row: Row, obtained: Estimate) -> Verdict:
+    difference = obtained.value - float(row["value"])
+    if difference == 0:
+        return Verdict("reproduced", "equal")
+    within = abs(difference) <= half_unit(row)
+    text = f"{abs(difference):,.10g} {'more' if difference > 0 else 'fewer'} than published"
+    return Verdict("reproduced" if within else "not reproduced", text + (", within its rounding" if within else ""))
+
+
+def _equal_setting(row: Row, obtained: Estimate) -> Verdict:
+    if math.isclose(obtained.value, float(row["value"]), rel_tol=1e-9):
+        return Verdict("reproduced", "the same setting")
+    return Verdict("not reproduced", f"another setting: {obtained.value:,.10g}, published {row['printed']}")
+
+
+def _below_limit(row: Row, obtained: Estimate) -> Verdict:
+    within = obtained.value < float(row["value"])
+    text = f"{obtained.value:.3g} {row['unit']}, published {row['printed']}"
+    return Verdict("reproduced" if within else "not reproduced", text)
+
+
+RULES: dict[str, Callable[[Row, Estimate], Verdict]] = {
+    "proportion": _within_uncertainty,
+    "auroc": _within_uncertainty,
+    "mean": _within_uncertainty,
+    "count": _equal_count,
+    "setting": _equal_setting,
+    "below": _below_limit,
+}
+
+
+def _amount(row: Row, amount: float) -> str:
+    shown = printed_number(row["printed"], row["unit"] == "proportion")
+    digits = (shown[2] if shown else 0) + 1
+    return f"{100 * amount:.{digits}f} points" if row["unit"] == "proportion" else f"{amount:.{digits}f}"
+
+
+def _distance(row: Row, difference: float) -> str:
+    if difference == 0:
+        return "equal"
+    return f"{_amount(row, abs(difference))} {'higher' if difference > 0 else 'lower'} than published"
+
+
+def exact(value: float, method: str = "counted", n: int = 0) -> Estimate:
+    """A number without uncertainty (a count, a setting, a duration) as an `Estimate`."""
+    return Estimate(float(value), float(value), float(value), n, method)
+
+
+def settings(published: pd.DataFrame, profile: Profile) -> dict[str, Estimate]:
+    """What the profile sets, for every published setting whose row names a profile key: id to `Estimate`."""
+    rows = published[(published["key"] != "") & (published["repeats"] == "")]
+    return {row["id"]: exact(getattr(profile, row["key"]), "set in the profile") for _, row in rows.iterrows()}
+
+
+def compare(
+    published: pd.DataFrame,
+    obtained: Mapping[str, Estimate],
+    comparable: bool,
+    why_not: str = "",
+    grounds: Mapping[str, Grounds] | None = None,
+) -> pd.DataFrame:
+    """One row a claim of `published` that a notebook can check, in the file's order; repeated mentions are joined.
+
+    Columns: id, where, quantity, published, obtained (text, with intervals), n (of what was obtained; '' without),
+    verdict, explanation, notebook, measure. `grounds`, by id, take the place of `comparable` and `why_not`. Raises
+    `ClaimError`, with the nearest name, for an id that is no claim.
+    """
+    claims = published[(published["measure"] != "none") & (published["repeats"] == "")]
+    for name in obtained:
+        if name not in set(claims["id"]):
+            raise ClaimError(f"no claim '{name}'{nearest(name, claims['id'])}")
+    again = published[published["repeats"] != ""].groupby("repeats")["where"].agg("; ".join)
+    rows = []
+    for _, row in claims.iterrows():
+        result = obtained.get(row["id"])
+        given = verdict(row, result, comparable=comparable, why_not=why_not)
+        if result is not None and row["id"] in (grounds or {}):
+            able, told = grounds[row["id"]]
+            given = verdict(row, result, comparable=able, why_not=told)
+            given = Verdict(given.word, f"{given.explanation}; {told}") if able else given
+        where = f"{row['where']}; also {again[row['id']]}" if row["id"] in again.index else row["where"]
+        n = result.n if result is not None and result.n else ""
+        texts = (_published_text(row), _obtained_text(row, result))
+        told = (given.word, given.explanation, row["notebook"], row["measure"])
+        rows.append((row["id"], where, row["quantity"], *texts, n, *told))
+    names = ["id", "where", "quantity", "published", "obtained", "n"]
+    names += ["verdict", "explanation", "notebook", "measure"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _published_text(row: Row) -> str:
+    value, (low, high, how) = float(row["value"]), published_interval(row)
+    if how:
+        text = _interval_text(row, value, low, high)
+        return text if how == "as printed" else f"{text[:-1]} from n = {row['n']:,})"
+    printed = re.sub(r"\s*(%|\(%\))", " %", row["printed"]) if printed_number(row["printed"]) else f"{value:,.10g}"
+    return printed if row["unit"] in ("proportion", "1") or row["measure"] == "below" else f"{printed} {row['unit']}"
+
+
+def _obtained_text(row: Row, obtained: Estimate | None) -> str:
+    if obtained is None:
+        return ""
+    if not obtained.defined:
+        return str(obtained)
+    if row["measure"] in ("proportion", "auroc", "mean"):
+        return _interval_text(row, obtained.value, obtained.low, obtained.high)
+    if row["unit"] == "proportion":
+        return _interval_text(row, obtained.value, math.nan, math.nan)
+    number = f"{obtained.value:.3g}" if row["measure"] == "below" else f"{obtained.value:,.10g}"
+    return number if row["unit"] == "1" else f"{number} {row['unit']}"
+
+
+def _interval_text(row: Row, value: float, low: float, high: float) -> str:
+    shown = printed_number(row["printed"], row["unit"] == "proportion")
+    percent = row["unit"] == "proportion" and (shown is None or shown[1] < 0.5 * 10.0 ** -shown[2])
+    digits, scale = (shown[2] if shown else 3), (100 if percent else 1)
+    while low < high and digits < 4 and f"{scale * low:.{digits}f}" == f"{scale * high:.{digits}f}":
+        digits += 1  # the value's own digits would hide the interval: '100 % (100 to 100)'
+    text = f"{scale * value:.{digits}f}" + (" %" if percent else "")
+    if math.isnan(low):
+        return text
+    return f"{text} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
+
+
+def stated(published: pd.DataFrame) -> pd.DataFrame:
+    """The numbers that no notebook can check, with the reason: id, where, quantity, printed, reason."""
+    rows = published[(published["kind"] == "number") & (published["measure"] == "none")]
+    return rows[["id", "where", "quantity", "printed", "reason"]].reset_index(drop=True)
+
+
+def coverage(published: pd.DataFrame, made: Iterable[str]) -> pd.DataFrame:
+    """Every figure and table: the notebook that makes it and whether this run did, or the reason why none can.
+
+    `made` holds the ids of what a run made. Columns: id, paper, kind, where, quantity (what it shows), notebook,
+    status (made, not made, no notebook), reason (or, where there is a notebook, what it cannot show). Raises
+    `ClaimError` for a made id that is unknown (with the nearest) or that the file says none can make.
+    """
+    table, made = published[published["kind"] != "number"].copy(), set(made)
+    for name in sorted(made):
+        if name not in set(table["id"]):
+            raise ClaimError(f"no figure or table '{name}'{nearest(name, table['id'])}")
+    impossible = made & set(table.loc[table["notebook"] == "", "id"])
+    if impossible:
+        raise ClaimError(f"{sorted(impossible)[0]} was made, but data/published/ names no notebook for it")
+    possible = table["notebook"].map(lambda notebook: "not made" if notebook else "no notebook")
+    table["status"] = possible.mask(table["id"].isin(made), "made")
+    table["reason"] = table["reason"].where(table["reason"] != "", table["note"])
+    columns = ["id", "paper", "kind", "where", "quantity", "notebook", "status", "reason"]
+    return table[columns].reset_index(drop=True)

@@ -1,0 +1,124 @@
+"""Run one notebook with papermill: the good result lands in its place, a failed one where the user finds it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers.run.profile import ProfileError, load_profile, nearest
+from helpers.run.provenance import write_json
+from helpers.run.runs import Run
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One finished run of a notebook: where it lies, how long it took, and its error, empty where there is none."""
+
+    notebook: Path
+    seconds: float
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.error
+
+
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse a parameter the notebook does not declare, and a profile or override that is wrong.
+
+    papermill itself only warns of the first and knows nothing of the second. Raises `ProfileError`.
+    """
+    from papermill import inspect_notebook
+
+    declared = inspect_notebook(str(notebook))
+    if not declared:
+        raise ProfileError(f"{notebook.name} has no cell tagged 'parameters'")
+    for name in parameters:
+        if name not in declared:
+            raise ProfileError(f"{notebook.name} has no parameter '{name}'{nearest(name, declared)}")
+    if "profile" in declared:
+        load_profile(parameters.get("profile") or "phantom", parameters.get("overrides"))
+
+
+def execute(
+    notebook: Path, good: Path, failed: Path, parameters: Mapping[str, Any] | None = None, log: Path | None = None
+) -> Execution:
+    """Execute `notebook` into `good`, or into `failed` when a cell raises; never both, never half a file.
+
+    A good result of an earlier run is removed first, so that what stands there is always of this run. The kernel is
+    reached through ipc sockets in a folder of its own, so kernels side by side cannot collide on a port. What the
+    notebook's code prints goes to `log`.
+    """
+    parameters = dict(parameters or {})
+    check_parameters(notebook, parameters)
+    for path in (good, failed, *([log] if log else [])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    good.unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)
+    began = time.monotonic()
+    unfinished = good.with_name(f".unfinished-{good.name}")
+    try:
+        error = _papermill(notebook, unfinished, parameters, log)
+        place = failed if error else good
+        unfinished.replace(place)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return Execution(place, time.monotonic() - began, error)
+
+
+def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Path | None) -> str:
+    """The error of the cell that failed, or ''. `output` is written either way."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="nb-") as folder:  # short: a socket's path holds 107 characters at most
+        ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/k"}})
+        stream = log.open("w", encoding="utf-8") if log else None
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters,
+                cwd=str(notebook.parent),
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=stream,
+                stderr_file=stream,
+                config=ipc,
+            )
+        except papermill.PapermillExecutionError as error:
+            return ANSI.sub("", str(error)).strip()
+        except DeadKernelError as error:
+            return f"the kernel died, most often for want of memory: {error}"
+        finally:
+            if stream:
+                stream.close()
+    return ""
+
+
+def execute_for(run: Run, name: str, notebooks: Path) -> Execution:
+    """Execute the project's notebook `name` for `run`, with that run's profile, and note how long it took."""
+    record = run.record(name)
+    record.unlink(missing_ok=True)  # an earlier run's record must not stand for a notebook that fails now
+    done = execute(
+        notebooks / f"{name}.ipynb",
+        run.notebook(name),
+        run.failed(name),
+        run.parameters(),
+        run.log(name),
+    )
+    if done.ok and not record.is_file():
+        run.notebook(name).replace(run.failed(name))
+        done = Execution(
+            run.failed(name), done.seconds, "it ended without study.finish(), which its last cell must call"
+        )
+    write_json(run.timing(name), {"seconds": round(done.seconds, 1), "error": done.error})
+    return done

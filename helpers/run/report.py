@@ -1,0 +1,222 @@
+"""One self-contained HTML page from what a run has left: claims, figures and tables, coverage, and what ran."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from helpers.run.provenance import read_json, write_atomically
+from helpers.run.report_coverage import anchor, coverage_of
+from helpers.run.runs import Run, blocked_by, failed_steps, notebook_names
+
+PAPERS = {  # in the order in which the report tells of them
+    "kermany2018": "Kermany 2018, Identifying medical diagnoses and treatable diseases by image-based deep learning",
+    "rajkomar2017": "Rajkomar et al. 2017, High-throughput classification of radiographs using deep CNNs",
+    "zech2018": "Zech 2018, CheXNet reproduced, and why it does not generalise",
+    "carr2020": "Carr et al. 2020, A bridge to small data sets",
+}
+VERDICTS = ("reproduced", "not reproduced", "not comparable", "not run")
+SHOWN_ROWS = 60  # of a table; the CSV has all
+OPEN_ROWS = 25  # a longer table is folded
+PIXELS_AN_INCH = 130  # of a figure: what is 7 pt in print can be read
+
+
+def build_report(run: Run) -> Path:
+    """Write `run`'s report from the records its notebooks left; a notebook without one is listed as failed or not run.
+
+    Returns the page's path. Pictures are embedded, so that the file can be sent to somebody.
+    """
+    import jinja2
+
+    from helpers.run.claims import load_published, stated
+
+    records = records_of(run)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    claims = claims_table(records)
+    page = environment.get_template("report_template.html").render(
+        run=run.name,
+        profile=read_json(run.profile_file) if run.profile_file.is_file() else {},
+        headlines=_headlines(records),
+        tally=Counter(claims.loc[claims["measure"] != "setting", "verdict"]),
+        stated=stated(load_published()).to_dict("records"),
+        verdicts=VERDICTS,
+        papers=PAPERS,
+        short={paper: f"{paper[:-4].title()} {paper[-4:]}" for paper in PAPERS},
+        claims={paper: claims[claims["paper"] == paper].to_dict("records") for paper in PAPERS},
+        failures=_failures(run),
+        sections=[_section(run, record) for record in records.values()],
+        coverage=coverage_of(run, records, PAPERS),
+        warnings=_warnings(run, records),
+        excluded=_excluded(records),
+        facts=_facts(records),
+        steps=_steps(run),
+    )
+    write_atomically(run.report, lambda file: file.write_text(page, encoding="utf-8"))
+    return run.report
+
+
+def records_of(run: Run) -> dict[str, dict]:
+    """What the notebooks of this run left; not those of an earlier run that rest on a step which failed in this one."""
+    names = [name for name in notebook_names() if run.record(name).is_file() and not blocked_by(run, name)]
+    return {name: read_json(run.record(name)) for name in names}
+
+
+def claims_table(records: dict[str, dict]) -> pd.DataFrame:
+    """Every published number: with what a notebook obtained where one ran, else 'not run'."""
+    from helpers.run.claims import compare, load_published
+
+    waiting = compare(load_published(), {}, comparable=True)
+    done = [pd.DataFrame(record["claims"]) for record in records.values() if record["claims"]]
+    order = {claim: place for place, claim in enumerate(waiting["id"])}
+    table = pd.concat([*done, waiting]).drop_duplicates("id").sort_values("id", key=lambda ids: ids.map(order))
+    return table.assign(paper=table["id"].str.split(".").str[0])
+
+
+def summary(run: Run) -> str:
+    """The claims in a few lines, for the terminal."""
+    records = records_of(run)
+    table = claims_table(records)
+    told = table[~table["verdict"].isin(["not run"]) & (table["obtained"] != "")]
+    lines = [f"claims   {', '.join(f'{n} {word}' for word, n in Counter(table['verdict']).items())}"]
+    lines += [f"         {line}" for line in _headlines(records)]
+    for row in told[told["measure"].isin(["proportion", "auroc"])].to_dict("records") if len(told) else []:
+        lines.append(f"  {row['quantity'][:58]:58}  {row['published']:>22}  {row['obtained']:>28}  {row['verdict']}")
+    return "\n".join(lines)
+
+
+def _headlines(records: dict[str, dict]) -> list[str]:
+    """On which images the results rest: one sentence a data set, with the notebooks it holds for."""
+    told: dict[str, list[str]] = {}
+    for name, record in records.items():
+        told.setdefault(record["data"], []).append(name.split("_")[0])
+    return [f"{', '.join(names)}: {data}" for data, names in told.items()] or ["No notebook of this run has finished."]
+
+
+def _failures(run: Run) -> list[dict[str, str]]:
+    """Failed steps, with the notebooks that could not run for it, and failed notebooks."""
+    found = []
+    for step, error in failed_steps(run).items():
+        waiting = [name for name in notebook_names() if step in blocked_by(run, name)]
+        log = f"logs/{step}.stderr.log" if (run.folder / "logs" / f"{step}.stderr.log").is_file() else ""
+        what = f"The step {step} failed, so there is nothing of {', '.join(waiting) or 'what follows it'}."
+        found.append({"what": what, "file": log, "file_is": "its log", "error": error})
+    for name in notebook_names():
+        if run.failed(name).is_file():
+            error = read_json(run.timing(name)).get("error", "") if run.timing(name).is_file() else ""
+            file = {"file": f"failed/{name}.ipynb", "file_is": "the notebook with its error"}
+            found.append({"what": f"{name} failed.", **file, "error": error or "stopped before its end"})
+    return found
+
+
+def _section(run: Run, record: dict[str, Any]) -> dict[str, Any]:
+    """A notebook's figures, each as a picture in the page, and its tables."""
+    notebook, folder = record["notebook"], run.figures / record["notebook"]
+    address = f"../../figures/{run.name}/{notebook}"
+    figures = [
+        figure
+        | {"anchor": anchor(notebook, figure["name"]), "pdf": f"{address}/{figure['name']}.pdf"}
+        | _picture(folder / f"{figure['name']}.png")
+        for figure in record["figures"]
+    ]
+    tables = [
+        table
+        | {"anchor": anchor(notebook, table["name"]), "csv": f"{address}/{table['name']}.csv"}
+        | _rows(folder / f"{table['name']}.csv")
+        for table in record["tables"]
+    ]
+    return {"notebook": notebook, "papers": _papers_of(record), "figures": figures, "tables": tables}
+
+
+def _papers_of(record: dict[str, Any]) -> str:
+    """The papers whose claims, figures or tables the notebook holds."""
+    ids = [claim["id"] for claim in record["claims"]]
+    ids += [name for item in record["figures"] + record["tables"] for name in item["published"]]
+    papers = {name.split(".")[0] for name in ids}
+    return PAPERS[papers.pop()] if len(papers) == 1 else f"{len(papers)} papers" if papers else "beyond the papers"
+
+
+def _picture(png: Path) -> dict[str, Any]:
+    """The file as text for an HTML page, and its width there in pixels."""
+    from PIL import Image
+
+    with Image.open(png) as image:
+        inches = image.width / image.info.get("dpi", (PIXELS_AN_INCH,))[0]
+    return {"data": base64.b64encode(png.read_bytes()).decode(), "width": round(inches * PIXELS_AN_INCH)}
+
+
+def _rows(csv: Path) -> dict[str, Any]:
+    """A CSV as an HTML table, whose cells pandas escapes; `folded` says what stands there instead of a long one."""
+    frame = pd.read_csv(csv)
+    frame.columns = [str(name).replace("_", " ") for name in frame.columns]  # a heading can then wrap
+    count = f"{len(frame):,} rows"
+    if len(frame) > SHOWN_ROWS:
+        count += f", the first and last {SHOWN_ROWS // 2} of which are here"
+    with pd.option_context("display.max_colwidth", None):  # pandas would cut sentences at 50 letters
+        html = frame.to_html(index=False, border=0, na_rep="", max_rows=SHOWN_ROWS, float_format=_number)
+    return {"html": html, "folded": count if len(frame) > OPEN_ROWS else ""}
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _warnings(run: Run, records: dict[str, dict]) -> list[tuple[str, str]]:
+    stages = [
+        (path.stem, text)
+        for path in sorted((run.folder / "stages").glob("*.json"))
+        for text in read_json(path)["warnings"]
+    ]
+    told = {text for _, text in stages}
+    return stages + [
+        (name, text) for name, record in records.items() for text in record["warnings"] if text not in told
+    ]
+
+
+def _excluded(records: dict[str, dict]) -> list[dict[str, str]]:
+    every = [row for record in records.values() for row in record["excluded"]]
+    return list({row["path"]: row for row in every}.values())
+
+
+def _facts(records: dict[str, dict]) -> list[tuple[str, str]]:
+    """On what it ran, as rows of two cells."""
+    if not records:
+        return []
+    record = next(iter(records.values()))
+    versions = {"versions": record["versions"]}
+    facts = {"commit": record["commit"], "seed": record["profile"]["seed"]} | record["hardware"] | versions
+    return [(name.replace("_", " "), _words(value)) for name, value in facts.items()]
+
+
+def _steps(run: Run) -> list[dict[str, Any]]:
+    """Every step and notebook: how many seconds it took, and what it said of itself."""
+    seconds = {path.stem: read_json(path)["seconds"] for path in (run.folder / "timings").glob("*.json")}
+    told = {path.stem: read_json(path) for path in (run.folder / "stages").glob("*.json")}
+    names = sorted(seconds.keys() | told.keys(), key=lambda name: (name in notebook_names(), name))
+    return [
+        {
+            "name": name,
+            "seconds": seconds.get(name, ""),
+            "told": [
+                (key, _words(value)) for key, value in told.get(name, {}).items() if key not in ("warnings", "key")
+            ],
+            "key": told.get(name, {}).get("key", ""),
+        }
+        for name in names
+    ]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_words(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,205 @@
+"""Start a run: Snakemake decides what is out of date and runs it; this module asks it, and tells the reader."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from helpers.run import paths
+from helpers.run.profile import ProfileError, nearest
+from helpers.run.provenance import read_json
+from helpers.run.runs import Run, failed_steps, notebook_names
+
+
+class Teller(logging.Handler):
+    """Turns Snakemake's events into lines a reader wants: what starts, what is done, how long it took, what is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: dict[int, str] = {}
+        self.began: dict[int, float] = {}
+        self.total = self.done = self.failed = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = str(getattr(record, "event", "") or "")
+        handler = getattr(self, f"_{event}", None)
+        if handler:
+            handler(record)
+        elif record.levelno >= logging.ERROR and not event:
+            self.say(record.getMessage())
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def _run_info(self, record: logging.LogRecord) -> None:
+        counts = {rule: n for rule, n in record.stats.items() if rule not in ("all", "total")}
+        self.total = sum(counts.values())
+        if self.total:
+            parts = ", ".join(f"{n} {rule}{'s' if n > 1 and rule == 'notebook' else ''}" for rule, n in counts.items())
+            self.say(f"{self.total} steps to run: {parts}")
+
+    def _job_info(self, record: logging.LogRecord) -> None:
+        self.names[record.jobid] = record.wildcards.get("name") or record.rule_name
+        if record.rule_name == "all":
+            return
+        self.began[record.jobid] = time.monotonic()
+        self.say(f"  start  {self.names[record.jobid]}")
+
+    def _job_finished(self, record: logging.LogRecord) -> None:
+        if record.job_id in self.began:
+            self.done += 1
+            self.say(
+                f"  done   {self._timed(record.job_id)}   [{self.done} of {self.total}]{self._running(record.job_id)}"
+            )
+
+    def _job_error(self, record: logging.LogRecord) -> None:
+        if record.jobid in self.began:
+            self.failed += 1
+            logs = ", ".join(map(str, getattr(record, "log", None) or []))
+            self.say(f"  FAILED {self._timed(record.jobid)}{'   see ' + logs if logs else ''}")
+
+    def _timed(self, job: int) -> str:
+        return f"{self.names[job]}  {time.monotonic() - self.began.pop(job):.1f} s"
+
+    def _running(self, job: int) -> str:
+        left = self.total - self.done - self.failed - len(self.began)
+        return f"   running: {', '.join(self.names[j] for j in self.began) or 'nothing'}; {left} waiting"
+
+
+def split_settings(given: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Sort `KEY=VALUE` words into the run's own settings (PROFILE, ONLY, JOBS, RUN) and profile overrides.
+
+    Raises `ProfileError` for a word that is neither, with the nearest right name.
+    """
+    from helpers.run.profile import KEYS, parse_overrides
+
+    own = {"profile": "phantom", "only": "", "jobs": "", "run": ""}
+    overrides = []
+    for word in given:
+        key = word.split("=", 1)[0].strip().lower().replace("-", "_")
+        if "=" in word and key in own:
+            own[key] = word.split("=", 1)[1]
+        elif "=" in word and key not in KEYS:
+            known = [k.upper() for k in (*own, *KEYS) if k != "name"]
+            raise ProfileError(f"there is no setting '{word.split('=', 1)[0]}'{nearest(key.upper(), known)}")
+        else:
+            parse_overrides([word])
+            overrides.append(word)
+    return own, overrides
+
+
+def wanted_notebooks(only: str) -> list[str]:
+    """The notebooks named in `only` (words or a comma list; '02' is enough for 02_multiclass_roc), or all."""
+    known = notebook_names()
+    chosen = []
+    for word in only.replace(",", " ").split():
+        word = word.removesuffix(".ipynb").removeprefix("notebooks/")
+        match = [name for name in known if name == word or name.split("_")[0] == word]
+        if not match:
+            raise ProfileError(f"there is no notebook '{word}'{nearest(word, known)}")
+        chosen += match
+    return chosen or known
+
+
+def jobs_from(text: str) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text:
+        return cores
+    if not text.isdigit() or not int(text):
+        raise ProfileError(f"JOBS={text}: give the number of steps to run side by side, 1 or more")
+    return int(text)
+
+
+def reproduce(settings: Sequence[str]) -> int:
+    """Bring a run up to date and print its claims; the exit status: 0, or 1 where a notebook failed.
+
+    `settings` are `KEY=VALUE` words. Everything wrong with them is said here, before anything is computed.
+    """
+    own, overrides = split_settings(settings)
+    notebooks, jobs = wanted_notebooks(own["only"]), jobs_from(own["jobs"])
+    from helpers.run.profile import load_profile, parse_overrides
+
+    profile = load_profile(own["profile"], overrides)
+    run = Run(own["run"] or profile.name)
+    lock = FileLock(run.folder / ".lock")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock.acquire(timeout=0):
+            run.save_profile(own["profile"], parse_overrides(overrides))
+            return _bring_up_to_date(run, notebooks, jobs)
+    except Timeout:
+        raise ProfileError(
+            f"another `make reproduce` is at work in {run.folder}; wait for it, or give RUN=another_name"
+        ) from None
+
+
+def _bring_up_to_date(run: Run, notebooks: list[str], jobs: int) -> int:
+    began = time.monotonic()
+    targets = [str(run.notebook(name).relative_to(paths.ROOT)) for name in notebooks]
+    report = run.report.relative_to(paths.ROOT)
+    teller = _snakemake({"run": run.name}, targets, jobs)
+    failed = [name for name in notebooks if run.failed(name).is_file()]
+    from helpers.run.report import build_report, summary
+
+    build_report(run)
+    say = teller.say
+    if not teller.total:
+        say("nothing to do: everything is up to date")
+    say(summary(run))
+    for name, error in failed_steps(run).items():
+        say(f"FAILED  step {name}: {error.splitlines()[0]}")
+    for name in failed:
+        say(f"FAILED  {name}: {_last_line(run, name)}\n        see {run.failed(name).relative_to(paths.ROOT)}")
+    say(
+        f"report   {report}\nfigures  {run.figures.relative_to(paths.ROOT)}/\ntook     {time.monotonic() - began:.0f} s"
+    )
+    return 1 if failed or teller.failed else 0
+
+
+def _last_line(run: Run, name: str) -> str:
+    lines = read_json(run.timing(name))["error"].splitlines() if run.timing(name).is_file() else []
+    return next((line for line in reversed(lines) if line.strip()), "no error was kept")
+
+
+def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> Teller:
+    """Run the Snakefile. Its own lock is off, since a killed run would leave it; `reproduce` holds one instead."""
+    from snakemake import logging as snakemake_logging
+    from snakemake.api import SnakemakeApi
+    from snakemake.scheduling.greedy import SchedulerSettings
+    from snakemake.settings.types import (
+        ConfigSettings,
+        DAGSettings,
+        ExecutionSettings,
+        OutputSettings,
+        ResourceSettings,
+        SchedulingSettings,
+    )
+
+    teller = Teller()
+    with SnakemakeApi(OutputSettings(skip_plugin_handlers=True, enable_file_logging=False)) as api:
+        snakemake_logging.logger.handlers = [teller]
+        workflow = api.workflow(
+            ResourceSettings(cores=jobs),
+            ConfigSettings(config=config),
+            snakefile=paths.ROOT / "Snakefile",
+            workdir=paths.ROOT,
+        )
+        dag = workflow.dag(DAGSettings(targets=set(targets), force_incomplete=True))
+        try:
+            dag.execute_workflow(
+                executor="local",
+                execution_settings=ExecutionSettings(keep_going=True, lock=False, latency_wait=1),
+                scheduling_settings=SchedulingSettings(scheduler="greedy"),
+                scheduler_settings=SchedulerSettings(),
+            )
+        except Exception as error:
+            if not teller.failed:  # not a step's failure, which has been told, but one of the workflow itself
+                teller.say(f"the workflow stopped: {error or type(error).__name__}")
+                teller.failed += 1
+    return teller
