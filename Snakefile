@@ -46,7 +46,7 @@ BACKBONE = models("backbones", "smallnet", "googlenet", "formula_weights", "engi
 HEAD = models("heads", "head_training", "experiments", "learning_curve")
 NETWORK = [*models("*"), *WINGS]
 EXPLAINED = ("06_occlusion", "09_covid_bridge", "10_retinal_bridge", "11_chexnet", "12_generalization")
-COMMON = code("run/profile*.py", "run/runs.py", "run/stages.py", "run/steps.py", "run/provenance.py")
+COMMON = code("run/profile.py", "run/keys.py", "run/runs.py", "run/stages.py", "run/steps.py", "run/provenance.py")
 
 
 rule all:

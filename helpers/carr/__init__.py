@@ -1,0 +1,4 @@
+from helpers.carr.keys import CarrKeys
+from helpers.run.steps import PaperStudy
+
+STUDY = PaperStudy("carr", CarrKeys)

@@ -1,0 +1,4 @@
+from helpers.kermany.keys import KermanyKeys
+from helpers.run.steps import PaperStudy
+
+STUDY = PaperStudy("kermany", KermanyKeys)

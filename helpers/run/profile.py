@@ -7,20 +7,36 @@ notebook's parameters (`-p overrides "head_steps=500"`). Case and `-`/`_` do not
 from __future__ import annotations
 
 import difflib
+import importlib
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
+from helpers.run.keys import CoreKeys
 from helpers.run.paths import PROFILES
-from helpers.run.profile_keys import Profile
 
 
 class ProfileError(ValueError):
     """A profile, or an override of one, that cannot be used; the message says what to write instead."""
+
+
+PAPERS = ("kermany", "rajkomar", "carr", "zech")  # the wings, whose keys a profile has beside the core's
+
+
+class Profile(*(importlib.import_module(f"helpers.{paper}").STUDY.keys for paper in PAPERS), CoreKeys):
+    """All that a run may vary."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @property
+    def phantom(self) -> bool:
+        """True where all images are made here, so that no result is evidence about a paper."""
+        sources = [key for key in type(self).model_fields if key.endswith("_source")]
+        return all(getattr(self, key).startswith("phantom") for key in sources)
 
 
 KEYS = tuple(Profile.model_fields)

@@ -8,6 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class PaperStudy:
+    """What a paper's wing offers the core."""
+
+    name: str
+    keys: type[BaseModel]
+
 
 @dataclass(frozen=True)
 class Step:

@@ -1,0 +1,4 @@
+from helpers.run.steps import PaperStudy
+from helpers.zech.keys import ZechKeys
+
+STUDY = PaperStudy("zech", ZechKeys)

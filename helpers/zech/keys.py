@@ -1,20 +1,34 @@
-"""A profile's keys on the studies of notebooks 09 to 12: the bridge, fourteen labels, and hospitals."""
+"""The profile's keys of Zech 2018. Each key's description is its line in `make keys`."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from helpers.run.profile_data_keys import DataKeys
+from pydantic import BaseModel, Field
 
 
-class StudyKeys(DataKeys):
-    """How Carr's and Zech's networks learn. Each key's description is its line in `make keys`."""
+class ZechKeys(BaseModel):
+    """Where radiographs of several hospitals come from, and how their networks learn."""
 
-    octid_shap_images: int = Field(12, ge=3, le=100_000, description="rare B-scans of the test explained by SHAP")
-    octid_shap_samples: int = Field(200, ge=16, description="points between an image and others that a SHAP map takes")
-
+    nih_source: Literal["phantom_chest", "nih"] = Field(
+        "phantom_chest", description="where the radiographs with fourteen labels come from"
+    )
+    phantom_nih_images: int = Field(1800, ge=40, le=200_000, description="phantom radiographs with fourteen labels")
+    phantom_nih_label_noise: float = Field(
+        0.05, ge=0, lt=0.5, description="share of the phantoms' findings that their fourteen labels miss"
+    )
+    nih_shares: tuple[float, float, float] = Field(
+        (0.7, 0.1, 0.2), description="patients of NIH to train, to tune and, of phantoms, to test on (of 1)"
+    )
+    sites_source: Literal["phantom_chest", "real"] = Field(
+        "phantom_chest", description="where the hospitals' radiographs come from; real: NIH, Kermany and Cohen"
+    )
+    phantom_sites_bodies: int = Field(
+        1800, ge=60, le=200_000, description="phantom radiographs at the hospitals, each with and without its signature"
+    )
+    phantom_sites_regions: int = Field(
+        420, ge=20, le=50_000, description="phantom radiographs with and without a small nodule, at twice the size"
+    )
     chexnet_backbone: str = Field("DenseNet121", description="network of the fourteen labels; empty: as backbone")
     chexnet_size: int = Field(224, ge=0, le=1024, description="pixels a side of that network; 0: its own")
     chexnet_depths: int = Field(
@@ -39,41 +53,6 @@ class StudyKeys(DataKeys):
     chexnet_cpu_images: int = Field(
         2_000, ge=0, description="images that network learns from where there is no GPU; 0: no limit"
     )
-
-    bridge_backbone: str = Field("", description="network of the bridge; empty: as backbone (poster: InceptionV4)")
-    bridge_size: int = Field(0, ge=0, le=1024, description="pixels a side of the bridged network; 0: the network's own")
-    bridge_depths: int = Field(1, ge=1, le=8, description="resolutions whose last maps the bridged network reads")
-    bridge_epochs: int = Field(8, ge=1, le=1000, description="epochs on the bridge data set")
-    bridge_epoch_images: int = Field(0, ge=0, description="images an epoch on the bridge data set; 0: all")
-    bridge_batch: int = Field(32, ge=1, description="images a step, on the bridge and on the target")
-    bridge_learning_rate: float = Field(0.0001, gt=0, description="of Adam on the bridge, after natural images")
-    bridge_random_rate: float = Field(0.001, gt=0, description="of Adam on the bridge, from random weights")
-    bridge_layers: int = Field(0, ge=0, description="last layers that learn on the bridge and the target; 0: all")
-    bridge_cpu_images: int = Field(
-        8_000, ge=0, description="images a network on the bridge learns from where there is no GPU; 0: no limit"
-    )
-    bridge_validation_fraction: float = Field(
-        0.25, gt=0, lt=0.5, description="share of the target's training patients kept for validation"
-    )
-    bridge_covid_subjects: int = Field(102, ge=1, description="COVID-19 target: training subjects a class")
-    bridge_octid_images: int = Field(50, ge=1, description="retinal target: training images a class")
-    bridge_octid_epoch_images: int = Field(
-        0, ge=0, description="images an epoch on the bridge of B-scans; 0: as bridge_epoch_images"
-    )
-    bridge_children: int = Field(10, ge=0, le=1000, description="augmentations of each target image")
-    bridge_per_class: tuple[int, ...] = Field(
-        (5, 10, 25, 50, 102), min_length=1, description="target images a class at which the four starts are compared"
-    )
-    bridge_seeds: int = Field(5, ge=2, le=100, description="draws of target images at each number")
-    bridge_l2: tuple[float, ...] = Field(
-        (0.001, 0.01, 0.1), min_length=1, description="weight penalties of target heads; validation chooses"
-    )
-    bridge_target_epochs: int = Field(8, ge=1, le=1000, description="epochs of the whole network on the target")
-    bridge_target_rate: float = Field(0.00003, gt=0, description="of Adam on the target")
-    bridge_target_cpu_images: int = Field(
-        4_000, ge=0, description="images the network on the target learns from where there is no GPU; 0: no limit"
-    )
-
     sites_backbone: str = Field(
         "", description="network of the hospitals' study; empty: as backbone (talk: DenseNet121)"
     )

@@ -1,0 +1,63 @@
+"""The profile's keys that every paper shares. Each key's description is its line in `make keys`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from helpers.run.paths import RAW, ROOT
+
+
+class CoreKeys(BaseModel):
+    """The machine, the frozen backbone, heads, and how images are split."""
+
+    data_dir: Path = Field(RAW, description="where the real data sets lie, as their archives unpack")
+    split: Literal["patient-disjoint", "published"] = Field(
+        "patient-disjoint",
+        description="patient-disjoint drops training patients who are also in the test folder",
+    )
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="share of the training patients kept for validation"
+    )
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="the profile's name, and its folder under runs/ and figures/",
+    )
+    seed: int = Field(1, ge=0, lt=2**31, description="every random number of a run follows from it")
+    workers: int = Field(0, ge=0, le=256, description="processes and threads; 0: one a core")
+    backbone: str = Field("InceptionV3", description="a name from the registry in helpers/model/backbones.py")
+    weights: str = Field("imagenet", description="imagenet, formula (the small backbone's), none, or a file's path")
+    image_size: int = Field(0, ge=0, le=1024, description="pixels a side; 0: the backbone's own")
+    engine: Literal["auto", "keras", "openvino"] = Field("auto", description="what runs the frozen backbone")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="of the frozen backbone")
+    batch_size: int = Field(64, ge=1, le=4096, description="images a batch through the frozen backbone")
+    shard_size: int = Field(512, ge=1, le=65_536, description="images a shard of stored bottlenecks")
+    head_steps: int = Field(10_000, ge=1, description="gradient steps of a head")
+    head_batch: int = Field(1000, ge=1, description="bottlenecks a step")
+    head_learning_rate: float = Field(0.001, gt=0, description="of Adam")
+    head_evaluate_every: int = Field(1, ge=1, description="steps between held-out evaluations")
+    head_l2: tuple[float, ...] = Field((0.0,), min_length=1, description="weight penalties tried; validation chooses")
+    head_standardise: bool = Field(False, description="centre and scale bottlenecks by the training images")
+    bootstrap: int = Field(2000, ge=100, description="resamples of patients for an interval")
+
+    @field_validator("head_l2")
+    @classmethod
+    def _penalties(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if any(v < 0 for v in values):
+            raise ValueError("a weight penalty is 0 or more")
+        return values
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        """A relative folder is meant from the project's root, wherever the notebook's kernel happens to run."""
+        return value if value.is_absolute() else (ROOT / value.expanduser()).resolve()
+
+
+def rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    """The values, if they are positive and rise; else a `ValueError` that pydantic reports with the key's name."""
+    if any(v < 1 for v in values) or list(values) != sorted(set(values)):
+        raise ValueError("images per class must be positive and rising")
+    return values
