@@ -31,7 +31,7 @@ def bottlenecks(images: int, width: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def time_train_head(features: np.ndarray, codes: np.ndarray, split: np.ndarray, steps: int, penalties: int) -> float:
     """Seconds of `train_head`, whole."""
-    from helpers.model.heads import HeadSettings, train_head
+    from helpers.model.head import HeadSettings, train_head
 
     settings = HeadSettings(steps=steps, l2=tuple(0.001 * number for number in range(penalties)))
     began = time.perf_counter()

@@ -46,8 +46,8 @@ from helpers.explain.occlusion_coarse import coarse_to_fine
 from helpers.explain.occlusion_sweep import Box, Sweep, WindowSweep, occluded
 from helpers.explain.runner import compile_model
 from helpers.model.backbones import Backbone, load_backbone
-from helpers.model.engines import Engine, candidates
-from helpers.model.heads import Head
+from helpers.model.engine import Engine, candidates
+from helpers.model.head import Head
 from helpers.run.hardware import cpu_model, has_bf16, instructions
 
 NETWORKS = {"SmallNet": 256, "MobileNetV2": 224, "InceptionV3": 299}  # pixels a side

@@ -83,9 +83,9 @@ def last_layer(images: Images, profile: Profile) -> pd.DataFrame:
     """Scores of the fold's test images by the layer that fine-tuning starts from."""
     from helpers.kermany.referral_network import REFERRAL, head_on
     from helpers.model.backbones import load_backbone
-    from helpers.model.bottlenecks import extract_for
     from helpers.model.depths import with_depths
     from helpers.model.experiments import scores_of
+    from helpers.model.features import extract_for
 
     backbone = load_backbone(profile.backbone, profile.weights, profile.finetune_size, profile.seed)
     backbone = with_depths(backbone, profile.finetune_depths)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from helpers.data.catalogue import Catalogue
     from helpers.data.splits import Split
-    from helpers.model.bottlenecks import Bottlenecks
     from helpers.model.experiments import Experiment
+    from helpers.model.features import Features
     from helpers.model.networks import NetworkExperiment
 
 Published = str | tuple[str, ...]  # one id of data/published/, or several
@@ -75,7 +75,7 @@ class Study:
         return self._parts.split
 
     @property
-    def bottlenecks(self) -> Bottlenecks:
+    def bottlenecks(self) -> Features:
         """The frozen backbone's features of every image, rows as `catalogue.frame`."""
         return self._parts.bottlenecks
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.kermany import learning_curve
 from helpers.model import experiments
 from helpers.model.experiments import HEADS, load_experiment, run_experiment
-from helpers.model.heads import Head, HeadRun
+from helpers.model.head import Head, HeadRun
 from helpers.run.profile import ProfileError, load_profile
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")

@@ -19,7 +19,7 @@ from helpers.model.finetune import PROBED_EPOCHS, ArraySource, FinetuneRun, Fine
 from helpers.model.finetune_network import assemble, compile_network, set_head, set_trainable  # noqa: E402
 from helpers.model.finetune_precision import PrecisionWarning, training_precision  # noqa: E402
 from helpers.model.finetuned import AGREEMENT  # noqa: E402
-from helpers.model.heads import Head  # noqa: E402
+from helpers.model.head import Head  # noqa: E402
 
 SIZE, CLASSES = 8, ("bright", "striped")
 SHORT = FinetuneSettings(epochs=3, batch=14, learning_rate=0.05, drop_every=2, seed=3)

@@ -6,7 +6,7 @@ import pytest
 keras = pytest.importorskip("keras")
 
 from helpers.model.backbones import BackboneError, load_backbone  # noqa: E402
-from helpers.model.engines import Engine, agreement, agrees, compile_backbone  # noqa: E402
+from helpers.model.engine import Engine, agreement, agrees, compile_backbone  # noqa: E402
 from helpers.model.googlenet import MODULES, LocalResponseNormalization, googlenet, googlenet_features  # noqa: E402
 
 # Szegedy 2015, table 1: the output size of each module for an image of 224 pixels

@@ -7,9 +7,9 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
+from helpers.model.architectures import BLOCKS, inception_v4, inception_v4_features  # noqa: E402
 from helpers.model.backbones import BackboneError, load_backbone  # noqa: E402
-from helpers.model.engines import Engine, agreement, agrees, compile_backbone  # noqa: E402
-from helpers.model.inception_v4 import BLOCKS, inception_v4, inception_v4_features  # noqa: E402
+from helpers.model.engine import Engine, agreement, agrees, compile_backbone  # noqa: E402
 
 # Szegedy 2017, figures 3 to 9 for an image of 299 pixels: each block, how often it comes, its output, and its paths in
 # the order of concatenation. A step is kernel (rows x columns), filters, /2 for stride 2, V where the figure says so:

@@ -275,7 +275,7 @@ def test_when_precision_is_reduced_then_differences_are_far_nearer_than_values(i
 
 def test_when_an_engine_is_off_on_an_image_then_the_next_is_taken_and_a_warning_says_by_how_much(tiny, image):
     from helpers.explain import occlusion_sweep
-    from helpers.model.engines import Engine, EngineWarning
+    from helpers.model.engine import Engine, EngineWarning
 
     engines = [Engine("openvino", "bfloat16", ""), Engine("openvino", "float32", "")]
     with pytest.MonkeyPatch.context() as patch:
@@ -375,7 +375,7 @@ def test_when_settings_do_not_fit_then_they_are_refused(tiny, image):
 
 def test_when_a_head_is_put_on_a_backbone_then_probabilities_are_the_heads():
     from helpers.model.backbones import load_backbone
-    from helpers.model.heads import Head
+    from helpers.model.head import Head
 
     backbone = load_backbone("SmallNet", "none", 32)
     random = np.random.default_rng(0)

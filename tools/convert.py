@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 AXES = (2, 3, 1, 0)  # Keras's axes of a kernel, counted as PyTorch's
 NORMALISATION = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-# Where timm keeps the convolutions of each block of `helpers.model.inception_v4`; the blocks are features.0 to
+# Where timm keeps the convolutions of each block of `helpers.model.architectures`; the blocks are features.0 to
 # features.21. Keras's names are the same with '_' for '.', unless they stand before a colon.
 INCEPTION_V4 = {
     **{"stem_1": "", "stem_2": "", "stem_3": ""},  # the block is the convolution
@@ -54,7 +54,7 @@ class ConversionError(ValueError):
 
 def inception_v4_modules() -> dict[str, str]:
     """For each of the 149 convolutions, Keras's layer name: the name of timm's module, 'features.6.branch1.0'."""
-    from helpers.model.inception_v4 import BLOCKS
+    from helpers.model.architectures import BLOCKS
 
     found = {}
     for place, block in enumerate(BLOCKS):

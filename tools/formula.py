@@ -17,8 +17,8 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from tools import formula_patterns as patterns
 from tools import formula_drawings as drawings
+from tools import formula_patterns as patterns
 from tools.formula_patterns import Field, Rng
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow turns colour to grey

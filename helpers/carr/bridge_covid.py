@@ -20,7 +20,7 @@ from helpers.carr.bridge_heads import regression
 from helpers.carr.bridge_starts import BOTH
 from helpers.carr.models import Plan, run_bridge
 from helpers.carr.thorax import lungs_box, views
-from helpers.model.engines import choose, compile_backbone
+from helpers.model.engine import choose, compile_backbone
 from helpers.model.finetuned import BATCH
 from helpers.model.networks import Given, Images, Made, pixels_of
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from helpers.model.heads import Head
+from helpers.model.head import Head
 
 ITERATIONS = 200  # of L-BFGS, at most
 LEAST = 1e-3  # a feature's deviation below which it says nothing

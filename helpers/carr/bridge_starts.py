@@ -23,7 +23,7 @@ from helpers.carr.bridge_heads import regression
 from helpers.data.light_augmentation import LightAugmentation, Mirrored
 from helpers.model.backbones import Backbone, load_backbone, weights_digest
 from helpers.model.depths import with_depths
-from helpers.model.engines import choose, compile_backbone
+from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiments import whole_folder
 from helpers.model.finetune import ArraySource, FinetuneSettings, finetune
 from helpers.model.finetuned import BATCH, FinetuneRun

@@ -30,7 +30,7 @@ from helpers.run.profile import Profile
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone
-    from helpers.model.heads import Head
+    from helpers.model.head import Head
 
 STEPS = ("natural images", "bridge", "target")  # "the algorithm training over three steps"
 PUBLISHED_BACKBONE = "InceptionV4"

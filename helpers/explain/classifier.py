@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.model.backbones import Backbone, weights_digest
-from helpers.model.heads import Head
+from helpers.model.head import Head
 
 if TYPE_CHECKING:
     import keras

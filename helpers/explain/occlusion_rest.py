@@ -10,7 +10,7 @@ from helpers.explain.occlusion_difference import Late, late
 from helpers.explain.occlusion_local import overlap, shifted
 from helpers.explain.occlusion_plan import Plan, Step
 from helpers.explain.runner import Function, compile_model
-from helpers.model.engines import Engine
+from helpers.model.engine import Engine
 
 if TYPE_CHECKING:
     import keras

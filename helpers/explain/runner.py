@@ -1,4 +1,4 @@
-"""Parts of a network as fast functions: the engine that `helpers.model.engines` chooses, checked against Keras."""
+"""Parts of a network as fast functions: the engine that `helpers.model.engine` chooses, checked against Keras."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.model.compiled import REQUEST, EngineError, load_openvino, mixed, padded
-from helpers.model.engines import Engine, EngineWarning, candidates
+from helpers.model.engine import Engine, EngineWarning, candidates
 from helpers.run import hardware
 
 if TYPE_CHECKING:

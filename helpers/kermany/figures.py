@@ -173,7 +173,7 @@ def training_curves(
 
 
 def _curve(axes: Axes, history: pd.DataFrame, column: str, smoothing: float) -> None:
-    from helpers.model.heads import smooth
+    from helpers.model.head import smooth
 
     for split, colour in (("train", TRAINING), ("validation", VALIDATION), ("test", TEST)):
         part = history[history["split"] == split]

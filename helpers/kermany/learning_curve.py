@@ -14,7 +14,7 @@ from helpers.data.splits import limited
 from helpers.metrics.auroc import auroc
 from helpers.metrics.classification import accuracy, is_urgent, predicted_labels, urgent_score
 from helpers.model.experiments import settings_of
-from helpers.model.heads import HeadSettings, train_head
+from helpers.model.head import HeadSettings, train_head
 from helpers.run.profile import Profile
 from helpers.run.provenance import digest_of, read_json, write_atomically, write_json
 

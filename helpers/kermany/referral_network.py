@@ -146,8 +146,8 @@ def _tuned(given: Given, backbone: Backbone, settings: FinetuneSettings) -> Seve
 
 def head_on(images: Images, learnt: pd.DataFrame, backbone: Backbone, profile: Profile) -> Any:
     """The softmax layer that fine-tuning starts from, on the features of images as they are."""
-    from helpers.model.bottlenecks import extract_for
-    from helpers.model.heads import train_head
+    from helpers.model.features import extract_for
+    from helpers.model.head import train_head
 
     rows = images.catalogue.frame[images.catalogue.frame["image_id"].isin(learnt["image_id"])]
     features = extract_for(profile, images.catalogue.subset(rows), backbone).of(learnt["image_id"])

@@ -146,7 +146,7 @@ def _build(name: str, entry: _Entry, size: int) -> keras.Model:
 
         features = googlenet_features(image)
     elif name == "InceptionV4":
-        from helpers.model.inception_v4 import inception_v4_features
+        from helpers.model.architectures import inception_v4_features
 
         features = inception_v4_features(image)
     else:

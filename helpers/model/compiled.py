@@ -1,4 +1,4 @@
-"""A backbone made into a fast function of grey images, by OpenVINO or by Keras. `helpers.model.engines` says which."""
+"""A backbone made into a fast function of grey images, by OpenVINO or by Keras. `helpers.model.engine` says which."""
 
 from __future__ import annotations
 

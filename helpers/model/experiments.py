@@ -17,7 +17,7 @@ import pandas as pd
 from filelock import FileLock
 
 from helpers.data.splits import SPLITS, binary, limited
-from helpers.model.heads import Head, HeadRun, HeadSettings, train_head
+from helpers.model.head import Head, HeadRun, HeadSettings, train_head
 from helpers.run.profile import Profile, ProfileError, nearest
 from helpers.run.provenance import digest_of, read_json, write_json
 

@@ -4,7 +4,7 @@ Rajkomar 2017, Model Creation and Selection: "The three methods were fine-tuning
 model using only original radiograph images (no augmentation); fine-tuning only the fully connected layers using the
 augmented image sets; and fine-tuning all layers of the network using the augmented image sets."
 
-A softmax layer trained on bottlenecks (`helpers.model.heads`) is the best place to start from: a random one would
+A softmax layer trained on bottlenecks (`helpers.model.head`) is the best place to start from: a random one would
 first spoil what the layers below it know (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features").
 """
 
@@ -30,7 +30,7 @@ from helpers.run.provenance import digest_of
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone
-    from helpers.model.heads import Head
+    from helpers.model.head import Head
 
 __all__ = ["ArraySource", "FinetuneRun", "FinetuneSettings", "ImageSource", "finetune"]
 

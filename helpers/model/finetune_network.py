@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from helpers.model.backbones import Backbone
     from helpers.model.finetune import FinetuneSettings
-    from helpers.model.heads import Head
+    from helpers.model.head import Head
 
 KERNELS = {"kernel": "kernel_regularizer", "depthwise_kernel": "depthwise_regularizer",
            "pointwise_kernel": "pointwise_regularizer"}  # fmt: skip

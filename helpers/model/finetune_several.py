@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from helpers.model.backbones import Backbone
-    from helpers.model.heads import Head
+    from helpers.model.head import Head
 
 
 @dataclass(frozen=True)

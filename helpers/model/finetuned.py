@@ -93,7 +93,7 @@ class FinetuneRun:
     def predictor(self, selection: str = "validation") -> Runner:
         """Predictions on the fastest engine that agrees with Keras in float32: uint8 (b, size, size) to (b, classes).
 
-        To be kept where several calls are made, since compiling takes seconds. See `helpers.model.engines`.
+        To be kept where several calls are made, since compiling takes seconds. See `helpers.model.engine`.
         """
         return fast_predictor(self.backbone, self.model_of(selection), len(self.classes))
 
@@ -151,7 +151,7 @@ def fast_predictor(backbone: Backbone, model: keras.Model, classes: int) -> Runn
     """
     import keras
 
-    from helpers.model.engines import EngineError, EngineWarning, candidates, compile_backbone
+    from helpers.model.engine import EngineError, EngineWarning, candidates, compile_backbone
 
     if keras.backend.backend() != "tensorflow":
         return _plain_predictor(model, classes)

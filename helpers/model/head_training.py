@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-    from helpers.model.heads import HeadSettings
+    from helpers.model.head import HeadSettings
 
 SPLITS = ("train", "validation", "test")
 CURVE_IMAGES = 2000  # most images a held-out split is evaluated on along the way; a larger split is sampled, once

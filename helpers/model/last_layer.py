@@ -27,7 +27,7 @@ class Source(Protocol):
 
 def features_of(backbone: Backbone, source: Source, rows: np.ndarray, folder: Path) -> np.ndarray:
     """The backbone's features of these rows, float32 (n, d), kept in `folder` under a key of all they follow from."""
-    from helpers.model.engines import choose, compile_backbone
+    from helpers.model.engine import choose, compile_backbone
 
     key = digest_of([backbone.weights_digest, backbone.image_size, source.key, rows.tolist()])
     kept = folder / f"features-{key}.npy"

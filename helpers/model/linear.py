@@ -1,6 +1,6 @@
 """Logistic regression on stored features, for the many heads of a study that trains one a hospital, set and draw.
 
-A head of `helpers.model.heads` follows Kermany's recipe (Adam, thousands of steps, early stopping) and takes seconds; a
+A head of `helpers.model.head` follows Kermany's recipe (Adam, thousands of steps, early stopping) and takes seconds; a
 hundred of them on a few hundred rows each are better solved to the end, by scikit-learn, in a tenth of a second each.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helpers.model.head import Head
 from helpers.model.head_training import moments
-from helpers.model.heads import Head
 
 
 @dataclass(frozen=True)

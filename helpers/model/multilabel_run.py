@@ -47,7 +47,7 @@ class MultilabelRun:
         """A probability a label, float32 (n, labels), of uint8 (n, size, size), by this machine's float32 engine."""
         import keras
 
-        from helpers.model.engines import choose, compile_backbone
+        from helpers.model.engine import choose, compile_backbone
 
         size = self.backbone.image_size
         if images.dtype != np.uint8 or images.shape[1:] != (size, size):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from helpers.data.catalogue import Catalogue
     from helpers.data.splits import Split
-    from helpers.model.bottlenecks import Bottlenecks
     from helpers.model.experiments import Experiment
+    from helpers.model.features import Features
     from helpers.model.networks import NetworkExperiment
 
 UNFINISHED = "it was started and did not end: it was killed, most often for want of memory"
@@ -56,10 +56,10 @@ def split_of(profile: Profile, catalogue: Catalogue, data: str = "oct") -> Split
     return made
 
 
-def bottlenecks_of(profile: Profile, catalogue: Catalogue, weights: str = "") -> Bottlenecks:
+def bottlenecks_of(profile: Profile, catalogue: Catalogue, weights: str = "") -> Features:
     """Features of every image, from the profile's backbone, or from the same one with other `weights`."""
     from helpers.model.backbones import load_backbone
-    from helpers.model.bottlenecks import extract_for
+    from helpers.model.features import extract_for
 
     backbone = load_backbone(profile.backbone, weights or profile.weights, profile.image_size, profile.seed)
     return extract_for(profile, catalogue, backbone)
@@ -83,7 +83,7 @@ class Parts:
         return split_of(self.profile, self.catalogue, self.data)
 
     @cached_property
-    def bottlenecks(self) -> Bottlenecks:
+    def bottlenecks(self) -> Features:
         return bottlenecks_of(self.profile, self.catalogue)
 
     def features(self) -> np.ndarray:

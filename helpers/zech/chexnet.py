@@ -51,8 +51,8 @@ def chexnet(given: Given) -> Made:
     with a warning, and scores then lack it.
     """
     from helpers.model.backbones import load_backbone
-    from helpers.model.bottlenecks import extract_for
     from helpers.model.depths import averaged
+    from helpers.model.features import extract_for
 
     catalogue, frame, profile = given.own.catalogue, given.own.frame.reset_index(drop=True), given.profile
     backbone = load_backbone(

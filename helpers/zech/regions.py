@@ -85,7 +85,7 @@ def crops(images: np.ndarray, centres: np.ndarray, side: int = CROP) -> np.ndarr
 
 def _scored(images: np.ndarray, frame: pd.DataFrame, profile: Profile, way: str) -> tuple[pd.DataFrame, list[dict]]:
     from helpers.model.backbones import load_backbone
-    from helpers.model.engines import choose, compile_backbone
+    from helpers.model.engine import choose, compile_backbone
 
     name = profile.sites_backbone or profile.backbone
     backbone = load_backbone(name, profile.weights, images.shape[1], profile.seed)

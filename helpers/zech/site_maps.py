@@ -11,7 +11,7 @@ from helpers.data.pixels import read_grey
 from helpers.explain.classifier import from_head
 from helpers.explain.occlusion import default_box, occlusion
 from helpers.explain.scores import importance
-from helpers.model.heads import Head
+from helpers.model.head import Head
 from helpers.zech import site_pixels
 
 if TYPE_CHECKING:

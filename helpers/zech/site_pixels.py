@@ -91,8 +91,8 @@ def pixels(catalogue: Catalogue, frame: pd.DataFrame, size: int, way: str, profi
 
 def features(catalogue: Catalogue, frame: pd.DataFrame, way: str, backbone: Backbone, profile: Profile) -> np.ndarray:
     """float32 (n, features) of the frame's rows as `way` shows them. Whole images' are kept in the cache."""
-    from helpers.model.bottlenecks import extract_for
-    from helpers.model.engines import choose, compile_backbone
+    from helpers.model.engine import choose, compile_backbone
+    from helpers.model.features import extract_for
 
     if way == "whole":
         return extract_for(profile, catalogue, backbone).of(frame["image_id"])

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from helpers.data.catalogue import Catalogue
-from helpers.model import compiled, engines
+from helpers.model import compiled
+from helpers.model import engine as engines
 from helpers.model.backbones import Backbone, weights_digest
-from helpers.model.bottlenecks import extract, open_store
-from helpers.model.engines import Engine, EngineError, EngineWarning
+from helpers.model.engine import Engine, EngineError, EngineWarning
+from helpers.model.features import extract, open_store
 from helpers.run import hardware
 
 SIZE, FEATURES = 32, 6

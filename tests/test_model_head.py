@@ -8,7 +8,7 @@ import pytest
 
 from helpers.model import head_training
 from helpers.model.events import smooth, write_events
-from helpers.model.heads import Head, HeadSettings, train_head
+from helpers.model.head import Head, HeadSettings, train_head
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 SHORT = HeadSettings(steps=30, batch=40, learning_rate=0.01, evaluate_every=1)

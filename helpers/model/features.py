@@ -1,4 +1,4 @@
-"""Bottlenecks: the frozen backbone's features of every image, computed once and kept.
+"""Features: the frozen backbone's features of every image, computed once and kept.
 
 Kermany 2018, STAR Methods, Transfer Learning Methods: "since the convolutional weights are not updated, these values
 are initially calculated and stored in order to reduce redundant processes and speed up training".
@@ -22,7 +22,7 @@ from filelock import Timeout
 from helpers.data.catalogue import Catalogue
 from helpers.data.pixels import batches
 from helpers.model.compiled import EngineError, Runner
-from helpers.model.engines import (
+from helpers.model.engine import (
     Disagreement,
     Engine,
     EngineWarning,
@@ -44,7 +44,7 @@ CHECKED = 16  # images on which an engine must agree with Keras in float32
 
 
 @dataclass(frozen=True)
-class Bottlenecks:
+class Features:
     """Features of a catalogue's images, float32 (n, features), read-only, row by row as `catalogue.frame`.
 
     `folder` holds the shards they came from, `key` stands for all that they depend on beside the images, and
@@ -68,7 +68,7 @@ class Bottlenecks:
         return self.features[place[image_ids].to_numpy()]
 
 
-def extract_for(profile: Profile, catalogue: Catalogue, backbone: Backbone) -> Bottlenecks:
+def extract_for(profile: Profile, catalogue: Catalogue, backbone: Backbone) -> Features:
     """`extract` as the profile has it, into the project's cache."""
     return extract(
         catalogue,
@@ -93,7 +93,7 @@ def extract(
     shard_size: int = 512,
     workers: int = 0,
     progress: bool = True,
-) -> Bottlenecks:
+) -> Features:
     """The bottlenecks of every image, computing only those that `cache` lacks.
 
     A killed run leaves whole shards, and the next one goes on after them. Of two processes that need the same images
@@ -119,7 +119,7 @@ def extract(
         features, worst = store.gather(catalogue.frame["digest"].tolist())
         ids = catalogue.frame["image_id"].to_numpy()
         names = chosen.name, chosen.precision
-        return Bottlenecks(features, ids, store.folder, store.key, *names, worst, computed, seconds)
+        return Features(features, ids, store.folder, store.key, *names, worst, computed, seconds)
     raise AssertionError("the last choice returns or raises")
 
 

@@ -26,10 +26,11 @@ from PIL import Image
 from helpers.data import pixels
 from helpers.data.catalogue import Catalogue
 from helpers.data.pixels import UnreadableImage
-from helpers.model import bottlenecks, shards
+from helpers.model import features as bottlenecks
+from helpers.model import shards
 from helpers.model.backbones import Backbone
-from helpers.model.bottlenecks import extract, open_store
-from helpers.model.engines import Disagreement, Engine, EngineError, EngineWarning
+from helpers.model.engine import Disagreement, Engine, EngineError, EngineWarning
+from helpers.model.features import extract, open_store
 from helpers.model.shards import ShardError, ShardStore
 
 SIZE, FEATURES = 16, 5
@@ -54,7 +55,7 @@ def project(images):
 
 
 class FakeEngines:
-    """Stands in for `helpers.model.engines` within `extract`."""
+    """Stands in for `helpers.model.engine` within `extract`."""
 
     def __init__(self, choices=(ENGINE,), wrong=(), run=project):
         self.choices, self.wrong, self.run, self.compiled = list(choices), wrong, run, []

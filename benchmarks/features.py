@@ -1,6 +1,6 @@
-"""JPEG files to bottlenecks, in images a second: the obvious way beside `helpers.model.bottlenecks.extract`.
+"""JPEG files to bottlenecks, in images a second: the obvious way beside `helpers.model.features.extract`.
 
-    python benchmarks/bottlenecks.py [--backbones InceptionV3 ...] [--weights none] [--images 96] [--rounds 3]
+    python benchmarks/features.py [--backbones InceptionV3 ...] [--weights none] [--images 96] [--rounds 3]
 
 The obvious way decodes each file whole with Pillow and resizes it, then calls Keras `predict` in float32, batches of
 32. Both ways start from the same files, in turn, with their networks compiled before the clock starts; the ratio is
@@ -29,7 +29,7 @@ from PIL import Image
 from helpers.data.catalogue import Catalogue
 from helpers.data.pixels import batches
 from helpers.model.backbones import Backbone, load_backbone
-from helpers.model.bottlenecks import extract
+from helpers.model.features import extract
 from helpers.run import hardware
 
 TARGET = 5  # times the obvious way, for InceptionV3 on a CPU with bfloat16 instructions
