@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from helpers.explain import from_model
-from helpers.explain.saliency import IncompleteMap, gradient, gradients_of, integrated_gradients, smoothgrad
+from helpers.explain.gradients import IncompleteMap, gradient, gradients_of, integrated_gradients, smoothgrad
 
 SIZE = 12
 CLASSES = ("A", "B", "C")

@@ -393,7 +393,7 @@ def test_when_a_head_is_put_on_a_backbone_then_probabilities_are_the_heads():
 
 
 def test_when_the_network_is_one_that_was_fine_tuned_then_its_maps_are_brute_forces():
-    from helpers.explain.saliency import gradient
+    from helpers.explain.gradients import gradient
     from helpers.model.backbones import load_backbone
     from helpers.model.finetune_network import assemble
 

@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_saliency import SIZE, curved, pictures
+from test_explain_gradients import SIZE, curved, pictures
 
 from helpers.data.catalogue import Catalogue
-from helpers.explain import Maps, from_model, saliency
+from helpers.explain import Maps, from_model, gradients
 from helpers.explain.cases import choose_cases, take
 from helpers.explain.compare import MEASURES, by_class, compare_methods, localised, reasons, size_curve, wide
 from helpers.explain.curves import deletion_insertion
 from helpers.explain.marks import MarksError, load_marks, mark_masks, squash_mask
 from helpers.explain.sanity import agreement, randomised, rank_correlation, sanity_check
 from helpers.explain.scores import best_overlap, localisation, mean_of, means, peak_of, size_bins, table_s3
-from helpers.kermany.figures_explain import lesions_against_box, localisation_curve
-from helpers.kermany.retina import frame_of, retina_borders, retina_mask, share_within
+from helpers.plots.maps import lesions_against_box, localisation_curve
+from helpers.explain.retina import frame_of, retina_borders, retina_mask, share_within
 
 BOX = 5
 
@@ -366,7 +366,7 @@ def test_methods_are_scored_beside_a_guess(tmp_path):
     cases, classifier = phantoms(tmp_path), curved()
     renamed = from_model(classifier.model, ("CNV", "DME", "DRUSEN"))
     perfect = maps_of(cases.masks.astype(float), "CNV")
-    methods = {"gradient": saliency.gradient(renamed, cases.images, cases.labels), "perfect": perfect}
+    methods = {"gradient": gradients.gradient(renamed, cases.images, cases.labels), "perfect": perfect}
     predict = renamed.predictor("keras", "float32")
     table, curves = compare_methods(methods, cases, renamed, 3, predict=predict, steps=4, resamples=100)
     found = table.set_index(["explainer", "measure"])["value"]
@@ -387,7 +387,7 @@ def test_when_nobody_knows_the_lesions_then_what_needs_none_is_still_told(tmp_pa
     known, classifier = phantoms(tmp_path), curved()
     cases = replace(known, masks=np.zeros_like(known.masks), lesions="")
     renamed = from_model(classifier.model, ("CNV", "DME", "DRUSEN"))
-    maps = saliency.gradient(renamed, cases.images, cases.labels)
+    maps = gradients.gradient(renamed, cases.images, cases.labels)
     located = localised(maps, cases, 3)
     table, _ = table_s3(located, ("DRUSEN", "CNV", "DME"), resamples=100)
     assert table["images"].tolist() == [0, 0, 0, 0] and table["localisation accuracy"].isna().all()

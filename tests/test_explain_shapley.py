@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_saliency import SIZE, curved, linear, pictures
+from test_explain_gradients import SIZE, curved, linear, pictures
 
 from helpers.data.catalogue import Catalogue
 from helpers.explain.shapley import Background, choose_background, gradient_shap, partition_shap

@@ -15,7 +15,7 @@ from helpers.model.multilabel_head import cross_entropy, train_multilabel_head
 from helpers.model.multilabel_run import MultilabelRun
 from helpers.model.networks import Images, run_network
 from helpers.run.profile import load_profile
-from helpers.zech import findings
+from helpers.zech import maps as heat
 from helpers.zech.chexnet import FEW, Mirrored, learnable
 
 LABELS = ("Effusion", "Mass")
@@ -253,8 +253,8 @@ def test_examples_are_the_clearest_and_the_nearest_and_none_twice():
     scores = pd.DataFrame(
         {"image_id": list("abcd"), "y_Mass": [True, True, False, False], "p_Mass": [0.3, 0.6, 0.9, 0.1]}
     )
-    assert findings.clearest(scores, ["Mass"])["image_id"].tolist() == ["b"]
-    assert findings.nearest(scores, "Mass", [0.32, 0.31])["image_id"].tolist() == ["a", "d"]
+    assert heat.clearest(scores, ["Mass"])["image_id"].tolist() == ["b"]
+    assert heat.nearest(scores, "Mass", [0.32, 0.31])["image_id"].tolist() == ["a", "d"]
 
 
 def test_the_network_keys_depend_on_its_own_settings():

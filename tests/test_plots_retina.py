@@ -9,7 +9,7 @@ from helpers.carr.figures_retina import lesion_scores
 from helpers.carr.numbers import differences, grid_points
 from helpers.explain.maps import Maps
 from helpers.explain.scores import means
-from helpers.kermany.figures_explain import signed_maps
+from helpers.plots.maps import signed_maps
 
 matplotlib.use("Agg")
 CLASSES = ("NORMAL", "MH")

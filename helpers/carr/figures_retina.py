@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from helpers.kermany.figures import NAMES
-from helpers.plots.style import DOUBLE, NETWORK, canvas, print_style
+from helpers.plots.style import DOUBLE, NAMES, NETWORK, canvas, print_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from helpers.data.catalogue import Catalogue
 from helpers.data.pixels import read_square
 from helpers.explain.maps import Maps
 from helpers.explain.marks import lesion_masks, load_marks, mark_masks
-from helpers.kermany.retina import retina_mask
+from helpers.explain.retina import retina_mask
 
 LABELS = ("DRUSEN", "CNV", "DME")  # table S3's classes; a normal retina has no lesion to find
 

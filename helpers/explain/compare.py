@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.explain.curves import deletion_insertion
 from helpers.explain.scores import localisation, mean_of, means, touched
-from helpers.kermany.retina import frame_of, share_within
+from helpers.explain.retina import frame_of, share_within
 
 if TYPE_CHECKING:
     from helpers.explain.cases import Cases

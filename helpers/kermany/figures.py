@@ -12,6 +12,7 @@ import pandas as pd
 from helpers.plots.style import (
     DOUBLE,
     LIMITED,
+    NAMES,
     NETWORK,
     READERS,
     REFERENCE,
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from helpers.metrics.estimate import Estimate
-
-NAMES = {"CNV": "CNV", "DME": "DME", "DRUSEN": "Drusen", "NORMAL": "Normal"}
-NAMES |= {"MH": "Macular hole", "DR": "Diabetic retinopathy", "CSR": "Central serous retinopathy"}  # Carr 2020's
-
 
 SOURCES = {  # what a backbone was trained on, and some of what it told apart there
     "imagenet": ("ImageNet, 1,000 categories", ["goldfish", "cat", "mushroom", "..."]),

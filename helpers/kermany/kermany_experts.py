@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers.kermany.figures import NAMES
-from helpers.plots.style import DOUBLE, NETWORK, READERS, SINGLE, canvas, letter, print_style
+from helpers.plots.style import DOUBLE, NAMES, NETWORK, READERS, SINGLE, canvas, letter, print_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers.kermany.figures import NAMES
-from helpers.kermany.retina import frame_of
-from helpers.plots.style import CLASSES, DOUBLE, REFERENCE, SINGLE, VALIDATION, canvas, print_style
+from helpers.explain.retina import frame_of
+from helpers.plots.style import CLASSES, DOUBLE, NAMES, REFERENCE, SINGLE, VALIDATION, canvas, print_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -30,6 +30,8 @@ NETWORK, READERS, REFERENCE = (
 )  # figure 4C: "neural networks in gold and human experts in blue"
 LIMITED = "#CC5500"
 CLASSES = {"CNV": "#D55E00", "DME": "#CC79A7", "DRUSEN": "#009E73", "NORMAL": "#56B4E9"}
+NAMES = {"CNV": "CNV", "DME": "DME", "DRUSEN": "Drusen", "NORMAL": "Normal"}  # of labels of OCT B-scans
+NAMES |= {"MH": "Macular hole", "DR": "Diabetic retinopathy", "CSR": "Central serous retinopathy"}
 
 RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so that every machine draws the same letters
