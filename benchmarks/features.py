@@ -27,7 +27,7 @@ import pandas as pd
 from PIL import Image
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import batches
+from helpers.data.images import batches
 from helpers.model.backbones import Backbone, load_backbone
 from helpers.model.features import extract
 from helpers.run import hardware

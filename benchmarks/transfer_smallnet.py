@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data import kermany_oct, pixels
+from helpers.data import images as pixels
+from helpers.data import kermany_oct
 from helpers.data.catalogue import Catalogue
 from helpers.metrics.estimate import Estimate
 from helpers.model.backbones import Backbone, load_backbone

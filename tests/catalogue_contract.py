@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue
-from helpers.data.pixels import batches, read_grey
+from helpers.data.images import batches, read_grey
 from helpers.data.splits import leaks, split
 
 SAMPLE = 12  # files that are opened

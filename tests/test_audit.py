@@ -12,7 +12,7 @@ from PIL import Image
 from helpers.data import audit, copies
 from helpers.data.catalogue import Catalogue
 from helpers.data.hashing import average_hash
-from helpers.data.pixels import read_grey
+from helpers.data.images import read_grey
 
 CLASSES = ("A", "B")
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from helpers.data.light_augmentation import STRENGTHS, LightAugmentation, Mirrored, light
+from helpers.data.augment import STRENGTHS, LightAugmentation, Mirrored, light
 from helpers.rajkomar import augmentation_transforms as transforms
 from helpers.rajkomar.augmentation import CHILDREN, Augmented, child, children_frame, describe
 

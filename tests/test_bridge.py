@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.carr import bridge_heads, bridge_starts, covid
+from helpers.carr import bridge_heads, bridge_starts
+from helpers.carr import data as covid
 from helpers.carr import models as bridge
 from helpers.carr.bridge_covid import SOURCE
-from helpers.carr.covid import CLASSES
+from helpers.carr.data import CLASSES
 from helpers.data.catalogue import Catalogue
 from helpers.model.backbones import load_backbone
 from helpers.model.networks import Images, run_network

@@ -9,7 +9,8 @@ import pytest
 from catalogue_contract import CatalogueContract
 from PIL import Image
 
-from helpers.carr import covid, thorax
+from helpers.carr import data as covid
+from helpers.carr import thorax
 from helpers.carr.bridge_starts import bridge_of
 from helpers.data import cohen, kermany_xray
 from helpers.data.catalogue import Catalogue

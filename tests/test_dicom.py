@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from catalogue_contract import CatalogueContract
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -20,8 +19,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from helpers.data import dicom_folder, user_xray
-from helpers.data.catalogue import Catalogue, CatalogueError
+from helpers.data import dicom_folder
 from helpers.data.dicom import DicomError, read_dicom
 from helpers.data.dicom_folder import convert_folder, read_key
 
@@ -376,61 +374,3 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
         convert_folder(tmp_path / "nowhere", tmp_path / "out", KEY)
     assert not (tmp_path / "out").exists() and not (source / "out").exists()
-
-
-def archive(folder: Path, views: tuple[str, ...] = ("PA", "LL", "AP", "RL", "PA", "LATERAL")) -> Path:
-    """A converted folder: one image a patient."""
-    for k, view in enumerate(views):
-        save(film(RAMP + k, PatientID=str(k), ViewPosition=view), folder / "in" / f"{k}.dcm")
-    convert_folder(folder / "in", folder / "out", KEY, workers=1)
-    return folder / "out"
-
-
-class TestUserXray(CatalogueContract):
-    def load(self, folder: Path) -> Catalogue:
-        return user_xray.load(folder / "out" if (folder / "out").exists() else archive(folder), folder / "cache", 1)
-
-    def test_it_can_be_split_without_leaks(self, catalogue):
-        assert set(catalogue.frame["published_split"]) == {"test"}
-
-
-def test_views_that_are_no_label_are_excluded_and_the_users_own_labels_and_splits_count(tmp_path):
-    target = archive(tmp_path, ("PA", "LL", "", "LLD"))
-    assert len(user_xray.load(target, tmp_path / "cache")) == 2
-    excluded = user_xray.load(target, tmp_path / "cache").excluded
-    assert sorted(excluded["reason"]) == ["view LLD", "view not stated"]
-    table = pd.read_csv(target / "images.csv", keep_default_na=False)
-    table["label"] = table["view"].map({"PA": "lateral", "LL": "lateral", "": "frontal", "LLD": ""})
-    table["split"] = "train"
-    table.to_csv(target / "images.csv", index=False)
-    frame = user_xray.load(target, tmp_path / "cache").frame
-    assert dict(zip(frame["view"], frame["label"], strict=True)) == {"PA": "lateral", "LL": "lateral", "": "frontal"}
-    assert set(frame["published_split"]) == {"train"}
-
-
-def test_a_table_and_a_folder_that_differ_are_told(tmp_path):
-    target = archive(tmp_path)
-    first, second = sorted((target / "images").iterdir())[:2]
-    first.rename(target / "images" / "stranger.png")
-    second.write_bytes(b"")
-    excluded = user_xray.load(target, tmp_path / "cache").excluded
-    assert dict(zip(excluded["path"], excluded["reason"], strict=True)) == {
-        f"images/{first.name}": "the file is absent",
-        f"images/{second.name}": "0 bytes",
-        "images/stranger.png": "not in images.csv",
-    }
-
-
-def test_wrong_tables_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="convert_folder"):
-        user_xray.load(tmp_path, tmp_path / "cache")
-    table = archive(tmp_path) / "images.csv"
-    text = table.read_text()
-    for wrong, message in (
-        (text.replace("patient", "person"), "no column patient"),
-        (text.replace(",window", ",split"), "'min-max' in the column split; known: test, train"),
-        (text + text.splitlines()[1] + "\n", "stands in two rows"),
-    ):
-        table.write_text(wrong)
-        with pytest.raises(CatalogueError, match=message):
-            user_xray.load(tmp_path / "out", tmp_path / "cache")

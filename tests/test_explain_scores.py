@@ -15,10 +15,10 @@ from helpers.explain.cases import choose_cases, take
 from helpers.explain.compare import MEASURES, by_class, compare_methods, localised, reasons, size_curve, wide
 from helpers.explain.curves import deletion_insertion
 from helpers.explain.marks import MarksError, load_marks, mark_masks, squash_mask
+from helpers.explain.retina import frame_of, retina_borders, retina_mask, share_within
 from helpers.explain.sanity import agreement, randomised, rank_correlation, sanity_check
 from helpers.explain.scores import best_overlap, localisation, mean_of, means, peak_of, size_bins, table_s3
 from helpers.plots.maps import lesions_against_box, localisation_curve
-from helpers.explain.retina import frame_of, retina_borders, retina_mask, share_within
 
 BOX = 5
 

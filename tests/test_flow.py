@@ -7,7 +7,7 @@ from PIL import Image
 from helpers.data.catalogue import Catalogue
 from helpers.data.examples import choose_examples, read_examples
 from helpers.data.splits import split
-from helpers.kermany.flow import flow_boxes, patient_characteristics
+from helpers.kermany.data import flow_boxes, patient_characteristics
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 

@@ -9,7 +9,7 @@ import pytest
 from catalogue_contract import CatalogueContract
 from PIL import Image
 
-from helpers.data import audit, kermany_oct, xray_audit
+from helpers.data import audit, kermany_oct
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.kermany_xray import CLASSES, PAPER_COUNTS, describes_paper, load, with_shared_numbers
 from helpers.data.splits import dropped, leaks, split
@@ -188,56 +188,6 @@ def test_the_papers_numbers_add_up_to_its_images_not_to_its_patients():
     assert sum(TRAIN.values()) == 5_232 and TRAIN["BACTERIA"] + TRAIN["VIRUS"] == 3_883
     assert sum(TEST.values()) == 624 and TEST["BACTERIA"] + TEST["VIRUS"] == 390
     assert sum(TRAIN.values()) + sum(TEST.values()) == PAPER_COUNTS["patients"]["train"]
-
-
-def lookalikes(root: Path, shared: bool, n: int = 40) -> Catalogue:
-    """n numbers in both folders, as bacteria in train and virus in test; of one blob each, or of two."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:48, :48]
-    for number in range(n):
-        for k, (folder, kind) in enumerate((("train", "bacteria"), ("train", "bacteria"), ("test", "virus"))):
-            if k == 0 or (k == 2 and not shared):
-                row, column = rng.integers(8, 40, 2)
-            blob = np.exp(-((y - row) ** 2 + (x - column) ** 2) / 60) * 120 + 60 + rng.normal(0, 12, (48, 48))
-            path = root / folder / "PNEUMONIA" / f"person{number}_{kind}_{k}.jpeg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(blob.clip(0, 255).astype(np.uint8)).save(path)
-    archive(root, patients=1)
-    return load(root, root.parent / "cache", workers=1)
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_shared_numbers_are_told_from_shared_patients_even_across_kinds(tmp_path, shared):
-    found = xray_audit.shared_id_evidence(lookalikes(tmp_path / "chest_xray", shared), seed=1, workers=1)
-    assert [(c.first, c.second, c.shared) for c in found] == [("VIRUS in test", "BACTERIA in train", 40)]
-    evidence = found[0].evidence
-    assert evidence.reference.low > 0.7, "two training images of a number look alike in both cases"
-    assert (evidence.p_value < 0.05 and evidence.alike.low > 0.6) == shared
-    assert evidence.alike.low < 0.5 < evidence.alike.high or shared
-    assert xray_audit.table(found).shape == (1, 11)
-
-
-def test_near_copies_across_folders_are_counted_by_whether_the_number_agrees(tmp_path):
-    catalogue = lookalikes(tmp_path / "chest_xray", shared=False, n=6)
-    for a, b in ((1, 1), (2, 5)):
-        image = Image.open(tmp_path / f"chest_xray/train/PNEUMONIA/person{a}_bacteria_0.jpeg")
-        image.resize((96, 96)).save(tmp_path / f"chest_xray/test/PNEUMONIA/person{b}_virus_2.jpeg")
-    catalogue = load(tmp_path, tmp_path / "cache", workers=1)
-    (found,) = xray_audit.shared_id_evidence(catalogue, seed=1, workers=1)
-    assert found.copies_same_number >= 1 and found.copies_other_number >= 1
-
-
-def test_two_kinds_of_one_folder_are_compared_both_ways(tmp_path):
-    root = tmp_path / "chest_xray"
-    lookalikes(root, shared=True, n=12)
-    for file in (root / "test/PNEUMONIA").glob("person?_virus_2.jpeg"):
-        file.rename(root / "train/PNEUMONIA" / file.name)
-    found = xray_audit.same_folder_evidence(load(tmp_path, tmp_path / "cache"), seed=1, workers=1)
-    assert [(c.first, c.second) for c in found] == [
-        ("BACTERIA in train", "VIRUS in train"),
-        ("VIRUS in train", "BACTERIA in train"),
-    ]
-    assert all(c.evidence.alike.value > 0.7 for c in found)
 
 
 def test_the_general_audit_reads_it_too(tmp_path):

@@ -12,7 +12,7 @@ from helpers.metrics.estimate import Estimate
 from helpers.run.claims import compare, load_published
 from helpers.zech import chexnet_claims, multilabel
 from helpers.zech import predictions as zech_predictions
-from helpers.zech.nih import FINDINGS
+from helpers.zech.data import FINDINGS
 
 
 def scores(n=400, patients=100, seed=0, labels=("Mass", "Nodule")):

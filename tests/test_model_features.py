@@ -23,9 +23,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.data import pixels
+from helpers.data import images as pixels
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import UnreadableImage
+from helpers.data.images import UnreadableImage
 from helpers.model import features as bottlenecks
 from helpers.model import shards
 from helpers.model.backbones import Backbone

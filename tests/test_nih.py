@@ -9,8 +9,8 @@ from catalogue_contract import CatalogueContract
 from PIL import Image
 
 from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.zech import nih
-from helpers.zech.nih import FINDINGS, labels, load, read_entries
+from helpers.zech import data as nih
+from helpers.zech.data import FINDINGS, labels, load, read_entries
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.splits import SplitError, split
-from helpers.rajkomar.openi import load, view_of
+from helpers.rajkomar.data import load, view_of
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation>

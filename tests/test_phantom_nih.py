@@ -11,8 +11,8 @@ from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.phantoms import nih as phantom_nih
 from helpers.phantoms.chest import one
 from helpers.phantoms.chest_nih_plan import REAL_IMAGES, plan_nih, prevalences
-from helpers.zech import nih
-from helpers.zech.nih import FINDINGS
+from helpers.zech import data as nih
+from helpers.zech.data import FINDINGS
 
 PLAN = {"images": 1500, "seed": 1, "test_share": 0.2}
 

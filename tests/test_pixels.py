@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.data import pixels
+from helpers.data import images as pixels
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import UnreadableImage, batches, read_grey, read_square
+from helpers.data.images import UnreadableImage, batches, read_grey, read_square
 
 GREY = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (48, 1))  # (48, 64), dark left, bright right
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n"  # a program, to be refused

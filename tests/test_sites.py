@@ -9,7 +9,7 @@ from catalogue_contract import CatalogueContract
 from PIL import Image
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import read_grey
+from helpers.data.images import read_grey
 from helpers.phantoms import regions as phantom_regions
 from helpers.phantoms import sites as phantom_sites
 from helpers.phantoms.chest_sites_plan import BODIES, SITES, plan_sites, signature_of

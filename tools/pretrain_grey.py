@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data.pixels import read_square
+from helpers.data.images import read_square
 from helpers.model.finetune import FinetuneSettings, finetune
 from helpers.run.provenance import digest_of, write_json
 

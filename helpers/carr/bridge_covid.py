@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers.carr import covid
+from helpers.carr import data as covid
 from helpers.carr.bridge_heads import regression
 from helpers.carr.bridge_starts import BOTH
 from helpers.carr.models import Plan, run_bridge

@@ -20,7 +20,7 @@ import pandas as pd
 from filelock import FileLock
 
 from helpers.carr.bridge_heads import regression
-from helpers.data.light_augmentation import LightAugmentation, Mirrored
+from helpers.data.augment import LightAugmentation, Mirrored
 from helpers.model.backbones import Backbone, load_backbone, weights_digest
 from helpers.model.depths import with_depths
 from helpers.model.engine import choose, compile_backbone

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from helpers.data.light_augmentation import light
+from helpers.data.augment import light
 from helpers.rajkomar.augmentation import generator
 
 CHILDREN = 10  # "10 augmentations per sample"

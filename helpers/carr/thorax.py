@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import read_square
+from helpers.data.images import read_square
 
 BOX = (0.08, 0.9, 0.06, 0.94)  # top, bottom, left, right of frontal lungs, as shares, where no mask is known
 COVERED = 0.995  # share of all lungs' pixels that a box from masks holds, along each axis

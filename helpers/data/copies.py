@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.hashing import average_hash
-from helpers.data.pixels import batches, worker_count
+from helpers.data.images import batches, worker_count
 
 THUMBNAIL = 32  # pixels a side
 BITS = 3  # re-encoding, halving and squashing were seen to move 0 to 3 of the 64 bits

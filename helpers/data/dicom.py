@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
-from helpers.data.pixels import MAX_PIXELS, MIN_SIDE, UnreadableImage
+from helpers.data.images import MAX_PIXELS, MIN_SIDE, UnreadableImage
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -23,7 +23,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.data.dicom import GREY, DicomError, open_dicom, picture, states_window
-from helpers.data.pixels import worker_count
+from helpers.data.images import worker_count
 from helpers.data.scan import is_stray
 
 TABLE = "images.csv"

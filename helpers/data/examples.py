@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import read_grey
+from helpers.data.images import read_grey
 
 
 def choose_examples(catalogue: Catalogue, per_class: int, seed: int, clearest: bool = True) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.hashing import average_hash
-from helpers.data.pixels import UnreadableImage, open_image, to_grey, worker_count
+from helpers.data.images import UnreadableImage, open_image, to_grey, worker_count
 
 VERSION = 1  # of what a row says; a scan of another version is not read
 SAVE_EVERY = 10_000  # files; a killed scan of 110,000 goes on from there

@@ -74,7 +74,7 @@ def load_views(profile: Profile) -> Catalogue:
 
 
 def _openi(profile: Profile) -> Catalogue:
-    from helpers.rajkomar import openi
+    from helpers.rajkomar import data as openi
 
     return openi.load(profile.data_dir, CACHE, profile.workers, labels_csv=profile.view_labels_file or None)
 
@@ -92,7 +92,7 @@ def load_nih(profile: Profile) -> Catalogue:
             label_noise=profile.phantom_nih_label_noise,
             workers=profile.workers,
         )
-    from helpers.zech import nih
+    from helpers.zech import data as nih
 
     return nih.load(profile.data_dir, CACHE, profile.workers)
 
@@ -129,7 +129,7 @@ def load_covid(profile: Profile) -> Catalogue:
             seed=profile.seed,
             workers=profile.workers,
         )
-    from helpers.carr import covid
+    from helpers.carr import data as covid
 
     share = profile.bridge_validation_fraction
     return covid.load(profile.data_dir, CACHE, profile.workers, profile.bridge_covid_subjects, share)
@@ -189,7 +189,7 @@ def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
 
         return kermany_xray.describes_paper(catalogue)
     if catalogue.name == "covid_xray":
-        from helpers.carr import covid
+        from helpers.carr import data as covid
 
         return covid.describes_paper(catalogue)
     if catalogue.name == "octid":
@@ -197,7 +197,7 @@ def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
 
         return octid.describes_paper(catalogue)
     if catalogue.name == "nih":
-        from helpers.zech import nih
+        from helpers.zech import data as nih
 
         return nih.describes_paper(catalogue)
     here = {split: catalogue.frame.query("published_split == @split") for split in ("train", "test")}

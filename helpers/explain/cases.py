@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import read_square
+from helpers.data.images import read_square
 from helpers.explain.maps import Maps
 from helpers.explain.marks import lesion_masks, load_marks, mark_masks
 from helpers.explain.retina import retina_mask

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.explain.curves import deletion_insertion
-from helpers.explain.scores import localisation, mean_of, means, touched
 from helpers.explain.retina import frame_of, share_within
+from helpers.explain.scores import localisation, mean_of, means, touched
 
 if TYPE_CHECKING:
     from helpers.explain.cases import Cases

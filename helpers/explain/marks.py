@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import UnreadableImage, open_image, read_grey
+from helpers.data.images import UnreadableImage, open_image, read_grey
 from helpers.run.profile import nearest
 
 COLUMNS = ("image", "x", "y", "mask")

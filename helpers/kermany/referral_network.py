@@ -120,7 +120,7 @@ def _settings(profile: Profile, images: int) -> FinetuneSettings:
 
 
 def _tuned(given: Given, backbone: Backbone, settings: FinetuneSettings) -> Several:
-    from helpers.data.light_augmentation import LightAugmentation
+    from helpers.data.augment import LightAugmentation
     from helpers.data.splits import SPLITS
     from helpers.model.finetune import ArraySource
     from helpers.model.finetune_several import finetune_several

@@ -20,7 +20,7 @@ import pandas as pd
 from filelock import Timeout
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import batches
+from helpers.data.images import batches
 from helpers.model.compiled import EngineError, Runner
 from helpers.model.engine import (
     Disagreement,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from helpers.model.backbones import Backbone
     from helpers.run.profile import Profile
 
-PIXELS = 1  # of helpers.data.pixels.read_square: to be raised when it gives other pixels for the same file
+PIXELS = 1  # of helpers.data.images.read_square: to be raised when it gives other pixels for the same file
 CHECKED = 16  # images on which an engine must agree with Keras in float32
 
 

@@ -171,7 +171,7 @@ def _key(name: str, own: Images, others: Mapping[str, Images], profile: Profile)
 
 def pixels_of(catalogue: Catalogue, frame: pd.DataFrame, size: int, workers: int = 0) -> np.ndarray:
     """uint8 (n, size, size), rows as `frame`."""
-    from helpers.data.pixels import batches
+    from helpers.data.images import batches
 
     order = catalogue.frame.set_index("image_id").loc[frame["image_id"]].reset_index()
     made = np.empty((len(frame), size, size), np.uint8)

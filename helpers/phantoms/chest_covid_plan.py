@@ -3,7 +3,7 @@
 As in Carr 2020's target, COVID-19 comes from adults of one hospital (site B), all else from children of another (site
 A): disease, age and hospital say the same. Beside those images there are the ones that the poster could not have:
 COVID-19 in children at A, and the other classes in adults at B. With them the same questions can be asked where the
-site says nothing, so that a control for confounding can be shown to work. See `helpers.carr.covid`.
+site says nothing, so that a control for confounding can be shown to work. See `helpers.carr.data`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pandas as pd
 
 from helpers.phantoms.chest_plan import QUALITY, SIZE
 from helpers.phantoms.store import rng_of
-from helpers.zech.nih import FINDINGS, NONE
+from helpers.zech.data import FINDINGS, NONE
 
 # Images of each label among the 112,120 real ones (Wang et al. 2017, as Data_Entry_2017 has them).
 REAL_IMAGES = {

@@ -19,7 +19,7 @@ from helpers.data.catalogue import Catalogue
 from helpers.phantoms import store as phantom_store
 from helpers.phantoms.chest import one
 from helpers.phantoms.chest_nih_plan import plan_nih
-from helpers.zech.nih import CLASSES, label_of
+from helpers.zech.data import CLASSES, label_of
 
 VERSION = 3  # raise it with any change that alters an image: it is part of the cache's key
 FILES = ("path", "mask", "lung_mask")

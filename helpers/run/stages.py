@@ -39,7 +39,7 @@ def split_of(profile: Profile, catalogue: Catalogue, data: str = "oct") -> Split
     from helpers.data.splits import hold_out, split
 
     if data == "covid":
-        from helpers.carr import covid
+        from helpers.carr import data as covid
 
         return covid.split_of(catalogue, profile.split, profile.bridge_validation_fraction, profile.seed)
     if data == "sites":

@@ -17,7 +17,7 @@ import pandas as pd
 from helpers.model.multilabel import Schedule, finetune_multilabel
 from helpers.model.multilabel_head import MultilabelHead, train_multilabel_head
 from helpers.model.networks import Given, Made, affordable, pixels_of
-from helpers.zech.nih import FINDINGS, split_labels
+from helpers.zech.data import FINDINGS, split_labels
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone
@@ -130,7 +130,7 @@ def multilabel_scores(
 
 
 def _sources(pixels: np.ndarray, profile: Profile):
-    from helpers.data.light_augmentation import LightAugmentation
+    from helpers.data.augment import LightAugmentation
     from helpers.model.finetune import ArraySource
 
     kind = {"mirror": Mirrored, "light": LightAugmentation}[profile.chexnet_augmentation]

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import read_square
+from helpers.data.images import read_square
 from helpers.explain.activation import class_activation
 from helpers.explain.maps import Maps
 from helpers.explain.marks import lesion_masks
 from helpers.explain.scores import localisation, mean_of
 from helpers.model.multilabel_run import MultilabelRun
-from helpers.zech import nih
+from helpers.zech import data as nih
 
 TOLERANCE = 15 / 224  # of the image's side: how far beside the finding a peak may lie, as in Zhang et al. 2016
 

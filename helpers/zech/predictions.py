@@ -4,7 +4,7 @@ Citation: Zech J. reproduce-chexnet. GitHub repository, 2018, https://github.com
 Licence: BSD 3-Clause.
 Size: `pretrained/preds.csv` has 22,433 rows, a probability each of the 14 labels; `pretrained/aucs.csv` 14 areas.
 How to get it: clone the repository into DATA_DIR/reproduce-chexnet. The labels are NIH's own table, Data_Entry_2017
-    (see `helpers.zech.nih`), of which no image is needed.
+    (see `helpers.zech.data`), of which no image is needed.
 Which network: not the talk's of 2018. The repository says that it was updated in 2022, when newer libraries and a
     newer table of labels made a retraining necessary, and that predictions vary from those of the model first posted.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.zech import nih
-from helpers.zech.nih import FINDINGS
+from helpers.zech import data as nih
+from helpers.zech.data import FINDINGS
 
 LAYOUT = "reproduce-chexnet/pretrained"
 NAME = "Image Index"

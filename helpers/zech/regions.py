@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import read_grey
+from helpers.data.images import read_grey
 from helpers.data.splits import split
 from helpers.model.linear import fit
 from helpers.phantoms import regions as phantom_regions

@@ -27,7 +27,7 @@ import pandas as pd
 from helpers.data import cohen, kermany_xray
 from helpers.data.catalogue import Catalogue
 from helpers.data.splits import Split, split
-from helpers.zech import nih
+from helpers.zech import data as nih
 
 CLASSES = ("Pneumonia", "No pneumonia")
 KEPT = ["path", "label", "patient_id", "published_split", "digest", "view", "width", "height", "average_hash"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers.data.pixels import read_grey
+from helpers.data.images import read_grey
 from helpers.explain.classifier import from_head
 from helpers.explain.occlusion import default_box, occlusion
 from helpers.explain.scores import importance

@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.pixels import read_grey, read_square, worker_count
+from helpers.data.images import read_grey, read_square, worker_count
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone
