@@ -2,10 +2,10 @@
 
     python benchmarks/head.py [--images 108312] [--width 2048] [--steps 10000] [--fit-steps 200] [--penalties 1]
 
-The bottlenecks are random, as many as the paper's training images; 1,000 more are validated on and 1,000 tested on
+The features are random, as many as the paper's training images; 1,000 more are validated on and 1,000 tested on
 after each step, as the paper did. The plain way is what Keras offers for it: epochs of one step, with
 `validation_data`, into which both held-out sets go as one. It is timed on `--fit-steps` steps after a warm-up and
-extrapolated, which the output says. `train_head` is timed whole: compilation, checks and the history table included.
+extrapolated, which the output says. `train_head` is timed whole, checks and the history table included.
 Timings mean something on an idle machine only.
 """
 
@@ -21,7 +21,7 @@ HELD_OUT = 1000  # images of validation, and as many of test
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 
 
-def bottlenecks(images: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def random_features(images: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random float32 features, class codes and splits: `images` to train on and two held-out sets."""
     random = np.random.default_rng(0)
     total = images + 2 * HELD_OUT
@@ -69,10 +69,8 @@ def main() -> None:
     parser.add_argument("--fit-steps", type=int, default=200)
     parser.add_argument("--penalties", type=int, default=1)
     given = parser.parse_args()
-    data = bottlenecks(given.images, given.width)
-    print(
-        f"{given.images:,} x {given.width:,} bottlenecks, {given.steps:,} steps, each with {2 * HELD_OUT:,} evaluated"
-    )
+    data = random_features(given.images, given.width)
+    print(f"{given.images:,} x {given.width:,} features, {given.steps:,} steps, each with {2 * HELD_OUT:,} evaluated")
     plain = time_fit(*data, given.fit_steps) * given.steps
     print(f"model.fit   {plain:8.1f} s  (extrapolated from {given.fit_steps} steps)", flush=True)
     quick = time_train_head(*data, given.steps, given.penalties)

@@ -1,14 +1,14 @@
 """Heads: what is learnt, which model is kept, and what is refused."""
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from helpers.model import head_training
-from helpers.model.events import smooth, write_events
-from helpers.model.head import Head, HeadSettings, train_head
+from helpers.model.head import Head, HeadSettings, smooth, train_head, write_events
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 SHORT = HeadSettings(steps=30, batch=40, learning_rate=0.01, evaluate_every=1)
@@ -58,12 +58,14 @@ def test_when_trained_on_whole_batches_then_weights_equal_those_of_keras_fit(sta
     import keras
 
     features, labels, split = problem()
-    settings = replace(SHORT, batch=1000, l2=(0.02,), standardise=standardise)
+    settings = replace(SHORT, batch=1000, l2=(0.02,), standardise=standardise, evaluate_every=30)
     run = train_head(features * 3 + 2, labels, split, CLASSES, settings)
     train = split == "train"
     x = (features * 3 + 2)[train]
     mean, scale = (x.mean(axis=0), x.std(axis=0)) if standardise else (0.0, 1.0)
-    first = train_head(features * 3 + 2, labels, split, CLASSES, replace(settings, steps=1, learning_rate=1e-30)).last
+    first = train_head(
+        features * 3 + 2, labels, split, CLASSES, replace(settings, steps=1, learning_rate=1e-30)
+    ).by_validation
     kernel = first.kernel * np.reshape(scale, (-1, 1))
     layer = keras.layers.Dense(4, activation="softmax", kernel_regularizer=keras.regularizers.L2(0.02))
     model = keras.Sequential([keras.Input((6,)), layer])
@@ -72,7 +74,7 @@ def test_when_trained_on_whole_batches_then_weights_equal_those_of_keras_fit(sta
     codes = np.array([CLASSES.index(label) for label in labels[train]])
     model.fit((x - mean) / scale, codes, batch_size=1000, epochs=settings.steps, verbose=0)
     expected = model.predict((features * 3 + 2 - mean) / scale, verbose=0)
-    np.testing.assert_allclose(run.last.predict(features * 3 + 2), expected, atol=1e-5)
+    np.testing.assert_allclose(run.by_validation.predict(features * 3 + 2), expected, atol=5e-5)  # Keras rounds 1 - 0.999**step
 
 
 def test_when_several_penalties_are_tried_then_each_is_trained_as_if_alone():
@@ -99,26 +101,27 @@ def test_when_run_twice_with_one_seed_then_every_bit_is_the_same_and_another_see
     assert same(first.by_validation, second.by_validation) and same(first.by_test, second.by_test)
     pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
     other = train_head(features, labels, split, CLASSES, replace(SHORT, seed=2))
-    assert not np.array_equal(other.last.kernel, first.last.kernel)
+    assert not np.array_equal(other.by_validation.kernel, first.by_validation.kernel)
 
 
 # --- batches ------------------------------------------------------------------------------------------------------
 
 
-def test_when_batches_are_drawn_then_each_epoch_holds_every_image_once(monkeypatch):
-    monkeypatch.setattr(head_training, "CHUNK", 7)  # several calls of the graph, not ending with an epoch
+def drawn(rows, settings):
+    return np.array(list(islice(head_training._batches(rows, settings), settings.steps)))
+
+
+def test_when_batches_are_drawn_then_each_epoch_holds_every_image_once():
     rows = np.arange(100, 125)
-    settings = HeadSettings(steps=20, batch=10)
-    drawn = np.concatenate(list(head_training._batches(rows, settings)))
-    assert drawn.shape == (20, 10)
-    epochs = drawn.reshape(8, 25)
+    batches = drawn(rows, HeadSettings(steps=20, batch=10))
+    assert batches.shape == (20, 10)
+    epochs = batches.reshape(8, 25)
     assert all(sorted(epoch) == list(rows) for epoch in epochs)
     assert not np.array_equal(epochs[0], epochs[1])
 
 
 def test_when_there_are_fewer_images_than_a_batch_then_all_are_used_at_each_step():
-    (drawn,) = head_training._batches(np.arange(6), HeadSettings(steps=3, batch=1000))
-    assert [sorted(batch) for batch in drawn] == [list(range(6))] * 3
+    assert [sorted(batch) for batch in drawn(np.arange(6), HeadSettings(steps=3))] == [list(range(6))] * 3
 
 
 # --- which model is kept ------------------------------------------------------------------------------------------
@@ -131,8 +134,7 @@ def test_when_training_overfits_then_validation_keeps_its_lowest_cross_entropy_a
     assert run.by_validation.step == of["validation"]["cross_entropy"].idxmin() < 400
     best = of["test"][of["test"]["accuracy"] == of["test"]["accuracy"].max()]
     assert run.by_test.step == best["cross_entropy"].idxmin()
-    assert run.last.step == 400
-    for head, name in ((run.by_validation, "validation"), (run.by_test, "test"), (run.last, "test")):
+    for head, name in ((run.by_validation, "validation"), (run.by_test, "test")):
         rows = split == name
         at = of[name].loc[head.step]
         assert cross_entropy(head, features[rows], labels[rows]) == pytest.approx(at["cross_entropy"], rel=1e-4)
@@ -140,11 +142,11 @@ def test_when_training_overfits_then_validation_keeps_its_lowest_cross_entropy_a
         assert right.mean() == pytest.approx(at["accuracy"])
 
 
-def test_when_overfitting_is_cheap_then_validation_chooses_a_penalty_and_last_has_the_same():
+def test_when_overfitting_is_cheap_then_validation_chooses_a_penalty():
     features, labels, split = problem(images=60, width=40, spread=3.0)
     settings = replace(SHORT, steps=300, learning_rate=0.05, evaluate_every=300, l2=(0.0, 0.1))
     run = train_head(features, labels, split, CLASSES, settings)
-    assert run.by_validation.l2 == run.last.l2 == 0.1
+    assert run.by_validation.l2 == 0.1
 
 
 def test_when_penalties_are_equally_good_then_the_largest_is_taken():
@@ -163,12 +165,10 @@ def test_when_evaluated_every_few_steps_then_the_history_has_those_and_the_last(
 
 def test_when_a_held_out_split_is_large_then_the_curve_samples_it_and_the_choice_sees_all(monkeypatch):
     features, labels, split = problem()
-    full = train_head(features, labels, split, CLASSES, replace(SHORT, l2=(0.0, 0.5)))
     monkeypatch.setattr(head_training, "CURVE_IMAGES", 20)
     run = train_head(features, labels, split, CLASSES, replace(SHORT, l2=(0.0, 0.5)))
     hits = run.history.query("split == 'validation'")["accuracy"] * 20
     assert np.allclose(hits, hits.round(), atol=1e-4)
-    assert same(run.last, full.last)  # what is learnt does not depend on how it is watched
     validation = split == "validation"
     ends = [train_head(features, labels, split, CLASSES, replace(SHORT, l2=(l2,))).by_validation for l2 in (0.0, 0.5)]
     best = min(ends, key=lambda head: cross_entropy(head, features[validation], labels[validation]))
@@ -254,25 +254,6 @@ def test_when_classes_are_too_few_or_repeat_then_they_are_refused(classes):
     features, labels, split = problem()
     with pytest.raises(ValueError, match="two or more, each once"):
         train_head(features, labels, split, classes, SHORT)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"steps": 0},
-        {"batch": 0},
-        {"evaluate_every": 0},
-        {"learning_rate": float("nan")},
-        {"learning_rate": -1.0},
-        {"l2": ()},
-        {"l2": (-0.1,)},
-        {"l2": (0.1, 0.1)},
-        {"seed": -1},
-    ],
-)
-def test_when_a_setting_makes_no_sense_then_it_is_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        HeadSettings(**wrong)
 
 
 def test_when_the_weights_run_off_to_infinity_then_it_says_so():

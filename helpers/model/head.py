@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers.model.events import smooth, write_events
-from helpers.model.head_training import SPLITS, Bottleneck, Snapshot, Trajectory, train
+from helpers.model.head_training import SPLITS, Best, Examples, train
 from helpers.run.provenance import write_atomically
 
 if TYPE_CHECKING:
     import keras
-
-__all__ = ["Head", "HeadRun", "HeadSettings", "smooth", "train_head"]
 
 CHECK_ROWS = 8192  # features checked for NaN at a time, so that the check needs no second copy of them
 
@@ -33,17 +31,6 @@ class HeadSettings:
     l2: tuple[float, ...] = (0.0,)  # penalties tried, each times the sum of squared weights; the paper names none
     standardise: bool = False  # features centred and divided by their deviation over the training images
     seed: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}; it must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed = {self.seed}; it must be 0 or more")
-        if not 0 < self.learning_rate < np.inf:
-            raise ValueError(f"learning_rate = {self.learning_rate}; it must be a positive number")
-        if not self.l2 or not all(0 <= value < np.inf for value in self.l2) or len(set(self.l2)) < len(self.l2):
-            raise ValueError(f"l2 = {self.l2}; it takes one or more different penalties of 0 or more")
 
 
 @dataclass(frozen=True)
@@ -102,13 +89,12 @@ class HeadRun:
     `by_validation` is the model to use: the step with the lowest cross-entropy on validation patients. Accuracy would
     be coarser (hundreds of steps tie on a few hundred images) and blind to how sure the probabilities are, which the
     ROC curves rest on. `by_test` is what the paper did, "the best performing model was kept" on the test set: highest
-    test accuracy, then lowest cross-entropy. `last` is the final step. `history` has columns step, split, accuracy,
-    cross_entropy, l2, for every penalty.
+    test accuracy, then lowest cross-entropy. `history` has columns step, split, accuracy, cross_entropy, l2, for every
+    penalty.
     """
 
     by_validation: Head
     by_test: Head
-    last: Head
     history: pd.DataFrame
 
 
@@ -133,54 +119,36 @@ def train_head(
     """
     settings = settings or HeadSettings()
     data = _checked(features, labels, split, tuple(classes))
-    trajectory = train(data, settings)
-    chosen = _choose(trajectory.by_validation, data, "validation", tuple(classes), settings)
-    history = _history(trajectory, settings)
+    steps, curves, best = train(data, settings)
+    chosen = _choose(best["validation"], data, "validation", tuple(classes), settings)
+    history = _history(steps, curves, settings)
     if log_dir is not None:
         write_events(history[history["l2"] == chosen.l2], Path(log_dir))
-    return HeadRun(
-        chosen,
-        _choose(trajectory.by_test, data, "test", tuple(classes), settings),
-        _heads(trajectory.last, tuple(classes), settings)[settings.l2.index(chosen.l2)],
-        history,
-    )
+    return HeadRun(chosen, _choose(best["test"], data, "test", tuple(classes), settings), history)
 
 
-def _heads(snapshot: Snapshot, classes: tuple[str, ...], settings: HeadSettings) -> list[Head]:
-    return [
-        Head(classes, kernel, bias, int(step), l2)
-        for kernel, bias, step, l2 in zip(snapshot.kernels, snapshot.biases, snapshot.steps, settings.l2, strict=True)
-    ]
-
-
-def _choose(snapshot: Snapshot, data: Bottleneck, split: str, classes: tuple[str, ...], settings: HeadSettings) -> Head:
+def _choose(best: Best, data: Examples, split: str, classes: tuple[str, ...], settings: HeadSettings) -> Head:
     """Of the penalties' best models, the best on every image of the split: see `HeadRun` for what best means."""
     rows = data.rows[split]
     ranked = []
-    for head in _heads(snapshot, classes, settings):
-        given = head.predict(data.features[rows])
-        entropy = -np.log(np.maximum(given[np.arange(len(rows)), data.codes[rows]], 1e-30)).mean(dtype=np.float64)
-        accuracy = (given.argmax(axis=1) == data.codes[rows]).mean() if split == "test" else 0.0
-        ranked.append(((-accuracy, entropy, -head.l2), head))
+    for kernel, bias, step, l2 in zip(best.kernels, best.biases, best.steps, settings.l2, strict=True):
+        head = Head(classes, np.ascontiguousarray(kernel.T), bias, int(step), l2)
+        predicted = head.predict(data.features[rows])
+        entropy = -np.log(np.maximum(predicted[np.arange(len(rows)), data.codes[rows]], 1e-30)).mean(dtype=np.float64)
+        accuracy = (predicted.argmax(axis=1) == data.codes[rows]).mean() if split == "test" else 0.0
+        ranked.append(((-accuracy, entropy, -l2), head))
     return min(ranked, key=lambda pair: pair[0])[1]
 
 
-def _history(trajectory: Trajectory, settings: HeadSettings) -> pd.DataFrame:
-    """One row a penalty, step and split."""
-    curves = trajectory.curves.transpose(2, 0, 1).reshape(-1, 2)
-    count = len(trajectory.steps)
-    return pd.DataFrame(
-        {
-            "step": np.tile(np.repeat(trajectory.steps, len(SPLITS)), len(settings.l2)),
-            "split": np.tile(SPLITS, count * len(settings.l2)),
-            "accuracy": curves[:, 0],
-            "cross_entropy": curves[:, 1],
-            "l2": np.repeat(settings.l2, count * len(SPLITS)),
-        }
-    )
+def _history(steps: np.ndarray, curves: np.ndarray, settings: HeadSettings) -> pd.DataFrame:
+    """One row per penalty, step and split."""
+    index = pd.MultiIndex.from_product([settings.l2, steps, SPLITS], names=["l2", "step", "split"])
+    values = curves.transpose(2, 0, 1).reshape(-1, 2)
+    frame = pd.DataFrame(values, index, ["accuracy", "cross_entropy"]).reset_index()
+    return frame[["step", "split", "accuracy", "cross_entropy", "l2"]]
 
 
-def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> Bottleneck:
+def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> Examples:
     """The input as the training loop wants it, or a `ValueError` that says what is wrong with it."""
     features, labels, split = np.asarray(features), np.asarray(labels), np.asarray(split).astype(str)
     if features.ndim != 2 or len(features) != len(labels) or len(labels) != len(split):
@@ -201,7 +169,7 @@ def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> B
     present = set(codes[rows["train"]])
     if missing := [name for code, name in enumerate(classes) if code not in present]:
         raise ValueError(f"no training images of {', '.join(missing)}")
-    return Bottleneck(features, codes, rows, len(classes))
+    return Examples(features, codes, rows, len(classes))
 
 
 def _codes(labels: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
@@ -217,3 +185,48 @@ def _codes(labels: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
         strange = ", ".join(sorted({str(label) for label in labels[~known]})[:3])
         raise ValueError(f"{int((~known).sum())} labels are none of {', '.join(classes)}: {strange}")
     return codes
+
+
+# --- TensorBoard ---
+
+
+def smooth(values: np.ndarray | pd.Series, weight: float = 0.6) -> np.ndarray:
+    """TensorBoard's debiased moving average of (n,) values, as float64 (n,).
+
+    Kermany 2018, figures 3, S1 and 6: "Plots were normalized with a smoothing factor of 0.6". Each point is the mean of
+    all values so far, each weighing `weight` times the one after it. NaN stays where it is and is left out of the mean;
+    a curve that never changes is returned as it is. `weight` 0 changes nothing. Raises `ValueError` outside [0, 1).
+    """
+    if not 0 <= weight < 1:
+        raise ValueError(f"a smoothing weight of {weight} is not in [0, 1)")
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"smoothing takes one curve, not an array of shape {values.shape}")
+    return (
+        pd.Series(values).ewm(alpha=1 - weight, adjust=True, ignore_na=True).mean().where(~np.isnan(values)).to_numpy()
+    )
+
+
+def write_events(history: pd.DataFrame, folder: Path) -> None:
+    """Write one TensorBoard run a split, `folder`/train and so on, each with `accuracy` and `cross_entropy` by step.
+
+    `history` has columns step, split, accuracy, cross_entropy. Event files that lie there from an earlier training are
+    removed, since TensorBoard would draw both over each other.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    now = time.time()
+    for split, rows in history.groupby("split", sort=False):
+        run = folder / str(split)
+        for old in run.glob("events.out.tfevents.*"):
+            old.unlink()
+        writer = EventFileWriter(str(run))
+        for step, accuracy, entropy in rows[["step", "accuracy", "cross_entropy"]].itertuples(index=False):
+            values = [
+                Summary.Value(tag="accuracy", simple_value=accuracy),
+                Summary.Value(tag="cross_entropy", simple_value=entropy),
+            ]
+            writer.add_event(Event(wall_time=now, step=step, summary=Summary(value=values)))
+        writer.close()
