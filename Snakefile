@@ -43,7 +43,7 @@ def models(*names):
 
 WINGS = code("kermany/*.py", "rajkomar/*.py", "carr/*.py", "zech/*.py")
 BACKBONE = models("backbones", "smallnet", "googlenet", "formula_weights", "engines", "compiled", "bottlenecks", "shards")
-HEAD = models("heads", "head_training", "experiments", "learning_curve")
+HEAD = [*models("head", "experiment"), *code("kermany/models.py")]
 NETWORK = [*models("*"), *WINGS]
 EXPLAINED = ("06_occlusion", "09_covid_bridge", "10_retinal_bridge", "11_chexnet", "12_generalization")
 COMMON = code("run/profile.py", "run/keys.py", "run/runs.py", "run/stages.py", "run/steps.py", "run/provenance.py")

@@ -13,7 +13,7 @@ from helpers.run.paths import PUBLISHED as PRINTED
 from helpers.run.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
 from helpers.run.provenance import collected_warnings, commit, digest_of, versions, write_atomically, write_json
 from helpers.run.runs import Run, notebook_names
-from helpers.run.stages import Parts, experiment_of, learning_curve_of, readers_of
+from helpers.run.stages import Parts, experiment_of, readers_of
 from helpers.run.steps import STEPS, needed, reads
 
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from helpers.data.catalogue import Catalogue
     from helpers.data.splits import Split
-    from helpers.model.experiments import Experiment
+    from helpers.model.experiment import Experiment
     from helpers.model.features import Features
-    from helpers.model.networks import NetworkExperiment
 
 Published = str | tuple[str, ...]  # one id of data/published/, or several
 
@@ -54,7 +53,7 @@ class Study:
         self._began = time.time()
         self.data = reads(notebook).data
         self._parts = Parts(profile, self.data)
-        self._experiments: dict[str, Experiment | NetworkExperiment] = {}
+        self._experiments: dict[str, Experiment] = {}
         self._figures: list[dict] = []
         self._tables: list[dict] = []
         self._claims: dict[str, Estimate] = {}
@@ -79,7 +78,7 @@ class Study:
         """The frozen backbone's features of every image, rows as `catalogue.frame`."""
         return self._parts.bottlenecks
 
-    def experiment(self, name: str) -> Experiment | NetworkExperiment:
+    def experiment(self, name: str) -> Experiment:
         """A trained head or network, its history and scores; trained now if this run has not trained it yet."""
         if name not in self._experiments:
             self._experiments[name] = experiment_of(self._parts, self.run, name)
@@ -89,10 +88,6 @@ class Study:
         """An experiment's scores on one split, by the head that `selection` chose ("test" is the paper's way)."""
         scores = self.experiment(name).scores
         return scores[(scores["selection"] == selection) & (scores["split"] == split)].reset_index(drop=True)
-
-    def learning_curve(self) -> pd.DataFrame:
-        """One row a draw and initialisation; see `helpers.run.stages.learning_curve_of`."""
-        return learning_curve_of(self._parts, self.run)
 
     @cached_property
     def readers(self) -> pd.DataFrame:

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiny import run_maker
 
 from helpers.carr import bridge_heads, bridge_starts
 from helpers.carr import data as covid
 from helpers.carr import models as bridge
-from helpers.carr.bridge_covid import SOURCE
+from helpers.carr.bridge_covid import SOURCE, covid_bridge
 from helpers.carr.data import CLASSES
 from helpers.data.catalogue import Catalogue
 from helpers.model.backbones import load_backbone
-from helpers.model.networks import Images, run_network
+from helpers.model.experiment import Images
 from helpers.run.profile import load_profile
 
 SETTINGS = {"backbone": "SmallNet", "weights": "formula", "seed": 1, "workers": 1, "bridge_size": 32}
@@ -50,7 +51,7 @@ def given(tmp_path, monkeypatch):
 
 def test_all_starts_are_compared_on_the_same_draws_and_the_bridges_are_kept(given, tmp_path, monkeypatch):
     own, others = given
-    made = run_network("retinal_bridge", own, load_profile("phantom", SETTINGS), tmp_path / "runs", others)
+    made = run_maker(bridge.retinal_bridge, own, load_profile("phantom", SETTINGS), tmp_path / "runs", others)
     grid = made.table("grid")
     assert set(grid["start"]) == set(bridge_starts.STARTS) and set(grid["per_class"]) == {2, 4}
     assert (grid.groupby(["start", "per_class", "seed"])["image_id"].nunique() == 12).all()
@@ -69,7 +70,7 @@ def test_all_starts_are_compared_on_the_same_draws_and_the_bridges_are_kept(give
 
     monkeypatch.setattr(bridge_starts, "finetune", fail)
     again = load_profile("phantom", SETTINGS | {"bridge_seeds": 3})
-    run_network("retinal_bridge", own, again, tmp_path / "runs", others)
+    run_maker(bridge.retinal_bridge, own, again, tmp_path / "runs", others, key="other")
 
 
 def test_no_patient_and_no_file_of_the_target_is_in_the_bridge(given):
@@ -162,7 +163,7 @@ def test_controls_are_learnt_from_the_same_subjects_in_both_settings(tmp_path, m
     monkeypatch.setattr("helpers.run.paths.CACHE", tmp_path / "cache")
     own, others = covid_data(tmp_path), {"xray": data(tmp_path, "bridge", CLASSES[:3], (8, 4, 2), 1)}
     profile = load_profile("phantom", SETTINGS | {"bridge_covid_subjects": 4})
-    made = run_network("covid_bridge", own, profile, tmp_path / "runs", others)
+    made = run_maker(covid_bridge, own, profile, tmp_path / "runs", others)
     table = made.table("controls")
     assert set(table["setting"]) == {"tied", "untied"} and "test" in set(table["split"])
     assert not set(table["split"]) & {"train", "validation"}

@@ -3,20 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_networks import images
+from tiny import run_maker, tiny_images
 
 from helpers.explain.activation import class_activation, enlarged
-from helpers.model import networks
 from helpers.model.backbones import load_backbone
+from helpers.model.experiment import Images
 from helpers.model.finetune import ArraySource
 from helpers.model.finetune_network import Scaling
 from helpers.model.multilabel import Schedule, finetune_multilabel
 from helpers.model.multilabel_head import cross_entropy, train_multilabel_head
 from helpers.model.multilabel_run import MultilabelRun
-from helpers.model.networks import Images, run_network
 from helpers.run.profile import load_profile
 from helpers.zech import maps as heat
-from helpers.zech.chexnet import FEW, Mirrored, learnable
+from helpers.zech.chexnet import FEW, Mirrored, chexnet, learnable
 
 LABELS = ("Effusion", "Mass")
 SETTINGS = {"chexnet_backbone": "SmallNet", "weights": "none", "chexnet_size": 32, "chexnet_epochs": 2, "workers": 1}
@@ -155,7 +154,8 @@ def test_what_is_saved_is_the_same_network(tmp_path):
 
 
 def labelled(tmp_path):
-    catalogue, frame = images(tmp_path, ("No Finding", "Finding"), (24, 8, 8))
+    images = tiny_images(tmp_path, ("No Finding", "Finding"), (24, 8, 8))
+    catalogue, frame = images.catalogue, images.frame
     text = np.where(frame["label"] == "Finding", "Effusion|Mass", "No Finding")
     text[::5] = "Mass"
     catalogue = catalogue.subset(catalogue.frame.assign(labels=text))
@@ -166,7 +166,7 @@ def test_the_network_scores_every_image_it_did_not_learn_from_on_every_label(tmp
     monkeypatch.setattr("helpers.run.paths.CACHE", tmp_path / "cache")
     catalogue, frame = labelled(tmp_path)
     with pytest.warns(UserWarning, match="Hernia"):
-        made = run_network("chexnet", Images(catalogue, frame), load_profile("phantom", SETTINGS), tmp_path / "runs")
+        made = run_maker(chexnet, Images(catalogue, frame), load_profile("phantom", SETTINGS), tmp_path / "runs")
     assert made.classes == ("Effusion", "Mass") and set(made.scores["selection"]) == {"validation", "frozen"}
     for _, part in made.scores.groupby("selection"):
         assert list(part["image_id"]) == list(frame.loc[frame["split"] != "train", "image_id"])
@@ -175,14 +175,6 @@ def test_the_network_scores_every_image_it_did_not_learn_from_on_every_label(tmp
     assert network.labels == made.classes and network.depths == 3  # the phantom profile's: averages alone
     maps = class_activation(network, np.zeros((1, 32, 32), np.uint8), "Mass")
     assert maps.maps.sum() + network.weights[-1][1] == pytest.approx(maps.extra["logit"][0], abs=1e-3)
-
-
-def test_a_changed_label_changes_the_experiments_key(tmp_path):
-    catalogue, frame = labelled(tmp_path)
-    changed = frame.assign(labels=frame["labels"].replace("Mass", "Effusion"))
-    assert Images(catalogue, frame).content() != Images(catalogue, changed).content()
-    plain = frame.drop(columns="labels")
-    assert Images(catalogue, plain).content()[1] != Images(catalogue, frame).content()[1]
 
 
 def test_labels_with_too_few_images_are_left_out_and_said():
@@ -255,7 +247,3 @@ def test_examples_are_the_clearest_and_the_nearest_and_none_twice():
     )
     assert heat.clearest(scores, ["Mass"])["image_id"].tolist() == ["b"]
     assert heat.nearest(scores, "Mass", [0.32, 0.31])["image_id"].tolist() == ["a", "d"]
-
-
-def test_the_network_keys_depend_on_its_own_settings():
-    assert networks.RECIPES["chexnet"].keys[0] == "seed" and "chexnet_" in networks.RECIPES["chexnet"].keys

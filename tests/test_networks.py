@@ -1,20 +1,17 @@
 """Experiments that train networks: what they keep, what limits them, the nine models and the last layer alone."""
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiny import run_maker, tiny_images
 
-from helpers.data.catalogue import Catalogue
-from helpers.kermany.referral_network import REFERRAL
-from helpers.model import networks
+from helpers.kermany.referral_network import REFERRAL, referral_finetuned
 from helpers.model.backbones import load_backbone
+from helpers.model.experiment import Images, pixels_of
 from helpers.model.finetune import ArraySource, FinetuneSettings
 from helpers.model.last_layer import features_of, train_last_layer
-from helpers.model.networks import Images, affordable, load_network, run_network
-from helpers.rajkomar.models import METHODS, choose
+from helpers.rajkomar.models import METHODS, choose, view_models
 from helpers.run.profile import ProfileError, load_profile
 
 SETTINGS = {"backbone": "SmallNet", "seed": 1, "head_steps": 20, "workers": 1}
@@ -22,21 +19,9 @@ TUNED = SETTINGS | {"finetune_size": 32, "finetune_epochs": 2, "weights": "none"
 VIEWS = SETTINGS | {"view_size": 32, "view_children": 3, "view_epochs": 2, "view_epoch_images": 24}
 
 
-def images(tmp_path, labels, per_split=(8, 4, 4), extra=None):
-    """A catalogue of small pictures whose brightness follows their label, and its split frame."""
-    rng, rows = np.random.default_rng(0), []
-    for place, label in enumerate(labels):
-        for split, count in zip(("train", "validation", "test"), per_split, strict=True):
-            for number in range(count):
-                name = f"{label}-{split}-{number}"
-                grey = rng.normal(60 + 60 * place, 20, (32, 32)).clip(0, 255).astype(np.uint8)
-                Image.fromarray(grey).save(tmp_path / f"{name}.png")
-                digest = hashlib.sha256((tmp_path / f"{name}.png").read_bytes()).hexdigest()
-                rows.append({"image_id": name, "path": f"{name}.png", "label": label, "patient_id": name})
-                published = "test" if split == "test" else "train"
-                rows[-1] |= {"published_split": published, "digest": digest, "split": split}
-    frame = pd.DataFrame(rows)
-    return Catalogue("tiny", tmp_path, frame.drop(columns="split"), tuple(labels), phantom=True), frame
+def images(tmp_path, *given):
+    made = tiny_images(tmp_path, *given)
+    return made.catalogue, made.frame
 
 
 @pytest.fixture
@@ -47,9 +32,7 @@ def caches(tmp_path, monkeypatch):
 def test_a_finetuned_network_scores_every_image_it_did_not_learn_from(tmp_path, caches):
     catalogue, frame = images(tmp_path, REFERRAL)
     frame.loc[frame["image_id"].str.endswith("train-7"), "split"] = "held-out"
-    made = run_network(
-        "referral_finetuned", Images(catalogue, frame), load_profile("phantom", TUNED), tmp_path / "runs"
-    )
+    made = run_maker(referral_finetuned, Images(catalogue, frame), load_profile("phantom", TUNED), tmp_path / "runs")
     assert made.classes == REFERRAL and set(made.scores["selection"]) == {"validation", "test"}
     held_out = frame[frame["split"] != "train"]
     for _, part in made.scores.groupby("selection"):
@@ -63,7 +46,7 @@ def test_several_finetuned_networks_are_averaged_and_the_report_tells_each_epoch
     more = {"finetune_networks": 2, "finetune_mirror": True, "finetune_augmentation": "strong"}
     more |= {"finetune_schedule": "cosine", "finetune_weight_decay": 0.05, "finetune_label_smoothing": 0.1}
     profile = load_profile("phantom", TUNED | more)
-    made = run_network("referral_finetuned", Images(catalogue, frame), profile, tmp_path / "runs")
+    made = run_maker(referral_finetuned, Images(catalogue, frame), profile, tmp_path / "runs")
     assert made.summary["networks"] == 2 and len(made.summary["chosen epoch"].split(", ")) == 2
     assert made.history["network"].unique().tolist() == [1, 2]
     assert (made.folder / "network_2" / "finetuned.json").is_file()
@@ -73,7 +56,7 @@ def test_several_finetuned_networks_are_averaged_and_the_report_tells_each_epoch
 def test_machines_have_their_share_in_the_mean_and_each_member_is_told_apart(tmp_path, caches):
     catalogue, frame = images(tmp_path, REFERRAL)
     profile = load_profile("phantom", TUNED | {"finetune_kernel_share": 0.25, "finetune_kernel_size": 48})
-    made = run_network("referral_finetuned", Images(catalogue, frame), profile, tmp_path / "runs")
+    made = run_maker(referral_finetuned, Images(catalogue, frame), profile, tmp_path / "runs")
     columns = [f"p_{c}" for c in made.classes]
     apart = {name: rows[columns].to_numpy() for name, rows in made.table("members").groupby("member")}
     assert set(apart) == {"networks", "machines"}
@@ -82,41 +65,11 @@ def test_machines_have_their_share_in_the_mean_and_each_member_is_told_apart(tmp
     assert (made.folder / "machines.joblib").is_file()
 
 
-def test_when_nothing_changed_then_a_network_is_loaded_and_when_a_setting_did_it_is_trained_again(
-    tmp_path, caches, monkeypatch
-):
-    catalogue, frame = images(tmp_path, REFERRAL)
-    calls = []
-
-    def maker(given):
-        calls.append(given.profile.finetune_epochs)
-        table = pd.DataFrame({"a": [1]})
-        return networks.Made(REFERRAL, {"scores": table, "history": table}, {})
-
-    monkeypatch.setattr("helpers.kermany.referral_network.referral_finetuned", maker)
-    for epochs in (2, 2, 3):
-        profile = load_profile("phantom", TUNED | {"finetune_epochs": epochs, "view_epochs": epochs})
-        made = run_network("referral_finetuned", Images(catalogue, frame), profile, tmp_path / "runs")
-    assert calls == [2, 3] and made.key == load_network(tmp_path / "runs", "referral_finetuned").key
-
-
-def test_without_a_gpu_training_is_cut_and_said_and_with_one_it_is_not(monkeypatch):
-    monkeypatch.setattr(networks, "_gpus", lambda: [])
-    with pytest.warns(networks.CpuWarning, match="4 epochs of 250 images instead of 30 of 5,000; LIMIT=0 lifts"):
-        assert affordable("the network", 30, 5000, 1000, "limit") == (4, 250)
-    with pytest.warns(networks.CpuWarning):
-        assert affordable("the network", 30, 100, 1000, "limit") == (10, 100)
-    assert affordable("the network", 2, 100, 1000, "limit") == (2, 100)
-    assert affordable("the network", 30, 5000, 0, "limit") == (30, 5000)
-    monkeypatch.setattr(networks, "_gpus", lambda: ["GPU:0"])
-    assert affordable("the network", 30, 5000, 1000, "limit") == (30, 5000)
-
-
 def test_the_view_models_are_three_a_pretraining_and_those_without_weights_are_said(tmp_path, caches):
     catalogue, frame = images(tmp_path, ("frontal", "lateral"))
     profile = load_profile("phantom", VIEWS | {"view_colour": "none", "view_grey": "", "view_subset": ""})
     with pytest.warns(UserWarning, match="VIEW_GREY, VIEW_SUBSET"):
-        made = run_network("view_models", Images(catalogue, frame), profile, tmp_path / "runs")
+        made = run_maker(view_models, Images(catalogue, frame), profile, tmp_path / "runs")
     assert made.summary["models"] == 3 and set(made.scores["split"]) == {"validation", "test"}
     table = made.table("validation")
     assert set(zip(table["method"], table["on"], strict=True)) == {
@@ -131,7 +84,7 @@ def test_when_no_pretraining_has_weights_then_it_is_refused(tmp_path, caches):
     catalogue, frame = images(tmp_path, ("frontal", "lateral"))
     profile = load_profile("phantom", VIEWS | {"view_colour": "", "view_grey": "", "view_subset": ""})
     with pytest.raises(ProfileError, match="VIEW_COLOUR"):
-        run_network("view_models", Images(catalogue, frame), profile, tmp_path / "runs")
+        run_maker(view_models, Images(catalogue, frame), profile, tmp_path / "runs")
 
 
 def test_the_model_is_chosen_by_its_accuracy_on_children_then_by_what_it_learnt_from():
@@ -153,7 +106,7 @@ def test_the_model_is_chosen_by_its_accuracy_on_children_then_by_what_it_learnt_
 def test_the_last_layer_learns_and_is_the_same_network_in_one_piece(tmp_path, standardise):
     catalogue, frame = images(tmp_path, ("frontal", "lateral"), (20, 10, 10))
     backbone = load_backbone("SmallNet", "formula", 32)
-    source = ArraySource(networks.pixels_of(catalogue, frame, 32, 1))
+    source = ArraySource(pixels_of(catalogue, frame, 32, 1))
     rows = np.flatnonzero(frame["split"] != "test")
     codes = (frame["label"] == "lateral").to_numpy().astype(int)
     features = features_of(backbone, source, rows, tmp_path)

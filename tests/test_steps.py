@@ -3,7 +3,7 @@
 import pytest
 
 from helpers.data.sources import LOADERS
-from helpers.model.experiments import CLASSES
+from helpers.kermany.models import CLASSES
 from helpers.run.runs import notebook_names
 from helpers.run.steps import READS, STEPS, needed, of_kind, reads
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from helpers.model.experiments import CLASSES, scores_of, settings_of
+from helpers.kermany.models import CLASSES, head_settings
+from helpers.model.experiment import scores_of
 from helpers.model.networks import Given, Images, Made, affordable, pixels_of
 from helpers.run.profile import Profile
 
@@ -151,4 +152,4 @@ def head_on(images: Images, learnt: pd.DataFrame, backbone: Backbone, profile: P
 
     rows = images.catalogue.frame[images.catalogue.frame["image_id"].isin(learnt["image_id"])]
     features = extract_for(profile, images.catalogue.subset(rows), backbone).of(learnt["image_id"])
-    return train_head(features, learnt["label"], learnt["split"], REFERRAL, settings_of(profile)).by_validation
+    return train_head(features, learnt["label"], learnt["split"], REFERRAL, head_settings(profile)).by_validation

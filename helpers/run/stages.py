@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from helpers.data.catalogue import Catalogue
     from helpers.data.splits import Split
-    from helpers.model.experiments import Experiment
+    from helpers.model.experiment import Experiment, Images, Inputs
     from helpers.model.features import Features
-    from helpers.model.networks import NetworkExperiment
 
 UNFINISHED = "it was started and did not end: it was killed, most often for want of memory"
 
@@ -91,42 +90,66 @@ class Parts:
         return self.bottlenecks.of(self.split.frame["image_id"])
 
 
-def experiment_of(parts: Parts, run: Run, name: str) -> Experiment | NetworkExperiment:
+HEADS = ("multiclass", "limited", "cnv_normal", "dme_normal", "drusen_normal")
+HEADS += ("pneumonia", "bacteria_virus", "referral")
+MAKERS = {  # who makes an experiment, and the beginnings of the profile's keys that it depends on
+    **dict.fromkeys(HEADS, ("helpers.kermany.models:train_named_head", ("seed", "head_", "limited_per_class"))),
+    "learning_curve": ("helpers.kermany.models:train_learning_curve", ("seed", "head_", "curve_")),
+    "referral_finetuned": (
+        "helpers.kermany.referral_network:referral_finetuned", ("seed", "backbone", "weights", "finetune_", "head_")
+    ),
+    "view_models": ("helpers.rajkomar.models:view_models", ("seed", "backbone", "view_")),
+    "covid_bridge": (
+        "helpers.carr.bridge_covid:covid_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
+    ),
+    "retinal_bridge": (
+        "helpers.carr.models:retinal_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
+    ),
+    "site_models": (
+        "helpers.zech.sites:site_models",
+        ("seed", "backbone", "weights", "image_size", "engine", "precision", "sites_"),
+    ),
+    "region_models": (
+        "helpers.zech.regions:region_models", ("seed", "backbone", "weights", "sites_backbone", "sites_penalties")
+    ),
+    "chexnet": ("helpers.zech.chexnet:chexnet", ("seed", "backbone", "weights", "chexnet_", "head_standardise")),
+}  # fmt: skip
+
+
+def experiment_of(parts: Parts, run: Run, name: str) -> Experiment:
     """A named experiment of this run: loaded where it was trained from the same things before, else trained now."""
-    if STEPS[name].kind == "network":
-        from helpers.model.networks import Images, run_network
+    import importlib
 
-        data = {STEPS[step].data for step in STEPS[name].after if STEPS[step].kind == "data"} - {parts.data}
-        beside = {other: Parts(parts.profile, other) for other in data}
-        others = {other: Images(made.catalogue, made.split.frame) for other, made in beside.items()}
-        own = Images(parts.catalogue, parts.split.frame)
-        return run_network(name, own, parts.profile, run.experiments, others)
-    from helpers.model.experiments import run_experiment
+    from helpers.model.experiment import Images, Inputs, run_experiment
 
-    return run_experiment(name, parts.split.frame, parts.features(), parts.profile, run.experiments)
+    maker, keys = MAKERS[name]
+    module, function = maker.split(":")
+    data = {STEPS[step].data for step in STEPS[name].after if STEPS[step].kind == "data"} - {parts.data}
+    beside = {other: Parts(parts.profile, other) for other in data}
+    own, others = (
+        Images(parts.catalogue, parts.split.frame),
+        {other: Images(made.catalogue, made.split.frame) for other, made in beside.items()},
+    )
+    inputs = Inputs(name, own, others, parts.profile, features=parts.features)
+    features = parts.bottlenecks.key if STEPS[name].kind == "experiment" else ""
+    key = _experiment_key(keys, inputs, features)
+    return run_experiment(getattr(importlib.import_module(module), function), key, run.experiments, inputs)
 
 
-def learning_curve_of(parts: Parts, run: Run) -> pd.DataFrame:
-    """The learning curve's points, for the profile's weights and for the same backbone as initialised at random.
+def _experiment_key(keys: tuple[str, ...], inputs: Inputs, features: str) -> str:
+    from helpers.run.hardware import gpus
 
-    Columns initialisation, per_class, seed, accuracy, auroc (of urgent referral), both on the test images. Of the
-    random network only the features of images that are drawn are computed.
-    """
-    import pandas as pd
+    values = inputs.settings.model_dump(mode="json")
+    kept = {key: value for key, value in values.items() if key.startswith(keys)}
+    content = {"": inputs.own, **inputs.others}
+    return digest_of(
+        [inputs.name, kept, {data: _content(images) for data, images in content.items()}, features, bool(gpus())]
+    )
 
-    from helpers.kermany.learning_curve import draws, learning_curve
 
-    points = draws(parts.split.frame, parts.profile)
-    needed = pd.concat([frame for _, _, frame in points]).drop_duplicates("image_id")
-    drawn = parts.catalogue.subset(parts.catalogue.frame[parts.catalogue.frame["image_id"].isin(needed["image_id"])])
-
-    def features(weights: str) -> pd.DataFrame:
-        made = parts.bottlenecks if not weights else bottlenecks_of(parts.profile, drawn, weights)
-        return pd.DataFrame(made.features, index=made.image_ids)
-
-    made_from = [parts.catalogue.fingerprint(), parts.bottlenecks.key]
-    ways = {"pre-trained": lambda: features(""), "random initialisation": lambda: features("none")}
-    return learning_curve(points, ways, parts.profile, run.experiments, str(made_from))
+def _content(images: Images) -> list[str]:
+    columns = [name for name in ("image_id", "label", "labels", "split", "site") if name in images.frame]
+    return [images.catalogue.fingerprint(), digest_of(images.frame[columns].to_csv(index=False))]
 
 
 def readers_of(profile: Profile, catalogue: Catalogue) -> pd.DataFrame:
@@ -170,16 +193,17 @@ def run_stage(name: str, run: Run) -> None:
 
 
 def _maker(name: str) -> Callable[[Parts, Run], dict[str, Any]]:
-    if name == "learning_curve":
-        return _curve
     if STEPS[name].kind in ("experiment", "network"):
-        return lambda parts, run: experiment_of(parts, run, name).told()
+        return _experiment(name)
     return {"data": _data, "bottlenecks": _bottlenecks}[STEPS[name].kind]
 
 
-def _curve(parts: Parts, run: Run) -> dict[str, Any]:
-    points = learning_curve_of(parts, run)
-    return {"points": len(points), "digest": digest_of(points.to_csv(index=False))}
+def _experiment(name: str) -> Callable[[Parts, Run], dict[str, Any]]:
+    def make(parts: Parts, run: Run) -> dict[str, Any]:
+        made = experiment_of(parts, run, name)
+        return {"key": made.key, **made.summary}
+
+    return make
 
 
 def _data(parts: Parts, run: Run) -> dict[str, Any]:

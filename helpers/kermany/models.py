@@ -1,0 +1,169 @@
+"""What Kermany 2018 trained: heads on frozen features, and the learning curve, from ten images per class up.
+
+STAR Methods, Transfer Learning Methods: the frozen layers' bottlenecks are "calculated and stored", and the new final
+layer "takes the image bottlenecks as input and retrains to classify our specific categories".
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from helpers.data.splits import SPLITS, binary, limited
+from helpers.metrics.auroc import auroc
+from helpers.metrics.classification import accuracy, is_urgent, predicted_labels, urgent_score
+from helpers.model.backbones import load_backbone
+from helpers.model.experiment import Experiment, Images, Inputs, Results, scores_of
+from helpers.model.features import extract_for
+from helpers.model.head import Head, HeadSettings, train_head
+from helpers.run.profile import Profile, ProfileError, nearest
+
+DISEASES = {"cnv_normal": "CNV", "dme_normal": "DME", "drusen_normal": "DRUSEN"}
+CLASSES = {  # the classes of each head, in the order of its scores
+    "multiclass": ("CNV", "DME", "DRUSEN", "NORMAL"),
+    "limited": ("CNV", "DME", "DRUSEN", "NORMAL"),
+    **{name: (disease, "NORMAL") for name, disease in DISEASES.items()},
+    "pneumonia": ("PNEUMONIA", "NORMAL"),  # figures 6A, B and E
+    "bacteria_virus": ("BACTERIA", "VIRUS"),  # figures 6C, D and F
+    "referral": ("NORMAL", "BACTERIA", "VIRUS"),  # beyond the paper: urgent, supportive and observation in one
+}
+SELECTIONS = {"validation": "head.npz", "test": "head_by_test.npz"}  # what chose the step, and its head's file
+CURVE_STEPS = 1000  # of each head of the learning curve: on a few hundred images the best step comes early
+
+
+# --- heads --------------------------------------------------------------------------------------------------------
+
+
+def train_named_head(inputs: Inputs) -> Results:
+    """Train the head that `inputs.name` names, one of `CLASSES`; both choices of its step are kept and scored.
+
+    Scores hold validation, test and, of radiographs, "held-out" images; `history` is that of the chosen penalty.
+    """
+    name, frame = inputs.name, inputs.own.frame
+    rows, settings = rows_of(name, frame, inputs.settings), head_settings(inputs.settings)
+    features = inputs.features()[frame["image_id"].isin(rows["image_id"]).to_numpy()]
+    learnt = rows["split"].isin(SPLITS).to_numpy()
+    trained = train_head(
+        *(features[learnt], rows.loc[learnt, "label"], rows.loc[learnt, "split"]),
+        *(CLASSES[name], settings, inputs.fresh / "tensorboard"),
+    )
+    heads = {"validation": trained.by_validation, "test": trained.by_test}
+    held_out = (rows["split"] != "train").to_numpy()
+    scores = []
+    for selection, head in heads.items():
+        head.save(inputs.fresh / SELECTIONS[selection])
+        scores.append(scores_of(rows[held_out], head.predict(features[held_out]), head.classes, selection))
+    chosen = trained.by_validation
+    history = trained.history[trained.history["l2"] == chosen.l2].reset_index(drop=True)
+    summary = {"chosen step": chosen.step, "weight penalty": chosen.l2, "chosen step on test": trained.by_test.step}
+    return Results(CLASSES[name], {"scores": pd.concat(scores, ignore_index=True), "history": history}, summary)
+
+
+def load_head(experiment: Experiment, selection: str = "validation") -> Head:
+    """The head of an experiment of `train_named_head` whose step validation chose, or the test set, as in the paper."""
+    return Head.load(experiment.folder / SELECTIONS[selection])
+
+
+def head_settings(profile: Profile) -> HeadSettings:
+    """The head's recipe, as the profile has it."""
+    return HeadSettings(
+        steps=profile.head_steps,
+        batch=profile.head_batch,
+        learning_rate=profile.head_learning_rate,
+        evaluate_every=profile.head_evaluate_every,
+        l2=profile.head_l2,
+        standardise=profile.head_standardise,
+        seed=profile.seed,
+    )
+
+
+def rows_of(name: str, frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """The rows of the split frame that a head uses. Raises `ProfileError` for an unknown name."""
+    if name not in CLASSES:
+        raise ProfileError(f"there is no experiment '{name}'{nearest(name, CLASSES)}")
+    if name == "pneumonia":
+        return frame.assign(label=frame["label"].replace({"BACTERIA": "PNEUMONIA", "VIRUS": "PNEUMONIA"}))
+    if name == "bacteria_virus":
+        return binary(frame, "BACTERIA", "VIRUS")
+    if name == "limited":
+        return limited(frame, _affordable(frame, profile.limited_per_class), profile.seed)
+    return binary(frame, DISEASES[name]) if name in DISEASES else frame
+
+
+def _affordable(frame: pd.DataFrame, per_class: int) -> int:
+    """`per_class`, or what the smallest class has, with a warning: a small subset of the data has fewer."""
+    smallest = _smallest_class(frame)
+    if smallest < per_class:
+        text = (
+            f"the limited model has {smallest:,} training images per class instead of {per_class:,}: there are no more"
+        )
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return min(per_class, smallest)
+
+
+def _smallest_class(frame: pd.DataFrame) -> int:
+    return int(frame.loc[frame["split"] == "train", "label"].value_counts().min())
+
+
+# --- the learning curve -------------------------------------------------------------------------------------------
+
+
+def train_learning_curve(inputs: Inputs) -> Results:
+    """The four-class head on more and more training images, on the profile's weights and on a random initialisation.
+
+    Table `points`: initialisation, per_class, seed, accuracy, auroc (of urgent referral), both on the test images. Of
+    the random network only the features of images that are drawn are computed.
+    """
+    profile, frame = inputs.settings, inputs.own.frame
+    draws = draw_curve(frame, profile)
+    needed = pd.concat([rows for _, _, rows in draws]).drop_duplicates("image_id")
+    random = load_backbone(profile.backbone, "none", profile.image_size, profile.seed)
+    features = {
+        "pre-trained": pd.DataFrame(inputs.features(), index=frame["image_id"]),
+        "random initialisation": _features_of(Images(inputs.own.catalogue, needed), random, profile),
+    }
+    settings = replace(head_settings(profile), steps=CURVE_STEPS, evaluate_every=10)
+    points = [
+        {"initialisation": name, "per_class": size, "seed": seed}
+        | _curve_point(rows, values, replace(settings, seed=seed))
+        for name, values in features.items()
+        for size, seed, rows in draws
+    ]
+    return Results(CLASSES["multiclass"], {"points": pd.DataFrame(points)}, {"points": len(points)})
+
+
+def draw_curve(frame: pd.DataFrame, profile: Profile) -> list[tuple[int, int, pd.DataFrame]]:
+    """(images per class, seed, rows) of every point: nested draws for one seed, other images for another.
+
+    Sizes that the smallest class cannot give are left out, with a warning.
+    """
+    smallest = _smallest_class(frame)
+    sizes = [size for size in profile.curve_per_class if size <= smallest]
+    if left := [f"{size:,}" for size in profile.curve_per_class if size > smallest]:
+        text = f"the learning curve leaves out {', '.join(left)} images per class: the smallest class has {smallest:,}"
+        warnings.warn(text, UserWarning, stacklevel=2)
+    seeds = [profile.seed * 1000 + number for number in range(profile.curve_seeds)]
+    return [(size, seed, limited(frame, size, seed)) for size in sizes for seed in seeds]
+
+
+def _features_of(images: Images, backbone, profile: Profile) -> pd.DataFrame:
+    """A backbone's features of these images, indexed by image id."""
+    rows = images.catalogue.frame[images.catalogue.frame["image_id"].isin(images.frame["image_id"])]
+    made = extract_for(profile, images.catalogue.subset(rows), backbone)
+    return pd.DataFrame(made.features, index=made.image_ids)
+
+
+def _curve_point(frame: pd.DataFrame, features: pd.DataFrame, settings: HeadSettings) -> dict[str, float]:
+    classes = tuple(c for c in CLASSES["multiclass"] if c in set(frame["label"]))
+    values = features.loc[frame["image_id"]].to_numpy(np.float32)
+    head = train_head(values, frame["label"], frame["split"], classes, settings).by_validation
+    test = (frame["split"] == "test").to_numpy()
+    scores = pd.DataFrame(head.predict(values[test]), columns=[f"p_{label}" for label in classes])
+    labels = frame.loc[test, "label"]
+    return {
+        "accuracy": accuracy(labels, predicted_labels(scores, classes)).value,
+        "auroc": auroc(is_urgent(labels), urgent_score(scores)).value,
+    }

@@ -1,0 +1,105 @@
+"""What Kermany 2018 trained: the heads, what small data does to them, and the learning curve."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import run_maker
+
+from helpers.kermany import models
+from helpers.kermany.models import CLASSES, DISEASES, draw_curve, load_head, train_learning_curve, train_named_head
+from helpers.model.experiment import Images
+from helpers.run.profile import ProfileError, load_profile
+
+OCT = CLASSES["multiclass"]
+PROFILE = load_profile("phantom", "head_steps=20 head_evaluate_every=5 head_l2=0,0.01 limited_per_class=5")
+
+
+def oct_features(train=(20, 9, 8, 30), held_out=5, seed=0):
+    """A split frame, and its features: one centre per class, in a random order."""
+    random = np.random.default_rng(seed)
+    rows = [
+        {"label": label, "split": split}
+        for label, count in zip(OCT, train, strict=True)
+        for split, n in (("train", count), ("validation", held_out), ("test", held_out))
+        for _ in range(n)
+    ]
+    frame = pd.DataFrame(rows).sample(frac=1, random_state=seed).reset_index(drop=True)
+    frame["image_id"] = [f"image-{number}" for number in range(len(frame))]
+    frame["patient_id"] = [f"patient-{number // 2}" for number in range(len(frame))]
+    codes = frame["label"].map(OCT.index).to_numpy()
+    centres = random.normal(size=(4, 6))
+    return frame, (centres[codes] + 0.5 * random.normal(size=(len(frame), 6))).astype(np.float32)
+
+
+def train(name, folder, frame, features):
+    return run_maker(train_named_head, Images(None, frame), PROFILE, folder, features=features, name=name)
+
+
+def test_a_head_scores_each_held_out_image_once_per_selection_and_is_kept(tmp_path):
+    frame, features = oct_features()
+    frame.loc[frame.index[frame["split"] == "train"][:3], "split"] = "held-out"
+    made = train("multiclass", tmp_path, frame, features)
+    held_out = frame[frame["split"] != "train"]
+    for selection in ("validation", "test"):
+        head, scores = load_head(made, selection), made.scores[made.scores["selection"] == selection]
+        assert list(scores["image_id"]) == list(held_out["image_id"])
+        given = scores[[f"p_{name}" for name in OCT]].to_numpy()
+        np.testing.assert_allclose(given, head.predict(features[held_out.index]), atol=1e-6)
+    assert made.summary["chosen step"] == load_head(made).step
+    assert set(made.history["l2"]) == {load_head(made).l2}
+    assert list(made.history.query("split == 'test'")["step"]) == [5, 10, 15, 20]
+    assert {path.name for path in (made.folder / "tensorboard").iterdir()} == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize(("name", "disease"), DISEASES.items())
+def test_a_binary_head_learns_and_scores_only_the_disease_and_normal(tmp_path, name, disease):
+    made = train(name, tmp_path, *oct_features())
+    assert made.classes == (disease, "NORMAL") and set(made.scores["label"]) == {disease, "NORMAL"}
+    assert list(made.scores.columns[-2:]) == [f"p_{disease}", "p_NORMAL"]
+
+
+def test_the_limited_head_takes_so_many_training_images_per_class_or_what_there_is():
+    frame, _ = oct_features()
+    rows = models.rows_of("limited", frame, PROFILE)
+    assert rows[rows["split"] == "train"]["label"].value_counts().to_dict() == dict.fromkeys(OCT, 5)
+    assert (rows["split"] != "train").sum() == (frame["split"] != "train").sum()
+    frame, _ = oct_features(train=(20, 9, 3, 30))
+    with pytest.warns(UserWarning, match="3 training images per class instead of 5"):
+        rows = models.rows_of("limited", frame, PROFILE)
+    assert rows[rows["split"] == "train"]["label"].value_counts().to_dict() == dict.fromkeys(OCT, 3)
+
+
+def test_an_unknown_head_is_refused_with_the_nearest_name():
+    with pytest.raises(ProfileError, match="did you mean cnv_normal"):
+        models.rows_of("cnv_norm", oct_features()[0], PROFILE)
+
+
+# --- the learning curve --------------------------------------------------------------------------------------------
+
+
+def test_the_learning_curve_trains_each_draw_on_both_initialisations(tmp_path, monkeypatch):
+    frame, features = oct_features()
+    asked = []
+
+    def random_features(images, backbone, profile):
+        asked.append(images.frame)
+        return pd.DataFrame(features * 0, index=frame["image_id"])
+
+    monkeypatch.setattr(models, "_features_of", random_features)
+    profile = PROFILE.model_copy(update={"curve_per_class": (3, 5), "curve_seeds": 2, "head_learning_rate": 0.1})
+    made = run_maker(train_learning_curve, Images(None, frame), profile, tmp_path, features=features)
+    points = made.table("points")
+    assert list(points.columns) == ["initialisation", "per_class", "seed", "accuracy", "auroc"]
+    assert len(points) == 8 and points["seed"].nunique() == 2
+    mean = points.groupby("initialisation")["accuracy"].mean()
+    assert mean["pre-trained"] > 0.6 > mean["random initialisation"]
+    assert len(asked[0]) < len(frame) and asked[0]["image_id"].is_unique
+
+
+def test_the_curve_leaves_out_what_the_smallest_class_cannot_give_and_nests_its_draws():
+    frame, _ = oct_features()
+    profile = PROFILE.model_copy(update={"curve_per_class": (3, 8, 9, 1000), "curve_seeds": 2})
+    with pytest.warns(UserWarning, match="leaves out 9, 1,000 images per class: the smallest class has 8"):
+        points = draw_curve(frame, profile)
+    assert [size for size, _, _ in points] == [3, 3, 8, 8]
+    assert set(points[0][2]["image_id"]) < set(points[2][2]["image_id"])
