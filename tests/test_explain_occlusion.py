@@ -14,7 +14,7 @@ from helpers.explain.occlusion_coarse import InterpolationWarning, coarse_to_fin
 from helpers.explain.occlusion_difference import late
 from helpers.explain.occlusion_plan import best_plan, cuts, make_plan, trace
 from helpers.explain.occlusion_sweep import TRUST, Box, FullSweep, WindowSweep, occluded
-from helpers.model.compiled import EngineError
+from helpers.model.engine import EngineError
 
 CLASSES = ("ill", "well", "other")
 SIZE, SIDE = 37, 5

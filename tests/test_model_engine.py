@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from helpers.data.catalogue import Catalogue
-from helpers.model import compiled
 from helpers.model import engine as engines
 from helpers.model.backbones import Backbone, weights_digest
 from helpers.model.engine import Engine, EngineError, EngineWarning
@@ -95,9 +94,9 @@ def test_when_openvino_would_run_another_precision_then_it_is_refused(machine, b
     machine(capabilities=("FP32", "BF16"))
     with pytest.raises(EngineError, match="float16.*would run float32"):
         engines.choose("openvino", "float16")
-    if "FP16" not in compiled.openvino_capabilities():
+    if "FP16" not in engines.openvino_capabilities():
         with pytest.raises(EngineError, match="in (f32|bf16), not float16"):
-            compiled.compile_openvino(backbone, "float16", 1)
+            engines.compile_backbone(backbone, Engine("openvino", "float16", ""))
 
 
 def test_when_the_driver_has_a_gpu_that_tensorflow_lacks_then_a_warning_says_so(machine):
@@ -152,12 +151,13 @@ def test_reduced_precision_is_really_run(backbone, images):
 
 
 def test_when_compiled_for_a_fixed_batch_then_padding_leaves_no_trace(backbone, images):
-    run = compiled.compile_keras(backbone, "float32", batch_size=4, fixed=True)
+    run = engines._compile_keras(backbone.model, "float32", 4, pixels=True, fixed=True)
     assert engines.agreement(backbone, run, images)["min_cosine"] > 0.9999999
 
 
 def test_threads_do_not_change_features(backbone, images):
-    one, two = (compiled.compile_openvino(backbone, "float32", threads)(images) for threads in (1, 2))
+    engine = Engine("openvino", "float32", "")
+    one, two = (engines.compile_backbone(backbone, engine, workers=threads)(images) for threads in (1, 2))
     np.testing.assert_array_equal(one, two)
 
 
@@ -225,7 +225,7 @@ def test_the_key_knows_the_network_but_not_the_names_keras_gives_its_layers(tmp_
 
 
 def test_importing_openvino_leaves_nothing_in_the_home_folder(tmp_path):
-    code = "from helpers.model.compiled import load_openvino as load; load().Core(); import openvino.tools.ovc"
+    code = "from helpers.model.engine import load_openvino as load; load().Core(); import openvino.tools.ovc"
     environment = {**os.environ, "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
     assert list(tmp_path.iterdir()) == []

@@ -74,7 +74,8 @@ def test_when_trained_on_whole_batches_then_weights_equal_those_of_keras_fit(sta
     codes = np.array([CLASSES.index(label) for label in labels[train]])
     model.fit((x - mean) / scale, codes, batch_size=1000, epochs=settings.steps, verbose=0)
     expected = model.predict((features * 3 + 2 - mean) / scale, verbose=0)
-    np.testing.assert_allclose(run.by_validation.predict(features * 3 + 2), expected, atol=5e-5)  # Keras rounds 1 - 0.999**step
+    found = run.by_validation.predict(features * 3 + 2)
+    np.testing.assert_allclose(found, expected, atol=5e-5)  # Keras rounds 1 - 0.999**step to float32
 
 
 def test_when_several_penalties_are_tried_then_each_is_trained_as_if_alone():

@@ -15,8 +15,7 @@ from helpers.explain import occlusion_local as local
 from helpers.explain.occlusion_plan import Plan, Step, best_plan
 from helpers.explain.occlusion_rest import rest_of
 from helpers.explain.runner import compile_model
-from helpers.model.compiled import EngineError
-from helpers.model.engine import Engine, EngineWarning, candidates
+from helpers.model.engine import Engine, EngineError, EngineWarning, candidates
 
 if TYPE_CHECKING:
     from helpers.explain.classifier import Classifier

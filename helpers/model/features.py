@@ -21,11 +21,12 @@ from filelock import Timeout
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import batches
-from helpers.model.compiled import EngineError, Runner
 from helpers.model.engine import (
     Disagreement,
     Engine,
+    EngineError,
     EngineWarning,
+    Function,
     agreement,
     agrees,
     candidates,
@@ -211,7 +212,7 @@ def _compute(
     store: ShardStore,
     todo: Catalogue,
     backbone: Backbone,
-    run: Runner,
+    run: Function,
     measured: dict[str, float],
     options: dict[str, Any],
 ) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import keras
 
     from helpers.model.backbones import Backbone
-    from helpers.model.compiled import Runner
+    from helpers.model.engine import Function
 
 AGREEMENT = 0.002  # the largest difference in probability from Keras in float32 that an engine may show
 PROBES = 4  # random images it is measured on
@@ -90,7 +90,7 @@ class FinetuneRun:
         source = getattr(source, "batch", source)
         return over_rows(self.predictor(selection), source, rows, self.backbone.image_size, len(self.classes))
 
-    def predictor(self, selection: str = "validation") -> Runner:
+    def predictor(self, selection: str = "validation") -> Function:
         """Predictions on the fastest engine that agrees with Keras in float32: uint8 (b, size, size) to (b, classes).
 
         To be kept where several calls are made, since compiling takes seconds. See `helpers.model.engine`.
@@ -129,7 +129,7 @@ class FinetuneRun:
         return cls(backbone, classes, weights, told["epochs"], history, told["settings"], told["key"])
 
 
-def over_rows(run: Runner, images: Images, rows: np.ndarray, size: int, width: int) -> np.ndarray:
+def over_rows(run: Function, images: Images, rows: np.ndarray, size: int, width: int) -> np.ndarray:
     """What `run` gives, float32 (n, width), for the images of these rows, which a source makes `BATCH` at a time."""
     parts = [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
     given = [run(made) for _, made in prefetched(images, 0, parts, size)]
@@ -144,7 +144,7 @@ def _save_weights(model: keras.Model, file: Path) -> None:
         shutil.copyfile(path, file)
 
 
-def fast_predictor(backbone: Backbone, model: keras.Model, classes: int) -> Runner:
+def fast_predictor(backbone: Backbone, model: keras.Model, classes: int) -> Function:
     """`model`, uint8 (b, size, size) to float32 (b, classes), on the first engine that agrees with Keras.
 
     One that does not is told of by an `EngineWarning`. On another backend of Keras than TensorFlow, Keras itself runs.
@@ -168,7 +168,7 @@ def fast_predictor(backbone: Backbone, model: keras.Model, classes: int) -> Runn
     raise EngineError(f"no engine gives this network's probabilities to within {AGREEMENT}")
 
 
-def _plain_predictor(model: keras.Model, classes: int) -> Runner:
+def _plain_predictor(model: keras.Model, classes: int) -> Function:
     def run(images: np.ndarray) -> np.ndarray:
         out = np.empty((len(images), classes), np.float32)
         for first in range(0, len(images), BATCH):
