@@ -1,27 +1,37 @@
-"""Features: the frozen backbone's features of every image, computed once and kept.
+"""Bottleneck features: what the frozen backbone gives for every image, computed once and kept.
 
 Kermany 2018, STAR Methods, Transfer Learning Methods: "since the convolutional weights are not updated, these values
 are initially calculated and stored in order to reduce redundant processes and speed up training".
+
+They are kept in Parquet files of some hundred rows, each with the digest of the image it was computed from and the
+features. A file appears whole or not at all, so a killed run loses at most one, and any data set that shares images
+with an earlier one, in whatever order, finds their rows.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import os
+import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import batches
+from helpers.model.backbones import Backbone
 from helpers.model.engine import (
+    BATCH,
     Disagreement,
     Engine,
     EngineError,
@@ -32,25 +42,28 @@ from helpers.model.engine import (
     candidates,
     compile_backbone,
 )
-from helpers.model.shards import ShardStore
 from helpers.run import paths
-from helpers.run.provenance import digest_of, read_json, write_json
+from helpers.run.provenance import digest_of, read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
-    from helpers.model.backbones import Backbone
     from helpers.run.profile import Profile
 
-PIXELS = 1  # of helpers.data.images.read_square: to be raised when it gives other pixels for the same file
 CHECKED = 16  # images on which an engine must agree with Keras in float32
+PART = 8 * BATCH  # rows of a file; memory holds as many
+IN_MEMORY = 256 * 2**20  # bytes of features; more lie in a file that the system pages in and out as they are used
+
+
+class FeatureError(RuntimeError):
+    """Stored features that cannot be used; the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
 class Features:
     """Features of a catalogue's images, float32 (n, features), read-only, row by row as `catalogue.frame`.
 
-    `folder` holds the shards they came from, `key` stands for all that they depend on beside the images, and
-    `agreement` is the engine's worst against Keras in float32 (see `engines.agreement`). `computed` images were not
-    stored before; that took `seconds`, reading included, compiling not.
+    `folder` holds the files they came from, `key` stands for all that they depend on beside the image, and `agreement`
+    is the engine's worst against Keras in float32 (see `engine.agreement`). `computed` images were not stored before;
+    that took `seconds`, reading included, compiling not.
     """
 
     features: np.ndarray
@@ -71,16 +84,8 @@ class Features:
 
 def extract_for(profile: Profile, catalogue: Catalogue, backbone: Backbone) -> Features:
     """`extract` as the profile has it, into the project's cache."""
-    return extract(
-        catalogue,
-        backbone,
-        cache=paths.CACHE / "bottlenecks",
-        engine=profile.engine,
-        precision=profile.precision,
-        batch_size=profile.batch_size,
-        shard_size=profile.shard_size,
-        workers=profile.workers,
-    )
+    settings = {"engine": profile.engine, "precision": profile.precision, "workers": profile.workers}
+    return extract(catalogue, backbone, cache=paths.CACHE / "features", **settings)
 
 
 def extract(
@@ -90,84 +95,159 @@ def extract(
     cache: Path,
     engine: str = "auto",
     precision: str = "auto",
-    batch_size: int = 64,
-    shard_size: int = 512,
     workers: int = 0,
     progress: bool = True,
 ) -> Features:
-    """The bottlenecks of every image, computing only those that `cache` lacks.
+    """The features of every image, computing only those that `cache` lacks.
 
-    A killed run leaves whole shards, and the next one goes on after them. Of two processes that need the same images
-    one computes and the other waits. `batch_size` images go through the engine at once and about `shard_size` into a
-    file (rounded up to whole batches): memory holds that much, and the result up to `shards.IN_MEMORY` bytes.
-    `workers` threads (0: one a core). `progress` shows images a second and the time left on stderr.
+    Of two processes that need the same images one computes and the other waits. Memory holds the rows of one file, and
+    the result up to `IN_MEMORY` bytes. `workers` threads (0: one per core). `progress` shows images a second and the
+    time left on stderr.
 
-    Raises `UnreadableImage` and `EngineError` naming the image, `ShardError` naming a damaged file. An engine that
+    Raises `UnreadableImage` and `EngineError` naming the image, `FeatureError` naming a damaged file. An engine that
     does not agree with Keras in float32 gives way to the next with an `EngineWarning` where `engine` or `precision`
-    left the choice, else an `EngineError`.
+    left the choice, else its `Disagreement` is raised.
     """
-    options = {"batch_size": batch_size, "shard_size": shard_size, "workers": workers, "progress": progress}
     choices = candidates(engine, precision)
     for chosen in choices:
         store = open_store(cache, backbone, chosen)
         try:
-            computed, seconds = _complete(store, catalogue, backbone, chosen, options)
+            computed, seconds = _complete(store, catalogue, backbone, chosen, workers, progress)
         except Disagreement as error:
             if chosen is choices[-1]:
                 raise
             warnings.warn(f"{error}; another engine is used instead", EngineWarning, stacklevel=2)
             continue
-        features, worst = store.gather(catalogue.frame["digest"].tolist())
+        features, worst = store.gather(catalogue.frame["digest"].tolist(), backbone.features)
         ids = catalogue.frame["image_id"].to_numpy()
         names = chosen.name, chosen.precision
         return Features(features, ids, store.folder, store.key, *names, worst, computed, seconds)
     raise AssertionError("the last choice returns or raises")
 
 
-def open_store(cache: Path, backbone: Backbone, engine: Engine) -> ShardStore:
-    """The folder of shards for this backbone and engine. Its key says all that features depend on beside the image."""
-    import PIL
+# --- what is kept ---
 
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """The files of one folder, written by one backbone, engine and version of the code: `key` stands for all of it."""
+
+    folder: Path
+    key: str
+
+    def lock(self, timeout: float = -1) -> FileLock:
+        """Held while rows are added. The system lets go of it when its holder dies, however it dies."""
+        return FileLock(self.folder / "writing.lock", timeout=timeout)
+
+    def parts(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*.parquet") if not path.name.startswith("."))
+
+    def clean(self) -> None:
+        """Delete what a killed writer left half-written. Only for the holder of the lock."""
+        for path in self.folder.glob(".*.parquet"):
+            path.unlink(missing_ok=True)
+
+    def index(self) -> dict[str, tuple[Path, int]]:
+        """Where each image's row lies, by digest: the file and the row. Raises `FeatureError` for a damaged file."""
+        found: dict[str, tuple[Path, int]] = {}
+        for path in self.parts():
+            for row, digest in enumerate(_read(path, "digest")["digest"].to_pylist()):
+                found.setdefault(digest, (path, row))
+        return found
+
+    def write(self, digests: Sequence[str], features: np.ndarray, measured: dict[str, float]) -> Path:
+        """Add a file: `features`, float32 (n, d), of the images with these n digests, and the engine's agreement."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        rows = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+        table = pa.table({"digest": list(digests), "features": rows}, metadata={"agreement": json.dumps(measured)})
+        options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+        path = self.folder / f"{digest_of(list(digests))}.parquet"
+        write_atomically(path, lambda file: parquet.write_table(table, file, **options))
+        return path
+
+    def gather(self, digests: Sequence[str], width: int) -> tuple[np.ndarray, dict[str, float]]:
+        """float32 (n, width): the rows of these images in this order, and the worst agreement noted with any of them.
+
+        One file is in memory at a time; the result is, up to `IN_MEMORY` bytes. Raises `FeatureError` for a damaged
+        file and `KeyError` for an image that has no row.
+        """
+        index = self.index()
+        places = pd.DataFrame([index[digest] for digest in digests], columns=["path", "row"])
+        out, noted = _allocate(self.folder, (len(digests), width)), []
+        for path, rows in places.groupby("path")["row"]:
+            table = _read(path, "features")
+            values = table["features"].combine_chunks().flatten().to_numpy().reshape(-1, width)
+            out[rows.index] = values[rows]
+            noted.append(json.loads(table.schema.metadata[b"agreement"]))
+        out.flags.writeable = False
+        worst = {
+            name: (min if name == "min_cosine" else max)(measured[name] for measured in noted) for name in noted[0]
+        }
+        return out, worst
+
+
+def open_store(cache: Path, backbone: Backbone, engine: Engine) -> FeatureStore:
+    """The folder for this backbone and engine; its key says all that features depend on beside the image.
+
+    `key.json` in it says the same in words.
+    """
     words = {
         "backbone": backbone.name,
         "weights_digest": backbone.weights_digest,
-        "architecture_digest": digest_of(list(_architecture(backbone.model))),
         "image_size": backbone.image_size,
-        "features": backbone.features,
-        "engine": engine.name,
-        "engine_version": engine.version,
-        "precision": engine.precision,
-        "pixels": f"read_square version {PIXELS}, Pillow {PIL.__version__}",
+        "engine": str(engine),
+        "versions": f"{engine.version}, keras {metadata.version('keras')}, pillow {metadata.version('pillow')}",
+        "code": _code(),
     }
-    name = f"{backbone.name}-{backbone.image_size}px-{engine.name}-{engine.precision}"
-    return ShardStore.open(cache, name, backbone.features, words)
+    key = digest_of(words)
+    folder = cache / f"{backbone.name}-{backbone.image_size}px-{engine.name}-{engine.precision}-{key}"
+    write_json(folder / "key.json", words)
+    return FeatureStore(folder, key)
 
 
-def _architecture(model: Any) -> Iterator[tuple[str, dict]]:
-    """Each layer's kind and settings, without its name (Keras numbers it by what else was built) and initialisers."""
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from _architecture(layer)
-            continue
-        settings = {
-            key: value
-            for key, value in layer.get_config().items()
-            if key not in ("name", "trainable") and not key.endswith(("_initializer", "_regularizer"))
-        }
-        yield type(layer).__name__, settings
+def _code() -> str:
+    """A digest of the modules that turn a file into features."""
+    names = ("data/images", "model/backbones", "model/smallnet", "model/architectures", "model/engine")
+    return digest_of([(paths.ROOT / "helpers" / f"{name}.py").read_text(encoding="utf-8") for name in names])
 
 
-# --- computing what is missing --------------------------------------------------------------------------------------
+def _read(path: Path, column: str):
+    """One column of a file, its checksums verified."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(path, page_checksum_verification=True).read([column])
+    except (pa.ArrowException, OSError) as error:
+        raise FeatureError(
+            f"{path} cannot be used ({error}); delete it and run again: only its images are computed again"
+        ) from error
 
 
-def _missing(store: ShardStore, catalogue: Catalogue) -> pd.DataFrame:
+def _allocate(folder: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Room for float32 `shape`: memory, or beyond `IN_MEMORY` a nameless file in `folder`."""
+    size = 4 * shape[0] * shape[1]
+    if size <= IN_MEMORY:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, a crash later
+        return np.asarray(np.memmap(file, np.float32, "w+", shape=shape))
+
+
+# --- computing what is missing ---
+
+
+def _missing(store: FeatureStore, catalogue: Catalogue) -> pd.DataFrame:
     """The rows whose images have no features yet; of identical images, the first."""
     frame = catalogue.frame.drop_duplicates("digest")
     return frame[~frame["digest"].isin(store.index().keys())]
 
 
 def _complete(
-    store: ShardStore, catalogue: Catalogue, backbone: Backbone, engine: Engine, options: dict[str, Any]
+    store: FeatureStore, catalogue: Catalogue, backbone: Backbone, engine: Engine, workers: int, progress: bool
 ) -> tuple[int, float]:
     """Compute what the store lacks; returns how many images that were, and the seconds it took.
 
@@ -182,22 +262,20 @@ def _complete(
     try:
         lock = store.lock(timeout=1).acquire()
     except Timeout:
-        logging.getLogger(__name__).warning(
-            "waiting for another process that computes these bottlenecks (%s)", store.folder
-        )
+        logging.getLogger(__name__).warning("waiting for another process that computes them (%s)", store.folder)
         lock = store.lock().acquire()
     with lock:
         store.clean()
         todo = _missing(store, catalogue)  # another process may have computed them meanwhile
         if todo.empty:
             return 0, 0.0
-        run = compile_backbone(backbone, engine, options["batch_size"], options["workers"])
+        run = compile_backbone(backbone, engine, BATCH, workers)
         measured = agreement(backbone, run, next(batches(sample, backbone.image_size, CHECKED))[1])
         if not agrees(measured):
             write_json(refused, measured)
             raise Disagreement(backbone, engine, measured)
         began = time.perf_counter()
-        _compute(store, catalogue.subset(todo), backbone, run, measured, options)
+        _compute(store, catalogue.subset(todo), backbone, run, measured, workers, progress)
         return len(todo), time.perf_counter() - began
 
 
@@ -209,32 +287,30 @@ def _sample(catalogue: Catalogue) -> Catalogue:
 
 
 def _compute(
-    store: ShardStore,
+    store: FeatureStore,
     todo: Catalogue,
     backbone: Backbone,
     run: Function,
     measured: dict[str, float],
-    options: dict[str, Any],
+    workers: int,
+    progress: bool,
 ) -> None:
     from tqdm import tqdm
 
-    batch = options["batch_size"]
-    rows_a_shard = -(-options["shard_size"] // batch) * batch
-    digests = todo.frame["digest"].tolist()
-    held: list[np.ndarray] = []
-    with tqdm(total=len(todo), desc=f"{backbone.name} bottlenecks", unit="img", disable=not options["progress"]) as bar:
-        for rows, pixels in batches(todo, backbone.image_size, batch, options["workers"]):
+    digests, held = todo.frame["digest"].tolist(), []
+    with tqdm(total=len(todo), desc=f"{backbone.name} features", unit="img", disable=not progress) as bar:
+        for rows, pixels in batches(todo, backbone.image_size, BATCH, workers):
             held.append(run(pixels))
             _require_valid(todo, rows, held[-1])
-            if rows.stop % rows_a_shard == 0 or rows.stop == len(todo):
-                first = (rows.stop - 1) // rows_a_shard * rows_a_shard
-                store.write(digests[first : rows.stop], np.concatenate(held), measured)
+            if rows.stop % PART == 0 or rows.stop == len(todo):
+                features = np.concatenate(held)
+                store.write(digests[rows.stop - len(features) : rows.stop], features, measured)
                 held.clear()
             bar.update(len(pixels))
 
 
 def _require_valid(todo: Catalogue, rows: slice, features: np.ndarray) -> None:
-    """No shard may hold features that are not finite, or of another image than the one it names."""
+    """No file may hold features that are not finite, or of another image than the one it names."""
     for row, values in zip(todo.frame.iloc[rows].itertuples(), features, strict=True):
         path = todo.file(row.path)
         if not np.isfinite(values).all():
