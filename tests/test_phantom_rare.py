@@ -10,9 +10,9 @@ from helpers.data.catalogue import Catalogue
 from helpers.phantoms import oct as phantom_oct
 from helpers.phantoms import octid as phantom_octid
 from helpers.phantoms import rare as phantom_rare
-from helpers.phantoms.lesions import LESIONS
+from helpers.phantoms.oct_lesions import LESIONS
 from helpers.phantoms.octid import CLASSES, HEIGHT, WIDTH, load, plan
-from helpers.phantoms.retina import draw_anatomy, healthy
+from helpers.phantoms.oct_retina import draw_anatomy, healthy
 from helpers.phantoms.scan import AXIAL_UM, LATERAL_MM
 from helpers.phantoms.store import rng_of
 

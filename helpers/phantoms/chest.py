@@ -27,7 +27,7 @@ from helpers.data.catalogue import Catalogue
 from helpers.phantoms import chest_covid_plan
 from helpers.phantoms import store as phantom_store
 from helpers.phantoms.chest_imaging import SIGNATURES, Signature, capture, decorate
-from helpers.phantoms.chest_plan import PNEUMONIA, SIZE, VIEW_CLASSES, plan_pneumonia, plan_views
+from helpers.phantoms.chest_plans import PNEUMONIA, SIZE, VIEW_CLASSES, plan_pneumonia, plan_views
 from helpers.phantoms.chest_projection import VIEWS
 from helpers.phantoms.store import rng_of
 

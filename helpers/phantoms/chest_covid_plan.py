@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from helpers.phantoms.chest_plan import CHILD, GRAVITY, POOR, POOR_SHARE, QUALITY, SIZE, SUBTLE
+from helpers.phantoms.chest_plans import CHILD, GRAVITY, POOR, POOR_SHARE, QUALITY, SIZE, SUBTLE
 from helpers.phantoms.store import rng_of
 
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")

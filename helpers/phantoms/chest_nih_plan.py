@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from helpers.phantoms.chest_plan import QUALITY, SIZE
+from helpers.phantoms.chest_plans import QUALITY, SIZE
 from helpers.phantoms.store import rng_of
 from helpers.zech.data import FINDINGS, NONE
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.phantoms.chest_imaging import SIGNATURES, Signature
-from helpers.phantoms.chest_plan import IMAGES_A_PATIENT, SIZE
+from helpers.phantoms.chest_plans import IMAGES_A_PATIENT, SIZE
 from helpers.phantoms.store import rng_of
 
 CLASSES = ("Pneumonia", "No pneumonia")

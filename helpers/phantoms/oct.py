@@ -54,9 +54,9 @@ def one(
     """
     from helpers.phantoms import rare as phantom_rare  # noqa: F401 - adds its diseases to the registry
     from helpers.phantoms.imaging import capture, padding
-    from helpers.phantoms.lesions import LESIONS
-    from helpers.phantoms.paint import paint
-    from helpers.phantoms.retina import draw_anatomy, healthy
+    from helpers.phantoms.oct_lesions import LESIONS
+    from helpers.phantoms.oct_scan import paint
+    from helpers.phantoms.oct_retina import draw_anatomy, healthy
 
     if label not in LESIONS:
         raise ValueError(f"no phantom of '{label}'; known: {', '.join(LESIONS)}")

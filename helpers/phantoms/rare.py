@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.phantoms.lesions import cysts, exudates, lens, lesion, plateau, ripple
+from helpers.phantoms.oct_lesions import cysts, exudates, lens, lesion, plateau, ripple
 from helpers.phantoms.scan import AXIAL_UM, LATERAL_MM, Blob, BScan, Fill, Streak
 
 VITREOUS = 0.0  # tone of what is no tissue

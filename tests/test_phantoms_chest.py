@@ -13,8 +13,8 @@ from helpers.phantoms import chest as phantom_chest
 from helpers.phantoms.chest import load_pneumonia, load_views, one
 from helpers.phantoms.chest_findings import FINDINGS, SHAPES
 from helpers.phantoms.chest_imaging import SIGNATURES
-from helpers.phantoms.chest_plan import SHARES, plan_pneumonia, plan_views
-from helpers.zech.data import FINDINGS as LABELS14
+from helpers.phantoms.chest_plans import SHARES, plan_pneumonia, plan_views
+from helpers.zech.nih import FINDINGS as LABELS14
 
 SMALL = {"train": 7, "test": 3, "seed": 5}
 LOCAL = ("BACTERIA", "COVID-19", "Mass", "Nodule", "Effusion", "Pneumothorax", "Atelectasis")

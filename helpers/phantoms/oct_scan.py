@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.phantoms.retina import Anatomy
+from helpers.phantoms.oct_retina import Anatomy
 from helpers.phantoms.scan import AXIAL_UM, LAYERS, SOFT, Blob, BScan
 
 TEXTURED = 150  # pixels below Bruch's membrane that show the choroid's vessels

@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers.data.catalogue import CatalogueError
 from helpers.data.hashing import average_hash
-from helpers.phantoms import lesions as phantom_lesions
+from helpers.phantoms import oct_lesions as phantom_lesions
 from helpers.phantoms import oct as phantom_oct
 from helpers.phantoms.oct import CLASSES, PUBLISHED, load, one, plan
 
