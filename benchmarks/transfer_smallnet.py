@@ -23,7 +23,7 @@ from helpers.data import kermany_oct
 from helpers.data.catalogue import Catalogue
 from helpers.metrics.estimate import Estimate
 from helpers.model.backbones import Backbone, load_backbone
-from helpers.phantoms import oct as phantom_oct
+from helpers.phantoms.oct import OCT
 from helpers.run.paths import CACHE
 
 PENALTY = 0.1  # C of the logistic regression, for every backbone alike
@@ -52,7 +52,7 @@ def load(given: argparse.Namespace) -> Catalogue:
     if given.data_dir:
         whole = kermany_oct.load(given.data_dir, CACHE)
     else:
-        whole = phantom_oct.load(CACHE, train=given.phantoms, test_per_class=1, seed=11)
+        whole = OCT.load(CACHE, train=given.phantoms, test_per_class=1, seed=11)
     return whole.subset(whole.frame[whole.frame["published_split"] == "train"])
 
 

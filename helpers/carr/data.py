@@ -9,7 +9,7 @@ Trap: the class goes with the source. COVID-19 comes from adults, other hospital
     and a network may read that. So Cohen's own images of the other classes are here too, for a comparison within one
     source: `aside` tells them from the rest, and they are neither learnt from nor part of the held-back set.
 Age: Cohen's metadata have it for many; of Kermany's children it is known that they are "one to five years old".
-Phantoms: `phantom_chest.load_covid` gives the same table, site A for Kermany's place and B for Cohen's, and more rows
+Phantoms: `phantoms.chest_plans.COVID` is the same table, site A for Kermany's place and B for Cohen's, and more rows
     aside: also COVID-19 at A. With those, `untied` makes a set of images in which the site says nothing.
 """
 

@@ -15,15 +15,10 @@ TOLERANCE = 0.01  # of a class's training images: the archives lack one a class,
 def load_oct(profile: Profile) -> Catalogue:
     """The profile's OCT B-scans: phantoms are made where they are not there yet, real ones are looked for."""
     if profile.oct_source == "phantom_oct":
-        from helpers.phantoms import oct as phantom_oct
+        from helpers.phantoms.oct import OCT
 
-        return phantom_oct.load(
-            CACHE,
-            train=profile.phantom_oct_train,
-            test_per_class=profile.phantom_oct_test_per_class,
-            seed=profile.seed,
-            workers=profile.workers,
-        )
+        counts = {"train": profile.phantom_oct_train, "test_per_class": profile.phantom_oct_test_per_class}
+        return OCT.load(CACHE, profile.workers, seed=profile.seed, **counts)
     from helpers.data import kermany_oct
 
     return kermany_oct.load(profile.data_dir, CACHE, profile.workers)
@@ -32,15 +27,10 @@ def load_oct(profile: Profile) -> Catalogue:
 def load_xray(profile: Profile) -> Catalogue:
     """The profile's pneumonia radiographs, of three classes: NORMAL, BACTERIA, VIRUS."""
     if profile.xray_source == "phantom_chest":
-        from helpers.phantoms import chest as phantom_chest
+        from helpers.phantoms.chest_plans import PNEUMONIA
 
-        return phantom_chest.load_pneumonia(
-            CACHE,
-            train=profile.phantom_xray_train,
-            test=profile.phantom_xray_test,
-            seed=profile.seed,
-            workers=profile.workers,
-        )
+        counts = {"train": profile.phantom_xray_train, "test": profile.phantom_xray_test}
+        return PNEUMONIA.load(CACHE, profile.workers, seed=profile.seed, **counts)
     from helpers.data import kermany_xray
 
     return kermany_xray.load(profile.data_dir, CACHE, profile.workers)
@@ -49,16 +39,10 @@ def load_xray(profile: Profile) -> Catalogue:
 def load_views(profile: Profile) -> Catalogue:
     """The profile's frontal and lateral radiographs. 'real' is Open-i where it lies, else Cohen's collection."""
     if profile.view_source == "phantom_chest":
-        from helpers.phantoms import chest as phantom_chest
+        from helpers.phantoms.chest_plans import VIEWS
 
-        return phantom_chest.load_views(
-            CACHE,
-            train=profile.phantom_view_train,
-            test=profile.phantom_view_test,
-            public=profile.phantom_view_public,
-            seed=profile.seed,
-            workers=profile.workers,
-        )
+        counts = {"train": profile.phantom_view_train, "test": profile.phantom_view_test}
+        return VIEWS.load(CACHE, profile.workers, seed=profile.seed, public=profile.phantom_view_public, **counts)
     from helpers.data import cohen
 
     if profile.view_source == "openi":
@@ -82,16 +66,10 @@ def _openi(profile: Profile) -> Catalogue:
 def load_nih(profile: Profile) -> Catalogue:
     """The profile's radiographs with fourteen labels: those of ChestX-ray14 that lie there, or phantoms of them."""
     if profile.nih_source == "phantom_chest":
-        from helpers.phantoms import nih as phantom_nih
+        from helpers.phantoms.chest_plans import NIH
 
-        return phantom_nih.load(
-            CACHE,
-            images=profile.phantom_nih_images,
-            seed=profile.seed,
-            test_share=profile.nih_shares[2],
-            label_noise=profile.phantom_nih_label_noise,
-            workers=profile.workers,
-        )
+        shares = {"test_share": profile.nih_shares[2], "label_noise": profile.phantom_nih_label_noise}
+        return NIH.load(CACHE, profile.workers, images=profile.phantom_nih_images, seed=profile.seed, **shares)
     from helpers.zech import data as nih
 
     return nih.load(profile.data_dir, CACHE, profile.workers)
@@ -103,15 +81,10 @@ def load_octid(profile: Profile) -> Catalogue:
     """
     drawn = profile.bridge_octid_images + profile.octid_validation
     if profile.octid_source == "phantom_oct":
-        from helpers.phantoms import octid as phantom_octid
+        from helpers.phantoms.oct import OCTID
 
-        return phantom_octid.load(
-            CACHE,
-            per_class=drawn,
-            test_per_class=profile.phantom_octid_test_per_class,
-            seed=profile.seed,
-            workers=profile.workers,
-        )
+        counts = {"per_class": drawn, "test_per_class": profile.phantom_octid_test_per_class}
+        return OCTID.load(CACHE, profile.workers, seed=profile.seed, **counts)
     from helpers.carr import octid
 
     return octid.load(profile.data_dir, CACHE, profile.workers, drawn=drawn)
@@ -120,15 +93,10 @@ def load_octid(profile: Profile) -> Catalogue:
 def load_covid(profile: Profile) -> Catalogue:
     """The profile's COVID-19 target: NORMAL, BACTERIA, VIRUS and COVID-19."""
     if profile.covid_source == "phantom_chest":
-        from helpers.phantoms import chest as phantom_chest
+        from helpers.phantoms.chest_plans import COVID
 
-        return phantom_chest.load_covid(
-            CACHE,
-            train=profile.phantom_covid_train,
-            test=profile.phantom_covid_test,
-            seed=profile.seed,
-            workers=profile.workers,
-        )
+        counts = {"train": profile.phantom_covid_train, "test": profile.phantom_covid_test}
+        return COVID.load(CACHE, profile.workers, seed=profile.seed, **counts)
     from helpers.carr import data as covid
 
     share = profile.bridge_validation_fraction
@@ -138,11 +106,9 @@ def load_covid(profile: Profile) -> Catalogue:
 def load_sites(profile: Profile) -> Catalogue:
     """The profile's hospitals, of two classes: Pneumonia, No pneumonia; column site."""
     if profile.sites_source == "phantom_chest":
-        from helpers.phantoms import sites as phantom_sites
+        from helpers.phantoms.chest_plans import SITES
 
-        return phantom_sites.load(
-            CACHE, bodies=profile.phantom_sites_bodies, seed=profile.seed, workers=profile.workers
-        )
+        return SITES.load(CACHE, profile.workers, bodies=profile.phantom_sites_bodies, seed=profile.seed)
     from helpers.zech import site_data as sites
 
     return sites.load(profile.data_dir, CACHE, profile.workers)
@@ -150,9 +116,9 @@ def load_sites(profile: Profile) -> Catalogue:
 
 def load_regions(profile: Profile) -> Catalogue:
     """Radiographs whose lesion is small; phantoms in every profile, for nowhere else is the region known."""
-    from helpers.phantoms import regions as phantom_regions
+    from helpers.phantoms.chest_plans import REGIONS
 
-    return phantom_regions.load(CACHE, images=profile.phantom_sites_regions, seed=profile.seed, workers=profile.workers)
+    return REGIONS.load(CACHE, profile.workers, images=profile.phantom_sites_regions, seed=profile.seed)
 
 
 LOADERS = {

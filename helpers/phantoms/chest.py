@@ -1,191 +1,279 @@
-"""Phantom chest radiographs: made-up frontal and lateral views of children and adults, from a seed.
+"""One phantom chest radiograph, from a seed: the body stands before the beam, the detector and its processing make an
+image, and the archive marks it.
 
-Card. What: grey JPEG of 256 x 256 pixels with a lesion mask and a lung mask each, and a table of the truth,
-`phantom.csv`. A body is built in three dimensions (chest wall, lungs with lobes, heart and great vessels, diaphragm,
-skeleton, branching vessels, soft parts), X-rays are sent through it, and a site's processing makes the image.
-    `load_pneumonia`: NORMAL, BACTERIA, VIRUS in children of one to five, named and shared out as the published archive
-    (Kermany et al. 2018: `train|test/{NORMAL,PNEUMONIA}/person<p>_bacteria_<n>.jpeg` and so on). As with that archive,
-    the test folder is not like the training folder: a softer contrast curve, a tighter crop, more noise and blur
-    (signature A2 instead of A), so held-out training images score better than test images.
-    `load_views`: frontal (PA, AP) and lateral, adults, from one hospital (training and test) and a public collection
-    (test only, another signature), after Rajkomar et al. 2017. Some patients are rotated, obese or badly framed.
-Patients: no patient in two folders; all images of a patient show the same body and disease.
-Limits: few pixels beside a radiograph's 2,000 a side; patients differ less than people; findings are simple drawings.
-Licence: the project's. Made, not measured: no result on it is evidence about patients.
+A body is built in three dimensions (chest wall, lungs with lobes, heart and great vessels, diaphragm, skeleton,
+branching vessels, soft parts), X-rays are sent through it, and a site's processing makes the image. A `Signature` is
+what gives a site away: its side marker, its collimation, its contrast curve, its noise, its burnt-in text. Nothing of
+it comes from the patient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import gaussian_filter
 
-from helpers.data.catalogue import Catalogue
-from helpers.phantoms import chest_covid_plan
-from helpers.phantoms import store as phantom_store
-from helpers.phantoms.chest_imaging import SIGNATURES, Signature, capture, decorate
-from helpers.phantoms.chest_plans import PNEUMONIA, SIZE, VIEW_CLASSES, plan_pneumonia, plan_views
-from helpers.phantoms.chest_projection import VIEWS
+from helpers.phantoms.chest_anatomy import Body, draw_body, with_profile
+from helpers.phantoms.chest_findings import FINDINGS, SHAPES
+from helpers.phantoms.chest_scene import Pose, Scene, enlarge
 from helpers.phantoms.store import rng_of
 
-VERSION = 2  # raise it with any change that alters an image: it is part of the cache's key
-FILES = ("path", "mask", "lung_mask")
-INTERNAL = ["hard", "number"]  # columns of the plan that only drawing needs
+SIZE = 256  # pixels a side
+TURN, TURN_HARD, TURN_MOST = 3.0, 24.0, 38.0  # degrees about the long axis: deviation, what `hard` adds, and a limit
+TILT, TILT_HARD = 1.6, 6.0  # degrees in the image's plane
+LEAN = {"PA": 0.0, "AP": 6.0, "lateral": 0.0}  # degrees by which the beam comes from above
+TIGHT = 0.6  # share of hard patients whose image was collimated to a part of the chest, ...
+PART = 0.55  # ... by up to this share of its width
+RIGHT = 0.6  # share of lateral patients who look to the image's right
 
 
-def one(
-    finding: str | tuple[str, ...],
-    severity: float | tuple[float, ...],
+@dataclass(frozen=True)
+class Signature:
+    """One site's or scanner's way with an image. Lengths as shares of the image's side."""
+
+    name: str
+    marker: str = "R"  # the letter of the side marker, or none: it stands on the patient's right for R, left for L
+    marker_shape: str = "plain"  # plain, box or circle
+    marker_place: tuple[float, float] = (0.07, 0.1)  # from its side, and from the top
+    marker_size: float = 0.055
+    collimation: float = 0.0  # mean width of a black border, with straight edges
+    gamma: float = 1.0  # of the contrast curve: above 1 darkens
+    slope: float = 3.0  # of its S: the higher, the harder
+    black: float = 0.02  # grey of empty air
+    white: float = 0.93  # grey of what lets nothing through
+    local: float = 0.42  # how much of the slow changes of brightness processing takes away
+    noise: float = 1.0  # factor
+    blur: float = 0.4  # pixels of 256
+    text: str = ""  # burnt in
+    text_place: tuple[float, float] = (0.04, 0.03)
+    zoom: float = 1.0  # below 1 crops tighter
+    lines: float = 0.0  # chance of leads and tubes on the skin
+
+
+SIGNATURES = {
+    signature.name: signature
+    for signature in (
+        Signature("A"),
+        # Site A's images after its archive changed: another curve, a tighter crop, more noise. See `load_pneumonia`.
+        Signature(
+            "A2", marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.9, zoom=0.88,
+            black=0.04,
+        ),
+        Signature(
+            "B", marker="L", marker_shape="box", marker_place=(0.08, 0.06), marker_size=0.05, gamma=1.25, slope=4.2,
+            collimation=0.015, local=0.25, noise=0.8, blur=0.35,
+        ),
+        Signature(
+            "C", marker="L", marker_shape="circle", marker_place=(0.1, 0.16), marker_size=0.04, gamma=0.9, slope=2.4,
+            black=0.06, white=0.86, local=0.45, noise=1.3, blur=0.7,
+        ),
+        Signature(
+            "portable", marker="", text="PORTABLE", gamma=0.85, slope=2.6, black=0.05, white=0.97, local=0.15,
+            noise=1.9, blur=0.9, collimation=0.03, lines=0.6,
+        ),
+        Signature("neutral", marker=""),
+    )
+}  # fmt: skip
+# Two departments of one hospital, whose scanners differ.
+SIGNATURES["portable-inpatient"] = SIGNATURES["portable"]
+SIGNATURES["portable-ED"] = replace(
+    SIGNATURES["portable"], text="", marker="L", marker_shape="box", marker_place=(0.12, 0.07), collimation=0.0,
+    gamma=0.95, noise=1.6, lines=0.25,
+)  # fmt: skip
+
+
+def radiograph(
+    findings: dict[str, float],
     seed: int,
     *,
     view: str = "PA",
     quality: float = 0.8,
-    site: str = "A",
-    signature: Signature | None = None,
+    signatures: tuple[Signature, ...] = (SIGNATURES["A"],),
     age: float = 45.0,
     hard: float = 0.0,
     patient: int = 0,
     image: int = 1,
     size: int = SIZE,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One radiograph, its lesion mask and its lung mask: uint8, bool, bool, all (size, size).
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """One radiograph as each signature shows it (uint8), its lesion mask and its lung mask (bool), all (size, size).
 
-    `finding`: one or several of `chest_findings.FINDINGS`, drawn at `severity` from 0 (subtle) to 1 (plain), which may
-    be one for all or one each; `view`: PA, AP or lateral; `quality` from 0 (noisy, blurred, badly exposed) to 1
-    (clean); `site`: whose `SIGNATURES` entry the image bears, unless a `signature` is given; `age` in years; `hard`
-    from 0 to 1: how far the patient may be rotated, obese and out of the frame. The lesion mask is where the finding
-    changes the image visibly; of findings that are a changed organ (a large heart) it is the organ. Body and disease
-    follow from (seed, patient), pose and noise from (seed, patient, image). Raises `ValueError` for what is unknown or
-    out of range.
+    `findings`: keys of `chest_findings.FINDINGS`, each drawn at a severity from 0 (subtle) to 1 (plain); `view`: PA, AP
+    or lateral; `quality` from 0 (noisy, blurred, badly exposed) to 1 (clean); `age` in years; `hard` from 0 to 1: how
+    far the patient may be rotated, obese and out of the frame. The lesion mask is where the finding changes the image
+    visibly; of findings that are a changed organ (a large heart) it is the organ. Body and disease follow from (seed,
+    patient), pose, grain and exposure from (seed, patient, image), whatever the signature.
     """
-    from helpers.phantoms import chest_labels14  # noqa: F401 - fills the registry
-    from helpers.phantoms.chest_findings import FINDINGS, SHAPES
-    from helpers.phantoms.chest_pose import breathe_and_stand
-    from helpers.phantoms.chest_scene import Scene
-
-    labels = (finding,) if isinstance(finding, str) else tuple(finding)
-    levels = severity if isinstance(severity, tuple) else (severity,) * len(labels)
-    if len(levels) != len(labels):
-        raise ValueError(f"{len(levels)} severities for {len(labels)} findings")
-    shares = {"severity": min(levels, default=0), "severest": max(levels, default=0), "quality": quality, "hard": hard}
-    _check(labels, tuple(FINDINGS), view, site, size, shares, age)
-    signature = signature or SIGNATURES[site]
-    pose_rng, texture, noise, frame = (rng_of(seed, patient, image, k) for k in (2, 3, 4, 5))
-    body, pose = breathe_and_stand(rng_of(seed, patient, 0, 0), pose_rng, age, view, signature.zoom, hard)
-    for k, (label, level) in enumerate(zip(labels, levels, strict=True)):
+    body, pose = _breathe_and_stand(seed, patient, image, age, view, signatures[0].zoom, hard)
+    for k, (label, level) in enumerate(findings.items()):
         if label in SHAPES:
             body = SHAPES[label](body, level, rng_of(seed, patient, 0, 1, k))
-    scene = Scene(body, pose, size, texture)
-    for k, (label, level) in enumerate(zip(labels, levels, strict=True)):
+    scene = Scene(body, pose, size, rng_of(seed, patient, image, 3))
+    for k, (label, level) in enumerate(findings.items()):
         FINDINGS[label](scene, level, rng_of(seed, patient, 0, 7, k))
     added, mask = scene.findings()
-    lung = scene.lung_mask()
-    quality *= 1 - 0.7 * hard
-    grey = capture(scene.healthy, added, lung, signature, quality=quality, thick=body.thick, rng=noise)
-    return decorate(grey, signature, view, pose.facing, frame), mask, lung
+    lung, pictures = scene.lung_mask(), []
+    for signature in signatures:
+        noise, frame = (rng_of(seed, patient, image, k) for k in (4, 5))
+        exposed = {"quality": quality * (1 - 0.7 * hard), "thick": body.thick, "rng": noise}
+        grey = capture(scene.healthy, added, lung, signature, **exposed)
+        pictures.append(decorate(grey, signature, view, pose.facing, frame))
+    return pictures, mask, lung
 
 
-def _check(
-    labels: tuple[str, ...],
-    known: tuple[str, ...],
-    view: str,
-    site: str,
-    size: int,
-    shares: dict[str, float],
-    age: float,
-) -> None:
-    for label in labels or ("",):
-        if label not in known:
-            raise ValueError(f"no phantom of '{label}'; known: {', '.join(known)}")
-    if view not in VIEWS:
-        raise ValueError(f"no view '{view}'; known: {', '.join(VIEWS)}")
-    if site not in SIGNATURES:
-        raise ValueError(f"no site '{site}'; known: {', '.join(SIGNATURES)}")
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} {value} is from 0 to 1")
-    if not 0 <= age <= 120 or size < 64:
-        raise ValueError(f"age {age} is from 0 to 120 years, size {size} at least 64 pixels")
+def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """The images of rows that show one body, and its masks (see `PhantomSet`)."""
+    row = rows[0]
+    labels = row["findings"].split("|")
+    levels = row["severities"].split("|") if "severities" in row else [np.nan_to_num(row["severity"])] * len(labels)
+    pictures, mask, lung = radiograph(
+        dict(zip(labels, map(float, levels), strict=True)),
+        seed,
+        signatures=tuple(SIGNATURES[other["signature"]] for other in rows),
+        hard=row.get("hard", 0.0),
+        patient=int(row["patient_id"].rsplit("-", 1)[-1]),
+        image=row["number"],
+        size=row["width"],
+        **{key: row[key] for key in ("view", "quality", "age")},
+    )
+    return pictures, {"mask": mask, "lung_mask": lung}
 
 
-def load_pneumonia(cache: Path, *, train: int, test: int, seed: int, workers: int = 0, tied: float = 0.0) -> Catalogue:
-    """Children's radiographs, classes NORMAL, BACTERIA and VIRUS, made below `cache` unless they are there already.
+def _breathe_and_stand(
+    seed: int, patient: int, image: int, age: float, view: str, zoom: float, hard: float
+) -> tuple[Body, Pose]:
+    """The patient's body, in the breath and pose of this image. See `radiograph`."""
+    rng = rng_of(seed, patient, image, 2)
+    n, u = rng.normal(size=9), rng.random(4)
+    shallow = 0.16 * (1 + (view == "AP")) + 0.2 * hard
+    body = draw_body(rng_of(seed, patient, 0, 0), age, float(np.clip(0.9 - abs(n[8]) * shallow, 0, 1)))
+    if hard:
+        body = with_profile(body, fat=body.fat * (1 + 1.3 * hard * u[1]))
+    if view == "lateral":
+        field = 31.5 - 2.5 * body.child + body.fat
+    else:
+        field = 2 * body.width + 4.5 + 4.0 * (1 - body.child) + 0.8 * body.fat
+    tight = hard * PART * (0.4 + 0.6 * u[3]) if u[2] < TIGHT else 0.0
+    turn = np.clip((TURN + TURN_HARD * hard) * n[1], -TURN_MOST, TURN_MOST)
+    pose = Pose(
+        view=view,
+        turn=float(np.radians(turn)),
+        pitch=float(np.radians(LEAN[view] + 2.5 * n[2])),
+        tilt=float(np.radians(TILT + TILT_HARD * hard) * n[3]),
+        centre=(
+            float((0.7 + 1.2 * hard + 5 * tight) * n[4]),
+            float(body.apex - 13.0 + (0.8 + 1.2 * hard + 5 * tight) * n[5]),
+        ),
+        field=float(zoom * field * np.exp((0.045 + 0.06 * hard) * n[0]) * (1 - tight)),
+        facing=1 if u[0] < RIGHT else -1,
+    )
+    return body, pose
 
-    `train` and `test`: images a folder, shared among the classes as published; `tied`: see `plan_pneumonia`;
-    `workers`: processes (0: one a core), which change nothing in the result. A generation that is killed is resumed
-    by the next call, and is never read half-made. The test folder's processing differs (see the card above).
-    Raises `ValueError` for impossible numbers and `CatalogueError` for a data set that was damaged on disk.
+
+def capture(
+    healthy: np.ndarray,
+    added: np.ndarray,
+    lung: np.ndarray,
+    signature: Signature,
+    *,
+    quality: float,
+    thick: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The image, uint8 (size, size), of `healthy` plus `added` attenuation; `lung` (bool) sets the exposure.
+
+    `quality` from 0 (noisy, blurred, badly exposed) to 1; `thick`: factor from attenuation to that of this patient.
+    The window is chosen on the healthy part: a finding changes no pixel elsewhere.
     """
-    if train < 3 or test < 3 or seed < 0 or not 0 <= tied <= 1:
-        raise ValueError(f"train={train} and test={test} (at least 3), seed={seed} (0), tied={tied} (0 to 1)")
-    asked = {"train": train, "test": test, "seed": seed, "tied": tied}
-    return _load("phantom_pneumonia", cache, asked, plan_pneumonia, PNEUMONIA, train + test, workers)
+    size, poor = healthy.shape[0], 1 - quality
+    scale = size / 256
+    dark, bright = _window(healthy, lung)
+    draws = rng.normal(size=6)
+    dark += (bright - dark) * (0.05 * draws[0] - 0.17 + 0.10 * poor * draws[1])
+    bright += (bright - dark) * (0.06 * draws[2] + 0.12 * poor * draws[3])
+    t = (healthy + added - dark) / (bright - dark)
+    slow = gaussian_filter(np.clip((healthy[::4, ::4] - dark) / (bright - dark), -0.5, 1.2), 9 * scale, truncate=2)
+    slow = enlarge(slow, size)
+    t -= np.float32(signature.local) * (slow - np.float32(0.45))
+    t = _noisy(t, healthy * thick, 0.021 * signature.noise * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]), rng)
+    blur = (signature.blur + 0.9 * poor * rng.random()) * scale
+    t = gaussian_filter(t, blur, truncate=2.5)
+    grey = curve(t, signature, np.exp(0.07 * draws[5]))
+    # Where there is no patient, processing makes the image black whatever the curve.
+    grey *= np.clip(gaussian_filter(healthy, scale, truncate=2) / np.float32(0.55), 0, 1) ** 0.7
+    grey = np.float32(signature.black) + np.float32(signature.white - signature.black) * grey
+    return np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-def load_views(cache: Path, *, train: int, test: int, public: int, seed: int, workers: int = 0) -> Catalogue:
-    """Adults' radiographs, classes frontal and lateral, made, kept and resumed as by `load_pneumonia`.
-
-    `train` and `test` images of one hospital, `public` images of another collection, in the published split test
-    (column site: hospital or public). `public` may be 0. Raises as `load_pneumonia`.
-    """
-    if train < 4 or test < 4 or public < 0 or seed < 0:
-        raise ValueError(f"train={train} and test={test} (at least 4), public={public} (0), seed={seed} (0)")
-    asked = {"train": train, "test": test, "public": public, "seed": seed}
-    return _load("phantom_views", cache, asked, plan_views, VIEW_CLASSES, train + test + public, workers)
+def _window(healthy: np.ndarray, lung: np.ndarray) -> tuple[float, float]:
+    """The attenuations shown as dark and as bright: of clear lung, and of the densest tenth of the trunk."""
+    body = healthy[healthy > 0.9]
+    bright = float(np.percentile(body, 86)) if body.size else 4.0
+    dark = float(np.percentile(healthy[lung], 6)) if lung.sum() > 50 else 0.35 * bright
+    return dark, max(bright, dark + 0.8)
 
 
-def load_covid(cache: Path, *, train: int, test: int, seed: int, workers: int = 0) -> Catalogue:
-    """Children's and adults' radiographs, classes NORMAL, BACTERIA, VIRUS and COVID-19; see `chest_covid_plan`, which
-    says what `train` and `test` subjects a class mean. Made, kept and resumed, and raises, as `load_pneumonia`.
-    """
-    if train < 4 or test < 4 or seed < 0:
-        raise ValueError(f"train={train} and test={test} (at least 4), seed={seed} (0)")
-    asked = {"train": train, "test": test, "seed": seed}
-    plan, classes = chest_covid_plan.plan_covid, chest_covid_plan.CLASSES
-    return _load("phantom_covid", cache, asked, plan, classes, chest_covid_plan.images(train, test), workers)
+def curve(t: np.ndarray, signature: Signature, gamma: float = 1.0) -> np.ndarray:
+    """The contrast curve: an S from 0 to 1 with a long shoulder, so that heart and spine differ little, and a power."""
+    s = np.float32(signature.slope)
+    t = t - np.float32(0.55) * np.maximum(t - np.float32(0.7), 0)
+    low, high = 1 / (1 + np.exp(s * 0.44)), 1 / (1 + np.exp(-s * 0.66))
+    grey = (1 / (1 + np.exp(-s * (t - np.float32(0.38)))) - low) / (high - low)
+    return np.clip(grey, 0, 1) ** np.float32(signature.gamma * gamma)
 
 
-def _load(
-    name: str,
-    cache: Path,
-    asked: dict,
-    plan: Callable[..., pd.DataFrame],
-    classes: tuple[str, ...],
-    expected: int,
-    workers: int,
-) -> Catalogue:
-    root = phantom_store.folder(cache, name, asked | {"version": VERSION})
-    what = name.replace("_", " ")
-    phantom_store.make_once(root, lambda: _generate(root, plan(**asked), asked["seed"], workers, what), name)
-    frame = phantom_store.read(root, expected, FILES).drop(columns=INTERNAL)
-    return Catalogue(name, root, frame, classes, phantom=True)
+def _noisy(t: np.ndarray, attenuation: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Quantum noise: the fewer photons come through, the more; processing evens it out in part."""
+    grain = rng.standard_normal(t.shape, np.float32)
+    return t + grain * np.float32(level) * np.exp(0.22 * np.clip(attenuation - 2, -2, 6))
 
 
-def _generate(root: Path, rows: pd.DataFrame, seed: int, workers: int, what: str) -> None:
-    phantom_store.generate(root, rows, lambda part: partial(make_patient, part, seed), workers, what, FILES)
+def decorate(grey: np.ndarray, signature: Signature, view: str, facing: int, rng: np.random.Generator) -> np.ndarray:
+    """Burn in marker, text, leads and the collimator's border; uint8 of the same shape."""
+    size = grey.shape[0]
+    draws, chance = rng.normal(size=8), rng.random(4)
+    picture = Image.fromarray(grey)
+    draw = ImageDraw.Draw(picture)
+    if chance[0] < signature.lines and view != "lateral":
+        _leads(draw, size, rng)
+    borders = np.clip(signature.collimation * (1 + 0.8 * draws[:4]), 0, 0.2) if signature.collimation else np.zeros(4)
+    if signature.marker:
+        away, down = (np.array(signature.marker_place) + 0.012 * draws[4:6] + borders[[0, 2]]) * size
+        left = (signature.marker == "R") if view != "lateral" else (facing < 0)
+        tall = signature.marker_size * size * (1 + 0.12 * draws[6])
+        _letter(draw, signature, (away if left else size - away, down), tall)
+    if signature.text:
+        place = [(p + b) * size for p, b in zip(signature.text_place, borders[[0, 2]], strict=True)]
+        draw.text(place, signature.text, fill=235, font=ImageFont.load_default(0.038 * size))
+    out = np.array(picture)
+    left, right, top, bottom = (int(round(b * size)) for b in borders)
+    frame = np.zeros_like(out)
+    inner = slice(top, size - bottom), slice(left, size - right)
+    frame[inner] = out[inner]
+    return frame
 
 
-def make_patient(part: Path, seed: int, rows: list[dict]) -> list[dict]:
-    """Write the images and masks of one patient that are not there yet; the rows with digest and hash added."""
-    return [row | _make(part, seed, row) for row in rows]
+def _letter(draw, signature: Signature, place: tuple[float, float], tall: float) -> None:
+    x, y = place
+    half = 0.75 * tall
+    box = (x - half, y - half, x + half, y + half)
+    if signature.marker_shape == "box":
+        draw.rectangle(box, fill=225)
+    elif signature.marker_shape == "circle":
+        draw.ellipse(box, outline=235, width=max(1, round(tall / 9)))
+    ink = 40 if signature.marker_shape == "box" else 240
+    draw.text((x, y), signature.marker, fill=ink, font=ImageFont.load_default(tall * 1.15), anchor="mm")
 
 
-def _make(part: Path, seed: int, row: dict) -> dict[str, str]:
-    if not all((part / row[column]).exists() for column in FILES):
-        grey, mask, lung = one(
-            tuple(row["findings"].split("|")),
-            0.0 if np.isnan(row["severity"]) else row["severity"],
-            seed,
-            view=row["view"],
-            quality=row["quality"],
-            site=row["signature"],
-            age=row["age"],
-            hard=row["hard"],
-            patient=int(row["patient_id"]),
-            image=row["number"],
-        )
-        phantom_store.write_pictures(part, row, grey, {"mask": mask, "lung_mask": lung}, quality=92)
-    return phantom_store.describe(part / row["path"])
+def _leads(draw, size: int, rng: np.random.Generator) -> None:
+    """Electrodes with their wires."""
+    for _ in range(int(rng.integers(1, 4))):
+        x, y = rng.uniform(0.15, 0.85) * size, rng.uniform(0.2, 0.7) * size
+        bend, end = rng.normal(0, 0.12, 2) * size, rng.choice((0, size))
+        t = np.linspace(0, 1, 24)
+        across = (1 - t) ** 2 * x + 2 * t * (1 - t) * ((x + end) / 2 + bend[0]) + t**2 * end
+        down = (1 - t) ** 2 * y + 2 * t * (1 - t) * (y + 0.1 * size + bend[1]) + t**2 * (y + 0.15 * size)
+        draw.line(list(zip(across, down, strict=True)), fill=205, width=max(1, size // 230))
+        r = 0.014 * size
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=225)

@@ -1,7 +1,7 @@
-"""Findings on phantom chest radiographs: a registry of what each changes in the body and draws in the lungs.
+"""Findings on phantom chest radiographs: what each changes in the body (`SHAPES`) and draws in the lungs (`FINDINGS`).
 
 Every function makes the same draws whatever the severity, from the patient's own generator, so that all images of a
-patient show the same disease. To add a finding, decorate a function of (scene, severity, rng) with its label.
+patient show the same disease. To add a finding, write a function of (scene, severity, rng) and name it in the table.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.phantoms import chest_vessels
+from helpers.phantoms import chest_bones
 from helpers.phantoms.chest_anatomy import SIDES, Ball, Body, at, with_profile
-from helpers.phantoms.chest_scene import Scene
+from helpers.phantoms.chest_scene import WATER, Scene
 
-Draw = Callable[[Scene, float, np.random.Generator], None]
-Shape = Callable[[Body, float, np.random.Generator], Body]
-FINDINGS: dict[str, Draw] = {}  # filled below
-SHAPES: dict[str, Shape] = {}  # findings that change the body itself
 LOBES = {  # a place in the middle of each lobe
     "RUL": (-6.5, -1.0, 14.0),
     "RML": (-7.0, 3.6, 5.2),
@@ -25,34 +21,11 @@ LOBES = {  # a place in the middle of each lobe
     "LUL": (7.4, 1.5, 11.5),
     "LLL": (8.6, -3.4, 5.5),
 }
+APICAL_RADIUS = (0.4, 0.3)  # cm, the smallest apical nodule's, and what the largest has more
+APEX = 0.22  # share of a lung's height, from its top, that is its apex
+DENSITY = 2.2  # times water: a nodule that is partly calcified
 
 
-def finding(label: str) -> Callable[[Draw], Draw]:
-    """Register what draws this finding."""
-
-    def register(function: Draw) -> Draw:
-        FINDINGS[label] = function
-        return function
-
-    return register
-
-
-def shape(label: str) -> Callable[[Shape], Shape]:
-    """Register how a patient with this finding is built."""
-
-    def register(function: Shape) -> Shape:
-        SHAPES[label] = function
-        return function
-
-    return register
-
-
-@finding("NORMAL")
-def normal(scene: Scene, severity: float, rng: np.random.Generator) -> None:
-    """Nothing to see."""
-
-
-@finding("BACTERIA")
 def lobar(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Focal lobar consolidation: dense, in one lobe (seldom two), sharp at fissures, soft elsewhere, with air left in
     the bronchi. Kermany 2018, figure S6: 'Bacterial pneumonia ... typically exhibits a focal lobar consolidation'.
@@ -66,7 +39,7 @@ def lobar(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     side = -1 if names[0].startswith("R") else 1  # the airways beside it are inflamed as well
     near = side * scene.branches[0][:, 0] > 0
     branches = tuple(part[near] for part in scene.branches)
-    scene.add(chest_vessels.cuffs(branches, 0.02 + 0.08 * severity, seeds[2]))
+    scene.add(chest_bones.cuffs(branches, 0.02 + 0.08 * severity, seeds[2]))
 
 
 def consolidate(scene: Scene, lobe: str, radius: float, density: float, rng: np.random.Generator) -> None:
@@ -83,17 +56,15 @@ def consolidate(scene: Scene, lobe: str, radius: float, density: float, rng: np.
     points, width, length = scene.branches
     airs = (place(*points.T) > 0.3 * radius) & (width > 0.07) & (rng.random(len(points)) < 0.8)
     branches = points[airs] + np.float32(0.3), 1.25 * width[airs], length[airs]
-    scene.add(chest_vessels.solid(branches, -0.9 * density * chest_vessels.BLOOD, rng))
+    scene.add(chest_bones.solid(branches, -0.9 * density * chest_bones.BLOOD, rng))
 
 
-@shape("VIRUS")
 def blown_up(body: Body, severity: float, rng: np.random.Generator) -> Body:
     """Small airways swollen shut trap air: the diaphragm is low and flat."""
     down = (0.4 + 1.4 * severity) * rng.uniform(0.2, 1)
     return with_profile(body, domes=(body.domes[0] - down, body.domes[1] - down), flat=0.3 * severity)
 
 
-@finding("VIRUS")
 def interstitial(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Both lungs, diffuse: thick bronchial walls, a net of lines, patchy haze. Kermany 2018, figure S6: viral pneumonia
     'manifests with a more diffuse "interstitial" pattern in both lungs'.
@@ -101,8 +72,8 @@ def interstitial(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     lead = rng.uniform(0.5, 1, 3)
     lead[rng.integers(3)] = 1.0
     focal, seeds = rng.random() < 0.35, rng.spawn(4)
-    scene.add(chest_vessels.cuffs(scene.branches, (0.07 + 0.17 * severity) * lead[0], seeds[0]))
-    scene.add(chest_vessels.net(scene.body, 1500, (0.008 + 0.024 * severity) * lead[1], seeds[1]))
+    scene.add(chest_bones.cuffs(scene.branches, (0.07 + 0.17 * severity) * lead[0], seeds[0]))
+    scene.add(chest_bones.net(scene.body, 1500, (0.008 + 0.024 * severity) * lead[1], seeds[1]))
     pattern = np.clip(0.35 + 0.6 * scene.noise(13, seeds[2]), 0, 1.8)
     depth = (0.05 + 0.14 * severity) * lead[2]
     scene.opacity(lambda x, y, z: np.ones_like(x), scene.everywhere(), depth, 1.0, pattern)
@@ -114,11 +85,10 @@ def interstitial(scene: Scene, severity: float, rng: np.random.Generator) -> Non
         scene.opacity(ball.inside, scene.rays.window(ball.centre, 5), 0.04 + 0.15 * severity * lead[0], 3.0)
 
 
-@finding("COVID-19")
 def ground_glass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Peripheral, bilateral, basal: hazy patches along the outer wall, through which vessels still show."""
     patches(scene, 5 + round(7 * severity), 2.2 + 1.6 * severity, 0.12 + 0.26 * severity, rng, outer=True)
-    scene.add(chest_vessels.net(scene.body, 1100, 0.004 + 0.016 * severity, rng.spawn(1)[0], low=0.6, outer=0.9))
+    scene.add(chest_bones.net(scene.body, 1100, 0.004 + 0.016 * severity, rng.spawn(1)[0], low=0.6, outer=0.9))
 
 
 def patches(
@@ -138,3 +108,209 @@ def patches(
         radii = radius * np.exp(0.2 * n[k])
         ball = Ball((x, y, z), tuple(radii))
         scene.opacity(ball.inside, scene.rays.window(ball.centre, ball.reach), density, 0.5 * radius, pattern)
+
+
+def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """Airless plates across the bases."""
+    n, u = rng.normal(size=(4, 6)), rng.random((4, 2))
+    for k in range(2 + round(2 * severity)):
+        side = SIDES[int(u[k, 0] < 0.5)]
+        centre = (side * (6.8 + 0.8 * n[k, 0]), 0.5 + 2 * n[k, 1], scene.body.domes[0] + 2.0 + 3 * u[k, 1])
+        plate = Ball(centre, (2.6 + 1.6 * severity, 3.2, 0.45 + 0.35 * severity), 0.25 * n[k, 2])
+        scene.opacity(plate.inside, scene.rays.window(centre, plate.reach), 0.6 + 0.4 * severity, 0.3)
+
+
+def large_heart(body: Body, severity: float, rng: np.random.Generator) -> Body:
+    return with_profile(body, heart=body.heart * (1.1 + 0.26 * severity))
+
+
+def heart_shadow(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """The heart itself is the finding."""
+    scene.region |= scene.heart_region()
+
+
+def effusion(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """Fluid in one pleural space, or seldom both: it hides the angle of the diaphragm and climbs the wall."""
+    sides = SIDES if rng.random() < 0.25 else (int(rng.choice(SIDES)),)
+    for side in sides:
+        level = np.float32(-3.2 + 9.5 * severity + 0.5 * min(scene.body.domes))
+
+        def fluid(
+            x: np.ndarray, y: np.ndarray, z: np.ndarray, side: int = side, level: np.float32 = level
+        ) -> np.ndarray:
+            climb = np.float32(3.2) * np.exp(-np.clip(scene.wall(x, y, z), 0, None) / np.float32(1.3))
+            return np.minimum(side * x, level + climb - z)
+
+        scene.opacity(fluid, scene.everywhere(), 1.0, 0.8)
+
+
+def infiltration(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """Ill-defined haze in patches anywhere."""
+    patches(scene, 3 + round(4 * severity), 2.4 + 1.2 * severity, 0.14 + 0.26 * severity, rng, outer=False)
+
+
+def _place(scene: Scene, rng: np.random.Generator, margin: float) -> np.ndarray:
+    """A place in a lung, at least `margin` cm from its surface."""
+    spots = rng.random((200, 3)) * (24, 14, 20) - (12, 8, 1)
+    inside = np.flatnonzero(chest_bones.in_lung(scene.body, spots.astype(np.float32), margin))
+    return spots[inside[0]] if len(inside) else np.array([-6.5, -3.0, 9.0])
+
+
+def mass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """A solid lump more than 3 cm wide."""
+    centre, radii = _place(scene, rng, 1.0), (1.7 + 2.0 * severity) * np.exp(0.1 * rng.normal(size=3))
+    ball = Ball(tuple(centre), tuple(radii))
+    scene.opacity(ball.inside, scene.rays.window(centre, ball.reach), 1.0, 0.35)
+
+
+def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """One to three solid spots up to 3 cm wide."""
+    count, seeds = 1 + int(rng.random() < 0.3) + int(rng.random() < 0.15), rng.spawn(3)
+    for k in range(count):
+        radius = (0.55 + 0.75 * severity) * (1 - 0.2 * k)
+        scene.add(_lump(_place(scene, seeds[k], 0.8), radius, 0.9 * WATER, seeds[k]))
+
+
+def _lump(centre: np.ndarray, radius: float, density: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A ball as a cloud, for what is too small for the coarse grid."""
+    way = rng.normal(size=(2500, 3))
+    way *= (radius * np.cbrt(rng.random(2500)) / np.linalg.norm(way, axis=1))[:, None]
+    return (centre + way).astype(np.float32), np.full(2500, 4 / 3 * np.pi * radius**3 * density / 2500)
+
+
+def pneumonia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """A softer consolidation than BACTERIA."""
+    lobe = str(rng.choice(list(LOBES)))
+    consolidate(scene, lobe, 3.6 + 3.4 * severity, 0.3 + 0.4 * severity, rng.spawn(1)[0])
+
+
+def pneumothorax(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """Air between one lung and the wall, most of it above: no vessels there, and a thin line at the lung's edge."""
+    side, body = int(rng.choice(SIDES)), scene.body
+    widest = 1.0 + 3.4 * severity
+
+    def gap(z: np.ndarray) -> np.ndarray:
+        return np.float32(widest) * np.clip((z + 1) / np.float32(body.apex), 0.12, 1)
+
+    def free(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        return np.minimum(side * x, gap(z) - scene.wall(x, y, z))
+
+    scene.opacity(free, scene.everywhere(), -0.95 * body.air / (1 - body.air), 0.3)
+    points, radius, length = scene.branches
+    bare = free(*points.T) > 0
+    lost = points[bare], radius[bare], length[bare]
+    scene.add(chest_bones.solid(lost, -chest_bones.BLOOD, rng.spawn(1)[0]))
+    spot = rng.random((6000, 2)).astype(np.float32)
+    z, angle = -1 + (body.apex - 0.5) * spot[:, 0], np.pi * (0.12 + 0.76 * spot[:, 1])
+    half = at(body, "half", z)
+    share = np.clip(1 - gap(z) / half, 0.2, 1)
+    x = side * share * at(body, "wall", z) * np.sin(angle)
+    line = np.stack([x, at(body, "middle", z) - share * half * np.cos(angle), z], axis=-1)
+    scene.add((line[side * x > 2.5], np.full(int((side * x > 2.5).sum()), 10 / 6000)))
+
+
+def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """Water in both lungs, most about their roots, with thick bronchial walls."""
+    seeds = rng.spawn(3)
+    pattern = np.clip(0.9 + 0.25 * scene.noise(16, seeds[0]), 0.2, 1.6)
+    for side in SIDES:
+        ball = Ball((side * 5.0, -0.5, 8.0), (5.6, 6.0, 8.0))
+        scene.opacity(ball.inside, scene.rays.window(ball.centre, ball.reach), 0.12 + 0.3 * severity, 4.0, pattern)
+    scene.add(chest_bones.cuffs(scene.branches, 0.05 + 0.12 * severity, seeds[1]))
+    scene.add(chest_bones.net(scene.body, 900, 0.004 + 0.012 * severity, seeds[2], low=0.7, outer=0.5))
+
+
+def overblown(body: Body, severity: float, rng: np.random.Generator) -> Body:
+    down = 1.5 + 2.5 * severity
+    return with_profile(
+        body,
+        domes=(body.domes[0] - down, body.domes[1] - down),
+        flat=0.4 + 0.45 * severity,
+        air=body.air * (1 - 0.4 * severity),
+        heart=body.heart * (1 - 0.1 * severity),
+        depth=body.depth * (1.03 + 0.09 * severity),
+        vessels=body.vessels * (1 - 0.25 * severity),
+    )
+
+
+def dark_lungs(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """Large, dark lungs over flat domes: they are the finding."""
+    scene.region |= scene.lung > 0.42 * np.percentile(scene.lung, 97)
+
+
+def fibrosis(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """A coarse net, low and at the periphery."""
+    scene.add(chest_bones.net(scene.body, 3200, 0.03 + 0.07 * severity, rng, low=0.75, outer=0.85))
+
+
+def thick_pleura(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """A rind along one side's wall."""
+    side, middle, half = int(rng.choice(SIDES)), rng.uniform(5, 16), rng.uniform(4.5, 8)
+    deep = np.float32(0.5 + 1.1 * severity)
+
+    def rind(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        taper = np.clip(1.3 - np.square((z - np.float32(middle)) / np.float32(half)), 0, 1)
+        return np.minimum(side * x - 3, deep * taper - scene.wall(x, y, z))
+
+    scene.opacity(rind, scene.everywhere(), 1.0, 0.25)
+
+
+def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """Stomach behind the heart: a round shadow with a bubble of air in its upper half."""
+    radius = 2.6 + 2.0 * severity
+    centre = np.array([rng.normal(1.0, 0.8), -3.6, max(scene.body.domes) + 0.6 * radius])
+    ball = Ball(tuple(centre), (1.25 * radius, 0.9 * radius, radius))
+    scene.opacity(ball.inside, scene.rays.window(centre, ball.reach), 1.0, 0.4)
+    points, weights = _lump(centre, 0.8 * radius, -0.8 * WATER, rng)
+    upper = points[:, 2] > centre[2] + 0.1 * radius
+    scene.add((points[upper], weights[upper]))
+
+
+def apical_nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
+    """A solid ball in the upper third of the right lung, too small for the coarse grid of rays."""
+    spots = (rng.random((400, 3)) * (9, 8, 5.5) - (10, 4, 6.0) + (0, 0, scene.body.apex)).astype(np.float32)
+    inside = np.flatnonzero(chest_bones.in_lung(scene.body, spots, 0.8))
+    centre = spots[inside[0]] if len(inside) else np.array([-5.5, -1.0, scene.body.apex - 4], np.float32)
+    scene.add(_lump(centre, APICAL_RADIUS[0] + APICAL_RADIUS[1] * severity, DENSITY * WATER, rng))
+
+
+def right_apex(lung: np.ndarray) -> tuple[float, float]:
+    """Row and column of the middle of the right lung's apex, which lies on the image's left, from a lung mask (h, w).
+
+    Raises `ValueError` for an empty mask.
+    """
+    rows, columns = np.nonzero(lung)
+    if not len(rows):
+        raise ValueError("the lung mask is empty")
+    right = columns < (columns.min() + columns.max()) / 2
+    rows, columns = rows[right], columns[right]
+    top = rows < rows.min() + APEX * (rows.max() - rows.min())
+    return float(rows[top].mean()), float(columns[top].mean())
+
+
+SHAPES: dict[str, Callable[[Body, float, np.random.Generator], Body]] = {
+    "VIRUS": blown_up,
+    "Cardiomegaly": large_heart,
+    "Emphysema": overblown,
+}
+FINDINGS: dict[str, Callable[[Scene, float, np.random.Generator], None]] = {
+    "NORMAL": lambda scene, severity, rng: None,
+    "BACTERIA": lobar,
+    "VIRUS": interstitial,
+    "COVID-19": ground_glass,
+    "Atelectasis": plates,
+    "Cardiomegaly": heart_shadow,
+    "Effusion": effusion,
+    "Infiltration": infiltration,
+    "Mass": mass,
+    "Nodule": nodule,
+    "Pneumonia": pneumonia,
+    "Pneumothorax": pneumothorax,
+    "Consolidation": lobar,
+    "Edema": edema,
+    "Emphysema": dark_lungs,
+    "Fibrosis": fibrosis,
+    "Pleural_Thickening": thick_pleura,
+    "Hernia": hernia,
+    "Apical nodule": apical_nodule,
+}

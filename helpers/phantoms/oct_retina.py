@@ -1,16 +1,128 @@
-"""Anatomy of the phantom eye: where the layers of a healthy retina lie in a B-scan, and how bright each is.
+"""The phantom eye: where the layers of a healthy retina lie in a B-scan and how bright each is, and what lesions add.
 
 Thicknesses follow measured macular profiles in round numbers: 230 um at the centre of the fovea, 345 um at its rim.
-Nothing in this module knows a diagnosis.
+Pixels have about the pitch of the published scans (Spectralis; Kermany et al. 2018, 'Images from Human Subjects').
+Brightness ('tone') is the grey level on the screen, 0 to 1, which in these scans is about the fourth root of the
+reflected power. Nothing in this module knows a diagnosis.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
-from helpers.phantoms.scan import AXIAL_UM, LATERAL_MM, LAYERS, TONES, BScan
+AXIAL_UM = 3.9  # micrometres per pixel, down
+LATERAL_MM = 0.0115  # millimetres per pixel, across
+
+LAYERS = (  # from the vitreous down
+    "nerve fibres",
+    "ganglion cells",
+    "inner plexiform",
+    "inner nuclear",
+    "outer plexiform",
+    "outer nuclear",
+    "myoid",  # its upper edge is the external limiting membrane
+    "ellipsoid",
+    "outer segments",
+    "subretinal",  # a potential space: no thickness until a lesion opens it
+    "pigment epithelium",
+    "sub-RPE",  # likewise
+    "choroid",  # its upper edge is Bruch's membrane
+)
+VESSELS = ((1.0, 4.0), (0.04, 0.26))  # half width in pixels, and depth of the shadow
+TONES = (0.49, 0.385, 0.425, 0.285, 0.372, 0.225, 0.24, 0.70, 0.37, 0.09, 0.76, 0.40, 0.32)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A rounded thing of one tone: a cyst, an exudate, a vessel's wall. Places in pixels."""
+
+    column: float
+    row: float
+    half_width: float
+    half_height: float
+    tone: float
+    opacity: float = 1.0
+    lean: float = 0.0  # columns it leans per row
+    taper: float = 0.0  # how much wider it is at its foot, relative
+    bend: float = 0.0  # how much it bends sideways, relative
+    lesion: bool = True
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Lesion material between two rows of each column."""
+
+    top: np.ndarray
+    bottom: np.ndarray
+    tone: float
+    grain: float = 0.0  # strength of its texture
+
+
+@dataclass(frozen=True)
+class Streak:
+    """A shadow (gain < 0) or a bright window (gain > 0) below a row, over a few columns."""
+
+    column: float
+    half_width: float
+    row: float | np.ndarray
+    gain: float
+
+
+@dataclass
+class BScan:
+    """A cross-section being built: lesions move its surfaces, change its tones and add to its lists.
+
+    `top` holds the row of each layer's upper edge, `tone` its grey level (0 to 1), one value per column.
+    """
+
+    height: int
+    x_mm: np.ndarray  # place of each column from the fovea
+    z_mm: float  # how far above or below the fovea the scan passes
+    wander: np.ndarray  # pixels by which eye movement shifted each column
+    top: dict[str, np.ndarray]
+    tone: dict[str, np.ndarray]
+    blobs: list[Blob] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
+    streaks: list[Streak] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        return len(self.x_mm)
+
+    def column(self, x_mm: float) -> float:
+        """The column (fractional, perhaps outside the image) of a place."""
+        return (x_mm - float(self.x_mm[0])) / LATERAL_MM
+
+    def row(self, layer: str, x_mm: float) -> float:
+        """The row of a layer's upper edge at a place, as it is now."""
+        return float(np.interp(x_mm, self.x_mm, self.top[layer]))
+
+    def seen(self, z_mm: np.ndarray | float, radius_mm: float) -> np.ndarray:
+        """How much (0 to 1) of the height of a rounded thing at `z_mm` this scan cuts."""
+        return np.sqrt(np.clip(1 - ((self.z_mm - np.asarray(z_mm)) / radius_mm) ** 2, 0, 1))
+
+    def open(self, layer: str, height_px: np.ndarray) -> None:
+        """Make a layer thicker by `height_px` (a value per column), lifting its upper edge and all above.
+
+        The retina bridges what is narrow: each edge follows the one under it more smoothly.
+        """
+        rise = np.asarray(height_px, np.float32)
+        for step, name in enumerate(reversed(LAYERS[: LAYERS.index(layer) + 1])):
+            if step:
+                rise = gaussian_filter1d(rise, 1.2 + 1.5 * step, mode="nearest")
+            self.top[name] = self.top[name] - rise
+
+    def blend(self, layer: str, tone: float, amount: np.ndarray) -> None:
+        """Move a layer's tone towards `tone`, by 0 to 1 in each column."""
+        self.tone[layer] = self.tone[layer] + (tone - self.tone[layer]) * np.asarray(amount, np.float32)
+
+    def settle(self) -> None:
+        """Keep the edges in order: none crosses the one below it."""
+        for upper, lower in reversed(list(zip(LAYERS, LAYERS[1:], strict=False))):
+            self.top[upper] = np.minimum(self.top[upper], self.top[lower])
 
 
 @dataclass(frozen=True)
@@ -19,8 +131,8 @@ class Anatomy:
 
     nasal: int  # +1: the optic disc is to the right
     pit_width: float  # of the foveal pit, relative
-    thickness: np.ndarray  # a factor a layer, (13,)
-    tones: np.ndarray  # a factor a layer, (13,)
+    thickness: np.ndarray  # a factor per layer, (13,)
+    tones: np.ndarray  # a factor per layer, (13,)
     bowl: float  # pixels that the image's edges rise above its centre, at 2.9 mm
     wave: np.ndarray  # (4, 2) amplitude (px) and phase of slow undulations
     choroid_um: float  # thickness
@@ -47,14 +159,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         choroid_um=float(rng.uniform(140, 420)),
         choroid_fade=float(rng.uniform(55, 130)),
         choroid_grain=float(rng.uniform(0.7, 1.5)),
-        vessels=np.stack(
-            [
-                side * rng.uniform(0.5, 4.2, vessels),
-                rng.uniform(1.0, 4.0, vessels),
-                rng.uniform(0.04, 0.26, vessels),
-            ],
-            axis=1,
-        ),
+        vessels=np.stack([side * rng.uniform(0.5, 4.2, vessels), *(rng.uniform(*r, vessels) for r in VESSELS)], axis=1),
         disc=float(rng.normal(3.75, 0.2)),
         hyaloid=float(rng.uniform(40, 260)) if rng.random() < 0.22 else 0.0,
     )
@@ -95,17 +200,17 @@ def _thicknesses(eye: Anatomy, x_mm: np.ndarray, fovea: np.ndarray) -> np.ndarra
     thin = np.exp(-((np.clip(fovea - 1, 0, None) / 2.6) ** 2))
     cone = np.exp(-((r / 0.28) ** 2))
     layers = [
-        (4 + 8 * rise(0.6) + 13 * nasal * rise(1.2)),
-        (3 + 58 * rise(0.62) * (0.3 + 0.7 * thin)),
-        (3 + 44 * rise(0.52) * (0.5 + 0.5 * thin)),
-        (1 + 39 * rise(0.46) * (0.6 + 0.4 * thin)),
-        (10 + 25 * rise(0.40)),
-        (66 + 34 * np.exp(-((r / 0.5) ** 2))),
-        (22 + 7 * cone),
-        (17 + 0 * r),
-        (21 + 12 * cone),
+        4 + 8 * rise(0.6) + 13 * nasal * rise(1.2),
+        3 + 58 * rise(0.62) * (0.3 + 0.7 * thin),
+        3 + 44 * rise(0.52) * (0.5 + 0.5 * thin),
+        1 + 39 * rise(0.46) * (0.6 + 0.4 * thin),
+        10 + 25 * rise(0.40),
+        66 + 34 * np.exp(-((r / 0.5) ** 2)),
+        22 + 7 * cone,
+        17 + 0 * r,
+        21 + 12 * cone,
         0 * r,
-        (35 + 0 * r),
+        35 + 0 * r,
         0 * r,
     ]
     return np.stack(layers) * eye.thickness[: len(layers), None]
@@ -127,9 +232,7 @@ def _disc(scan: BScan, eye: Anatomy) -> None:
 
 
 def _wander(width: int, rng: np.random.Generator) -> np.ndarray:
-    """Pixels of axial eye movement a column: a slow drift, a tremor, and seldom a jump the tracker missed."""
-    from scipy.ndimage import gaussian_filter1d
-
+    """Pixels of axial eye movement per column: a slow drift, a tremor, and seldom a jump the tracker missed."""
     drift = gaussian_filter1d(np.cumsum(rng.normal(0, 0.22, width)), 6)
     tremor = gaussian_filter1d(rng.normal(0, 1, width), 1.5) * rng.uniform(0.1, 0.7)
     jump = np.zeros(width)

@@ -1,12 +1,20 @@
-"""From the phantom's anatomy to a picture without noise: every layer, lesion, vessel and shadow in its grey level."""
+"""From the phantom's anatomy to a picture: every layer, lesion, vessel and shadow in its grey level, and what one of
+two scanners and the archive make of them.
+
+Measured on published B-scans: the screen shows about the fourth root of power; background is noise whose grey level
+is roughly normal (mean 14 to 35, standard deviation 6 to 16) and cut off at 0, which leaves black pinholes; speckle,
+averaged over many frames, has a standard deviation of 6 to 14 % of the grey level; both are correlated over about
+two pixels, more down than across.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
-from helpers.phantoms.oct_retina import Anatomy
-from helpers.phantoms.scan import AXIAL_UM, LAYERS, SOFT, Blob, BScan
+from helpers.phantoms.oct_retina import AXIAL_UM, LAYERS, Anatomy, Blob, BScan, Streak
 
+SOFT = (1.5, 4.0, 7.0, 4.5, 4.0, 5.0, 2.0, 1.6, 2.0, 1.2, 1.6, 1.5)  # pixels over which a layer's upper edge changes
 TEXTURED = 150  # pixels below Bruch's membrane that show the choroid's vessels
 SHOWS = 0.8  # pixels of thickness from which a space opened by a lesion belongs to its mask
 
@@ -26,7 +34,7 @@ def paint(scan: BScan, eye: Anatomy, rng: np.random.Generator) -> tuple[np.ndarr
         _blob(tones, mask, scan, blob)
     _vessels(tones, scan, eye)
     for streak in scan.streaks:
-        _streak(tones, scan, streak.column, streak.half_width, np.full(scan.width, streak.row), streak.gain)
+        _streak(tones, scan, streak)
     _hyaloid(tones, scan, eye, rng)
     return tones, mask
 
@@ -55,7 +63,7 @@ def _retina(tones: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
     last = min(int(scan.top["choroid"].max()) + 3, scan.height)
     rows = np.arange(first, last, dtype=np.float32)[:, None]
     band, above = tones[first:last], np.zeros(scan.width, np.float32)
-    for layer, soft in zip(LAYERS[:-1], SOFT, strict=False):
+    for layer, soft in zip(LAYERS[:-1], SOFT, strict=True):
         # A pixel that an edge cuts is covered in part: that is what keeps thin layers whole where they slope.
         inside = np.clip((rows - scan.top[layer]) * np.float32(1 / soft) + np.float32(0.5), 0, 1)
         band += inside * (scan.tone[layer] - above)
@@ -127,8 +135,7 @@ def _spaces(tones: np.ndarray, mask: np.ndarray, scan: BScan, grain: np.ndarray)
             top, bottom = fill.top[columns], fill.bottom[columns]
             inside = np.clip(rows - top + 0.5, 0, 1) * np.clip(bottom - rows + 0.5, 0, 1) * np.clip(bottom - top, 0, 1)
             tones[window] += inside * (fill.tone * (1 + fill.grain * grain[window]) - tones[window])
-            if fill.lesion:
-                mask[window] |= (inside > 0.5) & (bottom - top > SHOWS)
+            mask[window] |= (inside > 0.5) & (bottom - top > SHOWS)
 
 
 def _window(scan: BScan, wide: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> tuple:
@@ -142,10 +149,7 @@ def _window(scan: BScan, wide: np.ndarray, top: np.ndarray, bottom: np.ndarray) 
 def _blob(tones: np.ndarray, mask: np.ndarray, scan: BScan, blob: Blob) -> None:
     reach = blob.half_width + abs(blob.lean) * blob.half_height + 2
     left, right = max(int(blob.column - reach), 0), min(int(blob.column + reach) + 2, scan.width)
-    upper, lower = (
-        max(int(blob.row - blob.half_height) - 8, 0),
-        min(int(blob.row + blob.half_height) + 9, scan.height),
-    )
+    upper, lower = max(int(blob.row - blob.half_height) - 8, 0), min(int(blob.row + blob.half_height) + 9, scan.height)
     if left >= right or upper >= lower:
         return
     middle = min(max(round(blob.column), 0), scan.width - 1)
@@ -170,14 +174,16 @@ def _vessels(tones: np.ndarray, scan: BScan, eye: Anatomy) -> None:
             row = scan.row("ganglion cells", place) + half_width
             vessel = Blob(column, row, half_width, half_width * 1.2, 0.56, shade * 1.6, lesion=False)
             _blob(tones, nothing, scan, vessel)
-            _streak(tones, scan, column, half_width, scan.top["ganglion cells"] + 3 * half_width, -shade)
+            _streak(tones, scan, Streak(column, half_width, scan.top["ganglion cells"] + 3 * half_width, -shade))
 
 
-def _streak(tones: np.ndarray, scan: BScan, column: float, half_width: float, start: np.ndarray, gain: float) -> None:
+def _streak(tones: np.ndarray, scan: BScan, streak: Streak) -> None:
+    column, half_width, start = streak.column, streak.half_width, np.broadcast_to(streak.row, scan.width)
     left, right = max(int(column - 3 * half_width), 0), min(int(column + 3 * half_width) + 2, scan.width)
     if left >= right:
         return
-    across = np.float32(gain) * np.exp(-0.5 * ((np.arange(left, right, dtype=np.float32) - column) / half_width) ** 2)
+    place = (np.arange(left, right, dtype=np.float32) - column) / half_width
+    across = np.float32(streak.gain) * np.exp(-0.5 * place**2)
     first = max(int(start[left:right].min()) - 1, 0)
     below = np.clip((np.arange(first, scan.height, dtype=np.float32)[:, None] - start[left:right]) / 6, 0, 1)
     tones[first:, left:right] *= np.clip(1 + across * below, 0.1, 2)
@@ -193,3 +199,99 @@ def _hyaloid(tones: np.ndarray, scan: BScan, eye: Anatomy, rng: np.random.Genera
             seen = (row + step > 0) & (row + step < scan.top["nerve fibres"] - 2)
             columns = np.flatnonzero(seen)
             tones[row[seen] + step, columns] += (strength * share)[seen].astype(np.float32)
+
+
+def capture(tones: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
+    """The image that an instrument would give of `tones` (see `paint`), uint8 of the same shape.
+
+    `quality` from 0 (noisy, blurred, faint) to 1 (clean).
+    """
+    poor = 1 - quality
+    blur = 0.45 + 0.75 * poor * rng.uniform(0.5, 1)
+    signal = gaussian_filter(tones, blur, truncate=2.5)
+    signal *= np.float32(rng.uniform(0.86, 1.2) * (1 - 0.32 * poor * rng.uniform(0.4, 1)))
+    signal *= _vignette(tones.shape[1], rng)
+    across = rng.uniform(0.2, 0.7)
+    speckle = np.float32(0.05 + 0.11 * poor**1.3)
+    level = np.float32((13 + 9 * rng.random() + 24 * poor**1.6) / 255) * _depth_gain(tones.shape[0], rng)
+    depth = np.float32(rng.uniform(0.38, 0.55) + 0.12 * poor)
+    noise = _correlated(tones.shape, across, rng)
+    # Powers of signal and background add, and the screen shows the fourth root; so the stronger the signal, the less
+    # the background's noise shows. Products are many times faster than powers.
+    squared, base = level * level, signal * signal
+    base = np.sqrt(np.sqrt(base * base + squared * squared))
+    noise -= np.float32(0.12) * (noise * noise - 1)  # the tail towards black is the longer one
+    noise *= depth * level * squared / (base * base) + speckle * signal
+    grey = base + noise
+    return np.clip(grey * 255, 0, 248).astype(np.uint8)
+
+
+def padding(floor: np.ndarray, shape: tuple[int, int], often: float, rng: np.random.Generator) -> np.ndarray:
+    """Where the archive's straightening of a tilted scan left white: bool, of `shape` (height, width).
+
+    With chance `often`: oblique wedges above and below, slivers at the sides. They stay 130 pixels above and 60 below
+    `floor`, the row of Bruch's membrane per column, which no disease moves: padding tells nothing about the label.
+    """
+    height, width = shape
+    draws, chance = rng.normal(size=6), rng.random(2)
+    if chance[0] >= often:
+        return np.zeros(shape, bool)
+    across, down, columns = np.arange(width) - width / 2, np.arange(height)[:, None], np.arange(width)
+    slope = 0.045 * draws[0]
+    top = np.minimum(14 + 22 * draws[1] + slope * across, floor.min() - 130)
+    bottom = height - 8 + 14 * draws[2] + (slope + 0.004 * draws[3]) * across
+    if chance[1] < 0.2:
+        bottom = bottom - abs(draws[4]) * 10 * (across / width * 2) ** 2
+    bottom = np.maximum(bottom, floor.max() + 60)
+    side = np.clip(1.2 * draws[5] - slope * (down - height / 2) * 0.25, -4, 4)
+    return (down < np.round(top)) | (down >= np.round(bottom)) | (columns < side) | (columns >= width + side)
+
+
+def _correlated(shape: tuple[int, int], across: float, rng: np.random.Generator) -> np.ndarray:
+    """Normal noise of unit variance, float32: neighbours down correlate by 0.67, neighbours across by `across`."""
+    height, width = shape
+    fine = rng.standard_normal((height + 2, width + 2), np.float32)
+    down = fine[1:-1] + np.float32(0.65) * (fine[:-2] + fine[2:])
+    # The weight a of (a, 1, a) that correlates neighbours by about `across`.
+    a = np.float32(across * 0.62)
+    out = down[:, 1:-1] + a * (down[:, :-2] + down[:, 2:])
+    out /= np.sqrt((1 + 2 * np.float32(0.65) ** 2) * (1 + 2 * a * a))
+    return out
+
+
+def _vignette(width: int, rng: np.random.Generator) -> np.ndarray:
+    """Brightness per column: it falls a little at the sides, and more where the pupil cut the beam."""
+    x = np.linspace(-1, 1, width, dtype=np.float32)
+    dark = rng.uniform(0, 0.12) * x**4 + np.clip(rng.normal(0, 0.07), -0.16, 0.16) * x
+    return (1 - dark).astype(np.float32)
+
+
+def _depth_gain(height: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise level a row, (height, 1): it falls with depth, by an amount that differs from scan to scan."""
+    return np.linspace(1.08, rng.uniform(0.4, 0.9), height)[:, None].astype(np.float32)
+
+
+def capture_hazy(tones: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
+    """As `capture`, by the other scanner: fewer frames averaged, so coarser and stronger speckle; a flatter curve from
+    power to grey that lets the nerve fibres saturate; a haze.
+    """
+    poor = 1 - quality
+    haze = gaussian_filter(tones, (14, 9), truncate=2)
+    signal = gaussian_filter(tones, (0.55 + 0.5 * poor, 0.8), truncate=2.5) * np.float32(0.9) + haze * np.float32(0.12)
+    signal = np.clip(signal, 0, None) ** np.float32(rng.uniform(0.78, 0.92))
+    signal *= np.float32(rng.uniform(0.95, 1.25) * (1 - 0.3 * poor))
+    tilt = np.linspace(-1, 1, tones.shape[1], dtype=np.float32)
+    signal *= 1 - np.float32(rng.uniform(0.05, 0.2)) * tilt * tilt
+    speckle = _speckle(tones.shape, rng)
+    floor = np.float32((20 + 14 * rng.random() + 26 * poor) / 255)
+    grey = np.sqrt(signal * signal + floor * floor) * (1 + np.float32(0.10 + 0.14 * poor) * speckle)
+    grey += floor * np.float32(0.42) * _speckle(tones.shape, rng)
+    return np.clip(grey * 255, 0, 255).astype(np.uint8)
+
+
+def _speckle(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Noise of about unit variance, float32 (height, width), correlated over two or three pixels both ways."""
+    fine = rng.standard_normal((shape[0] + 2, shape[1] + 2), np.float32)
+    down = fine[:-2] + fine[1:-1] * np.float32(1.4) + fine[2:]
+    both = down[:, :-2] + down[:, 1:-1] * np.float32(1.4) + down[:, 2:]
+    return both * np.float32(1 / 3.96)  # 2 + 1.4 squared: the weights' length

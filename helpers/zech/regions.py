@@ -21,7 +21,8 @@ from helpers.data.catalogue import Catalogue
 from helpers.data.images import read_grey
 from helpers.data.splits import split
 from helpers.model.linear import fit
-from helpers.phantoms import regions as phantom_regions
+from helpers.phantoms.chest_findings import right_apex
+from helpers.phantoms.chest_plans import REGIONS
 from helpers.zech.site_pixels import resized
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def region_models(given: Given) -> Made:
     catalogue, profile = given.others["regions"].catalogue, given.profile
     frame = split(catalogue, "patient-disjoint", VALIDATION, profile.seed).frame
     images = np.array([read_grey(catalogue.file(path)) for path in frame["path"]])
-    true = np.array([phantom_regions.region_of(read_grey(catalogue.file(path)) > 127) for path in frame["lung_mask"]])
+    true = np.array([right_apex(read_grey(catalogue.file(path)) > 127) for path in frame["lung_mask"]])
     found, penalty = find_regions(images, true, frame["split"].to_numpy())
     shown = {"whole, low": np.array([resized(image, CROP) for image in images]), "whole, full": images}
     shown |= {"found region": crops(images, found), "true region": crops(images, true)}
@@ -91,7 +92,7 @@ def _scored(images: np.ndarray, frame: pd.DataFrame, profile: Profile, way: str)
     backbone = load_backbone(name, profile.weights, images.shape[1], profile.seed)
     features = compile_backbone(backbone, choose(profile.engine, "float32"), 32, profile.workers)(images)
     rows = {part: np.flatnonzero(frame["split"] == part) for part in ("train", "validation")}
-    made = fit(features, frame["label"], *rows.values(), phantom_regions.CLASSES, profile.sites_penalties)
+    made = fit(features, frame["label"], *rows.values(), REGIONS.classes, profile.sites_penalties)
     held_out = np.flatnonzero(frame["split"] != "train")
     kept = frame.iloc[held_out][["image_id", "patient_id", "label", "split"]].reset_index(drop=True)
     given = made.best.predict(features[held_out])[:, 0]
