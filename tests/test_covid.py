@@ -16,8 +16,7 @@ from helpers.data import cohen, kermany_xray
 from helpers.data.catalogue import Catalogue
 from helpers.data.splits import SplitError, leaks, split
 from helpers.model.networks import Images
-from helpers.phantoms.chest import load_covid
-from helpers.phantoms.chest_covid_plan import images, plan_covid
+from helpers.phantoms.chest_plans import COVID, plan_covid
 
 HEADER = ["patientid", "age", "finding", "view", "modality", "folder", "filename"]
 
@@ -57,11 +56,6 @@ def real(folder: Path, **settings) -> Catalogue:
 class TestComposite(CatalogueContract):
     def load(self, folder: Path) -> Catalogue:
         return real(folder if any(folder.iterdir()) else collections(folder))
-
-
-class TestPhantoms(CatalogueContract):
-    def load(self, folder: Path) -> Catalogue:
-        return load_covid(folder, train=4, test=4, seed=2, workers=1)
 
 
 def test_every_class_has_as_many_subjects_and_class_goes_with_source_and_age(tmp_path):
@@ -114,18 +108,6 @@ def test_too_few_subjects_are_refused(tmp_path):
 # Phantoms
 
 
-def test_a_plan_ties_class_to_site_and_age_and_has_half_as_many_of_the_other_pairs():
-    plan = plan_covid(train=8, test=4, seed=1)
-    assert len(plan) == images(8, 4) and plan["patient_id"].is_unique
-    cells = plan.groupby(["label", "site", "published_split"]).size()
-    for label, site in (("COVID-19", "B"), ("VIRUS", "A")):
-        other = "AB".replace(site, "")
-        assert cells[label, site, "train"] == 8 and cells[label, other, "train"] == 4
-    ages = plan.groupby("site")["age"].agg(["min", "max"])
-    assert ages.loc["A", "max"] <= 5 and ages.loc["B", "min"] >= 20
-    assert (plan.loc[plan["site"] == "B", "signature"] == "B").all()
-
-
 def frame_of(plan: pd.DataFrame) -> Catalogue:
     rows = plan.assign(digest=plan["image_id"].map(lambda name: f"{hash(name):x}"))
     return Catalogue("phantom_covid", Path(), rows, covid.CLASSES, phantom=True)
@@ -152,7 +134,7 @@ def test_what_cannot_be_untied_says_so():
 
 
 def test_blacking_out_hides_lungs_and_findings_and_its_complement_shows_nothing_else(tmp_path):
-    catalogue = load_covid(tmp_path, train=4, test=4, seed=2, workers=1)
+    catalogue = COVID.load(tmp_path, 1, train=4, test=4, seed=2)
     box = thorax.lungs_box(catalogue, 128)
     masks = thorax.masks_of(catalogue, catalogue.frame, 128)
     white = np.full((1, 128, 128), 200, np.uint8)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from catalogue_contract import CatalogueContract
 from PIL import Image
@@ -141,3 +142,11 @@ def test_an_unknown_finding_or_a_missing_column_is_refused(tmp_path):
 def test_when_there_is_no_data_it_says_what_was_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere, which does not exist.*Data_Entry_2017_v2020.csv"):
         load(tmp_path / "nowhere", tmp_path / "cache")
+
+
+def test_texts_of_labels_and_tables_of_labels_are_the_same_thing():
+    texts = pd.Series(["Effusion|Mass", "No Finding", "Hernia"])
+    assert nih.joined(nih.split_labels(texts)).tolist() == texts.tolist()
+    assert nih.label_of(texts).tolist() == ["Finding", "No Finding", "Finding"]
+    with pytest.raises(CatalogueError, match="Gout"):
+        nih.split_labels(pd.Series(["Gout|Mass"]))

@@ -1,68 +1,69 @@
-"""Phantom OCT: what `load` and `one` promise, and the hash that the audit uses."""
+"""Phantom OCT: one seed, one image; lesions where their masks are; what each disease does; two scanners; the plans."""
 
-import hashlib
-import subprocess
-import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from catalogue_contract import CatalogueContract
+from scipy.stats import chi2_contingency, kruskal
 
-from helpers.data.catalogue import CatalogueError
-from helpers.data.hashing import average_hash
-from helpers.phantoms import oct_lesions as phantom_lesions
-from helpers.phantoms import oct as phantom_oct
-from helpers.phantoms.oct import CLASSES, PUBLISHED, load, one, plan
+from helpers.data.catalogue import Catalogue
+from helpers.phantoms.oct import OCT, OCTID, PUBLISHED, STRETCHED, bscan, plan_oct, plan_octid
+from helpers.phantoms.oct_lesions import LESIONS
+from helpers.phantoms.oct_retina import AXIAL_UM, LATERAL_MM, draw_anatomy, healthy
+from helpers.phantoms.store import rng_of
 
-SMALL = {"train": 20, "test_per_class": 2, "seed": 5}
+ILL = tuple(label for label in LESIONS if label != "NORMAL")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return load(tmp_path_factory.mktemp("one_process"), **SMALL, workers=1)
+class TestOct(CatalogueContract):
+    def load(self, folder: Path) -> Catalogue:
+        return OCT.load(folder, 1, train=10, test_per_class=1, seed=0)
+
+
+class TestOctid(CatalogueContract):
+    def load(self, folder: Path) -> Catalogue:
+        return OCTID.load(folder, 1, per_class=3, test_per_class=1, seed=5)
 
 
 # One image
 
 
-@pytest.mark.parametrize("label", CLASSES)
-def test_an_image_comes_with_a_mask_that_is_empty_only_for_a_healthy_eye(label):
-    for seed in range(5):
-        image, mask = one(label, 0.0, seed)
-        assert image.shape == mask.shape == (496, 512)
-        assert image.dtype == np.uint8 and mask.dtype == bool
-        assert mask.any() == (label != "NORMAL"), f"severity 0, seed {seed}"
-
-
 def test_the_same_seed_gives_the_same_image_and_another_seed_patient_or_image_does_not():
-    image, mask = one("CNV", 0.5, 1)
-    again, mask_again = one("CNV", 0.5, 1)
+    image, mask = bscan("CNV", 0.5, 1)
+    again, mask_again = bscan("CNV", 0.5, 1)
     assert np.array_equal(image, again) and np.array_equal(mask, mask_again)
     for other in ({"seed": 2}, {"seed": 1, "patient": 1}, {"seed": 1, "image": 2}):
-        assert not np.array_equal(image, one("CNV", 0.5, **other)[0]), other
+        assert not np.array_equal(image, bscan("CNV", 0.5, **other)[0]), other
 
 
-@pytest.mark.parametrize("label", ("CNV", "DME", "DRUSEN"))
-def test_a_severer_lesion_is_larger(label):
-    area = [np.median([one(label, severity, seed)[1].sum() for seed in range(3)]) for severity in (0, 0.5, 1)]
-    assert area[0] < 0.6 * area[1] < 0.8 * area[2]
+@pytest.mark.parametrize("label", ILL)
+def test_even_the_subtlest_lesion_has_a_mask_and_a_severer_one_is_larger(label):
+    area = {s: [bscan(label, s, seed)[1].sum() for seed in range(3)] for s in (0.0, 0.5, 1.0)}
+    low, middle, high = (np.median(found) for found in area.values())
+    assert min(area[0.0]) > 0 and low < 0.75 * middle < 0.9 * high
+
+
+@pytest.mark.parametrize("label", ILL)
+def test_a_severer_lesion_differs_more_from_the_healthy_eye(label):
+    well = bscan("NORMAL", 0, 4)[0].astype(int)
+    change = [np.abs(bscan(label, severity, 4)[0] - well).mean() for severity in (0, 0.5, 1)]
+    assert change[0] < change[1] < change[2] and not bscan("NORMAL", 0, 4)[1].any()
 
 
 def test_far_from_its_lesion_an_ill_eye_is_the_healthy_one():
-    healthy, _ = one("NORMAL", 0, 3)
-    ill, mask = one("DRUSEN", 0, 3)
-    lesion = np.flatnonzero(mask.any(axis=0))
-    far = np.abs(np.arange(512)[:, None] - lesion).min(axis=1) > 150
-    difference = np.abs(healthy.astype(int) - ill)
+    well, _ = bscan("NORMAL", 0, 3)
+    ill, mask = bscan("DRUSEN", 0, 3)
+    far = np.abs(np.arange(512)[:, None] - np.flatnonzero(mask.any(axis=0))).min(axis=1) > 150
+    difference = np.abs(well.astype(int) - ill)
     assert difference[:, far].max() < 10 < 30 < difference[mask].max()
 
 
 def test_white_padding_is_the_same_whatever_the_label_and_never_hides_the_lesion():
     padded = 0
     for seed in range(3):
-        drawn = [one(label, 1.0, seed) for label in CLASSES]
+        drawn = [bscan(label, 1.0, seed) for label in PUBLISHED]
         white = drawn[0][0] == 255
         assert all(np.array_equal(white, image == 255) for image, _ in drawn)
         assert not any((mask & white).any() for _, mask in drawn)
@@ -72,14 +73,14 @@ def test_white_padding_is_the_same_whatever_the_label_and_never_hides_the_lesion
 
 def test_a_poor_image_is_noisier_than_a_clean_one():
     def noise(quality):
-        vitreous = one("NORMAL", 0, 7, quality=quality)[0][60:90, 100:400].astype(float)
+        vitreous = bscan("NORMAL", 0, 7, quality=quality)[0][60:90, 100:400].astype(float)
         return vitreous[vitreous < 255].std()
 
     assert noise(0.0) > 1.8 * noise(1.0)
 
 
 def test_the_vitreous_is_dark_and_the_pigment_epithelium_bright():
-    image, _ = one("NORMAL", 0, 11, quality=1.0)
+    image, _ = bscan("NORMAL", 0, 11, quality=1.0)
     tissue = np.where(image == 255, 0, image)[:, 100:400].astype(float)
     brightest = tissue.argmax(axis=0)
     assert np.median(np.take_along_axis(tissue, brightest[None] - 110, axis=0)) < 40
@@ -87,54 +88,104 @@ def test_the_vitreous_is_dark_and_the_pigment_epithelium_bright():
     assert np.abs(np.diff(brightest)).mean() < 6  # one continuous band
 
 
-def test_an_unknown_label_or_a_value_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="known: NORMAL"):
-        one("GLAUCOMA", 0.5, 0)
-    with pytest.raises(ValueError, match="from 0 to 1"):
-        one("CNV", 1.5, 0)
+# What each rare disease does to the retina
 
 
-def test_a_registered_disease_can_be_drawn_at_once(monkeypatch):
-    monkeypatch.setattr(phantom_lesions, "LESIONS", dict(phantom_lesions.LESIONS))
+def drawn(label: str, severity: float, seed: int):
+    """The scan before it is painted, and the same eye's healthy one."""
+    eye, scans = draw_anatomy(rng_of(seed, 0, 0, 0)), []
+    for name in (label, "NORMAL"):
+        scan = healthy(eye, width=512, height=496, rng=rng_of(seed, 0, 1, 2))
+        LESIONS[name](scan, severity, rng_of(seed, 0, 0, 1))
+        scan.settle()
+        scans.append(scan)
+    return scans
 
-    @phantom_lesions.lesion("CSR")
-    def serous(scan, severity, rng):
-        scan.open("subretinal", 30 * severity * np.exp(-(scan.x_mm**2)))
 
-    assert one("CSR", 1.0, 0)[1].sum() > 1000
+def space(scan, layer: str, below: str) -> np.ndarray:
+    """A layer's thickness in micrometres, a value per column."""
+    return (scan.top[below] - scan.top[layer]) * AXIAL_UM
 
 
-# The plan of a data set
+@pytest.mark.parametrize("seed", range(4))
+def test_a_macular_hole_leaves_nothing_between_vitreous_and_pigment_epithelium_at_the_fovea(seed):
+    scan, well = drawn("MH", 0.6, seed)
+    through = scan.fills[-1].bottom >= scan.top["pigment epithelium"] - 0.01
+    across, middle = through.sum() * LATERAL_MM, scan.x_mm[through].mean()
+    assert 0.2 < across < 0.7 and abs(middle) < 0.2  # millimetres
+    beside = np.abs(np.abs(scan.x_mm - middle) - across / 2 - 0.15) < 0.05
+    swelling = (well.top["nerve fibres"] - scan.top["nerve fibres"])[beside] * AXIAL_UM
+    assert swelling.mean() > 30  # elevated edges
+    cysts = [blob for blob in scan.blobs if blob.lesion and blob.tone < 0.2]
+    assert len(cysts) >= 3
+    assert all(abs(blob.column - scan.column(middle)) * LATERAL_MM < 1.2 for blob in cysts)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_central_serous_fluid_is_a_dome_between_retina_and_epithelium_and_the_retina_has_no_cyst(seed):
+    scan, well = drawn("CSR", 0.8, seed)
+    fluid = space(scan, "subretinal", "pigment epithelium")
+    wet = np.flatnonzero(fluid > 8)
+    assert 80 < fluid.max() < 500 and (np.diff(wet) == 1).mean() > 0.98 and 0.5 < len(wet) * LATERAL_MM < 4
+    assert not [blob for blob in scan.blobs if blob.tone < 0.2]
+    inner = space(scan, "nerve fibres", "outer nuclear") / space(well, "nerve fibres", "outer nuclear")
+    assert 0.7 < np.median(inner[wet]) < 1.15  # lifted, stretched perhaps, not swollen
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_diabetic_retinopathy_is_small_bright_dots_with_shadows_and_little_swelling(seed):
+    scan, well = drawn("DR", 0.9, seed)
+    bright = [blob for blob in scan.blobs if blob.lesion and blob.tone > 0.5]
+    assert len(bright) >= 3 and max(blob.half_height for blob in bright) < 10
+    assert sum(streak.gain < 0 for streak in scan.streaks) >= 3
+    # Without the nerve fibres, which a cotton-wool spot may swell.
+    thicker = space(scan, "ganglion cells", "choroid") - space(well, "ganglion cells", "choroid")
+    assert thicker.max() < 90
+    assert space(scan, "subretinal", "pigment epithelium").max() == pytest.approx(0, abs=0.1)
+
+
+# The other scanner
+
+
+def test_the_other_scanner_has_its_size_no_padding_and_a_brighter_background_with_coarser_speckle():
+    def background(image):
+        rows = image[10:40].astype(float)
+        noise = rows - rows.mean()
+        return rows.mean(), (noise[:, 1:] * noise[:, :-1]).mean() / noise.var()
+
+    pairs = []
+    for patient in range(8):
+        other, mask = bscan("NORMAL", 0, 1, quality=0.7, patient=patient, width=STRETCHED[0])
+        assert other.shape == mask.shape == STRETCHED[::-1] and (other == 255).mean() < 0.02
+        own, _ = bscan("NORMAL", 0, 1, quality=0.7, patient=patient)
+        if not (own == 255).any():
+            pairs.append((*background(other), *background(own)))
+    level, alike, own_level, own_alike = np.median(pairs, axis=0)
+    assert level > 1.2 * own_level and alike > own_alike + 0.1
+
+
+# The plans
 
 
 def test_training_classes_have_the_published_proportions_and_the_test_is_balanced():
-    assert phantom_oct._shares(sum(PUBLISHED.values())) == PUBLISHED
-    rows = plan(train=1000, test_per_class=40, seed=0)
+    rows = plan_oct(train=1000, test_per_class=40, seed=0)
     counts = rows.groupby(["published_split", "label"]).size()
     assert counts["train"].to_dict() == {"CNV": 344, "DME": 105, "DRUSEN": 80, "NORMAL": 471}
     assert set(counts["test"]) == {40}
-
-
-def test_the_smallest_data_set_has_every_class():
-    assert set(plan(train=4, test_per_class=1, seed=0).groupby(["published_split", "label"]).size()) == {1}
-
-
-def test_a_patient_has_one_label_one_split_and_one_to_eight_images():
-    patients = plan(train=1000, test_per_class=40, seed=0).groupby("patient_id")
+    patients = rows.groupby("patient_id")
     assert (patients["label"].nunique() == 1).all() and (patients["published_split"].nunique() == 1).all()
     assert patients.size().between(1, 8).all() and patients.size().max() > 4
+    assert set(plan_oct(train=4, test_per_class=1, seed=0).groupby(["published_split", "label"]).size()) == {1}
 
 
 def test_training_holds_more_poor_images_than_the_test():
-    quality = plan(train=2000, test_per_class=200, seed=0).groupby("published_split")["quality"]
+    quality = plan_oct(train=2000, test_per_class=200, seed=0).groupby("published_split")["quality"]
     assert (quality.quantile(0.2)["train"] < 0.4) and (quality.quantile(0.2)["test"] > 0.45)
 
 
 def test_size_quality_and_patient_number_tell_nothing_about_the_label():
-    from scipy.stats import chi2_contingency, kruskal
-
-    # One row a patient: images of one patient are not independent.
-    rows = plan(train=3000, test_per_class=4, seed=1).drop_duplicates("patient_id")
+    # One row per patient: images of one patient are not independent.
+    rows = plan_oct(train=3000, test_per_class=4, seed=1).drop_duplicates("patient_id")
     rows = rows[rows["published_split"] == "train"].assign(number=rows["patient_id"].astype(int))
     assert chi2_contingency(pd.crosstab(rows["label"], rows["width"])).pvalue > 0.5  # balanced, not just random
     for column in ("quality", "number"):
@@ -143,121 +194,9 @@ def test_size_quality_and_patient_number_tell_nothing_about_the_label():
     assert kruskal(*(group for _, group in ill)).pvalue > 0.01
 
 
-# A data set on disk
-
-
-def test_the_catalogue_says_what_lies_on_disk(made):
-    frame = made.frame
-    assert made.classes == CLASSES and made.phantom and len(made) == 20 + 8
-    for row in frame.itertuples():
-        assert row.path == f"{row.published_split}/{row.label}/{row.image_id}.jpeg"
-        assert hashlib.sha256(made.file(row.path).read_bytes()).hexdigest() == row.digest
-        image, mask = np.asarray(Image.open(made.file(row.path))), np.asarray(Image.open(made.file(row.mask)))
-        assert image.shape == mask.shape == (row.height, row.width)
-        assert average_hash(image) == row.average_hash
-        assert set(np.unique(mask)) <= {0, 255} and mask.any() == (row.label != "NORMAL")
-        assert np.isnan(row.severity) == (row.label == "NORMAL")
-    assert frame["digest"].is_unique
-
-
-def test_any_number_of_processes_gives_the_same_bytes(made, tmp_path):
-    other = load(tmp_path, **SMALL, workers=2)
-    assert other.root.name == made.root.name
-    assert other.file("phantom.csv").read_bytes() == made.file("phantom.csv").read_bytes()
-    assert {p.relative_to(other.root) for p in other.root.rglob("*")} == {
-        p.relative_to(made.root) for p in made.root.rglob("*")
-    }
-
-
-def test_another_seed_or_size_goes_to_another_folder_with_other_images(made, tmp_path):
-    other = load(tmp_path, train=4, test_per_class=1, seed=6, workers=1)
-    assert other.root.name != made.root.name
-    assert not set(other.frame["digest"]) & set(made.frame["digest"])
-
-
-def test_a_second_call_makes_nothing(made, monkeypatch):
-    monkeypatch.setattr(phantom_oct, "_generate", lambda *_: pytest.fail("made again"))
-    start = time.perf_counter()
-    assert load(made.root.parent, **SMALL).fingerprint() == made.fingerprint()
-    assert time.perf_counter() - start < 1.0
-
-
-def test_a_generation_that_was_cut_off_is_never_read_and_is_resumed(made, tmp_path, monkeypatch):
-    whole, calls = phantom_oct.make_patient, []
-
-    def cut_off(*arguments):
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        calls.append(arguments)
-        return whole(*arguments)
-
-    monkeypatch.setattr(phantom_oct, "make_patient", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        load(tmp_path, **SMALL, workers=1)
-    assert not (tmp_path / made.root.name).exists()
-    part = tmp_path / f"{made.root.name}.part"
-    first = next(part.rglob("*.jpeg"))
-    stamp = first.stat().st_mtime_ns
-    (first.parent / "CNV-1-1.jpeg.99.tmp").write_bytes(b"torn")
-
-    monkeypatch.setattr(phantom_oct, "make_patient", whole)
-    resumed = load(tmp_path, **SMALL, workers=1)
-    assert resumed.file("phantom.csv").read_bytes() == made.file("phantom.csv").read_bytes()
-    assert resumed.file(str(first.relative_to(part))).stat().st_mtime_ns == stamp
-    assert not list(resumed.root.rglob("*.tmp")) and not part.exists()
-
-
-def test_a_damaged_data_set_is_an_error_that_says_what_to_do(tmp_path):
-    catalogue = load(tmp_path, train=4, test_per_class=1, seed=0, workers=1)
-    catalogue.file(catalogue.frame["mask"][0]).unlink()
-    with pytest.raises(CatalogueError, match=r"1 files are missing.*delete the folder"):
-        load(tmp_path, train=4, test_per_class=1, seed=0)
-    catalogue.file("phantom.csv").unlink()
-    with pytest.raises(CatalogueError, match="cannot be read"):
-        load(tmp_path, train=4, test_per_class=1, seed=0)
-
-
-def test_impossible_numbers_are_refused(tmp_path):
-    for bad in ({"train": 3}, {"test_per_class": 0}, {"seed": -1}):
-        with pytest.raises(ValueError, match="at least 4"):
-            load(tmp_path, **{**SMALL, **bad})
-
-
-def test_a_script_without_a_main_guard_gets_an_error_and_does_not_wait_for_ever(tmp_path):
-    script = tmp_path / "unguarded.py"
-    script.write_text(
-        "from pathlib import Path\nfrom helpers.phantoms.oct import load\n"
-        f"load(Path({str(tmp_path)!r}), train=20, test_per_class=2, seed=5, workers=2)\n"
-    )
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    assert run.returncode != 0 and '__name__ == "__main__"' in run.stderr
-
-
-# The hash
-
-
-def test_the_hash_of_a_known_picture_is_its_blocks():
-    image = np.zeros((16, 24), np.uint8)
-    image[:2, :3] = 200  # the first block only
-    image[14:, 21:] = 200  # and the last
-    assert average_hash(image) == "8000000000000001"
-
-
-def test_the_hash_survives_scaling_and_jpeg_and_tells_patients_apart(tmp_path):
-    def bits(a, b):
-        return (int(average_hash(a), 16) ^ int(average_hash(b), 16)).bit_count()
-
-    image, _ = one("NORMAL", 0, 1)
-    Image.fromarray(image).save(tmp_path / "poor.jpeg", quality=30)
-    small = np.asarray(Image.fromarray(image).resize((200, 190), Image.Resampling.BOX))
-    assert bits(image, np.asarray(Image.open(tmp_path / "poor.jpeg"))) <= 2 and bits(image, small) <= 2
-    assert bits(image, one("NORMAL", 0, 2)[0]) > 4
-
-
-def test_the_hash_takes_any_size_but_only_grey_bytes():
-    assert average_hash(np.full((3, 1), 7, np.uint8)) == "0" * 16
-    with pytest.raises(TypeError, match="uint8"):
-        average_hash(np.zeros((9, 9)))
-    for shape in ((9, 9, 3), (0, 9)):
-        with pytest.raises(ValueError, match="one grey image"):
-            average_hash(np.zeros(shape, np.uint8))
+def test_every_rare_class_has_as_many_images_and_shares_no_patient_with_the_bridge():
+    rows = plan_octid(per_class=60, test_per_class=60, seed=2)
+    assert set(rows.groupby(["published_split", "label"]).size()) == {60} and rows["patient_id"].is_unique
+    for column, of in (("quality", rows), ("severity", rows[rows["label"] != "NORMAL"])):
+        assert kruskal(*(group for _, group in of.groupby("label")[column])).pvalue > 0.01, column
+    assert not set(plan_oct(train=200, test_per_class=20, seed=2)["patient_id"]) & set(rows["patient_id"])

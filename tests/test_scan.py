@@ -10,6 +10,7 @@ from PIL import Image
 from helpers.data import scan as scan_module
 from helpers.data.hashing import average_hash
 from helpers.data.scan import ScanError, scan
+from helpers.phantoms.oct import bscan
 
 
 @pytest.fixture
@@ -153,3 +154,33 @@ def test_linked_folders_are_followed_and_loops_end(folder, tmp_path):
     (folder / "b").symlink_to(elsewhere)
     (folder / "a" / "loop").symlink_to(folder)
     assert list(scan(folder, tmp_path / "cache")[0]["path"]) == ["3.png", "a/1.png", "a/2.png", "b/4.png"]
+
+
+# The hash
+
+
+def test_the_hash_of_a_known_picture_is_its_blocks():
+    image = np.zeros((16, 24), np.uint8)
+    image[:2, :3] = 200  # the first block only
+    image[14:, 21:] = 200  # and the last
+    assert average_hash(image) == "8000000000000001"
+    assert average_hash(np.full((3, 1), 7, np.uint8)) == "0" * 16
+
+
+def test_the_hash_survives_scaling_and_jpeg_and_differs_between_patients(tmp_path):
+    def bits(a, b):
+        return (int(average_hash(a), 16) ^ int(average_hash(b), 16)).bit_count()
+
+    image, other = (bscan("NORMAL", 0, seed)[0] for seed in (1, 2))
+    Image.fromarray(image).save(tmp_path / "poor.jpeg", quality=30)
+    small = np.asarray(Image.fromarray(image).resize((200, 190), Image.Resampling.BOX))
+    assert bits(image, np.asarray(Image.open(tmp_path / "poor.jpeg"))) <= 2 and bits(image, small) <= 2
+    assert bits(image, other) > 4
+
+
+def test_the_hash_takes_any_size_but_only_grey_bytes():
+    with pytest.raises(TypeError, match="uint8"):
+        average_hash(np.zeros((9, 9)))
+    for shape in ((9, 9, 3), (0, 9)):
+        with pytest.raises(ValueError, match="one grey image"):
+            average_hash(np.zeros(shape, np.uint8))

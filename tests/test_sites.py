@@ -1,4 +1,4 @@
-"""Hospitals as data: the phantoms' pairs of images, the three public collections, and sets drawn from several."""
+"""Hospitals as data: the three public collections, and sets drawn from several."""
 
 from pathlib import Path
 
@@ -10,68 +10,10 @@ from PIL import Image
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import read_grey
-from helpers.phantoms import regions as phantom_regions
-from helpers.phantoms import sites as phantom_sites
-from helpers.phantoms.chest_sites_plan import BODIES, SITES, plan_sites, signature_of
 from helpers.run.profile import load_profile
 from helpers.zech import site_data as sites
 from helpers.zech.site_pixels import box_of, crop_of, shown
 from helpers.zech.site_sets import balanced_weights, engineered, engineered_sites, site_sets
-
-
-class TestPhantomSites(CatalogueContract):
-    def load(self, folder: Path) -> Catalogue:
-        return phantom_sites.load(folder, bodies=60, seed=3, workers=1)
-
-
-class TestPhantomRegions(CatalogueContract):
-    def load(self, folder: Path) -> Catalogue:
-        return phantom_regions.load(folder, images=20, seed=3, workers=1)
-
-
-def test_prevalences_are_the_planned_ones_and_each_body_is_there_with_and_without_markers():
-    plan = plan_sites(bodies=BODIES, seed=1)
-    natural = plan[(plan["cohort"] == "natural") & (plan["markers"] == "on")]
-    rate = (natural["label"] == "Pneumonia").groupby(natural["site"]).mean()
-    assert rate.round(2).to_dict() == {"IU-like": 0.08, "MSH-like": 0.35, "NIH-like": 0.08}
-    pairs = plan.groupby("body")
-    assert (
-        (pairs.size() == 2).all() and (pairs["label"].nunique() == 1).all() and (pairs["severity"].nunique() <= 1).all()
-    )
-    assert (plan.groupby("patient_id")["published_split"].nunique() == 1).all()
-
-
-def test_patients_are_alike_at_all_hospitals_but_for_their_signature():
-    plan = plan_sites(bodies=BODIES, seed=1).drop_duplicates("patient_id")
-    assert set(plan["view"]) == {"AP"}
-    ages = plan.groupby("site")["age"].mean()
-    assert np.ptp(ages) < 5
-    assert {signature_of(name).name for site in SITES.values() for name in site.signatures} >= {"A", "C", "portable-ED"}
-
-
-def test_a_body_looks_the_same_with_another_signature_but_for_the_signature():
-    row = plan_sites(bodies=60, seed=3).iloc[0].to_dict()
-    (own, neutral, again), mask, lung = phantom_sites.captures(3, row, ["A", "neutral", "neutral"])
-    assert (neutral == again).all() and (own != neutral).any() and lung.any()
-    inside = np.corrcoef(own[lung].astype(float), neutral[lung].astype(float))[0, 1]
-    assert inside > 0.98
-
-
-def test_too_few_bodies_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least 60"):
-        phantom_sites.load(tmp_path, bodies=10, seed=1)
-    with pytest.raises(ValueError, match="at least 20"):
-        phantom_regions.load(tmp_path, images=4, seed=1)
-
-
-def test_the_region_is_the_apex_on_the_images_left():
-    lung = np.zeros((100, 100), bool)
-    lung[10:90, 10:40] = lung[10:90, 60:90] = True
-    row, column = phantom_regions.region_of(lung)
-    assert 10 < row < 30 and 20 < column < 30
-    with pytest.raises(ValueError, match="empty"):
-        phantom_regions.region_of(np.zeros((4, 4), bool))
-
 
 # --- the public collections -----------------------------------------------------------------------------------------
 

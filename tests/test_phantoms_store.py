@@ -1,0 +1,105 @@
+"""How a phantom data set is kept: drawn once, by any number of processes, resumed after a kill, never read damaged."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers.data.catalogue import CatalogueError
+from helpers.phantoms import chest_plans, oct
+from helpers.phantoms.oct import OCT
+
+SMALL = {"train": 10, "test_per_class": 1, "seed": 5}
+SETS = {
+    "oct": (OCT, SMALL),
+    "sites": (chest_plans.SITES, {"bodies": 12, "seed": 5}),
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    return OCT.load(tmp_path_factory.mktemp("one_process"), 1, **SMALL)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_any_number_of_processes_gives_the_same_bytes(name, tmp_path):
+    phantoms, settings = SETS[name]
+    one, two = (phantoms.load(tmp_path / str(workers), workers, **settings) for workers in (1, 2))
+    assert one.root.name == two.root.name
+    files = sorted(path.relative_to(one.root) for path in one.root.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(two.root) for path in two.root.rglob("*") if path.is_file())
+    for file in files:
+        assert (one.root / file).read_bytes() == (two.root / file).read_bytes(), file
+
+
+def test_masks_lie_beside_the_images_and_are_black_and_white(drawn):
+    for row in drawn.frame.itertuples():
+        image, mask = (np.asarray(Image.open(drawn.file(path))) for path in (row.path, row.mask))
+        assert image.shape == mask.shape == (row.height, row.width)
+        assert set(np.unique(mask)) <= {0, 255} and mask.any() == (row.label != "NORMAL")
+
+
+def test_another_seed_or_size_goes_to_another_folder_with_other_images(drawn, tmp_path):
+    other = OCT.load(tmp_path, 1, train=4, test_per_class=1, seed=6)
+    assert other.root.name != drawn.root.name
+    assert not set(other.frame["digest"]) & set(drawn.frame["digest"])
+
+
+def test_a_second_call_draws_and_plans_nothing(drawn):
+    def fail(**settings):
+        pytest.fail("planned again")
+
+    start = time.perf_counter()
+    assert replace(OCT, plan=fail).load(drawn.root.parent, **SMALL).fingerprint() == drawn.fingerprint()
+    assert time.perf_counter() - start < 1.0
+
+
+def test_a_killed_drawing_is_never_read_and_is_resumed(drawn, tmp_path):
+    calls = []
+
+    def killed(seed, rows):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(rows)
+        return oct.draw(seed, rows)
+
+    killed_set = replace(OCT, draw=killed)
+    with pytest.raises(KeyboardInterrupt):
+        killed_set.load(tmp_path, 1, **SMALL)
+    assert not (tmp_path / drawn.root.name).exists()
+    part = tmp_path / f"{drawn.root.name}.part"
+    first = part / calls[0][0]["path"]
+    stamp = first.stat().st_mtime_ns
+    (part / calls[1][0]["mask"]).unlink()  # files of an image that were written in part
+    (first.parent / "CNV-1-1.jpeg.99.tmp").write_bytes(b"torn")
+
+    resumed = OCT.load(tmp_path, 1, **SMALL)
+    pd.testing.assert_frame_equal(resumed.frame, drawn.frame)
+    assert resumed.file(calls[0][0]["path"]).stat().st_mtime_ns == stamp
+    assert not list(resumed.root.rglob("*.tmp")) and not part.exists()
+
+
+def test_a_damaged_set_is_an_error_that_says_what_to_do(tmp_path):
+    settings = {"train": 4, "test_per_class": 1, "seed": 0}
+    catalogue = OCT.load(tmp_path, 1, **settings)
+    catalogue.file(catalogue.frame["mask"][0]).unlink()
+    with pytest.raises(CatalogueError, match=r"1 files are missing.*delete the folder"):
+        OCT.load(tmp_path, 1, **settings)
+    catalogue.file("phantom.csv").unlink()
+    with pytest.raises(CatalogueError, match="cannot be read"):
+        OCT.load(tmp_path, 1, **settings)
+
+
+def test_a_script_without_a_main_guard_gets_an_error_and_does_not_wait_for_ever(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from pathlib import Path\nfrom helpers.phantoms.oct import OCT\n"
+        f"OCT.load(Path({str(tmp_path)!r}), 2, train=20, test_per_class=2, seed=5)\n"
+    )
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert run.returncode != 0 and '__name__ == "__main__"' in run.stderr
