@@ -3,30 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import run_maker, tiny_images
 
 from helpers.explain.activation import class_activation, enlarged
 from helpers.model.backbones import load_backbone
-from helpers.model.experiment import Images
 from helpers.model.finetune import ArraySource
 from helpers.model.finetune_network import Scaling
+from helpers.model.linear import fit_labels
 from helpers.model.multilabel import Schedule, finetune_multilabel
-from helpers.model.multilabel_head import cross_entropy, train_multilabel_head
+from helpers.model.multilabel_head import cross_entropy
 from helpers.model.multilabel_run import MultilabelRun
-from helpers.run.profile import load_profile
 from helpers.zech import maps as heat
-from helpers.zech.chexnet import FEW, Mirrored, chexnet, learnable
 
 LABELS = ("Effusion", "Mass")
-SETTINGS = {"chexnet_backbone": "SmallNet", "weights": "none", "chexnet_size": 32, "chexnet_epochs": 2, "workers": 1}
-
-
-def features(n=300, d=6, seed=0):
-    """Two labels that follow from two of the features, and how rows are shared out."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(3, 5, (n, d)).astype(np.float32)
-    truth = np.stack([x[:, 0] > 5, x[:, 1] + rng.normal(0, 2, n) > 8], axis=1)
-    return x, truth, np.where(np.arange(n) % 3 == 0, "validation", "train")
 
 
 def small_images(n=60, size=32, seed=0):
@@ -43,47 +31,13 @@ def tuned(checkpoints=None, epochs=2, **options):
     pixels, truth, split = small_images()
     backbone = load_backbone("SmallNet", "formula", 32)
     given = backbone.model.predict_on_batch(pixels[..., None].astype(np.float32))
-    head = train_multilabel_head(given, truth, split, LABELS, (0.01, 1.0))
+    parts = (np.flatnonzero(split == name) for name in ("train", "validation"))
+    head = fit_labels(given, truth, *parts, LABELS, (0.0001, 0.01))
     mean, deviation = given.mean(axis=0), given.std(axis=0) + 1e-3
     schedule = Schedule(epochs=epochs, learning_rate=0.001, clip_norm=1.0, **options)
     source = ArraySource(pixels)
     told = (truth, split, head, schedule, Scaling(mean, deviation), checkpoints)
     return finetune_multilabel(backbone, source, source, *told), head, given, pixels
-
-
-# --- the head --------------------------------------------------------------------------------------------------------
-
-
-def test_each_label_is_learnt_by_itself():
-    x, truth, split = features()
-    head = train_multilabel_head(x, truth, split, LABELS, (0.001, 0.1))
-    right = (head.predict(x) > 0.5) == truth
-    assert right[:, 0].mean() > 0.95 and right[:, 1].mean() > 0.8
-    one = train_multilabel_head(x, truth[:, :1], split, LABELS[:1], (0.001, 0.1))
-    np.testing.assert_allclose(one.predict(x)[:, 0], head.predict(x)[:, 0], atol=0.02)
-
-
-def test_validation_chooses_the_penalty_of_each_label():
-    x, truth, split = features(d=60)
-    noise = np.random.default_rng(1).random((len(x), 1)) < 0.4
-    head = train_multilabel_head(x, np.hstack([truth[:, :1], noise]), split, LABELS, (1.0, 1000.0))
-    assert head.l2[0] == 1.0 and head.l2[1] == 1000.0  # of the noise there is nothing to learn
-
-
-def test_cross_entropy_is_that_of_scikit_learn():
-    from sklearn.metrics import log_loss
-
-    rng = np.random.default_rng(2)
-    logits, truth = rng.normal(size=(50, 1)), rng.random((50, 1)) < 0.5
-    expected = log_loss(truth[:, 0], 1 / (1 + np.exp(-logits[:, 0])))
-    assert cross_entropy(logits, truth)[0] == pytest.approx(expected)
-
-
-def test_a_label_without_positives_is_refused_by_name():
-    x, truth, split = features()
-    truth[:, 1] = False
-    with pytest.raises(ValueError, match="Mass"):
-        train_multilabel_head(x, truth, split, LABELS, (0.1,))
 
 
 # --- fine-tuning -----------------------------------------------------------------------------------------------------
@@ -109,7 +63,8 @@ def test_the_learning_rate_drops_where_the_loss_does_not_and_training_then_ends(
     truth[split == "validation"] = ~truth[split == "validation"]  # so that learning can only make validation worse
     backbone = load_backbone("SmallNet", "none", 32)
     flat = np.zeros((len(pixels), backbone.features), np.float32)
-    head = train_multilabel_head(flat, truth, split, LABELS, (1.0,))
+    parts = (np.flatnonzero(split == name) for name in ("train", "validation"))
+    head = fit_labels(flat, truth, *parts, LABELS, (1.0,))
     schedule = Schedule(epochs=20, learning_rate=0.01, clip_norm=1.0, patience=2)
     scaling = Scaling(np.zeros(backbone.features, np.float32), np.ones(backbone.features, np.float32))
     source = ArraySource(pixels)
@@ -148,51 +103,6 @@ def test_what_is_saved_is_the_same_network(tmp_path):
     again = MultilabelRun.load(tmp_path)
     np.testing.assert_allclose(again.predict(pixels[:4]), run.predict(pixels[:4]), atol=1e-5)
     assert again.labels == LABELS and again.epoch == run.epoch
-
-
-# --- the recipe ------------------------------------------------------------------------------------------------------
-
-
-def labelled(tmp_path):
-    images = tiny_images(tmp_path, ("No Finding", "Finding"), (24, 8, 8))
-    catalogue, frame = images.catalogue, images.frame
-    text = np.where(frame["label"] == "Finding", "Effusion|Mass", "No Finding")
-    text[::5] = "Mass"
-    catalogue = catalogue.subset(catalogue.frame.assign(labels=text))
-    return catalogue, frame.assign(labels=text)
-
-
-def test_the_network_scores_every_image_it_did_not_learn_from_on_every_label(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.run.paths.CACHE", tmp_path / "cache")
-    catalogue, frame = labelled(tmp_path)
-    with pytest.warns(UserWarning, match="Hernia"):
-        made = run_maker(chexnet, Images(catalogue, frame), load_profile("phantom", SETTINGS), tmp_path / "runs")
-    assert made.classes == ("Effusion", "Mass") and set(made.scores["selection"]) == {"validation", "frozen"}
-    for _, part in made.scores.groupby("selection"):
-        assert list(part["image_id"]) == list(frame.loc[frame["split"] != "train", "image_id"])
-        assert part["y_Mass"].tolist() == frame.loc[frame["split"] != "train", "labels"].str.contains("Mass").tolist()
-    network = MultilabelRun.load(made.folder / "network")
-    assert network.labels == made.classes and network.depths == 3  # the phantom profile's: averages alone
-    maps = class_activation(network, np.zeros((1, 32, 32), np.uint8), "Mass")
-    assert maps.maps.sum() + network.weights[-1][1] == pytest.approx(maps.extra["logit"][0], abs=1e-3)
-
-
-def test_labels_with_too_few_images_are_left_out_and_said():
-    split = ["train"] * (2 * FEW)
-    frame = pd.DataFrame({"labels": ["Mass"] * FEW + ["Effusion|Hernia"] * (FEW - 1) + ["Effusion"], "split": split})
-    with pytest.warns(UserWarning, match=rf"Hernia \({FEW - 1}\)"):
-        labels, truth = learnable(frame)
-    assert labels == ("Effusion", "Mass") and truth.sum() == 2 * FEW
-
-
-def test_half_of_the_images_are_mirrored_the_same_ones_in_any_batch():
-    pixels = np.random.default_rng(0).integers(0, 255, (40, 4, 4), dtype=np.uint8)
-    source = Mirrored(pixels, 1)
-    all_of_them = source.batch(3, np.arange(40))
-    turned = (all_of_them == pixels[..., ::-1]).all(axis=(1, 2))
-    assert 10 < turned.sum() < 30 and (all_of_them[~turned] == pixels[~turned]).all()
-    np.testing.assert_array_equal(source.batch(3, np.array([7, 2])), all_of_them[[7, 2]])
-    assert (source.batch(4, np.arange(40)) != all_of_them).any()
 
 
 # --- maps ------------------------------------------------------------------------------------------------------------

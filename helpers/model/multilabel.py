@@ -28,7 +28,8 @@ from helpers.model.finetune import FinetuneSettings
 from helpers.model.finetune_loop import EVALUATED, Images, epoch_batches, predict_logits, prefetched
 from helpers.model.finetune_network import Scaling, assemble, put_state, set_trainable, state_values
 from helpers.model.finetune_precision import training_precision
-from helpers.model.multilabel_head import MultilabelHead, cross_entropy
+from helpers.model.linear import MultilabelHead
+from helpers.model.multilabel_head import cross_entropy
 from helpers.model.multilabel_run import MultilabelRun
 from helpers.run.provenance import digest_of
 
@@ -107,15 +108,15 @@ def finetune_multilabel(
     """
     names = np.asarray(split).astype(str)
     rows = {name: np.flatnonzero(names == name) for name in ("train", "validation")}
-    if truth.shape != (len(names), len(head.labels)) or not len(rows["train"]) or not len(rows["validation"]):
-        raise ValueError(f"truth {truth.shape}, {len(names)} splits, {len(head.labels)} labels: they do not match")
+    if truth.shape != (len(names), len(head.classes)) or not len(rows["train"]) or not len(rows["validation"]):
+        raise ValueError(f"truth {truth.shape}, {len(names)} splits, {len(head.classes)} labels: they do not match")
     settings, precision = schedule.settings(), training_precision("auto")
-    logits, _ = assemble(backbone, len(head.labels), settings, precision, scaling)
+    logits, _ = assemble(backbone, len(head.classes), settings, precision, scaling)
     weights = [head.kernel, head.bias]
     logits.get_layer("logits").set_weights(scaling.unfold(*weights) if scaling else weights)
     set_trainable(logits, settings.trainable)
     _compile(logits, schedule, precision)
-    key = digest_of([VERSION, asdict(schedule), precision, head.labels, backbone.name, backbone.weights_digest,
+    key = digest_of([VERSION, asdict(schedule), precision, head.classes, backbone.name, backbone.weights_digest,
                      backbone.image_size, train_images.key, held_out_images.key, names.tolist(), truth.tolist(),
                      head.kernel.tolist(), scaling is not None])  # fmt: skip
     trainer = _Trainer(logits, schedule, settings, truth.astype(np.float32), rows, backbone.image_size)
@@ -129,7 +130,7 @@ def finetune_multilabel(
             trainer.run()
     best = scaling.fold(trainer.best) if scaling else trainer.best
     history = pd.DataFrame(trainer.progress.history, columns=list(HISTORY))
-    return MultilabelRun(backbone, head.labels, best, trainer.progress.best_epoch, history, asdict(schedule), key)
+    return MultilabelRun(backbone, head.classes, best, trainer.progress.best_epoch, history, asdict(schedule), key)
 
 
 def _compile(logits: keras.Model, schedule: Schedule, precision: str) -> None:
