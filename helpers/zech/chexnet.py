@@ -6,82 +6,61 @@ including pneumonia". How it is trained is said in `multilabel`.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from helpers.data.augment import Mirrored
+from helpers.model.backbones import load_backbone
+from helpers.model.depths import averaged
+from helpers.model.experiment import Inputs, Results, affordable, pixels_of
+from helpers.model.features import extract_for
+from helpers.model.finetune import ArraySource
+from helpers.model.finetune_network import Scaling
+from helpers.model.head_training import moments
+from helpers.model.linear import MultilabelHead, fit_labels
 from helpers.model.multilabel import Schedule, finetune_multilabel
-from helpers.model.multilabel_head import MultilabelHead, train_multilabel_head
-from helpers.model.networks import Given, Made, affordable, pixels_of
+from helpers.model.multilabel_run import MultilabelRun
+from helpers.run.profile import Profile
 from helpers.zech.data import FINDINGS, split_labels
 
-if TYPE_CHECKING:
-    from helpers.model.backbones import Backbone
-    from helpers.model.finetune_network import Scaling
-    from helpers.run.profile import Profile
-
 FEW = 5  # training images of a label, below which it is left out: nothing can be learnt from them
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of the mean squared weight of the first head, tried for every label
 
 
-class Mirrored:
-    """Training images, half of them exchanged left for right, others in each epoch: "RandomHorizontalFlip"."""
-
-    def __init__(self, pixels: np.ndarray, seed: int) -> None:
-        """`pixels`: uint8 (n, h, w), held, not copied."""
-        self._pixels, self._seed = pixels, seed
-        content = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).hexdigest()
-        self.key = f"mirrored {content} {seed}"
-
-    def batch(self, epoch: int, rows: np.ndarray) -> np.ndarray:
-        """uint8 (b, h, w); the same for the same epoch and row, in whatever batch."""
-        turned = np.random.default_rng((self._seed, epoch, 14)).random(len(self._pixels)) < 0.5
-        given = self._pixels[rows]
-        return np.where(turned[rows][:, None, None], given[..., ::-1], given)
-
-
-def chexnet(given: Given) -> Made:
+def train_chexnet(inputs: Inputs) -> Results:
     """The fourteen-label network: a head on frozen features, then all layers; the epoch that tuning patients chose.
 
     Scores hold, for every image that was not learnt from, `y_<label>` and `p_<label>`; selection "validation" is the
     network to use, "frozen" the head on the frozen features. A label with fewer than `FEW` training images is left out
     with a warning, and scores then lack it.
     """
-    from helpers.model.backbones import load_backbone
-    from helpers.model.depths import averaged
-    from helpers.model.features import extract_for
-
-    catalogue, frame, profile = given.own.catalogue, given.own.frame.reset_index(drop=True), given.profile
-    backbone = load_backbone(
-        profile.chexnet_backbone or profile.backbone, profile.weights, profile.chexnet_size, profile.seed
-    )
-    backbone = averaged(backbone, profile.chexnet_depths)
+    catalogue, frame, settings = inputs.own.catalogue, inputs.own.frame.reset_index(drop=True), inputs.settings
+    name, size = settings.chexnet_backbone or settings.backbone, settings.chexnet_size
+    backbone = averaged(load_backbone(name, settings.weights, size, settings.seed), settings.chexnet_depths)
     labels, truth = learnable(frame)
-    features = extract_for(profile, catalogue, backbone).of(frame["image_id"])
-    head = train_multilabel_head(features, truth, frame["split"], labels, profile.chexnet_l2)
-    learnt = np.flatnonzero(frame["split"].isin(("train", "validation")))
-    pixels = pixels_of(catalogue, frame.iloc[learnt], backbone.image_size, profile.workers)
-    scaling = _scaling(features[learnt], frame["split"].to_numpy()[learnt], profile)
+    features = extract_for(settings, catalogue, backbone).of(frame["image_id"])
+    train, validation = (np.flatnonzero(frame["split"] == part) for part in ("train", "validation"))
+    penalties = [penalty / features.shape[1] for penalty in PENALTIES]
+    head = fit_labels(features, truth, train, validation, labels, penalties)
+    learnt = np.sort(np.concatenate([train, validation]))
+    pixels = pixels_of(catalogue, frame.iloc[learnt], backbone.image_size, settings.workers)
+    scaling = Scaling(*moments(features, train)) if settings.head_standardise else None
     run = finetune_multilabel(
-        backbone, *_sources(pixels, profile), truth[learnt], frame["split"].to_numpy()[learnt], head,
-        schedule_of(profile, int((frame["split"] == "train").sum())), scaling, given.unfinished,
+        backbone, Mirrored(pixels, settings.seed), ArraySource(pixels), truth[learnt], frame["split"].iloc[learnt],
+        head, recipe(settings, backbone.name, len(train)), scaling, inputs.unfinished,
     )  # fmt: skip
-    run = replace(run, depths=profile.chexnet_depths)
-    run.save(given.fresh / "network")
+    run = replace(run, depths=settings.chexnet_depths)
+    run.save(inputs.fresh / "network")
     held_out = (frame["split"] != "train").to_numpy()
-    rows, known = frame[held_out], truth[held_out]
-    pixels = pixels_of(catalogue, rows, backbone.image_size, profile.workers)  # in the place of the training images
-    scores = [
-        multilabel_scores(rows, known, run.predict(pixels), labels, "validation"),
-        multilabel_scores(rows, known, head.predict(features[held_out]), labels, "frozen"),
-    ]
-    history = run.history.assign(accuracy=np.nan)
-    return Made(
-        labels, {"scores": pd.concat(scores, ignore_index=True), "history": history}, _said(run, backbone, head)
-    )
+    pixels = pixels_of(catalogue, frame[held_out], backbone.image_size, settings.workers)  # replaces training images
+    probabilities = {"validation": run.predict(pixels), "frozen": head.predict(features[held_out])}
+    scores = [label_scores(frame[held_out], truth[held_out], p, labels, name) for name, p in probabilities.items()]
+    tables = {"scores": pd.concat(scores, ignore_index=True), "history": run.history.assign(accuracy=np.nan)}
+    return Results(labels, tables, _summary(run, head))
 
 
 def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
@@ -90,70 +69,46 @@ def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
     count = found[frame["split"] == "train"].sum()
     labels = tuple(label for label in FINDINGS if count[label] >= FEW)
     if left_out := [f"{label} ({count[label]})" for label in FINDINGS if label not in labels]:
-        told = f"labels with fewer than {FEW} training images are not learnt: {', '.join(left_out)}"
-        warnings.warn(told, UserWarning, stacklevel=3)
+        text = f"labels with fewer than {FEW} training images are not learnt: {', '.join(left_out)}"
+        warnings.warn(text, UserWarning, stacklevel=3)
     if not labels:
         raise ValueError(f"no label has {FEW} training images")
     return labels, found[list(labels)].to_numpy(bool)
 
 
-def schedule_of(profile: Profile, images: int) -> Schedule:
-    """The profile's recipe, cut where there is no GPU."""
-    epochs, images = affordable(
-        "the network of fourteen labels",
-        profile.chexnet_epochs,
-        images,
-        profile.chexnet_cpu_images,
-        "chexnet_cpu_images",
-    )
+def recipe(settings: Profile, backbone: str, images: int) -> Schedule:
+    """The repository's recipe (`Schedule`), cut where there is no GPU.
+
+    SmallNet diverges at its rate unless gradients are shortened; the repository shortens none.
+    """
+    limit = (settings.chexnet_cpu_images, "chexnet_cpu_images")
+    epochs, images = affordable("the network of fourteen labels", settings.chexnet_epochs, images, *limit)
     return Schedule(
         epochs=epochs,
-        batch=profile.chexnet_batch,
-        learning_rate=profile.chexnet_learning_rate,
-        momentum=profile.chexnet_momentum,
-        weight_decay=profile.chexnet_weight_decay,
-        patience=profile.chexnet_patience,
-        layers=profile.chexnet_layers,
+        learning_rate=settings.chexnet_learning_rate,
+        layers=settings.chexnet_layers,
         images_per_epoch=images,
-        clip_norm=profile.chexnet_clip_norm,
-        seed=profile.seed,
+        clip_norm=1.0 if backbone == "SmallNet" else 0.0,
+        seed=settings.seed,
     )
 
 
-def multilabel_scores(
-    rows: pd.DataFrame, truth: np.ndarray, given: np.ndarray, labels: tuple[str, ...], selection: str
+def label_scores(
+    rows: pd.DataFrame, truth: np.ndarray, probabilities: np.ndarray, labels: tuple[str, ...], selection: str
 ) -> pd.DataFrame:
     """image_id, patient_id, label, split, selection, then `y_<label>` (bool) and `p_<label>` of each label."""
     kept = rows[["image_id", "patient_id", "label", "split"]].reset_index(drop=True).assign(selection=selection)
     known = pd.DataFrame(truth, columns=[f"y_{label}" for label in labels])
-    return pd.concat([kept, known, pd.DataFrame(given, columns=[f"p_{label}" for label in labels])], axis=1)
+    return pd.concat([kept, known, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])], axis=1)
 
 
-def _sources(pixels: np.ndarray, profile: Profile):
-    from helpers.data.augment import LightAugmentation
-    from helpers.model.finetune import ArraySource
-
-    kind = {"mirror": Mirrored, "light": LightAugmentation}[profile.chexnet_augmentation]
-    return kind(pixels, profile.seed), ArraySource(pixels)
-
-
-def _scaling(features: np.ndarray, split: np.ndarray, profile: Profile) -> Scaling | None:
-    """SmallNet's features differ in size, see `finetune_network.Scaling`; the profile says where that is so."""
-    if not profile.head_standardise:
-        return None
-    from helpers.model.finetune_network import Scaling
-    from helpers.model.head_training import moments
-
-    return Scaling(*moments(features, np.flatnonzero(split == "train")))
-
-
-def _said(run, backbone: Backbone, head: MultilabelHead) -> dict:
+def _summary(run: MultilabelRun, head: MultilabelHead) -> dict[str, Any]:
     return {
-        "backbone": backbone.name,
-        "image size": backbone.image_size,
+        "backbone": run.backbone.name,
+        "image size": run.backbone.image_size,
         "labels": len(run.labels),
         "chosen epoch": run.epoch,
         "epochs": int(run.history["epoch"].max()),
         "images an epoch": run.settings["images_per_epoch"],
-        "weight penalties of the first head": ", ".join(f"{value:g}" for value in sorted(set(head.l2))),
+        "weight penalties of the first head": ", ".join(f"{l2:g}" for l2 in sorted(set(head.l2 * len(head.kernel)))),
     }

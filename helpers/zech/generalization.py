@@ -20,7 +20,7 @@ from helpers.metrics.checks import as_bool, as_scores
 from helpers.metrics.classification import rates
 from helpers.metrics.clustered_auroc import Area, area, less
 from helpers.metrics.estimate import Estimate
-from helpers.zech.site_sets import POSITIVE, joined, site_sets
+from helpers.zech.sites import POSITIVE, joined, site_sets
 
 SENSITIVITY = 0.95  # of the talk's operating points: 0.950, 0.951 and 0.974 are what counts of positives allow
 RATES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
@@ -163,7 +163,7 @@ def told_apart(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     that always saying the most frequent would get; n test images, intervals by patient."""
     rows = []
     for (markers, way), part in table[table["split"] == "test"].groupby(["markers", "pixels"], sort=False):
-        found = accuracy_by_patient(part["truth"], part["said"], part["patient_id"], resamples, seed)
+        found = accuracy_by_patient(part["truth"], part["predicted"], part["patient_id"], resamples, seed)
         usual = float(part["truth"].value_counts(normalize=True).max())
         rows.append({"markers": markers, "pixels": way, **found.as_dict(), "most frequent": usual})
     return pd.DataFrame(

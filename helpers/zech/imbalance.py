@@ -1,4 +1,4 @@
-"""The joint AUROC as the imbalance of prevalence between two hospitals is engineered (`helpers.zech.site_sets`).
+"""The joint AUROC as the imbalance of prevalence between two hospitals is engineered (`helpers.zech.sites`).
 
 Zech 2018: "Why better performance on joint NIH+Mount Sinai dataset? It's learning to detect site: Mount Sinai has much
 higher pneumonia rate".

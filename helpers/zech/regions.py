@@ -1,117 +1,210 @@
-"""The talk's way forward, tried: find the region, keep its resolution, then classify.
+"""What of a radiograph the frozen network is shown: all of it, few pixels of it, the lungs, or a region found first.
 
+whole   all of it, at the network's size
+low     first brought down to 32 x 32 pixels, then to the network's size: the same network, less to see
+high    likewise from 224 x 224 pixels
+lungs   the box around the lungs alone, with a margin; without a lung mask (real images) `CROP` of every image
+
+The talk's way forward is tried as well (`train_region_models`): find the region, keep its resolution, then classify.
 Gale et al.'s network first had to "locate head of femur" at full resolution; Chang et al.'s proposed regions. Here a
 small finder is trained to point at the right lung's apex on the image at low resolution, and the same frozen network
-sees
-
-    whole, low     the whole image at the crop's number of pixels
-    whole, full    the whole image at full resolution
-    found region   the crop at full resolution where the finder points
-    true region    the crop where the region truly is: what a perfect finder would give
+sees the whole image at the crop's number of pixels ("whole, low") or at full resolution ("whole, full"), the crop at
+full resolution where the finder points ("found region"), or where the region truly is ("true region").
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import read_grey
+from helpers.data.images import read_grey, read_square, worker_count
 from helpers.data.splits import split
-from helpers.model.linear import fit
+from helpers.model.backbones import load_backbone
+from helpers.model.engine import choose, compile_backbone
+from helpers.model.experiment import Inputs, Results
+from helpers.model.features import extract_for
+from helpers.model.linear import fit_head
 from helpers.phantoms.chest_findings import right_apex
 from helpers.phantoms.chest_plans import REGIONS
-from helpers.zech.site_pixels import resized
 
 if TYPE_CHECKING:
-    from helpers.model.networks import Given, Made
+    from helpers.model.backbones import Backbone
     from helpers.run.profile import Profile
 
-CROP = 128  # pixels a side of the crop, of 512, and of the whole image at low resolution
-SEEN = 32  # pixels a side of the image that the finder sees
+VARIANTS = ("whole", "low", "high", "lungs")
+SIDES = {"low": 32, "high": 224}  # pixels a side; slides: "32 x 32", "224 x 224"
+MARGIN = 0.02  # of the image's side, about the box around the lungs
+# Rows and columns kept of a real image, as shares: below the shoulders and above the abdomen of a frontal chest film
+# as it is usually framed. It cuts the corners, where side markers stand.
+CROP = ((0.12, 0.84), (0.12, 0.88))
+BATCH = 64
+
+PENALTIES = (0.003, 0.03, 0.3, 3.0)  # of the squared weights, tried by every head of Zech's frozen networks
+REGION_VARIANTS = ("whole, low", "whole, full", "found region", "true region")
+REGION_SIDE = 128  # pixels a side of the crop, of 512, and of the whole image at low resolution
+FINDER_SIDE = 32  # pixels a side of the image that the finder sees
 FINDER_PENALTIES = (1.0, 10.0, 100.0, 1000.0)
-WAYS = ("whole, low", "whole, full", "found region", "true region")
 VALIDATION = 0.25  # of the training patients
 
 
-def region_models(given: Given) -> Made:
-    """Tables: scores (image_id, patient_id, label, split, selection, way, p_Nodule), finder (its error in pixels on the
-    held-out images), crops (rows and columns of the found and true centre), history."""
-    from helpers.model.networks import Made
+# --- an image's variants ---------------------------------------------------------------------------------------------
 
-    catalogue, profile = given.others["regions"].catalogue, given.profile
-    frame = split(catalogue, "patient-disjoint", VALIDATION, profile.seed).frame
+
+def load_site_backbone(settings: Profile, size: int = 0) -> Backbone:
+    """The frozen network of the sites' study, for images of `size` pixels (0: as the profile has it)."""
+    name, size = settings.sites_backbone or settings.backbone, size or settings.sites_size or settings.image_size
+    return load_backbone(name, settings.weights, size, settings.seed)
+
+
+def features_of(
+    catalogue: Catalogue, frame: pd.DataFrame, variant: str, backbone: Backbone, settings: Profile
+) -> np.ndarray:
+    """float32 (n, features) of the frame's rows as `variant` shows them. Whole images' are kept in the cache."""
+    if variant == "whole" or SIDES.get(variant) == backbone.image_size:
+        return extract_for(settings, catalogue, backbone).of(frame["image_id"])
+    run, parts = compile_backbone(backbone, choose(settings.engine, "float32"), BATCH, settings.workers), []
+    for first in range(0, len(frame), 8 * BATCH):
+        part = frame.iloc[first : first + 8 * BATCH]
+        parts.append(run(read_variant(catalogue, part, backbone.image_size, variant, settings.workers)))
+    return np.concatenate(parts)
+
+
+def read_variant(catalogue: Catalogue, frame: pd.DataFrame, size: int, variant: str, workers: int = 0) -> np.ndarray:
+    """The frame's images as one of `VARIANTS`, uint8 (n, size, size). Raises `ValueError` for another variant."""
+    if variant not in VARIANTS:
+        raise ValueError(f"there is no image variant '{variant}'; known: {', '.join(VARIANTS)}")
+    masks = frame["lung_mask"] if "lung_mask" in frame else [None] * len(frame)
+
+    def read(path: str, mask: str | None) -> np.ndarray:
+        return _variant(catalogue.file(path), size, variant, mask and catalogue.file(mask))
+
+    with ThreadPoolExecutor(worker_count(workers)) as pool:
+        return np.stack(list(pool.map(read, frame["path"], masks)))
+
+
+def _variant(path: Path, size: int, variant: str, lung_mask: Path | None) -> np.ndarray:
+    if variant == "whole":
+        return read_square(path, size)
+    if variant in SIDES:
+        return resized(read_square(path, SIDES[variant]), size)
+    grey = read_grey(path)
+    box = crop_of(grey.shape) if lung_mask is None else box_of(read_grey(lung_mask) > 127)
+    return resized(grey[box], size)
+
+
+def resized(grey: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (size, size), bilinear; squashed where it is no square."""
+    return np.array(Image.fromarray(grey).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def box_of(lung: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the box around a lung mask, bool (h, w), with its margin; the whole where it is empty."""
+    if not lung.any():
+        return slice(0, lung.shape[0]), slice(0, lung.shape[1])
+    found = []
+    for axis, size in ((1, lung.shape[0]), (0, lung.shape[1])):
+        held = np.flatnonzero(lung.any(axis=axis))
+        wide = round(MARGIN * size)
+        found.append(slice(max(0, int(held[0]) - wide), min(size, int(held[-1]) + 1 + wide)))
+    return found[0], found[1]
+
+
+def crop_of(shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of `CROP` in an image of this shape."""
+    return tuple(slice(round(low * n), round(high * n)) for (low, high), n in zip(CROP, shape, strict=True))
+
+
+# --- the region, found first -----------------------------------------------------------------------------------------
+
+
+def train_region_models(inputs: Inputs) -> Results:
+    """Fit a head on each of `REGION_VARIANTS` of phantoms with and without a small nodule.
+
+    Tables: scores (image_id, patient_id, label, split, selection, way, p_Nodule), finder (its error in pixels on the
+    held-out images), history.
+    """
+    catalogue, settings = inputs.others["regions"].catalogue, inputs.settings
+    frame = split(catalogue, "patient-disjoint", VALIDATION, settings.seed).frame
     images = np.array([read_grey(catalogue.file(path)) for path in frame["path"]])
     true = np.array([right_apex(read_grey(catalogue.file(path)) > 127) for path in frame["lung_mask"]])
     found, penalty = find_regions(images, true, frame["split"].to_numpy())
-    shown = {"whole, low": np.array([resized(image, CROP) for image in images]), "whole, full": images}
-    shown |= {"found region": crops(images, found), "true region": crops(images, true)}
-    scores, history = [], []
-    for way in WAYS:
-        table, told = _scored(shown[way], frame, profile, way)
-        scores.append(table)
-        history += told
-    error = np.hypot(*(found - true).T)
+    low = np.array([resized(image, REGION_SIDE) for image in images])
+    shown = dict(zip(REGION_VARIANTS, (low, images, crops(images, found), crops(images, true)), strict=True))
+    scores, history = zip(*(_score_variant(shown[name], frame, settings, name) for name in shown), strict=True)
     finder = frame[["image_id", "patient_id", "label", "split"]].assign(
-        found_row=found[:, 0], found_column=found[:, 1], true_row=true[:, 0], true_column=true[:, 1], error=error
-    )
-    tables = {"scores": pd.concat(scores, ignore_index=True), "finder": finder, "history": pd.DataFrame(history)}
-    summary = {"images": len(frame), "finder's penalty": penalty, "crop": CROP, "image": images.shape[1]}
-    return Made(catalogue.classes, tables, summary)
+        found_row=found[:, 0], found_column=found[:, 1], true_row=true[:, 0], true_column=true[:, 1],
+        error=np.hypot(*(found - true).T),
+    )  # fmt: skip
+    tables = {"scores": pd.concat(scores, ignore_index=True), "finder": finder}
+    tables["history"] = pd.DataFrame([row for rows in history for row in rows])
+    summary = {"images": len(frame), "finder's penalty": penalty, "crop": REGION_SIDE, "image": images.shape[1]}
+    return Results(catalogue.classes, tables, summary)
 
 
 def find_regions(images: np.ndarray, true: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, float]:
-    """Where a ridge regression on images (n, h, w), seen at low resolution, says that the regions' middles are, (n, 2)
-    rows and columns; and its penalty, chosen on the validation images."""
+    """Middles of the regions, (n, 2) rows and columns, as a ridge regression on images (n, h, w) at low resolution
+    finds them; and its penalty, chosen on the validation images."""
     from sklearn.linear_model import Ridge
 
-    seen = np.array([resized(image, SEEN).ravel() for image in images], np.float32) / 255
+    seen = np.array([resized(image, FINDER_SIDE).ravel() for image in images], np.float32) / 255
     train, validation = splits == "train", splits == "validation"
     tried = []
     for penalty in FINDER_PENALTIES:
-        said = Ridge(penalty).fit(seen[train], true[train]).predict(seen)
-        tried.append((float(np.square(said - true)[validation].mean()), penalty, said))
-    _, penalty, said = min(tried, key=lambda one: one[:2])
-    return said, penalty
+        found = Ridge(penalty).fit(seen[train], true[train]).predict(seen)
+        tried.append((float(np.square(found - true)[validation].mean()), penalty, found))
+    _, penalty, found = min(tried, key=lambda one: one[:2])
+    return found, penalty
 
 
-def crops(images: np.ndarray, centres: np.ndarray, side: int = CROP) -> np.ndarray:
+def crops(images: np.ndarray, centres: np.ndarray, side: int = REGION_SIDE) -> np.ndarray:
     """uint8 (n, side, side) about the centres (n, 2), moved inwards where they would pass the border."""
-    limit = np.array(images.shape[1:]) - side
-    corners = np.clip(np.rint(centres).astype(int) - side // 2, 0, limit)
+    corners = corners_of(images.shape[1:], centres, side)
     return np.array([image[r : r + side, c : c + side] for image, (r, c) in zip(images, corners, strict=True)])
 
 
-def _scored(images: np.ndarray, frame: pd.DataFrame, profile: Profile, way: str) -> tuple[pd.DataFrame, list[dict]]:
-    from helpers.model.backbones import load_backbone
-    from helpers.model.engine import choose, compile_backbone
+def corners_of(shape: tuple[int, int], centres: np.ndarray, side: int = REGION_SIDE) -> np.ndarray:
+    """int (n, 2): the upper left corners of `crops` in images of this shape."""
+    return np.clip(np.rint(centres).astype(int) - side // 2, 0, np.array(shape) - side)
 
-    name = profile.sites_backbone or profile.backbone
-    backbone = load_backbone(name, profile.weights, images.shape[1], profile.seed)
-    features = compile_backbone(backbone, choose(profile.engine, "float32"), 32, profile.workers)(images)
-    rows = {part: np.flatnonzero(frame["split"] == part) for part in ("train", "validation")}
-    made = fit(features, frame["label"], *rows.values(), REGIONS.classes, profile.sites_penalties)
+
+def _score_variant(images: np.ndarray, frame: pd.DataFrame, settings: Profile, name: str) -> tuple:
+    backbone = load_site_backbone(settings, images.shape[1])
+    features = compile_backbone(backbone, choose(settings.engine, "float32"), 32, settings.workers)(images)
+    rows = (np.flatnonzero(frame["split"] == part) for part in ("train", "validation"))
+    fit = fit_head(features, frame["label"], *rows, REGIONS.classes, PENALTIES)
     held_out = np.flatnonzero(frame["split"] != "train")
     kept = frame.iloc[held_out][["image_id", "patient_id", "label", "split"]].reset_index(drop=True)
-    given = made.best.predict(features[held_out])[:, 0]
-    told = [
-        {"way": way, "penalty": head.l2, "cross_entropy": entropy, "chosen": head is made.best}
-        for head, entropy in zip(made.heads, made.entropies, strict=True)
-    ]
-    return kept.assign(selection="validation", way=way, p_Nodule=given), told
+    scores = kept.assign(selection="validation", way=name, p_Nodule=fit.best.predict(features[held_out])[:, 0])
+    return scores, [row | {"way": name} for row in fit.history()]
 
 
-def example(catalogue: Catalogue, finder: pd.DataFrame) -> tuple[np.ndarray, dict, dict[str, np.ndarray]]:
+# --- images for figures ----------------------------------------------------------------------------------------------
+
+
+def site_examples(catalogue: Catalogue, frame: pd.DataFrame, size: int = 256) -> dict[str, np.ndarray]:
+    """The first test image, by name, of every site and department (of phantoms) with its markers; its name: uint8
+    (size, size)."""
+    rows = frame[(frame["split"] == "test") & (frame["markers"] == "on")].sort_values("image_id")
+    names = (rows["site"] + " " + rows["department"]).str.strip() if catalogue.phantom else rows["site"]
+    order = list(dict.fromkeys(frame["site"]))
+    found = rows.assign(title=names).drop_duplicates("title")
+    found = found.sort_values("site", key=lambda sites: sites.map(order.index), kind="stable")
+    return {row.title: read_square(catalogue.file(row.path), size) for row in found.itertuples(index=False)}
+
+
+def region_example(catalogue: Catalogue, finder: pd.DataFrame) -> tuple[np.ndarray, dict, dict[str, np.ndarray]]:
     """The first test image with a nodule, by name: the image, the upper left corners of the crops, and what the network
     sees."""
     row = finder[(finder["split"] == "test") & (finder["label"] == "Nodule")].sort_values("image_id").iloc[0]
     path = catalogue.frame.set_index("image_id").loc[row["image_id"], "path"]
-    image, corners, shown = read_grey(catalogue.file(path)), {}, {}
-    for name in ("found", "true"):
-        centre = np.array([[row[f"{name}_row"], row[f"{name}_column"]]])
-        corner = np.clip(np.rint(centre[0]).astype(int) - CROP // 2, 0, np.array(image.shape) - CROP)
-        corners[f"{name} region"] = (int(corner[0]), int(corner[1]))
-        shown[f"{name} region"] = crops(image[None], centre)[0]
-    return image, corners, {"whole, low": resized(image, CROP), "found region": shown["found region"]}
+    image = read_grey(catalogue.file(path))
+    centres = {name: np.array([[row[f"{name}_row"], row[f"{name}_column"]]]) for name in ("found", "true")}
+    corners = {f"{name} region": tuple(corners_of(image.shape, centre)[0].tolist()) for name, centre in centres.items()}
+    seen = {"whole, low": resized(image, REGION_SIDE), "found region": crops(image[None], centres["found"])[0]}
+    return image, corners, seen

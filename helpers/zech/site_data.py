@@ -30,6 +30,7 @@ from helpers.data.splits import Split, split
 from helpers.zech import data as nih
 
 CLASSES = ("Pneumonia", "No pneumonia")
+VALIDATION = 0.3  # of each site's training patients
 KEPT = ["path", "label", "patient_id", "published_split", "digest", "view", "width", "height", "average_hash"]
 
 

@@ -12,7 +12,7 @@ from helpers.explain.classifier import from_head
 from helpers.explain.occlusion import default_box, occlusion
 from helpers.explain.scores import importance
 from helpers.model.head import Head
-from helpers.zech import site_pixels
+from helpers.zech import regions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from helpers.run.profile import Profile
 
 
-def chosen(frame: pd.DataFrame, count: int) -> pd.DataFrame:
+COUNT = 24  # test images whose site is explained
+
+
+def chosen(frame: pd.DataFrame, count: int = COUNT) -> pd.DataFrame:
     """About `count` test images with their hospital's markers, as many of each hospital, one a patient, by name."""
     rows = frame[(frame["split"] == "test") & (frame["markers"] == "on") & (frame["cohort"] == "natural")]
     order = list(dict.fromkeys(frame["site"]))
@@ -34,21 +37,21 @@ def chosen(frame: pd.DataFrame, count: int) -> pd.DataFrame:
 def explain(catalogue: Catalogue, frame: pd.DataFrame, head: Path, profile: Profile) -> tuple[Maps, np.ndarray]:
     """Occlusion maps of the true hospital's probability for each row of `frame`, with a box of the image's own mean,
     and the images, uint8 (n, size, size). `head`: the file of the hospital's head."""
-    backbone = site_pixels.backbone_of(profile)
-    images = site_pixels.pixels(catalogue, frame, backbone.image_size, "whole", profile)
+    backbone = regions.load_site_backbone(profile)
+    images = regions.read_variant(catalogue, frame, backbone.image_size, "whole", profile.workers)
     box = default_box(backbone.image_size)
     classifier = from_head(backbone, Head.load(head))
     return occlusion(classifier, images, list(frame["site"]), box=box, fill="mean", stride=box, progress=False), images
 
 
 def lungs_of(catalogue: Catalogue, frame: pd.DataFrame, size: int) -> np.ndarray:
-    """Where the lungs are, bool (n, size, size): of phantoms their masks, of real images `site_pixels.CROP`."""
+    """Where the lungs are, bool (n, size, size): of phantoms their masks, of real images `regions.CROP`."""
     made = np.zeros((len(frame), size, size), bool)
     for k in range(len(frame)):
         if "lung_mask" in frame:
-            made[k] = site_pixels.resized(read_grey(catalogue.file(frame["lung_mask"].iloc[k])), size) > 127
+            made[k] = regions.resized(read_grey(catalogue.file(frame["lung_mask"].iloc[k])), size) > 127
         else:
-            made[k][site_pixels.crop_of((size, size))] = True
+            made[k][regions.crop_of((size, size))] = True
     return made
 
 

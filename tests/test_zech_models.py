@@ -1,0 +1,192 @@
+"""Zech's models: heads on several sites, sets engineered from them, the region finder, CheXNet's makers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tiny import run_maker, tiny_images
+
+from helpers.data.images import read_grey
+from helpers.model.experiment import Images
+from helpers.run.profile import load_profile
+from helpers.zech import regions, site_maps, sites
+from helpers.zech.chexnet import FEW, learnable, train_chexnet
+
+SITES, CLASSES = ("N", "M", "I"), ("Pneumonia", "No pneumonia")
+
+
+@pytest.fixture(scope="module")
+def study():
+    """Three sites that a feature gives away, and a disease that another shows."""
+    rng, rows = np.random.default_rng(0), []
+    for site, rate in zip(SITES, (0.2, 0.4, 0.2), strict=True):
+        for k in range(240):
+            split = ("train", "train", "validation", "test", "test")[k % 5]
+            label = CLASSES[int(rng.random() >= rate)]
+            rows.append({"image_id": f"{site}{k}", "patient_id": f"{site}{k}", "site": site, "label": label})
+            rows[-1] |= {"split": split, "cohort": "natural", "department": ("a", "b")[k % 2] if site == "M" else ""}
+    frame = pd.DataFrame(rows)
+    features = rng.normal(size=(len(frame), 4)).astype(np.float32)
+    features[:, 0] += 1.2 * (frame["label"] == "Pneumonia")
+    features[:, 1] += 5.0 * frame["site"].map(SITES.index)
+    return sites.SiteSetting(frame, {"whole": features, "lungs": features[:, [0, 2, 3]]}, CLASSES, "on")
+
+
+def test_every_set_of_sites_is_scored_on_every_site_and_nothing_learnt_from_is(study):
+    scores = sites.score_combinations(study, SITES)
+    assert set(scores["split"]) == {"validation", "test"}
+    assert scores["trained_on"].nunique() == 7 and set(scores["site"]) == set(SITES)
+    assert set(scores.loc[scores["weighting"] == "prevalence balanced", "trained_on"].str.count(r"\+")) == {1, 2}
+    assert sum(row["chosen"] for row in study.history) >= scores.groupby(["trained_on", "pixels", "weighting"]).ngroups
+
+
+def test_candidates_are_every_penalty_and_framing_of_each_hospital(study):
+    found = sites.score_candidates(study, SITES)
+    assert found.groupby("trained_on")["candidate"].nunique().to_dict() == dict.fromkeys(SITES, 8)
+
+
+def test_a_site_that_shows_is_told_and_one_that_does_not_is_not(study):
+    table, head = sites.predict_origin(study, "site", SITES)
+    right = (table["truth"] == table["predicted"]).groupby(table["pixels"]).mean()
+    assert right["whole"] > 0.95 and right["lungs"] < 0.5 and head.classes == SITES
+    departments, _ = sites.predict_origin(study, "department", ["a", "b"])
+    assert set(departments["site"]) == {"M"}
+
+
+def test_engineered_draws_are_the_same_bodies_with_markers_on_and_off(study):
+    off = sites.SiteSetting(study.frame, {"whole": study.features["whole"][:, [0, 2, 3]]}, CLASSES, "off")
+    table = sites.score_engineered({"on": study, "off": off}, draws=1, seed=1)
+    of = {
+        markers: part.drop(columns=["p", "markers"]).reset_index(drop=True)
+        for markers, part in table.groupby("markers")
+    }
+    pd.testing.assert_frame_equal(of["on"], of["off"])
+    assert set(table["trained_on"]) == {"joint", "high", "low"} and table["prevalence"].isna().any()
+
+
+def test_the_finder_follows_a_bright_spot_and_a_crop_stays_inside():
+    rng = np.random.default_rng(0)
+    true, images = rng.uniform(60, 196, (120, 2)), np.zeros((120, 256, 256), np.uint8)
+    for image, (row, column) in zip(images, true, strict=True):
+        image[int(row) - 24 : int(row) + 24, int(column) - 24 : int(column) + 24] = 200
+    splits = np.array(["train"] * 80 + ["validation"] * 20 + ["test"] * 20)
+    found, penalty = regions.find_regions(images, true, splits)
+    assert np.hypot(*(found - true)[splits == "test"].T).mean() < 15 and penalty in regions.FINDER_PENALTIES
+    cut = regions.crops(images[:2], np.array([[0.0, 0.0], [255.0, 255.0]]), 64)
+    assert (cut[0] == images[0][:64, :64]).all() and (cut[1] == images[1][192:, 192:]).all()
+
+
+def test_the_share_outside_the_lungs_counts_what_speaks_for_the_hospital_alone():
+    maps, lungs = np.full((2, 4, 4), -1.0, np.float32), np.zeros((2, 4, 4), bool)
+    lungs[:, :, :2] = True
+    maps[0, 0, 0], maps[0, 0, 3] = 1.0, 3.0
+    frame = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["a", "b"], "site": ["N", "M"]})
+    found = site_maps.outside(frame, maps, lungs)
+    assert found["outside"][0] == pytest.approx(0.75) and found["by_chance"][0] == 0.5 and np.isnan(found["outside"][1])
+
+
+def test_explained_images_are_test_images_of_every_site_one_a_patient(study):
+    frame = study.frame.assign(markers="on")
+    rows = site_maps.chosen(frame, 9)
+    assert rows["site"].value_counts().to_dict() == dict.fromkeys(SITES, 3) and set(rows["split"]) == {"test"}
+
+
+def frame_of(counts: dict[tuple[str, str], int]) -> pd.DataFrame:
+    rows = []
+    for (site, label), n in counts.items():
+        for k in range(n):
+            split = ("train", "validation", "test")[k % 3]
+            rows.append({"site": site, "label": label, "split": split, "cohort": "natural"})
+    return pd.DataFrame(rows)
+
+
+POOL = {("A", "Pneumonia"): 240, ("A", "No pneumonia"): 360, ("B", "Pneumonia"): 120, ("B", "No pneumonia"): 900}
+
+
+def test_engineered_sets_have_the_prevalence_asked_for_and_one_size():
+    frame = frame_of(POOL)
+    assert sites.engineered_sites(frame) == ("A", "B")
+    sizes = set()
+    for draw in sites.engineered(frame, draws=1, seed=1):
+        for name, rows in draw.rows.items():
+            part = frame.iloc[rows["train"]]
+            assert (part["split"] == "train").all() and not part.index.duplicated().any()
+            rate = (part["label"] == "Pneumonia").mean()
+            assert rate == pytest.approx(0.2, abs=0.02)
+            sizes.add(len(part))
+            if name == "joint":
+                each = (part["label"] == "Pneumonia").groupby(part["site"]).mean()
+                assert each["A"] / each["B"] == pytest.approx(draw.ratio, rel=0.3)
+    assert len(sizes) == 1
+
+
+def test_what_cannot_be_engineered_is_refused():
+    with pytest.raises(ValueError, match="too few to engineer"):
+        list(sites.engineered(frame_of({key: 6 for key in POOL}), 1, 1))
+
+
+def test_balanced_weights_give_every_site_one_prevalence_and_keep_its_share():
+    frame = frame_of(POOL)
+    weights = sites.balanced_weights(frame["site"].to_numpy(), frame["label"].to_numpy())
+    for _, rows in frame.groupby("site"):
+        mine = weights[rows.index]
+        assert mine.sum() == pytest.approx(len(rows))
+        ill = (rows["label"] == "Pneumonia").to_numpy()
+        assert mine[ill].sum() / mine.sum() == pytest.approx((frame["label"] == "Pneumonia").mean())
+
+
+def test_a_site_without_a_label_keeps_its_weights():
+    assert (sites.balanced_weights(np.array(["A", "A", "B"]), np.array(["x", "y", "x"]))[2:] == 1).all()
+
+
+def test_all_sets_of_sites_are_listed_once():
+    assert sites.site_sets("AB") == [("A",), ("B",), ("A", "B")] and len(sites.site_sets("ABC")) == 7
+
+
+def test_variants_of_an_image(tmp_path):
+    rng, lung = np.random.default_rng(0), np.zeros((64, 64), np.uint8)
+    lung[20:40, 10:50] = 255
+    Image.fromarray(rng.integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "x.png")
+    Image.fromarray(lung).save(tmp_path / "lung.png")
+    images = tiny_images(tmp_path / "tiny", ("a",))
+    catalogue = images.catalogue
+    frame = pd.DataFrame({"path": ["../x.png"], "lung_mask": ["../lung.png"]})
+    shown = {name: regions.read_variant(catalogue, frame, 48, name, 1)[0] for name in regions.VARIANTS}
+    assert all(image.shape == (48, 48) and image.dtype == np.uint8 for image in shown.values())
+    assert shown["low"].std() < shown["whole"].std()
+    rows, columns = regions.box_of(read_grey(tmp_path / "lung.png") > 0)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == (19, 41, 9, 51)
+    assert regions.crop_of((100, 100))[0] == slice(12, 84)
+    assert regions.box_of(np.zeros((4, 5), bool)) == (slice(0, 4), slice(0, 5))
+    with pytest.raises(ValueError, match="no image variant 'sideways'"):
+        regions.read_variant(catalogue, frame, 48, "sideways")
+
+
+def labelled(folder) -> Images:
+    """Tiny images with labels: some with Mass, a few with Effusion too, none with any other."""
+    images = tiny_images(folder, ("No Finding", "Finding"), (24, 8, 8))
+    labels = np.where(images.frame["label"] == "Finding", "Effusion|Mass", "No Finding")
+    labels[::5] = "Mass"
+    catalogue = images.catalogue.subset(images.catalogue.frame.assign(labels=labels))
+    return Images(catalogue, images.frame.assign(labels=labels))
+
+
+def test_the_network_scores_every_image_it_did_not_learn_from_on_every_label(tmp_path, monkeypatch):
+    monkeypatch.setattr("helpers.run.paths.CACHE", tmp_path / "cache")
+    own, settings = labelled(tmp_path), {"chexnet_backbone": "SmallNet", "weights": "none", "chexnet_size": 32}
+    settings |= {"chexnet_epochs": 2, "workers": 1}
+    with pytest.warns(UserWarning, match="Hernia"):
+        made = run_maker(train_chexnet, own, load_profile("phantom", settings), tmp_path / "runs")
+    assert made.classes == ("Effusion", "Mass") and set(made.scores["selection"]) == {"validation", "frozen"}
+    frame = own.frame
+    for _, part in made.scores.groupby("selection"):
+        assert list(part["image_id"]) == list(frame.loc[frame["split"] != "train", "image_id"])
+        assert part["y_Mass"].tolist() == frame.loc[frame["split"] != "train", "labels"].str.contains("Mass").tolist()
+
+
+def test_labels_with_too_few_images_are_left_out_with_a_warning():
+    split = ["train"] * (2 * FEW)
+    frame = pd.DataFrame({"labels": ["Mass"] * FEW + ["Effusion|Hernia"] * (FEW - 1) + ["Effusion"], "split": split})
+    with pytest.warns(UserWarning, match=rf"Hernia \({FEW - 1}\)"):
+        labels, truth = learnable(frame)
+    assert labels == ("Effusion", "Mass") and truth.sum() == 2 * FEW
