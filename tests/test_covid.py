@@ -11,7 +11,7 @@ from PIL import Image
 
 from helpers.carr import data as covid
 from helpers.carr import thorax
-from helpers.carr.bridge_starts import bridge_of
+from helpers.carr.models import without_target
 from helpers.data import cohen, kermany_xray
 from helpers.data.catalogue import Catalogue
 from helpers.data.splits import SplitError, leaks, split
@@ -94,7 +94,7 @@ def test_no_subject_of_the_target_is_left_in_the_bridge(tmp_path):
     own = real(collections(tmp_path))
     bridge = kermany_xray.load(tmp_path, tmp_path / "cache", 1)
     frames = covid.split_of(own, "patient-disjoint", 0.25, 1).frame, split(bridge, "patient-disjoint", 0.1, 1).frame
-    made, removed = bridge_of(Images(bridge, frames[1]), Images(own, frames[0]), same_names=True)
+    made, removed = without_target(Images(bridge, frames[1]), Images(own, frames[0]), same_names=True)
     assert not set(made.frame["patient_id"]) & set(own.frame["patient_id"])
     assert removed.groupby("label")["patient_id"].nunique().to_dict() == {"NORMAL": 12, "BACTERIA": 12, "VIRUS": 12}
     assert len(removed) == 72  # both images of each of them

@@ -137,7 +137,8 @@ def test_the_published_number_of_images_describes_the_paper_and_fewer_do_not():
 def test_the_split_keeps_the_posters_fifty_to_learn_from_beside_those_that_choose(tmp_path, monkeypatch):
     archive(tmp_path / "octid", 12)
     monkeypatch.setattr("helpers.data.sources.CACHE", tmp_path / "cache")
-    told = {"octid_source": "octid", "data_dir": tmp_path, "bridge_octid_images": 5, "octid_validation": 2}
+    monkeypatch.setattr(octid, "VALIDATION", 2)
+    told = {"octid_source": "octid", "data_dir": tmp_path, "bridge_octid_images": 5}
     profile = load_profile("phantom", told)
     frame = split_of(profile, load_octid(profile), "octid").frame
     counts = frame.groupby(["split", "label"]).size().unstack()

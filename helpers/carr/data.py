@@ -31,6 +31,7 @@ CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
 COVID = CLASSES[-1]
 COVID_SITES = ("B", "cohen")  # where the target's COVID-19 comes from; everything else comes from the other site
 SUBJECTS, HELD_BACK = 102, 40  # "142 subjects, 102 of which were used in the target dataset"
+VALIDATION = 0.25  # of the training subjects
 CHILD_AGE = 3.0  # years: the middle of "pediatric patients of one to five years old", all that is known of any of them
 SALT = "covid"
 

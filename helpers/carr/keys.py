@@ -23,12 +23,6 @@ class CarrKeys(BaseModel):
     octid_source: Literal["phantom_oct", "octid"] = Field(
         "phantom_oct", description="where the B-scans of rare retinal disease come from"
     )
-    octid_validation: int = Field(
-        10,
-        ge=1,
-        le=1000,
-        description="rare B-scans a class, beside bridge_octid_images, that choose penalties and epochs",
-    )
     phantom_octid_test_per_class: int = Field(
         60, ge=4, le=10_000, description="phantom B-scans of rare disease a class in the test folder"
     )
@@ -39,34 +33,18 @@ class CarrKeys(BaseModel):
     bridge_depths: int = Field(1, ge=1, le=8, description="resolutions whose last maps the bridged network reads")
     bridge_epochs: int = Field(8, ge=1, le=1000, description="epochs on the bridge data set")
     bridge_epoch_images: int = Field(0, ge=0, description="images an epoch on the bridge data set; 0: all")
-    bridge_batch: int = Field(32, ge=1, description="images a step, on the bridge and on the target")
     bridge_learning_rate: float = Field(0.0001, gt=0, description="of Adam on the bridge, after natural images")
-    bridge_random_rate: float = Field(0.001, gt=0, description="of Adam on the bridge, from random weights")
     bridge_layers: int = Field(0, ge=0, description="last layers that learn on the bridge and the target; 0: all")
     bridge_cpu_images: int = Field(
         8_000, ge=0, description="images a network on the bridge learns from where there is no GPU; 0: no limit"
     )
-    bridge_validation_fraction: float = Field(
-        0.25, gt=0, lt=0.5, description="share of the target's training patients kept for validation"
-    )
     bridge_covid_subjects: int = Field(102, ge=1, description="COVID-19 target: training subjects a class")
     bridge_octid_images: int = Field(50, ge=1, description="retinal target: training images a class")
-    bridge_octid_epoch_images: int = Field(
-        0, ge=0, description="images an epoch on the bridge of B-scans; 0: as bridge_epoch_images"
-    )
-    bridge_children: int = Field(10, ge=0, le=1000, description="augmentations of each target image")
     bridge_per_class: tuple[int, ...] = Field(
         (5, 10, 25, 50, 102), min_length=1, description="target images a class at which the four starts are compared"
     )
     bridge_seeds: int = Field(5, ge=2, le=100, description="draws of target images at each number")
-    bridge_l2: tuple[float, ...] = Field(
-        (0.001, 0.01, 0.1), min_length=1, description="weight penalties of target heads; validation chooses"
-    )
     bridge_target_epochs: int = Field(8, ge=1, le=1000, description="epochs of the whole network on the target")
-    bridge_target_rate: float = Field(0.00003, gt=0, description="of Adam on the target")
-    bridge_target_cpu_images: int = Field(
-        4_000, ge=0, description="images the network on the target learns from where there is no GPU; 0: no limit"
-    )
 
     @field_validator("bridge_per_class")
     @classmethod

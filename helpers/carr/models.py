@@ -1,226 +1,380 @@
-"""Carr 2020's transfer in three steps, natural images, bridge, target, and the experiment that says what each is worth.
+"""Carr 2020's transfer in three steps, natural images, bridge, target, and an experiment on what each is worth.
 
-"Each step tunes the algorithm by first learning general image recognition, followed by domain specific features, before
-final training with the target." The poster shows the winner alone. Here four starts (nothing, natural images, a bridge,
-natural images and then a bridge) are compared on the same target images, from few of them to many: `grid`. The
-published recipe, all three steps with the target's images and ten augmentations of each, makes the network that the
-figures show; validation chooses its epoch, the one before it learnt (a last layer on the bridge's features) included.
+Method: "1. Initialised with parameters learned from a source dataset. 2. Fine-tune parameters on a large bridge dataset
+of the same image domain as the target dataset. 3. Trained on the target dataset." The poster shows the winner alone.
+Here four starts (nothing, natural images, a bridge, natural images and then a bridge) are compared on the same draws of
+target images, from few of them to many: small softmax regressions on frozen features, so that starts are compared in
+pairs. The published recipe, all three steps with the target's images and ten augmentations of each, makes the network
+that the figures show; validation chooses its epoch, the one before it learnt (a last layer on the bridge's features)
+included.
 """
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers.carr.bridge_heads import available, grid, regression, sizes_of, subjects
-from helpers.carr.bridge_starts import BOTH, Bridge, backbones, bridge_of
 from helpers.carr.expansion import Expanded, expand
-from helpers.model.backbones import load_backbone
+from helpers.data.augment import LightAugmentation, Mirrored
+from helpers.model.backbones import Backbone, load_backbone, weights_digest
 from helpers.model.depths import with_depths
-from helpers.model.experiments import scores_of
-from helpers.model.finetune import FinetuneRun, FinetuneSettings, finetune
+from helpers.model.engine import choose, compile_backbone
+from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
+from helpers.model.finetune import ArraySource, FinetuneSettings, finetune
+from helpers.model.finetuned import BATCH, FinetuneRun
+from helpers.model.head import Head
 from helpers.model.last_layer import features_of
-from helpers.model.networks import Given, Made, NetworkExperiment, affordable, pixels_of
+from helpers.model.linear import fit_head
 from helpers.run.profile import Profile
 
-if TYPE_CHECKING:
-    from helpers.model.backbones import Backbone
-    from helpers.model.head import Head
-
 STEPS = ("natural images", "bridge", "target")  # "the algorithm training over three steps"
+STARTS = (NONE, NATURAL, BRIDGE, BOTH) = ("none", "natural", "bridge", "natural, then bridge")
 PUBLISHED_BACKBONE = "InceptionV4"
+# The poster gives none of these; phantoms' validation images chose them.
+PENALTIES = (0.001, 0.01, 0.1)  # of the squared weights, tried by every head
+IMAGES_PER_STEP = 32  # on the bridge and on the target
+RANDOM_RATE = 0.001  # of Adam on the bridge, from random weights
+TARGET_RATE = 0.00003  # of Adam on the target
+HEAD_IMAGES = 2000  # bridge images that the last layer is fitted to before the layers below it learn
+MEASURED = 64  # bridge images that a random network's normalisations are measured on
+LEARNT = 0.1  # of the way from guessing the commonest class to no error: below it, a bridge was hardly learnt
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A target: the bridge's data set, the published images a class, whether both name patients alike, whether an
-    augmented image may be reflected, and of the bridge `speckled` and `epoch_images` (`bridge_starts.Bridge`)."""
+    """A target: its bridge's data set, the published images per class, whether both name patients alike, whether a
+    target image may be reflected, and whether images are of speckle.
+
+    Augmentation would smooth speckle away, so that a speckled bridge is only mirrored, and a network has more to learn
+    anew on it: twice the images per epoch, and a learning rate that follows a cosine.
+    """
 
     bridge: str
     per_class: int
     same_names: bool
     mirror: bool
     speckled: bool = False
-    epoch_images: int = 0
 
 
 @dataclass(frozen=True)
 class Target:
     """The target's images and what is learnt from them.
 
-    `frame` and `pixels`, uint8 (n, size, size): the split frame and its images; `expanded` and `source`: those and the
-    children of every drawn one; `draws`: (images a class, seed, image ids) of the grid; `main`: the published draw.
+    `frame` and `pixels`, uint8 (n, size, size): the split frame and its images; `expanded`: the frame with the children
+    of every drawn image; `draws`: (images per class, seed, image ids) of the comparison; `main`: the published draw.
     """
 
     frame: pd.DataFrame
     pixels: np.ndarray
-    classes: tuple[str, ...]
-    source: Expanded
+    expanded: pd.DataFrame
     draws: list[tuple[int, int, list[str]]]
     main: list[str]
 
-    @property
-    def expanded(self) -> pd.DataFrame:
-        return self.source.frame
+
+def train_retinal_bridge(inputs: Inputs) -> Results:
+    """B-scans of rare retinal disease, from Kermany's B-scans: "We limited our dataset to 50 samples per diagnosis"."""
+    per_class = inputs.settings.bridge_octid_images
+    return train_bridge(inputs, Plan("oct", per_class, same_names=False, mirror=True, speckled=True))[0]
 
 
-def retinal_bridge(given: Given) -> Made:
-    """B-scans of rare retinal disease, from Kermany's B-scans: "We limited our dataset to 50 samples per diagnosis".
+def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
+    """The whole experiment on the target `inputs.own`; and the frozen network of natural images and then the bridge.
 
-    Tables: see `run_bridge`.
+    Tables: `scores` (every image not trained on, by the published recipe), `history` (epochs of every training, named
+    in `training`), `grid` (test images by each start's head, see `compare_starts`), `removed` (rows that left the
+    bridge because the target has them). The network of the published recipe is kept too: `network_of`.
     """
-    wanted, an_epoch = given.profile.bridge_octid_images, given.profile.bridge_octid_epoch_images
-    plan = Plan("oct", wanted, same_names=False, mirror=True, speckled=True, epoch_images=an_epoch)
-    return run_bridge(given, plan)[0]
-
-
-def run_bridge(given: Given, plan: Plan) -> tuple[Made, Target, dict[str, Backbone]]:
-    """The whole experiment on `given.own`, with the bridge `given.others[plan.bridge]`.
-
-    Tables: `scores` (every image not trained on, by the published recipe, see `experiments.scores_of`), `history`
-    (epochs of every training, named in `training`), `grid` (test images by each start's head, see `bridge_heads.grid`),
-    `removed` (rows that left the bridge because the target has them). The network of the published recipe is kept too:
-    `network_of`. Images a class that the data cannot give are warned of.
-    """
-    profile = given.profile
-    bridge, removed = bridge_of(given.others[plan.bridge], given.own, plan.same_names)
-    bridge = replace(bridge, speckled=plan.speckled, epoch_images=plan.epoch_images)
-    _tell_backbone(profile)
-    networks, history = backbones(bridge, profile, given.unfinished)
-    target = _target(given, plan, networks[BOTH].image_size)
-    every = np.arange(len(target.expanded))
-    features = {
-        start: features_of(network, target.source, every, given.unfinished) for start, network in networks.items()
-    }
-    table = grid(features, target.expanded, target.draws, target.classes, profile.bridge_l2)
-    run = _published(target, networks[BOTH], features[BOTH], profile, given.unfinished)
-    run.save(given.fresh / "network")
+    settings, classes = inputs.settings, tuple(inputs.own.catalogue.classes)
+    _warn_of_backbone(settings)
+    bridge, removed = without_target(inputs.others[plan.bridge], inputs.own, plan.same_names)
+    starts, history = train_starts(bridge, plan, settings, inputs.unfinished)
+    target = draw_target(inputs.own, plan, starts[BOTH].image_size, settings)
+    source = Expanded(target.expanded, target.pixels, target.frame["image_id"], settings.seed, plan.mirror)
+    rows = np.arange(len(target.expanded))
+    features = {start: features_of(network, source, rows, inputs.unfinished) for start, network in starts.items()}
+    run = _train_on_target(target, classes, starts[BOTH], features[BOTH], plan, settings, inputs.unfinished / "target")
+    run.save(inputs.fresh / "network")
+    held_out = (target.frame["split"] != "train").to_numpy()
+    probabilities = run.predict(target.pixels[held_out])
     tables = {
-        "scores": _scores(target, run),
+        "scores": scores_of(target.frame[held_out], probabilities, classes, "validation"),
         "history": pd.concat([history, run.history.assign(training="target")], ignore_index=True),
-        "grid": table,
+        "grid": compare_starts(features, target.expanded, target.draws, classes),
         "removed": removed[["image_id", "patient_id", "label", "split"]],
     }
-    return Made(target.classes, tables, _summary(target, bridge, removed, run, profile)), target, networks
+    summary = {"depths": settings.bridge_depths, "bridge images taken out": len(removed)}
+    return Results(classes, tables, summary | _summary(target, bridge, run)), starts[BOTH]
 
 
-def network_of(experiment: NetworkExperiment) -> FinetuneRun:
-    """The trained network of the published recipe, as `run_bridge` left it."""
-    told = experiment.summary
-    body = load_backbone(told["backbone"], "none", told["image size"])
-    return FinetuneRun.load(experiment.folder / "network", with_depths(body, told["depths"]))
+def network_of(experiment: Experiment) -> FinetuneRun:
+    """The trained network of the published recipe, as `train_bridge` left it."""
+    summary = experiment.summary
+    body = load_backbone(summary["backbone"], "none", summary["image size"])
+    return FinetuneRun.load(experiment.folder / "network", with_depths(body, summary["depths"]))
 
 
-def _tell_backbone(profile: Profile) -> None:
-    name = profile.bridge_backbone or profile.backbone
-    if name != PUBLISHED_BACKBONE and name != "SmallNet":
-        text = (
-            f"the backbone is {name}, not the poster's Inception-v4, of which there are no public Keras weights; with "
-            f"a converted file: BRIDGE_BACKBONE={PUBLISHED_BACKBONE} WEIGHTS=path"
-        )
-        warnings.warn(text, UserWarning, stacklevel=2)
-
-
-def _target(given: Given, plan: Plan, size: int) -> Target:
-    """Draws, and the children of every image that a draw holds."""
-    profile, frame = given.profile, given.own.frame.reset_index(drop=True)
-    sizes = sizes_of(frame, profile.bridge_per_class)
-    seeds = [profile.seed * 1000 + number for number in range(profile.bridge_seeds)]
-    draws = [(count, seed, subjects(frame, count, seed)) for count in sizes for seed in seeds]
-    main = subjects(frame, _wanted(frame, plan.per_class), profile.seed * 1000)
-    drawn = {name for _, _, names in draws for name in names} | set(main)
-    used = frame[(frame["split"] != "train") | frame["image_id"].isin(drawn)].reset_index(drop=True)
-    pixels = pixels_of(given.own.catalogue, used, size, profile.workers)
-    source = Expanded(expand(used, profile.bridge_children), pixels, used["image_id"], profile.seed, plan.mirror)
-    return Target(used, pixels, tuple(given.own.catalogue.classes), source, draws, main)
-
-
-def _wanted(frame: pd.DataFrame, per_class: int) -> int:
-    most = available(frame)
-    if most < per_class:
-        text = f"the target has {most} training subjects a class instead of {per_class}: there are no more"
-        warnings.warn(text, UserWarning, stacklevel=3)
-    return min(per_class, most)
-
-
-def _published(target: Target, body: Backbone, features: np.ndarray, profile: Profile, unfinished: Path) -> FinetuneRun:
-    """The third step: "Trained on the target dataset", all its images and their augmentations, from the bridge on.
-
-    A last layer on the bridge's features comes first, then the layers below it learn as well.
-    """
-    frame = target.expanded
-    split = frame["split"].to_numpy()
-    learnt = np.flatnonzero(((split == "train") & frame["parent"].isin(target.main)) | (split == "validation"))
-    rows = frame.iloc[learnt].reset_index(drop=True)
-    head = _head(rows, features[learnt], target.classes, profile)
-    source = _Rows(target.source, learnt)
-    settings = _target_settings(profile, int((rows["split"] == "train").sum()))
-    codes = rows["label"].map(target.classes.index).to_numpy()
-    told = (codes, rows["split"], target.classes, settings, head)
-    return finetune(body, source, source, *told, unfinished / "target")
-
-
-def _head(rows: pd.DataFrame, features: np.ndarray, classes: tuple[str, ...], profile: Profile) -> Head:
-    train, held_out = ((rows["split"] == name).to_numpy() for name in ("train", "validation"))
-    labels = rows["label"].to_numpy()
-    return regression(
-        features[train], labels[train], (features[held_out], labels[held_out]), classes, profile.bridge_l2
-    )
-
-
-class _Rows:
-    """Some rows of a source, by their own numbers."""
-
-    def __init__(self, source: Expanded, rows: np.ndarray) -> None:
-        self._source, self._rows = source, rows
-        self.key = f"{source.key} {rows.sum()} {len(rows)}"
-
-    def batch(self, epoch: int, rows: np.ndarray) -> np.ndarray:
-        return self._source.batch(epoch, self._rows[rows])
-
-
-def _target_settings(profile: Profile, images: int) -> FinetuneSettings:
-    limit = (profile.bridge_target_cpu_images, "bridge_target_cpu_images")
-    epochs, epoch_images = affordable("the target network", profile.bridge_target_epochs, images, *limit)
-    return FinetuneSettings(
-        trainable=profile.bridge_layers or "all",
-        epochs=epochs,
-        batch=profile.bridge_batch,
-        learning_rate=profile.bridge_target_rate,
-        drop_every=max(1, round(epochs / 2)),
-        optimizer="adam",
-        weight_decay=0.0,
-        clip_norm=1.0,
-        standardise=profile.head_standardise,
-        images_per_epoch=epoch_images,
-        seed=profile.seed,
-    )
-
-
-def _scores(target: Target, run: FinetuneRun) -> pd.DataFrame:
-    held_out = (target.frame["split"] != "train").to_numpy()
-    given = run.predict(target.pixels[held_out])
-    return scores_of(target.frame[held_out], given, target.classes, "validation")
-
-
-def _summary(target: Target, bridge: Bridge, removed: pd.DataFrame, run: FinetuneRun, profile: Profile) -> dict:
-    children = target.expanded["parent"].isin(target.main) & (target.expanded["split"] == "train")
+def _summary(target: Target, bridge: Images, run: FinetuneRun) -> dict[str, Any]:
+    learnt = target.expanded["parent"].isin(target.main) & (target.expanded["split"] == "train")
+    classes = target.frame["label"].nunique()
     return {
         "backbone": run.backbone.name,
         "image size": run.backbone.image_size,
-        "depths": profile.bridge_depths,
         "steps": list(STEPS),
-        "bridge classes": list(bridge.classes),
+        "bridge classes": list(bridge.catalogue.classes),
         "bridge images": len(bridge.frame),
-        "bridge images taken out": len(removed),
-        "target subjects a class": len(target.main) // len(target.classes),
-        "target images a class": int(children.sum()) // len(target.classes),
+        "target subjects per class": len(target.main) // classes,
+        "target images per class": int(learnt.sum()) // classes,
         "held-back images": int((target.frame["split"] == "test").sum()),
         "chosen epoch": run.best_epoch,
         "epochs": len(run.history["epoch"].unique()) - 1,
     }
+
+
+def _warn_of_backbone(settings: Profile) -> None:
+    name = settings.bridge_backbone or settings.backbone
+    if name not in (PUBLISHED_BACKBONE, "SmallNet"):
+        text = (
+            f"the backbone is {name}, not the poster's Inception-v4, of which there are no public Keras weights; with "
+            f"a converted file: BRIDGE_BACKBONE={PUBLISHED_BACKBONE} WEIGHTS=path"
+        )
+        warnings.warn(text, UserWarning, stacklevel=3)
+
+
+# --- the bridge ------------------------------------------------------------------------------------------------------
+
+
+def without_target(bridge: Images, target: Images, same_names: bool) -> tuple[Images, pd.DataFrame]:
+    """The bridge's train and validation images without any of the target's patients, and the rows taken out.
+
+    "102 subjects were removed from the bridge dataset for target training": the rows of a patient of the target, in
+    whatever split, where both name patients alike (`same_names`), and files that are in both byte for byte.
+    """
+    taken = bridge.frame["digest"].isin(target.catalogue.frame["digest"])
+    if same_names:
+        taken |= bridge.frame["patient_id"].isin(target.catalogue.frame["patient_id"])
+    kept = bridge.frame[~taken & bridge.frame["split"].isin(("train", "validation"))]
+    return Images(bridge.catalogue, kept.reset_index(drop=True)), bridge.frame[taken].reset_index(drop=True)
+
+
+def train_starts(
+    bridge: Images, plan: Plan, settings: Profile, unfinished: Path
+) -> tuple[dict[str, Backbone], pd.DataFrame]:
+    """The frozen network of each of `STARTS`, and the histories of the two bridge trainings, named in `training`."""
+    name, size = settings.bridge_backbone or settings.backbone, settings.bridge_size
+    starts, histories = {}, []
+    for start, weights in ((NONE, "none"), (NATURAL, settings.weights)):
+        starts[start] = with_depths(load_backbone(name, weights, size, settings.seed), settings.bridge_depths)
+    pixels = pixels_of(bridge.catalogue, bridge.frame, starts[NONE].image_size, settings.workers)
+    for before, after in ((NONE, BRIDGE), (NATURAL, BOTH)):
+        folder = unfinished / f"bridge-after-{before}"
+        run = _train_on_bridge(starts[before], bridge, pixels, plan, settings, folder)
+        warn_of_failure(run.history, run.best_epoch, bridge.frame, after)
+        starts[after] = _with_weights(run.backbone, run.by_validation[:-2], after)  # without the last layer
+        histories.append(run.history.assign(training=after))
+    return {start: starts[start] for start in STARTS}, pd.concat(histories, ignore_index=True)
+
+
+def _train_on_bridge(
+    backbone: Backbone, bridge: Images, pixels: np.ndarray, plan: Plan, settings: Profile, unfinished: Path
+) -> FinetuneRun:
+    """`backbone` fine-tuned to the bridge's classes; a random one without a head, its normalisations measured first."""
+    frame, classes, random = bridge.frame, tuple(bridge.catalogue.classes), backbone.weights == "none"
+    if random:
+        body, head = measure_normalisations(backbone, pixels[:: max(1, len(pixels) // MEASURED)][:MEASURED]), None
+    else:
+        body, head = backbone, _first_head(backbone, bridge, pixels, settings.seed)
+    images = (Mirrored if plan.speckled else LightAugmentation)(pixels, settings.seed), ArraySource(pixels)
+    codes, recipe = frame["label"].map(classes.index).to_numpy(), bridge_recipe(settings, frame, plan.speckled, random)
+    return finetune(body, *images, codes, frame["split"], classes, recipe, head, unfinished)
+
+
+def bridge_recipe(settings: Profile, frame: pd.DataFrame, speckled: bool, random: bool) -> FinetuneSettings:
+    """The recipe on the bridge, within what is affordable without a GPU.
+
+    A random network learns its normalisations too: on phantom B-scans, on validation images, that took it from an
+    accuracy of 0.85 to 0.96.
+    """
+    images = int((frame["split"] == "train").sum())
+    epoch_images = min(images, settings.bridge_epoch_images * (2 if speckled else 1) or images)
+    limit = (settings.bridge_cpu_images, "bridge_cpu_images")
+    epochs, epoch_images = affordable("a network on the bridge", settings.bridge_epochs, epoch_images, *limit)
+    return replace(
+        _recipe(settings, RANDOM_RATE if random else settings.bridge_learning_rate, epochs, epoch_images),
+        trainable="all" if random else settings.bridge_layers or "all",  # layers drawn at random are no use frozen
+        schedule="cosine" if speckled else "steps",
+        warm_up=min(1, epochs - 1) if speckled else 0,
+        train_batch_norm=random,
+        first_choice=1,  # a bridge that taught nothing would be no bridge
+    )
+
+
+def _recipe(settings: Profile, rate: float, epochs: int, epoch_images: int) -> FinetuneSettings:
+    """What the trainings on the bridge and on the target share."""
+    return FinetuneSettings(
+        trainable=settings.bridge_layers or "all",
+        epochs=epochs,
+        batch=IMAGES_PER_STEP,
+        learning_rate=rate,
+        drop_every=max(1, round(epochs / 2)),
+        optimizer="adam",
+        weight_decay=0.0,  # Adam would scale a penalty's gradient up like any other
+        clip_norm=1.0,  # the first steps of a network that is turned to other images can be wild
+        standardise=settings.head_standardise,
+        images_per_epoch=epoch_images,
+        seed=settings.seed,
+    )
+
+
+def _first_head(backbone: Backbone, bridge: Images, pixels: np.ndarray, seed: int) -> Head:
+    """A softmax layer on the features of up to `HEAD_IMAGES` images, which the network starts from on the bridge."""
+    split = bridge.frame["split"].to_numpy()
+    drawn = [
+        np.random.default_rng((seed, 7)).permutation(np.flatnonzero(split == name))[:HEAD_IMAGES]
+        for name in ("train", "validation")
+    ]
+    rows = np.concatenate(drawn)
+    features = compile_backbone(backbone, choose("auto", "float32"), BATCH)(pixels[rows])
+    parts = np.arange(len(drawn[0])), np.arange(len(drawn[0]), len(rows))
+    return fit_head(features, bridge.frame["label"].to_numpy()[rows], *parts, bridge.catalogue.classes, PENALTIES).best
+
+
+def warn_of_failure(history: pd.DataFrame, epoch: int, frame: pd.DataFrame, start: str) -> None:
+    """Warn of a bridge that was hardly learnt: what is transferred from it then says nothing of bridges."""
+    row = history[(history["split"] == "validation") & (history["epoch"] == epoch)]
+    reached = float(row["accuracy"].iloc[0])
+    labels = frame.loc[frame["split"] == "validation", "label"]
+    guess = float(labels.value_counts(normalize=True).max())
+    if reached < guess + (1 - guess) * LEARNT:
+        text = (
+            f"the start '{start}' hardly learnt its bridge: its accuracy on validation images is {100 * reached:.0f} %,"
+            f" and the commonest class is {100 * guess:.0f} % of them"
+        )
+        warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def measure_normalisations(backbone: Backbone, images: np.ndarray) -> Backbone:
+    """A random network whose batch normalisations have the means and variances of these uint8 images (n, size, size).
+
+    It learns on from these: those it was drawn with normalise nothing.
+    """
+    import keras
+
+    model = keras.models.clone_model(backbone.model)
+    model.set_weights(backbone.model.get_weights())
+    for layer in model.layers:
+        layer.trainable = True  # the model's own would not reach a clone's frozen layers
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(images[..., None].astype(np.float32), training=True)
+    return _with_weights(backbone, model.get_weights(), backbone.weights)
+
+
+def _with_weights(backbone: Backbone, values: list[np.ndarray], weights: str) -> Backbone:
+    """The same layers, frozen, with other weights, which are named `weights`."""
+    import keras
+
+    model = keras.models.clone_model(backbone.model)
+    model.set_weights(values)
+    model.trainable = False
+    return replace(backbone, model=model, weights=weights, weights_digest=weights_digest(model))
+
+
+# --- the target ------------------------------------------------------------------------------------------------------
+
+
+def draw_target(own: Images, plan: Plan, size: int, settings: Profile) -> Target:
+    """Draw target images for the comparison and for the published recipe, and expand every drawn one."""
+    frame, seed = own.frame.reset_index(drop=True), settings.seed * 1000
+    sizes = drawable(frame, settings.bridge_per_class)
+    draws = [(n, seed + k, subjects(frame, n, seed + k)) for n in sizes for k in range(settings.bridge_seeds)]
+    main = subjects(frame, drawable(frame, (plan.per_class,))[-1], seed)
+    drawn = {name for _, _, names in draws for name in names} | set(main)
+    used = frame[(frame["split"] != "train") | frame["image_id"].isin(drawn)].reset_index(drop=True)
+    return Target(used, pixels_of(own.catalogue, used, size, settings.workers), expand(used), draws, main)
+
+
+def drawable(frame: pd.DataFrame, wanted: Sequence[int]) -> list[int]:
+    """The numbers of training subjects per class that the data can give; for those it cannot, all there are, and a
+    warning."""
+    most = int(frame[frame["split"] == "train"].groupby("label")["patient_id"].nunique().min())
+    if too_many := [str(number) for number in wanted if number > most]:
+        text = f"the target has {most} training subjects per class instead of {', '.join(too_many)}: there are no more"
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return sorted({min(number, most) for number in wanted})
+
+
+def subjects(frame: pd.DataFrame, per_class: int, seed: int) -> list[str]:
+    """Image ids of `per_class` training subjects of each class, one image of each, drawn by a hash of their names.
+
+    "102 subjects [...] expanding this to 1122 images per class": eleven for a subject, so one image of each. For one
+    seed a smaller draw lies inside a larger one. Raises `ValueError` where a class has fewer subjects.
+    """
+
+    def place(name: str) -> bytes:
+        return hashlib.blake2b(f"{seed}/bridge/{name}".encode(), digest_size=16).digest()
+
+    drawn: list[str] = []
+    for label, rows in frame[frame["split"] == "train"].groupby("label", sort=True):
+        named = rows.assign(subject=rows["patient_id"].map(place), image=rows["image_id"].map(place))
+        first = named.sort_values(["subject", "image"]).drop_duplicates("patient_id")
+        if len(first) < per_class:
+            raise ValueError(f"{per_class} subjects of {label} were asked for; there are {len(first)} to learn from")
+        drawn += first["image_id"].head(per_class).tolist()
+    return drawn
+
+
+def _train_on_target(
+    target: Target,
+    classes: tuple[str, ...],
+    body: Backbone,
+    features: np.ndarray,
+    plan: Plan,
+    settings: Profile,
+    unfinished: Path,
+) -> FinetuneRun:
+    """The third step: "Trained on the target dataset", all its images and their augmentations, from the bridge on.
+
+    A last layer on the bridge's features comes first, then the layers below it learn as well.
+    """
+    split = target.expanded["split"].to_numpy()
+    train = (split == "train") & target.expanded["parent"].isin(target.main).to_numpy()
+    rows = np.flatnonzero(train | (split == "validation"))
+    frame = target.expanded.iloc[rows].reset_index(drop=True)
+    parts = np.flatnonzero(train[rows]), np.flatnonzero(~train[rows])
+    head = fit_head(features[rows], frame["label"], *parts, classes, PENALTIES).best
+    source = Expanded(frame, target.pixels, target.frame["image_id"], settings.seed, plan.mirror)
+    limit = (settings.bridge_cpu_images // 2, "bridge_cpu_images")
+    budget = affordable("the target network", settings.bridge_target_epochs, int(train.sum()), *limit)
+    codes, recipe = frame["label"].map(classes.index).to_numpy(), _recipe(settings, TARGET_RATE, *budget)
+    return finetune(body, source, source, codes, frame["split"], classes, recipe, head, unfinished)
+
+
+def compare_starts(
+    features: Mapping[str, np.ndarray],
+    expanded: pd.DataFrame,
+    draws: Sequence[tuple[int, int, list[str]]],
+    classes: Sequence[str],
+) -> pd.DataFrame:
+    """Probabilities of the test images by every start's head, after each draw.
+
+    `features[start]` has a row per row of `expanded`. Columns start, per_class, seed, penalty, image_id, patient_id,
+    label and p_<class>.
+    """
+    split, parts = expanded["split"].to_numpy(), []
+    validation, test = np.flatnonzero(split == "validation"), np.flatnonzero(split == "test")
+    shown = expanded.iloc[test][["image_id", "patient_id", "label"]].reset_index(drop=True)
+    for start, values in features.items():
+        for per_class, seed, names in draws:
+            drawn = np.flatnonzero((split == "train") & expanded["parent"].isin(names).to_numpy())
+            head = fit_head(values, expanded["label"], drawn, validation, classes, PENALTIES).best
+            scores = pd.DataFrame(head.predict(values[test]), columns=[f"p_{label}" for label in classes])
+            rows = shown.assign(start=start, per_class=per_class, seed=seed, penalty=head.l2)
+            parts.append(pd.concat([rows, scores], axis=1))
+    return pd.concat(parts, ignore_index=True)

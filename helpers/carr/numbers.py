@@ -86,8 +86,8 @@ def covid_counts(frame: pd.DataFrame, removed: pd.DataFrame, summary: Mapping[st
     made = {
         "setting.steps": len(summary["steps"]),
         "covid.data.subjects": used.loc[used["label"] == "COVID-19", "patient_id"].nunique(),
-        "covid.data.target_subjects": summary["target subjects a class"],
-        "covid.augmentation.images": summary["target images a class"],
+        "covid.data.target_subjects": summary["target subjects per class"],
+        "covid.augmentation.images": summary["target images per class"],
         "covid.data.bridge_removed": int(left.min()) if len(left) else 0,
     }
     return {f"carr2020.{name}": float(value) for name, value in made.items()}

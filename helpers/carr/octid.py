@@ -33,6 +33,7 @@ CLASSES = ("NORMAL", "MH", "DR", "CSR")  # the poster's
 FOLDERS = ("NORMAL", "MH", "AMD", "DR", "CSR")
 PAPER_COUNTS = {"NORMAL": 206, "MH": 102, "AMD": 55, "DR": 107, "CSR": 102}
 LAYOUT = "octid"
+VALIDATION = 10  # B-scans per class beside those to learn from; they choose penalties and epochs
 SALT = "octid/published_split"
 COLUMNS = ["image_id", "path", "label", "patient_id", "published_split", "digest", "width", "height", "average_hash"]
 

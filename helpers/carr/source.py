@@ -38,7 +38,7 @@ def control_aurocs(
 ) -> dict[str, Estimate]:
     """AUROC of COVID-19 against the rest of each control of a setting, with intervals by patient.
 
-    `controls` from `helpers.carr.bridge_covid`; `frame` has image_id, site and age. Beside the table's own: "age
+    `controls` from `helpers.carr.controls`; `frame` has image_id, site and age. Beside the table's own: "age
     alone" (images whose age is known), and "same source": the whole-image head among images of COVID-19's source only,
     which for the tied setting are the held-back COVID-19 and the held-out rest. With `published`, the scores of the
     published recipe, that network stands beside its controls, in both ways.

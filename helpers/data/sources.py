@@ -42,7 +42,7 @@ def load_views(profile: Profile) -> Catalogue:
         from helpers.phantoms.chest_plans import VIEWS
 
         counts = {"train": profile.phantom_view_train, "test": profile.phantom_view_test}
-        return VIEWS.load(CACHE, profile.workers, seed=profile.seed, public=profile.phantom_view_public, **counts)
+        return VIEWS.load(CACHE, profile.workers, seed=profile.seed, public=profile.phantom_view_test, **counts)
     from helpers.data import cohen
 
     if profile.view_source == "openi":
@@ -65,13 +65,13 @@ def _openi(profile: Profile) -> Catalogue:
 
 def load_nih(profile: Profile) -> Catalogue:
     """The profile's radiographs with fourteen labels: those of ChestX-ray14 that lie there, or phantoms of them."""
+    from helpers.zech import data as nih
+
     if profile.nih_source == "phantom_chest":
         from helpers.phantoms.chest_plans import NIH
 
-        shares = {"test_share": profile.nih_shares[2], "label_noise": profile.phantom_nih_label_noise}
+        shares = {"test_share": nih.SHARES[2], "label_noise": nih.LABEL_NOISE}
         return NIH.load(CACHE, profile.workers, images=profile.phantom_nih_images, seed=profile.seed, **shares)
-    from helpers.zech import data as nih
-
     return nih.load(profile.data_dir, CACHE, profile.workers)
 
 
@@ -79,14 +79,14 @@ def load_octid(profile: Profile) -> Catalogue:
     """The profile's B-scans of rare retinal disease: NORMAL, MH, DR, CSR; OCTID's, or phantoms from another scanner
     than those of `load_oct`. Training images are those to learn from and those to choose by.
     """
-    drawn = profile.bridge_octid_images + profile.octid_validation
+    from helpers.carr import octid
+
+    drawn = profile.bridge_octid_images + octid.VALIDATION
     if profile.octid_source == "phantom_oct":
         from helpers.phantoms.oct import OCTID
 
         counts = {"per_class": drawn, "test_per_class": profile.phantom_octid_test_per_class}
         return OCTID.load(CACHE, profile.workers, seed=profile.seed, **counts)
-    from helpers.carr import octid
-
     return octid.load(profile.data_dir, CACHE, profile.workers, drawn=drawn)
 
 
@@ -99,8 +99,7 @@ def load_covid(profile: Profile) -> Catalogue:
         return COVID.load(CACHE, profile.workers, seed=profile.seed, **counts)
     from helpers.carr import data as covid
 
-    share = profile.bridge_validation_fraction
-    return covid.load(profile.data_dir, CACHE, profile.workers, profile.bridge_covid_subjects, share)
+    return covid.load(profile.data_dir, CACHE, profile.workers, profile.bridge_covid_subjects, covid.VALIDATION)
 
 
 def load_sites(profile: Profile) -> Catalogue:

@@ -18,7 +18,6 @@ class RajkomarKeys(BaseModel):
         300, ge=20, le=100_000, description="phantom views of the hospital's train and validation"
     )
     phantom_view_test: int = Field(150, ge=8, le=50_000, description="phantom views of the hospital's test")
-    phantom_view_public: int = Field(150, ge=8, le=50_000, description="phantom views of another hospital's test")
     view_backbone: str = Field("", description="network of the view classifier; empty: as backbone (paper: GoogLeNet)")
     view_size: int = Field(0, ge=0, le=1024, description="pixels a side of the view classifier; 0: the network's own")
     view_colour: str = Field("imagenet", description="weights of the colour pre-training; empty: not run")

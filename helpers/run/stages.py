@@ -40,14 +40,17 @@ def split_of(profile: Profile, catalogue: Catalogue, data: str = "oct") -> Split
     if data == "covid":
         from helpers.carr import data as covid
 
-        return covid.split_of(catalogue, profile.split, profile.bridge_validation_fraction, profile.seed)
+        return covid.split_of(catalogue, profile.split, covid.VALIDATION, profile.seed)
     if data == "sites":
         from helpers.zech import site_data as sites
 
-        return sites.split_by_site(catalogue, profile.split, profile.sites_validation_fraction, profile.seed)
-    train, tune, _ = profile.nih_shares
+        return sites.split_by_site(catalogue, profile.split, sites.VALIDATION, profile.seed)
+    from helpers.carr import octid
+    from helpers.zech import data as nih
+
+    train, tune, _ = nih.SHARES
     fractions = {"views": profile.view_validation_fraction, "nih": tune / (train + tune)}
-    fractions["octid"] = profile.octid_validation / (profile.bridge_octid_images + profile.octid_validation)
+    fractions["octid"] = octid.VALIDATION / (profile.bridge_octid_images + octid.VALIDATION)
     fraction = fractions.get(data, profile.validation_fraction)
     made = split(catalogue, profile.split, fraction, profile.seed)
     if data == "xray":
@@ -100,19 +103,19 @@ MAKERS = {  # who makes an experiment, and the beginnings of the profile's keys 
     ),
     "view_models": ("helpers.rajkomar.models:view_models", ("seed", "backbone", "view_")),
     "covid_bridge": (
-        "helpers.carr.bridge_covid:covid_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
+        "helpers.carr.controls:train_covid_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
     ),
     "retinal_bridge": (
-        "helpers.carr.models:retinal_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
+        "helpers.carr.models:train_retinal_bridge", ("seed", "backbone", "weights", "bridge_", "head_standardise")
     ),
     "site_models": (
-        "helpers.zech.sites:site_models",
+        "helpers.zech.sites:train_site_models",
         ("seed", "backbone", "weights", "image_size", "engine", "precision", "sites_"),
     ),
     "region_models": (
-        "helpers.zech.regions:region_models", ("seed", "backbone", "weights", "sites_backbone", "sites_penalties")
+        "helpers.zech.regions:train_region_models", ("seed", "backbone", "weights", "sites_backbone")
     ),
-    "chexnet": ("helpers.zech.chexnet:chexnet", ("seed", "backbone", "weights", "chexnet_", "head_standardise")),
+    "chexnet": ("helpers.zech.chexnet:train_chexnet", ("seed", "backbone", "weights", "chexnet_", "head_standardise")),
 }  # fmt: skip
 
 

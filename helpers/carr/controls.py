@@ -1,0 +1,102 @@
+"""Carr 2020's COVID-19 classifier, and what it may have learnt instead: controls for the source of the images.
+
+The poster's COVID-19 images come from other hospitals, archives and ages than all others, so the question that it does
+not ask is whether its network recognises the disease or the source. Each control is a small head on the same frozen
+features (natural images, then the bridge), learnt from the same subjects without augmentation; beside them stands
+"whole image", a head made in just this way, so that like is compared with like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from helpers.carr import data as covid
+from helpers.carr.models import PENALTIES, Plan, train_bridge
+from helpers.carr.thorax import lungs_box, views
+from helpers.model.engine import choose, compile_backbone
+from helpers.model.experiment import Images, Inputs, Results, pixels_of
+from helpers.model.finetuned import BATCH
+from helpers.model.head import Head
+from helpers.model.linear import fit_head
+
+if TYPE_CHECKING:
+    from helpers.model.backbones import Backbone
+    from helpers.run.profile import Profile
+
+TIED, UNTIED = "tied", "untied"
+SOURCE = "source, learnt without COVID-19"
+KEPT = ["image_id", "patient_id", "label", "split", "site"]
+
+
+def train_covid_bridge(inputs: Inputs) -> Results:
+    """COVID-19, from the pneumonia radiographs: "102 subjects" per class.
+
+    Tables: those of `models.train_bridge`, and `controls`: a row per image that was not learnt from, `setting` (see
+    `score_controls`) and `control`, with p_<class>; the source's control gives p_COVID-19 alone.
+    """
+    plan = Plan("xray", inputs.settings.bridge_covid_subjects, same_names=True, mirror=False)
+    results, backbone = train_bridge(inputs, plan)
+    controls = score_controls(inputs.own, backbone, inputs.settings)
+    return replace(results, tables={**results.tables, "controls": controls})
+
+
+def score_controls(own: Images, backbone: Backbone, settings: Profile) -> pd.DataFrame:
+    """Every control in each setting: "tied", the target's own images, where the class goes with the source; and, of
+    data that can be (phantoms), "untied", where every class comes from both sources alike.
+    """
+    frame, classes = own.catalogue.frame, own.catalogue.classes
+    pixels = pixels_of(own.catalogue, frame, backbone.image_size, settings.workers)
+    run = compile_backbone(backbone, choose("auto", "float32"), BATCH)
+    shown = views(pixels, lungs_box(own.catalogue, backbone.image_size))
+    features = {name: pd.DataFrame(run(images), index=frame["image_id"]) for name, images in shown.items()}
+    by_setting = {TIED: own.frame}
+    if covid.can_be_untied(frame):
+        by_setting[UNTIED] = covid.untied(own.catalogue, covid.VALIDATION, settings.seed)
+    parts = [_score(rows, features, classes, settings.seed).assign(setting=name) for name, rows in by_setting.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _score(frame: pd.DataFrame, features: dict[str, pd.DataFrame], classes: Sequence[str], seed: int) -> pd.DataFrame:
+    shown, parts = frame[~frame["split"].isin(("train", "validation"))].reset_index(drop=True), []
+    for name, values in features.items():
+        head = _fit(frame, values, classes)
+        scores = pd.DataFrame(head.predict(_rows(values, shown)), columns=[f"p_{label}" for label in classes])
+        parts.append(pd.concat([shown[KEPT].assign(control=name), scores], axis=1))
+    by_source = _fit_source(frame, features["whole image"], seed)
+    if by_source is not None:
+        chance = by_source.predict(_rows(features["whole image"], shown))[:, 1]
+        parts.append(shown[KEPT].assign(control=SOURCE, **{f"p_{covid.COVID}": chance}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _fit(frame: pd.DataFrame, values: pd.DataFrame, classes: Sequence[str]) -> Head:
+    train, validation = (np.flatnonzero(frame["split"] == name) for name in ("train", "validation"))
+    return fit_head(_rows(values, frame), frame["label"], train, validation, classes, PENALTIES).best
+
+
+def _rows(values: pd.DataFrame, frame: pd.DataFrame) -> np.ndarray:
+    return values.loc[frame["image_id"]].to_numpy(np.float32)
+
+
+def _fit_source(frame: pd.DataFrame, values: pd.DataFrame, seed: int) -> Head | None:
+    """A head for the source of an image, "here" or "there" (that of COVID-19), which never saw COVID-19.
+
+    It learns from other classes of both sources; where the target has them from one alone, those "held-out" lend
+    theirs, by patient. None where there are too few of them.
+    """
+    others = frame[(frame["label"] != covid.COVID) & (frame["split"] != "test")].reset_index(drop=True)
+    others["label"] = np.where(others["site"].isin(covid.COVID_SITES), "there", "here")
+    lent = (others["split"] == "held-out").to_numpy()
+    names = others.loc[lent, "patient_id"].drop_duplicates().sort_values()
+    chosen = names.sample(frac=covid.VALIDATION, random_state=seed)
+    validates = others["patient_id"].isin(chosen).to_numpy()
+    others["split"] = np.select([lent & validates, lent], ["validation", "train"], others["split"])
+    parts = others.groupby("split")["label"].nunique()
+    if len(parts) < 2 or parts.min() < 2:
+        return None
+    return _fit(others, values, ("here", "there"))

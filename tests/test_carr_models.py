@@ -1,0 +1,154 @@
+"""Carr's bridge: what starts are, what is learnt from, what may not be in the bridge, and the controls."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tiny import run_maker
+
+from helpers.carr import data as covid
+from helpers.carr import models as bridge
+from helpers.carr.controls import SOURCE, score_controls
+from helpers.carr.data import CLASSES
+from helpers.data.catalogue import Catalogue
+from helpers.model.backbones import load_backbone
+from helpers.model.experiment import Images
+from helpers.run.profile import load_profile
+
+SETTINGS = {"backbone": "SmallNet", "weights": "formula", "seed": 1, "workers": 1, "bridge_size": 32}
+SETTINGS |= {"bridge_epochs": 1, "bridge_per_class": "2,4", "bridge_seeds": 2, "bridge_octid_images": 4}
+SETTINGS |= {"bridge_target_epochs": 1, "bridge_epoch_images": 0}
+TARGET, BRIDGE = ("NORMAL", "MH", "DR"), ("NORMAL", "DRUSEN")
+
+
+def data(folder, name, classes, per_split=(6, 3, 4), offset=0):
+    """A catalogue of small pictures whose brightness follows their label, and its split frame."""
+    rng, rows = np.random.default_rng(offset), []
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    for place, label in enumerate(classes):
+        for split, count in zip(("train", "validation", "test"), per_split, strict=True):
+            for number in range(count):
+                image = f"{label}-{split}-{number}"
+                grey = rng.normal(50 + 50 * place, 15, (32, 32)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(grey).save(folder / name / f"{image}.png")
+                digest = hashlib.sha256((folder / name / f"{image}.png").read_bytes()).hexdigest()
+                rows.append({"image_id": image, "path": f"{image}.png", "label": label, "patient_id": f"{name}{image}"})
+                published = "test" if split == "test" else "train"
+                rows[-1] |= {"published_split": published, "digest": digest, "split": split}
+    frame = pd.DataFrame(rows)
+    return Images(Catalogue(name, folder / name, frame.drop(columns="split"), tuple(classes), phantom=True), frame)
+
+
+@pytest.fixture
+def images(tmp_path):
+    return data(tmp_path, "target", TARGET), {"oct": data(tmp_path, "bridge", BRIDGE, (10, 4, 2), 1)}
+
+
+def test_all_starts_are_compared_on_the_same_draws_and_the_network_is_kept(images, tmp_path):
+    own, others = images
+    found = run_maker(bridge.train_retinal_bridge, own, load_profile("phantom", SETTINGS), tmp_path / "runs", others)
+    grid = found.table("grid")
+    assert set(grid["start"]) == set(bridge.STARTS) and set(grid["per_class"]) == {2, 4}
+    assert (grid.groupby(["start", "per_class", "seed"])["image_id"].nunique() == 12).all()
+    assert grid[[f"p_{c}" for c in TARGET]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    assert set(found.scores["split"]) == {"validation", "test"} and found.classes == TARGET
+    assert found.summary["target images per class"] == 4 * (1 + 10) and found.summary["bridge images taken out"] == 0
+    assert set(found.history["training"]) == {bridge.BRIDGE, bridge.BOTH, "target"}
+    held_out = own.frame[own.frame["split"] != "train"]
+    pixels = np.stack([np.array(Image.open(tmp_path / "target" / path)) for path in held_out["path"]])
+    expected = found.scores[[f"p_{c}" for c in TARGET]].to_numpy()
+    np.testing.assert_allclose(bridge.network_of(found).predict(pixels), expected, atol=3e-3)
+
+
+def test_no_patient_and_no_file_of_the_target_is_in_the_bridge(images):
+    own, others = images
+    oct_ = others["oct"]
+    frame = own.catalogue.frame.copy()
+    frame.loc[0, "patient_id"] = oct_.frame.loc[3, "patient_id"]  # in train there
+    frame.loc[1, "digest"] = oct_.frame.loc[0, "digest"]
+    target = Images(own.catalogue.subset(frame), frame.assign(split=own.frame["split"]))
+    for same_names, expected in ((True, [0, 3]), (False, [0])):
+        kept, removed = bridge.without_target(oct_, target, same_names)
+        assert sorted(removed["image_id"]) == sorted(oct_.frame.loc[expected, "image_id"])
+        assert not set(kept.frame["digest"]) & set(frame["digest"])
+        assert not same_names or not set(kept.frame["patient_id"]) & set(frame["patient_id"])
+        assert set(kept.frame["split"]) == {"train", "validation"}
+
+
+def test_a_draw_holds_one_image_of_each_subject_and_a_smaller_draw_lies_in_a_larger_one():
+    rows = [(f"{label}{p}-{n}", f"{label}{p}", label) for label in "AB" for p in range(6) for n in range(3)]
+    frame = pd.DataFrame(rows, columns=["image_id", "patient_id", "label"]).assign(split="train")
+    small, large = bridge.subjects(frame, 2, 1), bridge.subjects(frame, 5, 1)
+    assert set(small) < set(large) and len(large) == 10
+    assert len({name.split("-")[0] for name in large}) == 10
+    assert set(bridge.subjects(frame, 5, 2)) != set(large)
+    assert bridge.subjects(frame.sample(frac=1, random_state=1), 5, 1) == large
+    with pytest.raises(ValueError, match="there are 6 to learn from"):
+        bridge.subjects(frame, 7, 1)
+    with pytest.warns(UserWarning, match="6 training subjects per class instead of 10, 20"):
+        assert bridge.drawable(frame, (2, 10, 20)) == [2, 6]
+
+
+def test_a_random_network_is_given_statistics_of_the_bridge():
+    import keras
+
+    images = np.random.default_rng(0).integers(0, 255, (16, 32, 32), np.uint8)
+    plain = load_backbone("SmallNet", "none", 32, 1)
+    found = bridge.measure_normalisations(plain, images)
+    assert found.weights_digest != plain.weights_digest and not found.model.trainable
+    layer = found.model.get_layer("stage3_2_normalisation")
+    before = found.model.layers[found.model.layers.index(layer) - 1].output
+    seen = keras.Model(found.model.input, before).predict(images[..., None].astype(np.float32), verbose=0)
+    np.testing.assert_allclose(np.asarray(layer.moving_mean), seen.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
+
+
+def test_a_bridge_that_was_not_learnt_is_warned_of_and_one_that_was_is_not(recwarn):
+    frame = pd.DataFrame({"split": "validation", "label": ["a"] * 5 + ["b"] * 5})
+    history = pd.DataFrame({"split": ["train", "validation"], "epoch": [2, 2], "accuracy": [1.0, 0.9]})
+    bridge.warn_of_failure(history, 2, frame, "bridge")
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="'bridge' hardly learnt its bridge: .* 52 %.* the commonest class is 50 %"):
+        bridge.warn_of_failure(history.assign(accuracy=0.52), 2, frame, "bridge")
+
+
+def test_a_random_network_learns_its_normalisations_and_a_speckled_bridge_has_a_cosine_rate():
+    frame = pd.DataFrame({"split": ["train"] * 90 + ["validation"] * 10})
+    profile = load_profile("phantom", {"bridge_epoch_images": 40})
+    for random in (True, False):
+        recipe = bridge.bridge_recipe(profile, frame, speckled=True, random=random)
+        assert (recipe.schedule, recipe.warm_up, recipe.images_per_epoch) == ("cosine", 1, 80)
+        assert recipe.train_batch_norm == random
+    plain = bridge.bridge_recipe(profile, frame, speckled=False, random=True)
+    assert (plain.schedule, plain.train_batch_norm, plain.images_per_epoch) == ("steps", True, 40)
+
+
+def covid_data(folder):
+    """Phantom-like: every class at both sites, brightness by class and a bright corner at site B. The split is the
+    target's: COVID-19 of B, all else of A; the others are held out."""
+    found = data(folder, "covid", CLASSES, (16, 0, 12))
+    frame = found.catalogue.frame
+    number = frame["image_id"].str.extract(r"-(\d+)$")[0].astype(int)
+    frame = frame.assign(site=np.where(number % 2 == 0, "A", "B"), age=np.where(number % 2 == 0, 3.0, 60.0))
+    for row in frame[frame["site"] == "B"].itertuples():
+        pixels = np.array(Image.open(folder / "covid" / row.path))
+        pixels[:3, :3] = 255
+        Image.fromarray(pixels).save(folder / "covid" / row.path)
+    digest = [hashlib.sha256((folder / "covid" / path).read_bytes()).hexdigest() for path in frame["path"]]
+    catalogue = Catalogue("tiny_covid", folder / "covid", frame.assign(digest=digest), CLASSES, phantom=True)
+    return Images(catalogue, covid.split_of(catalogue, "patient-disjoint", 0.25, 1).frame)
+
+
+def test_controls_are_learnt_from_the_same_subjects_in_both_settings(tmp_path):
+    own = covid_data(tmp_path)
+    table = score_controls(own, load_backbone("SmallNet", "formula", 32), load_profile("phantom", SETTINGS))
+    assert set(table["setting"]) == {"tied", "untied"} and "test" in set(table["split"])
+    assert not set(table["split"]) & {"train", "validation"}
+    names = {"whole image", "lungs blacked out", "lungs only", "border only", SOURCE}
+    for setting, part in table.groupby("setting"):
+        assert set(part["control"]) == names and (part.groupby("control")["image_id"].nunique() == len(part) / 5).all()
+        assert ("held-out" in set(part["split"])) == (setting == "tied")
+    assert table.loc[table["control"] == SOURCE, "p_NORMAL"].isna().all()
+    tied = table[(table["setting"] == "tied") & (table["split"] == "test")]
+    assert set(tied.loc[tied["label"] == "COVID-19", "site"]) == {"B"}
