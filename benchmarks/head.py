@@ -22,32 +22,33 @@ CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 
 
 def random_features(images: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random float32 features, class codes and splits: `images` to train on and two held-out sets."""
+    """Random float32 features, class names and splits: `images` to train on and two held-out sets."""
     random = np.random.default_rng(0)
     total = images + 2 * HELD_OUT
     split = np.repeat(["train", "validation", "test"], [images, HELD_OUT, HELD_OUT])
-    return random.random((total, width), dtype=np.float32), random.integers(0, len(CLASSES), total), split
+    return random.random((total, width), dtype=np.float32), random.choice(CLASSES, total), split
 
 
-def time_train_head(features: np.ndarray, codes: np.ndarray, split: np.ndarray, steps: int, penalties: int) -> float:
+def time_train_head(features: np.ndarray, labels: np.ndarray, split: np.ndarray, steps: int, penalties: int) -> float:
     """Seconds of `train_head`, whole."""
     from helpers.model.head import HeadSettings, train_head
 
     settings = HeadSettings(steps=steps, l2=tuple(0.001 * number for number in range(penalties)))
     began = time.perf_counter()
-    run = train_head(features, codes, split, CLASSES, settings)
+    run = train_head(features, labels, split, CLASSES, settings)
     seconds = time.perf_counter() - began
     if len(run.history) != 3 * steps * penalties:
         raise RuntimeError("train_head did not evaluate every step")
     return seconds
 
 
-def time_fit(features: np.ndarray, codes: np.ndarray, split: np.ndarray, steps: int) -> float:
+def time_fit(features: np.ndarray, labels: np.ndarray, split: np.ndarray, steps: int) -> float:
     """Seconds a step of `model.fit`, each step an epoch with its validation."""
     import keras
 
     model = keras.Sequential([keras.Input((features.shape[1],)), keras.layers.Dense(len(CLASSES), "softmax")])
     model.compile(keras.optimizers.Adam(0.001), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    codes = np.searchsorted(CLASSES, labels)
     train, held_out = split == "train", split != "train"
     x, y, check = features[train], codes[train], (features[held_out], codes[held_out])
 

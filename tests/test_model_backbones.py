@@ -1,31 +1,21 @@
-"""The registry of backbones: what it gives, and what it refuses."""
+"""The registry of backbones, what it gives and what it refuses; GoogLeNet and Inception-v4."""
 
 import os
 import random
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 keras = pytest.importorskip("keras")
-tensorflow = pytest.importorskip("tensorflow")
 
-from helpers.model import formula_weights  # noqa: E402
-from helpers.model.backbones import (  # noqa: E402
-    _REGISTRY,
-    BackboneError,
-    _plain,
-    backbone_names,
-    load_backbone,
-    weights_digest,
-)
-from tools.formula import formula_classes  # noqa: E402
-from tools.formula_packing import package, round_kernels  # noqa: E402
-from tools.pretrain import RECIPES, classifier, pretrain  # noqa: E402
+from helpers.model import backbones as module  # noqa: E402
+from helpers.model.architectures import MODULES, LocalResponseNormalization, googlenet_features  # noqa: E402
+from helpers.model.backbones import _REGISTRY, BackboneError, _plain, load_backbone, weights_digest  # noqa: E402
+from helpers.model.engine import Engine, agreement, agrees, compile_backbone  # noqa: E402
 
 MOBILENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
-MODULES = {"InceptionV3": "inception_v3", "MobileNetV2": "mobilenet_v2", "DenseNet121": "densenet",
+PREPROCESSING = {"InceptionV3": "inception_v3", "MobileNetV2": "mobilenet_v2", "DenseNet121": "densenet",
            "ResNet50": "resnet", "Xception": "xception"}  # fmt: skip
 
 
@@ -86,10 +76,10 @@ def test_the_digest_changes_with_one_weight():
     assert weights_digest(backbone.model) != backbone.weights_digest
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", PREPROCESSING)
 def test_scaling_is_the_one_the_imagenet_weights_were_trained_with(name):
     colour = np.random.default_rng(1).uniform(0, 255, (1, 4, 4, 1)).repeat(3, -1).astype(np.float32)
-    expected = getattr(keras.applications, MODULES[name]).preprocess_input(colour.copy())
+    expected = getattr(keras.applications, PREPROCESSING[name]).preprocess_input(colour.copy())
     scale, offset = _REGISTRY[name].scaling
     ours = keras.layers.Rescaling(_plain(scale), _plain(offset))(colour)
     np.testing.assert_allclose(np.asarray(ours), np.asarray(expected), rtol=1e-5, atol=1e-4)
@@ -100,14 +90,6 @@ def test_the_model_saves_without_lambda_layers_and_comes_back_the_same(small, tm
     again = keras.saving.load_model(tmp_path / "small.keras", safe_mode=True)
     assert not any(isinstance(layer, keras.layers.Lambda) for layer in again.layers)
     np.testing.assert_array_equal(np.asarray(again(grey(2, 32))), features(small, grey(2, 32)))
-
-
-def test_openvino_converts_the_model_and_agrees(small):
-    openvino = pytest.importorskip("openvino")
-    compiled = openvino.Core().compile_model(
-        openvino.convert_model(small.model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    np.testing.assert_allclose(compiled(grey(2, 32))[0], features(small, grey(2, 32)), rtol=1e-3, atol=1e-5)
 
 
 def test_a_registered_application_builds_at_another_size():
@@ -194,9 +176,17 @@ def test_imagenet_weights_that_cannot_be_had_name_the_file_and_the_folder(tmp_pa
         assert word in str(error.value)
 
 
-def test_smallnet_has_no_imagenet_weights():
-    with pytest.raises(BackboneError, match="weights=formula"):
-        load_backbone("SmallNet", "imagenet", 32)
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("SmallNet", "weights=formula"),
+        ("GoogLeNet", "no public Keras file.*weights=none"),
+        ("InceptionV4", "tools.convert inception_v4.*backbone=InceptionV3.*weights=none"),
+    ],
+)
+def test_a_backbone_without_imagenet_weights_says_what_to_do(name, remedy):
+    with pytest.raises(BackboneError, match=remedy):
+        load_backbone(name, "imagenet", 96)
 
 
 @pytest.mark.skipif(not os.environ.get("REAL_KERAS_HOME"), reason="REAL_KERAS_HOME (ImageNet weights) not set")
@@ -214,21 +204,21 @@ def test_real_imagenet_features_are_those_of_keras_applications(monkeypatch):
 # The packaged weights
 
 
-@pytest.mark.parametrize("word", formula_weights.FILES)
-def test_formula_weights_load_and_are_not_random_ones(word):
-    backbone = load_backbone("SmallNet", word)
-    assert backbone.weights_digest != load_backbone("SmallNet", "none").weights_digest
-    assert backbone.notes
+def test_formula_weights_are_three_and_not_random_ones():
+    words = ("formula_colour", "formula_grey", "formula_subset")
+    digests = {word: load_backbone("SmallNet", word, 32).weights_digest for word in (*words, "formula", "none")}
+    assert digests["formula"] == digests["formula_grey"] == "4e27ee918a0d9923"  # the reference figures rest on it
+    assert len(set(digests.values())) == 4
 
 
 def test_formula_weights_that_differ_from_their_record_are_refused(tmp_path, monkeypatch):
     folder = tmp_path / "weights"
-    shutil.copytree(formula_weights.FOLDER, folder)
-    file = folder / formula_weights.FILES["formula"]
+    shutil.copytree(module.WEIGHTS_FOLDER, folder)
+    file = folder / module.FORMULA_WEIGHTS["formula"]
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))
-    monkeypatch.setattr(formula_weights, "FOLDER", folder)
+    monkeypatch.setattr(module, "WEIGHTS_FOLDER", folder)
     with pytest.raises(BackboneError, match="is not the file recorded"):
         load_backbone("SmallNet", "formula")
 
@@ -238,76 +228,12 @@ def test_formula_weights_are_refused_for_another_backbone():
         load_backbone("MobileNetV2", "formula", 32)
 
 
-def test_packaged_weights_stay_small_and_their_record_says_how_they_were_made():
-    files = [formula_weights.FOLDER / file for file in set(formula_weights.FILES.values())]
-    assert sum(file.stat().st_size for file in files) < 2_000_000
-    for word in formula_weights.FILES:
-        record = formula_weights.record(word)
-        assert {"sha256", "recipe", "versions", "held_out_accuracy", "classes_digest"} <= set(record)
-        assert record["held_out_accuracy"] > 0.5  # chance is 0.01
-
-
-def test_the_three_pretrainings_are_three_and_grey_is_the_one_that_formula_has_always_been():
-    words = ("formula_colour", "formula_grey", "formula_subset")
-    digests = {word: load_backbone("SmallNet", word, 32).weights_digest for word in (*words, "formula")}
-    assert digests["formula"] == digests["formula_grey"] == "4e27ee918a0d9923"  # the reference figures rest on it
-    assert len(set(digests.values())) == 3
-
-
-def test_the_subset_is_a_quarter_of_the_classes_by_name_and_goes_on_from_colour():
-    recipe = RECIPES["formula_subset"]
-    names = [formula_classes()[label] for label in recipe.labels()]
-    assert 0.2 < len(names) / len(formula_classes()) < 0.3
-    assert names == formula_weights.record("formula_subset")["class_names"]
-    assert (recipe.start, recipe.colour) == ("formula_colour", False)
-    assert RECIPES["formula"].labels() == list(range(len(formula_classes())))
-
-
-def test_a_pretraining_on_a_subset_trains_from_its_start_and_is_packaged_as_measured(tmp_path, monkeypatch):
-    folder = tmp_path / "weights"
-    shutil.copytree(formula_weights.FOLDER, folder)
-    monkeypatch.setattr(formula_weights, "FOLDER", folder)
-    monkeypatch.setattr(formula_weights, "DIGESTS", folder / "digests.json")
-    before = (folder / formula_weights.FILES["formula"]).read_bytes()
-    recipe = replace(RECIPES["formula_subset"], per_class=1, held_out=1, steps=2, batch=4, size=32, crops=(32,),
-                     families=("plain", "bricks"), workers=1)  # fmt: skip
-    tensorflow.config.run_functions_eagerly(True)  # two steps take less time than tracing one
-    try:
-        model, figures = pretrain(recipe)
-    finally:
-        tensorflow.config.run_functions_eagerly(False)
-    assert model.output_shape[-1] == figures["classes"] == 4 and figures["training_images"] == 4
-    path = package(model, "formula_subset", recipe, figures)
-    trained = load_backbone("SmallNet", "formula_subset", 32)
-    kernel = trained.model.get_layer("stage2_1_convolution").get_weights()[0]
-    np.testing.assert_array_equal(kernel, model.get_layer("stage2_1_convolution").get_weights()[0])
-    start = load_backbone("SmallNet", "formula_colour", 32).model.get_layer("stage2_1_convolution").get_weights()[0]
-    assert 0 < np.abs(kernel - start).max() < 0.1  # trained on, not from nothing
-    assert formula_weights.record("formula_subset")["weights_digest"] == trained.weights_digest
-    assert path.stat().st_size < 600_000
-    assert (folder / formula_weights.FILES["formula"]).read_bytes() == before
-
-
-@pytest.mark.parametrize(("mantissa", "step"), [(10, 2**-10), (7, 2**-7)])
-def test_kernels_are_rounded_to_the_nearest_of_so_many_bits(mantissa, step):
-    model = classifier(3)
-    before = [w for w in model.get_weights() if w.ndim == 4]
-    round_kernels(model, mantissa)
-    after = [w for w in model.get_weights() if w.ndim == 4]
-    for old, new in zip(before, after, strict=True):
-        normal = np.abs(old) > 1e-3  # below, half precision itself has fewer bits
-        most = (0.5 * step + 2**-11) * np.abs(old)[normal]  # rounded to half precision first
-        assert (np.abs(new - old)[normal] <= most).all()
-        assert len(np.unique(np.frexp(new[normal])[0])) <= 2 ** (mantissa + 1)
-
-
 # Refusals
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(BackboneError, match="did you mean InceptionV3"):
         load_backbone("inceptionv3", "none")
-    assert "InceptionV3" in backbone_names()
 
 
 def test_an_unknown_word_for_weights_is_refused_with_the_nearest():
@@ -315,7 +241,75 @@ def test_an_unknown_word_for_weights_is_refused_with_the_nearest():
         load_backbone("SmallNet", "formulas", 32)
 
 
-@pytest.mark.parametrize(("name", "size", "least"), [("InceptionV3", 64, 75), ("SmallNet", 16, 32)])
+@pytest.mark.parametrize(("name", "size", "least"), [("InceptionV4", 74, 75), ("SmallNet", 16, 32)])
 def test_too_small_an_image_is_refused_with_the_smallest_size(name, size, least):
     with pytest.raises(BackboneError, match=f"{least} pixels a side or more, not {size}"):
         load_backbone(name, "none", size)
+
+
+# GoogLeNet and Inception-v4
+
+
+@pytest.fixture(scope="module")
+def googlenet():
+    return load_backbone("GoogLeNet", "none", 32, seed=1)
+
+
+@pytest.fixture(scope="module")
+def inception_v4():
+    return load_backbone("InceptionV4", "none", 75, seed=1)
+
+
+@pytest.fixture(scope="module")
+def bare(googlenet):
+    """GoogLeNet's features of (batch, 32, 32, 3), with nothing subtracted yet."""
+    image = keras.Input((32, 32, 3))
+    model = keras.Model(image, googlenet_features(image))
+    model.set_weights(googlenet.model.get_weights())
+    return model
+
+
+def test_the_parameters_are_as_many_as_in_the_published_networks(googlenet, inception_v4):
+    total, channels = (7 * 7 * 3 + 1) * 64 + (64 + 1) * 64 + (3 * 3 * 64 + 1) * 192, 192
+    for m in MODULES.values():  # Szegedy 2015, table 1
+        total += (channels + 1) * (m.one + m.reduce_three + m.reduce_five + m.pool)
+        total += (9 * m.reduce_three + 1) * m.three + (25 * m.reduce_five + 1) * m.five
+        channels = m.one + m.three + m.five + m.pool
+    assert googlenet.model.count_params() == total == 6_998_552 - 1025 * 1000  # of bvlc_googlenet, less its classifier
+    filters = sum(layer.filters for layer in inception_v4.model.layers if isinstance(layer, keras.layers.Conv2D))
+    learnt = 42_679_816 - 1537 * 1000  # what timm gives for inception_v4, less its classifier
+    assert inception_v4.model.count_params() == learnt + 2 * filters  # and the moving averages
+    assert len(inception_v4.model.weights) == 149 * 5
+
+
+def test_normalisation_divides_by_the_neighbouring_channels():
+    x = np.random.default_rng(0).normal(0, 30, (2, 3, 3, 7)).astype(np.float32)
+    expected = np.empty_like(x)
+    for c in range(7):
+        near = x[..., max(0, c - 2) : c + 3]
+        expected[..., c] = x[..., c] / (1 + 1e-4 / 5 * (near**2).sum(-1)) ** 0.75
+    np.testing.assert_allclose(np.asarray(LocalResponseNormalization()(x)), expected, rtol=1e-5)
+
+
+def test_the_first_convolution_pads_by_three_pixels_on_every_side_as_in_caffe(bare):
+    stem = keras.Model(bare.input, bare.get_layer("conv1").output)
+    image = np.random.default_rng(0).normal(0, 1, (1, 32, 32, 3)).astype(np.float32)
+    kernel, bias = bare.get_layer("conv1").get_weights()
+    corner = np.einsum("hwc,hwcf->f", image[0, :4, :4], kernel[3:, 3:]) + bias
+    np.testing.assert_allclose(np.asarray(stem(image))[0, 0, 0], np.maximum(corner, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_googlenet_takes_grey_and_subtracts_the_means_that_caffe_does(googlenet, bare):
+    images = grey(2, 32)
+    expected = bare(images.repeat(3, -1) - np.array([103.939, 116.779, 123.68], np.float32))
+    np.testing.assert_allclose(features(googlenet, images), np.asarray(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_the_average_of_inception_v4_leaves_the_padding_out(inception_v4):
+    pool = inception_v4.model.get_layer("inception_a1_branch3_0")
+    assert np.asarray(pool(np.ones((1, 5, 5, 1), np.float32))) == pytest.approx(1)
+
+
+def test_openvino_runs_googlenet_as_keras_does(googlenet):
+    run = compile_backbone(googlenet, Engine("openvino", "float32", "a test"), workers=1)
+    assert agrees(agreement(googlenet, run, grey(2, 32)[..., 0].astype(np.uint8)))

@@ -97,8 +97,7 @@ def test_when_a_feature_never_varies_then_standardising_leaves_it_finite():
 
 def test_when_run_twice_with_one_seed_then_every_bit_is_the_same_and_another_seed_gives_others():
     features, labels, split = problem()
-    codes = np.array([CLASSES.index(label) for label in labels])  # names or codes say the same
-    first, second = (train_head(features, given, split, CLASSES, SHORT) for given in (labels, codes))
+    first, second = (train_head(features, labels, split, CLASSES, SHORT) for _ in range(2))
     assert same(first.by_validation, second.by_validation) and same(first.by_test, second.by_test)
     pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
     other = train_head(features, labels, split, CLASSES, replace(SHORT, seed=2))
@@ -205,11 +204,6 @@ def test_when_there_is_no_file_then_loading_says_so(tmp_path):
         Head.load(tmp_path / "head.npz")
 
 
-def test_when_made_a_keras_model_then_probabilities_are_the_same(trained):
-    head, features = trained
-    np.testing.assert_allclose(head.to_keras().predict(features, verbose=0), head.predict(features), atol=1e-6)
-
-
 def test_when_features_have_another_width_then_predict_refuses():
     head = Head(CLASSES, np.zeros((6, 4), np.float32), np.zeros(4, np.float32), 1, 0.0)
     with pytest.raises(ValueError, match=r"\(3, 5\).*6 features"):
@@ -236,25 +230,15 @@ def _with(array, index, value):
         (lambda x, y, s: (_with(x, (17, 3), np.nan), y, s), "row 17 hold NaN"),
         (lambda x, y, s: (_with(x, (5, 0), np.inf), y, s), "row 5 hold NaN or infinity"),
         (lambda x, y, s: (x, _with(y, 3, "AMD"), s), "1 labels are none of CNV.*AMD"),
-        (lambda x, y, s: (x, np.arange(len(y)), s), "labels are none of"),
         (lambda x, y, s: (x, y, np.where((y == "DME") & (s == "train"), "test", s)), "no training images of DME"),
         (lambda x, y, s: (x, y, np.where(s == "validation", "train", s)), "no validation images"),
         (lambda x, y, s: (x, y, np.where(s == "test", "train", s)), "no test images"),
-        (lambda x, y, s: (x, y, _with(s, 0, "val")), "unknown split val"),
         (lambda x, y, s: (x[1:], y, s), "do not match"),
-        (lambda x, y, s: (x[:, 0], y, s), "do not match"),
     ],
 )
 def test_when_input_cannot_be_learnt_from_then_it_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         train_head(*change(*problem()), CLASSES, SHORT)
-
-
-@pytest.mark.parametrize("classes", [("CNV",), ("CNV", "CNV")])
-def test_when_classes_are_too_few_or_repeat_then_they_are_refused(classes):
-    features, labels, split = problem()
-    with pytest.raises(ValueError, match="two or more, each once"):
-        train_head(features, labels, split, classes, SHORT)
 
 
 def test_when_the_weights_run_off_to_infinity_then_it_says_so():

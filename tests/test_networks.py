@@ -129,7 +129,7 @@ def test_when_features_are_kept_then_the_images_are_not_asked_for_again(tmp_path
 
 
 def test_a_network_retrained_in_grey_fits_the_backbone_it_came_from(tmp_path, monkeypatch):
-    from tools import pretrain_grey
+    from tools import pretrain
 
     random = load_backbone("SmallNet", "none", 32, 1)
     monkeypatch.setattr("helpers.model.backbones.load_backbone", lambda name, weights: random)
@@ -142,9 +142,9 @@ def test_a_network_retrained_in_grey_fits_the_backbone_it_came_from(tmp_path, mo
                 Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.JPEG")
     before = [weight.copy() for weight in random.model.get_weights()]
     settings = FinetuneSettings(epochs=4, batch=4, nesterov=True, learning_rate=0.01)
-    target = pretrain_grey.retrain(tmp_path, tmp_path / "grey.weights.h5", "SmallNet", settings=settings)
+    target = pretrain.retrain(tmp_path, tmp_path / "grey.weights.h5", "SmallNet", settings=settings)
     with pytest.raises(FileNotFoundError, match="no images in|is missing"):
-        pretrain_grey.retrain(tmp_path, target, "SmallNet", ["fungus", "plant"], settings)
+        pretrain.retrain(tmp_path, target, "SmallNet", ["fungus", "plant"], settings)
     monkeypatch.undo()
     learnt = load_backbone("SmallNet", str(target), 32)
     assert any(not np.array_equal(a, b) for a, b in zip(before, learnt.model.get_weights(), strict=True))

@@ -1,17 +1,23 @@
-"""Public weights into Keras's: every tensor in its place, or a message that names the one that is not."""
+"""What is run once: images from formulas, SmallNet's pre-training on them, and public weights into Keras's."""
 
 import hashlib
 import json
+import shutil
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 keras = pytest.importorskip("keras")
+tensorflow = pytest.importorskip("tensorflow")
 safetensors = pytest.importorskip("safetensors.numpy")
 
-from helpers.model.backbones import load_backbone, weights_digest  # noqa: E402
+from helpers.model import backbones  # noqa: E402
+from helpers.model.backbones import formula_record, load_backbone, weights_digest  # noqa: E402
+from tools import convert as convert_module  # noqa: E402
 from tools.convert import (  # noqa: E402
     ConversionError,
     _origins,
@@ -21,6 +27,8 @@ from tools.convert import (  # noqa: E402
     inception_v4_modules,
     main,
 )
+from tools.formula import LUMA, classes_digest, formula_classes, formula_image, formula_images  # noqa: E402
+from tools.pretrain import RECIPES, package, pretrain  # noqa: E402
 
 LEFT_OUT = ("last_linear.weight", "last_linear.bias")
 
@@ -141,19 +149,6 @@ def test_pickles_are_refused_unopened(tmp_path, name):
         convert("inception_v4", tmp_path / name, tmp_path / "t.weights.h5")
 
 
-def test_a_file_that_is_missing_no_safetensors_or_cut_short_is_refused(tmp_path):
-    path = tmp_path / "s.safetensors"
-    with pytest.raises(ConversionError, match="s.safetensors: no such file"):
-        _Tensors(path)
-    path.write_bytes(b"PK\x03\x04 a pickle in a zip file, renamed")
-    with pytest.raises(ConversionError, match="not readable as safetensors"):
-        _Tensors(path)
-    safetensors.save_file(random_tensors(SMALL), path)
-    path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ConversionError, match="not readable as safetensors, or cut short"):
-        _Tensors(path)
-
-
 def test_another_kind_or_a_target_with_another_ending_is_refused(tmp_path):
     with pytest.raises(ConversionError, match="no conversion 'inception_v3'; did you mean inception_v4"):
         convert("inception_v3", tmp_path / "s.safetensors", tmp_path / "t.weights.h5")
@@ -161,28 +156,32 @@ def test_another_kind_or_a_target_with_another_ending_is_refused(tmp_path):
         convert("inception_v4", tmp_path / "s.safetensors", tmp_path / "t.h5")
 
 
+def test_from_the_command_line_a_file_is_converted_and_recorded_or_refused_in_one_line(
+    small, tmp_path, monkeypatch, capsys
+):
+    source, target = tmp_path / "s.safetensors", tmp_path / "own.weights.h5"
+    safetensors.save_file(random_tensors(SMALL) | {"last_linear.bias": np.zeros(9, np.float32)}, source)
+    monkeypatch.setitem(convert_module.KINDS, "inception_v4", ("Small", 9, lambda: MODULES, LEFT_OUT))
+    monkeypatch.setattr(backbones, "load_backbone", lambda *_: SimpleNamespace(model=small))
+    monkeypatch.setattr(sys, "argv", ["convert", "inception_v4", str(source), str(target)])
+    main()
+    record = json.loads((tmp_path / "own.weights.json").read_text())
+    assert record == {
+        **{"backbone": "Small", "tensors": 10, "left_out": ["last_linear.bias"], "source": source.name},
+        **{"sha256": hashlib.sha256(source.read_bytes()).hexdigest(), "weights_digest": weights_digest(small)},
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.weights.h5", "own.weights.json", source.name]
+    monkeypatch.setattr(sys, "argv", ["convert", "inception_v4", "m.bin", str(target)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1 and capsys.readouterr().err.count("\n") == 1
+
+
 # --- Inception-v4 -------------------------------------------------------------------------------------------------
 
 # Of the state dictionary of timm 1.0.31's inception_v4: sha256 of its sorted lines 'name 64x64x1x7', joined by a line
 # feed, without the classifier and the counters.
 STATE = "2a147d7478bcc60f300abf108502851806ad9be73c84ec26c686501436295e23"
-SOME = {
-    "features.0.conv.weight": ("stem_1", (3, 3, 3, 32)),
-    "features.3.conv.conv.weight": ("stem_4_branch1", (3, 3, 64, 96)),
-    "features.4.branch1.1.conv.weight": ("stem_5_branch1_1", (1, 7, 64, 64)),
-    "features.5.conv.conv.weight": ("stem_6_branch0", (3, 3, 192, 192)),
-    "features.9.branch3.1.conv.weight": ("inception_a4_branch3_1", (1, 1, 384, 96)),
-    "features.10.branch1.2.conv.weight": ("reduction_a_branch1_2", (3, 3, 224, 256)),
-    "features.17.branch2.3.conv.weight": ("inception_b7_branch2_3", (7, 1, 224, 224)),
-    "features.18.branch1.2.conv.weight": ("reduction_b_branch1_2", (7, 1, 256, 320)),
-    "features.21.branch2_3a.conv.weight": ("inception_c3_branch2_3a", (1, 3, 512, 256)),
-    "features.21.branch2_3b.bn.running_mean": ("inception_c3_branch2_3b_bn", (256,)),
-}
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return load_backbone("InceptionV4", "none", 75, seed=1)
 
 
 def shapes_of(model) -> dict[str, tuple[int, ...]]:
@@ -194,64 +193,92 @@ def shapes_of(model) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def test_every_weight_has_the_name_and_shape_of_a_tensor_of_timms_and_every_tensor_a_weight(backbone):
-    shapes = shapes_of(backbone.model)
-    assert len(shapes) == len(backbone.model.weights) == 745 and len(inception_v4_modules()) == 149
+def test_every_weight_has_the_name_and_shape_of_a_tensor_of_timms_and_every_tensor_a_weight():
+    model = load_backbone("InceptionV4", "none", 75).model
+    shapes = shapes_of(model)
+    assert len(shapes) == len(model.weights) == 745 and len(inception_v4_modules()) == 149
     lines = sorted(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == STATE
 
 
-@pytest.mark.parametrize("name", SOME)
-def test_a_tensor_goes_to_the_layer_of_the_same_place(backbone, name):
-    layer, shape = SOME[name]
-    origins = {tensor: weight for weight, tensor in _origins(backbone.model, inception_v4_modules())}
-    assert any(origins[name] is weight for weight in backbone.model.get_layer(layer).weights)
-    assert tuple(origins[name].shape) == shape
+# --- images from formulas, and the packaged weights ---
+
+SIZE = 48
+LABELS = range(len(formula_classes()))
 
 
-def test_the_whole_file_is_converted_read_back_and_computes_what_pytorch_would(backbone, tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("inception_v4")
-    source, target = folder / "model.safetensors", folder / "own.weights.h5"
-    tensors = random_tensors(shapes_of(backbone.model))
+def test_there_are_many_classes_with_names_of_their_own():
+    assert 40 <= len(formula_classes()) == len(set(formula_classes()))
+
+
+@pytest.mark.parametrize("label", LABELS[::4])
+def test_every_class_draws_images_with_something_on_them(label):
+    images = [formula_image(label, number, size=SIZE) for number in range(3)]
+    for image in images:
+        assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
+    assert max(image.std(axis=(0, 1)).max() for image in images) > 8
+
+
+def test_an_image_follows_from_seed_class_and_number_alone():
+    again = formula_image(40, 2, seed=5, size=SIZE)
+    formula_image(3, 0, size=SIZE)
+    assert np.array_equal(formula_image(40, 2, seed=5, size=SIZE), again)
+    others = [formula_image(41, 2, 5, SIZE), formula_image(40, 3, 5, SIZE), formula_image(40, 2, 6, SIZE)]
+    assert not any(np.array_equal(again, other) for other in others)
+
+
+def test_a_set_is_the_same_on_two_processes_as_on_one():
+    one, labels = formula_images(1, seed=2, size=16, colour=False)
+    two, _ = formula_images(1, seed=2, size=16, colour=False, workers=2)
+    assert one.shape == (len(formula_classes()), 16, 16, 1)
+    assert hashlib.sha256(one).digest() == hashlib.sha256(two).digest()
+    assert list(labels) == list(LABELS)
+
+
+def test_ranges_of_numbers_give_disjoint_images():
+    first, _ = formula_images(2, seed=2, size=16)
+    rest, _ = formula_images(1, seed=2, size=16, first=1)
+    assert np.array_equal(first[1::2], rest)
+    assert not np.array_equal(first[::2], rest)
+
+
+def test_the_grey_image_is_the_colour_image_without_its_colour():
+    for label in LABELS[::9]:
+        colour = formula_image(label, 1, size=SIZE).astype(float) @ LUMA
+        grey = formula_image(label, 1, size=SIZE, colour=False)
+        assert grey.shape == (SIZE, SIZE, 1)
+        assert np.corrcoef(colour.ravel(), grey.ravel())[0, 1] > 0.9
+
+
+def test_colour_and_brightness_do_not_tell_the_class():
+    means = np.array([[formula_image(k, n, size=16).mean((0, 1)) for n in range(8)] for k in (0, 30, 60)])
+    assert means.std(axis=1).mean() > means.mean(axis=1).std(axis=0).mean()
+
+
+def test_packaged_weights_were_trained_on_the_classes_as_they_are_now():
+    assert {formula_record(word)["classes_digest"] for word in backbones.FORMULA_WEIGHTS} == {classes_digest()}
+    assert all(formula_record(word)["held_out_accuracy"] > 0.5 for word in backbones.FORMULA_WEIGHTS)  # chance is 0.01
+
+
+def test_a_pretraining_on_a_subset_trains_from_its_start_and_is_packaged_as_measured(tmp_path, monkeypatch):
+    folder = tmp_path / "weights"
+    shutil.copytree(backbones.WEIGHTS_FOLDER, folder)
+    monkeypatch.setattr(backbones, "WEIGHTS_FOLDER", folder)
+    before = (folder / backbones.FORMULA_WEIGHTS["formula"]).read_bytes()
+    recipe = replace(RECIPES["formula_subset"], per_class=1, held_out=1, steps=2, batch=4, size=32, crops=(32,),
+                     families=("plain", "bricks"), workers=1)  # fmt: skip
+    tensorflow.config.run_functions_eagerly(True)  # two steps take less time than tracing one
     try:
-        safetensors.save_file(tensors | {"last_linear.bias": np.zeros(1000, np.float32)}, source)
-        monkeypatch.setattr(sys, "argv", ["convert", "inception_v4", str(source), str(target)])
-        main()
-        again = load_backbone("InceptionV4", str(target), 75)
-        sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
-        told = json.loads((folder / "own.weights.json").read_text())
-        assert sorted(path.name for path in folder.iterdir()) == [
-            "model.safetensors",
-            "own.weights.h5",
-            "own.weights.json",
-        ]
+        model, figures = pretrain(recipe)
     finally:
-        source.unlink(missing_ok=True)  # 340 megabytes, which pytest would keep
-        target.unlink(missing_ok=True)
-    assert told == {
-        **{"backbone": "InceptionV4", "tensors": 745, "left_out": ["last_linear.bias"], "source": "model.safetensors"},
-        **{"sha256": sha256, "weights_digest": again.weights_digest},
-    }
-    image = np.random.default_rng(2).uniform(0, 255, (75, 75)).astype(np.float32)
-    x = np.repeat(image[None] / 127.5 - 1, 3, axis=0)
-    x = expected(tensors, "features.0", x, stride=2)
-    x = expected(tensors, "features.2", expected(tensors, "features.1", x), (1, 1))
-    pooled = sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2].max((-1, -2))
-    x = np.concatenate([pooled, expected(tensors, "features.3.conv", x, stride=2)])
-    for place, padding in enumerate([(0, 0), (0, 3), (3, 0), (0, 0)]):
-        x = expected(tensors, f"features.4.branch1.{place}", x, padding)
-    part = keras.Model(again.model.input, again.model.get_layer("stem_5_branch1_3_relu").output)
-    given = np.asarray(part(image[None, ..., None]))[0].transpose(2, 0, 1)
-    assert x.shape == given.shape == (96, 15, 15) and np.ptp(x) > 0.1
-    np.testing.assert_allclose(given, x, rtol=1e-3, atol=1e-4)
-
-
-def test_from_the_command_line_a_refusal_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        sys, "argv", ["convert", "inception_v4", str(tmp_path / "m.bin"), str(tmp_path / "t.weights.h5")]
-    )
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == 1
-    assert capsys.readouterr().err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+        tensorflow.config.run_functions_eagerly(False)
+    assert model.output_shape[-1] == figures["classes"] == 4 and figures["training_images"] == 4
+    path = package(model, "formula_subset", recipe, figures)
+    trained = load_backbone("SmallNet", "formula_subset", 32)
+    kernel = trained.model.get_layer("stage2_1_convolution").get_weights()[0]
+    np.testing.assert_array_equal(kernel, model.get_layer("stage2_1_convolution").get_weights()[0])
+    start = load_backbone("SmallNet", "formula_colour", 32).model.get_layer("stage2_1_convolution").get_weights()[0]
+    assert 0 < np.abs(kernel - start).max() < 0.1  # trained on, not from nothing
+    assert formula_record("formula_subset")["weights_digest"] == trained.weights_digest
+    assert path.stat().st_size < 600_000
+    assert (folder / backbones.FORMULA_WEIGHTS["formula"]).read_bytes() == before

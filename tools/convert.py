@@ -92,8 +92,8 @@ def convert(kind: str, source: Path, target: Path) -> Path:
         (Path(folder) / target.name).replace(target)
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    told = {"backbone": name, "source": source.name, "sha256": digest, "tensors": taken, "left_out": left}
-    write_json(target.with_suffix(".json"), told | {"weights_digest": weights_digest(model)})
+    record = {"backbone": name, "source": source.name, "sha256": digest, "tensors": taken, "left_out": left}
+    write_json(target.with_suffix(".json"), record | {"weights_digest": weights_digest(model)})
     return target
 
 
@@ -128,13 +128,13 @@ def _origins(model: keras.Model, modules: Mapping[str, str]) -> Iterator[tuple[A
 
 
 def _compare_names(wanted: set[str], found: set[str], allowed: set[str]) -> None:
-    told = [
+    problems = [
         f"{len(names)} {what}: {', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''}"
         for what, names in (("missing", wanted - found), ("too many", found - allowed))
         if names
     ]
-    if told:
-        raise ConversionError(f"not the tensors expected, {len(wanted)} in number; {'; '.join(told)}")
+    if problems:
+        raise ConversionError(f"not the tensors expected, {len(wanted)} in number; {'; '.join(problems)}")
 
 
 def _checked(tensors: _Tensors, name: str, weight: Any) -> np.ndarray:

@@ -17,7 +17,6 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from tools import formula_drawings as drawings
 from tools import formula_patterns as patterns
 from tools.formula_patterns import Field, Rng
 
@@ -75,7 +74,7 @@ def _class_images(label: int, per_class: int, seed: int, size: int, colour: bool
 def _render(rng: Rng, field: Field) -> np.ndarray:
     """A field to colours in 0..1 (size, size, 3): two or three random colours along its values, and uneven light.
 
-    Colours and light vary within every class, so that only the pattern tells it.
+    Colours and light vary within every class, so that only the pattern says which it is.
     """
     low, high = np.percentile(field, [0.5, 99.5])
     if high - low < 1e-6:
@@ -126,27 +125,27 @@ def _make_classes() -> dict[str, partial[Field]]:
     for kind, count, radius in (("flat", 5, 0.3), ("flat", 30, 0.1), ("soft", 6, 0.3), ("soft", 40, 0.08),
                                 ("rings", 8, 0.3), ("balls", 7, 0.3), ("balls", 30, 0.12), ("bubbles", 14, 0.22),
                                 ("lattice", 1, 0.07), ("lattice", 1, 0.14)):  # fmt: skip
-        add(f"spots {kind} {radius}", drawings.spots, count=count, radius=radius, kind=kind)
-    add("spots oval", drawings.spots, count=12, radius=0.28, flat=0.35)
+        add(f"spots {kind} {radius}", patterns.spots, count=count, radius=radius, kind=kind)
+    add("spots oval", patterns.spots, count=12, radius=0.28, flat=0.35)
     for corners in (3, 4, 6):
-        add(f"polygons {corners}", drawings.polygons, count=8, corners=corners)
+        add(f"polygons {corners}", patterns.polygons, count=8, corners=corners)
     for kind, count in (("straight", 6), ("straight", 24), ("walks", 8), ("arcs", 10), ("trees", 10), ("stars", 20),
                         ("hatching", 22)):  # fmt: skip
-        add(f"strokes {kind} {count}", drawings.strokes, kind=kind, count=count)
+        add(f"strokes {kind} {count}", patterns.strokes, kind=kind, count=count)
     for kind, tiles in (("arcs", 6), ("arcs", 13), ("maze", 7), ("maze", 14), ("wedges", 7), ("checks", 7)):
         add(f"truchet {kind} {tiles}", patterns.truchet, tiles=tiles, kind=kind)
     add("bricks", patterns.bricks, rows=9)
     for cycles, bias in ((7, 0.35), (7, 0.0), (14, 0.35), (14, 0.0)):
         add(f"turing {cycles} {bias}", patterns.turing, cycles=cycles, bias=bias)
     for rule in (30, 90, 110, 184):
-        add(f"automaton {rule}", drawings.automaton, rule=rule)
+        add(f"automaton {rule}", patterns.automaton, rule=rule)
     for real, imaginary in ((-0.8, 0.156), (0.285, 0.01), (-0.4, 0.6), (-0.70176, -0.3842)):
-        add(f"julia {real} {imaginary}", drawings.julia, real=real, imaginary=imaginary)
+        add(f"julia {real} {imaginary}", patterns.julia, real=real, imaginary=imaginary)
     for code in range(10):
-        add(f"fractal {code}", drawings.ifs, code=code)
+        add(f"fractal {code}", patterns.ifs, code=code)
     for carrier in ("bands", "grating", "noise", "plain"):
         for kind in ("discs", "cut") if carrier == "noise" else ("discs", "cut", "bulge"):
-            add(f"{carrier} with {kind}", drawings.defect, carrier=carrier, kind=kind)
+            add(f"{carrier} with {kind}", patterns.defect, carrier=carrier, kind=kind)
     return classes
 
 

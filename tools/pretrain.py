@@ -1,32 +1,49 @@
-"""Pre-trains SmallNet on images made from formulas: `python -m tools.pretrain`.
+"""Pre-trainings that are run once: SmallNet on images made from formulas, and an ImageNet network again in grey.
 
-Writes helpers/model/weights/: three small files, and digests.json, which says how each was made and how well it tells
-held-out images apart. Rajkomar 2017, Model Creation and Selection, compares three such pre-trainings: ImageNet in
-colour; all of it in grey; and "retraining color ImageNet with a greyscale subset of 100 image classes from five
-categories [...] that we felt were most similar to our images". Here *formula_colour* and *formula* (also called
+    python -m tools.pretrain                     SmallNet's packaged weights, about 10 minutes on two cores
+    python -m tools.pretrain grey IMAGENET GREY.weights.h5 --backbone InceptionV3
+    python -m tools.pretrain grey IMAGENET SUBSET.weights.h5 --backbone InceptionV3 --classes subset.txt
+    make reproduce PROFILE=paper VIEW_GREY=GREY.weights.h5 VIEW_SUBSET=SUBSET.weights.h5
+
+Rajkomar 2017, Model Creation and Selection, compares three pre-trainings: ImageNet in colour; "we converted all images
+in the ILSVRC 2015 repository to greyscale and used these to retrain the initial model. We also created a
+"subset-greyscale ImageNet" model by retraining color ImageNet with a greyscale subset of 100 image classes from five
+categories [...] that we felt were most similar to our images". SmallNet's *formula_colour* and *formula* (also called
 *formula_grey*) see the same images in colour and as their luma, and *formula_subset* is *formula_colour* trained on
 with the grey images of a quarter of the classes. Unlike the paper's full-grey model, *formula* starts from nothing.
-About 10 minutes on two cores. Threads add in no fixed order, so a rerun agrees closely, not to the bit; hence the
-weights are committed.
+They lie in helpers/model/weights/, with digests.json, which says how each was made and how well it classifies held-out
+images. Threads add in no fixed order, so a rerun agrees closely, not to the bit; hence the weights are committed.
+
+IMAGENET holds train/<class>/*.JPEG and val/<class>/*.JPEG; `--classes` names a file with a class folder a line. Which
+100 classes the paper took is not said. The classifier's own last layer is not published with Keras's weights, so it
+starts anew. Without a GPU this takes days; a killed run goes on from its last checkpoint, beside the target.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import logging
+import platform
+import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 
+import keras
 import numpy as np
 
+from helpers.data.images import read_square
+from helpers.model import backbones
+from helpers.model.backbones import load_backbone, weights_digest
+from helpers.model.finetune import FinetuneSettings, finetune
+from helpers.model.smallnet import smallnet_stages
 from helpers.run.profile import nearest
-from tools.formula import formula_classes, formula_images
-from tools.formula_packing import copy_body, package, packaged, round_kernels
-
-if TYPE_CHECKING:
-    import keras
+from helpers.run.provenance import digest_of, write_json
+from tools.formula import classes_digest, formula_classes, formula_images
 
 log = logging.getLogger(__name__)
 
@@ -78,14 +95,12 @@ RECIPES = {
 
 def pretrain(recipe: Pretraining) -> tuple[keras.Model, dict[str, object]]:
     """SmallNet with a classifier of the formulas' classes, trained; and its held-out accuracy and other figures."""
-    import keras
-
     images, labels = drawn(recipe, recipe.per_class)
     held, held_labels = drawn(recipe, recipe.held_out, first=recipe.per_class)
     keras.utils.set_random_seed(recipe.seed)
     model = classifier(len(recipe.labels()))
     if recipe.start:
-        copy_body(packaged(recipe.start), model)
+        copy_body(load_backbone("SmallNet", recipe.start).model, model)
     warm = recipe.steps // 10
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, recipe.steps - warm, warmup_target=recipe.peak_rate, warmup_steps=warm
@@ -126,10 +141,6 @@ def drawn(recipe: Pretraining, per_class: int, first: int = 0) -> tuple[np.ndarr
 
 def classifier(classes: int) -> keras.Model:
     """SmallNet on (batch, any, any, 3) scaled to -1..1, and logits of the classes."""
-    import keras
-
-    from helpers.model.smallnet import smallnet_stages
-
     image = keras.Input((None, None, 3), name="image")
     pooled = [keras.layers.GlobalAveragePooling2D()(maps) for maps in smallnet_stages(image)[-2:]]
     logits = keras.layers.Dense(classes, name="classes")(keras.layers.Concatenate()(pooled))
@@ -201,16 +212,163 @@ def noisy(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(x * (1 + speckle.astype(np.float32) * grain) + added.astype(np.float32) * grain, 0, 255)
 
 
+# --- the packaged files ---
+
+
+def package(model: keras.Model, word: str, recipe: Pretraining, figures: dict) -> Path:
+    """Write the trained features of `model` as the packaged file of `word`, and its line in the record."""
+    body = load_backbone("SmallNet", "none").model
+    copy_body(model, body)
+    path, record = backbones.WEIGHTS_FOLDER / backbones.FORMULA_WEIGHTS[word], backbones.WEIGHTS_FOLDER / "digests.json"
+    with tempfile.TemporaryDirectory() as folder:
+        body.save_weights(Path(folder) / "whole.weights.h5")
+        _compact(Path(folder) / "whole.weights.h5", path)
+    entry = {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "weights_digest": weights_digest(body),
+        "made_by": "python -m tools.pretrain",
+        "recipe": asdict(recipe),
+        "classes_digest": classes_digest(),
+        **figures,
+        "versions": {name: version(name) for name in ("tensorflow", "keras", "numpy", "scipy", "pillow")},
+        "python": platform.python_version(),
+    }
+    known = json.loads(record.read_text(encoding="utf-8"))
+    record.write_text(json.dumps(known | {path.name: entry}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return path
+
+
+def copy_body(source: keras.Model, target: keras.Model) -> None:
+    """The weights of SmallNet's own layers, from a backbone to a classifier or back."""
+    for layer in target.layers:
+        if layer.weights and layer.name != "classes":
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+
+
+def round_kernels(model: keras.Model, mantissa: int) -> None:
+    """Kernels to what the packaged file will hold, before anything is measured: half precision, or fewer bits of it."""
+    spare = 10 - mantissa
+    half = (1 << spare) >> 1
+
+    def rounded(kernel: np.ndarray) -> np.ndarray:
+        bits = (kernel.astype(np.float16).view(np.uint16) + np.uint16(half)) >> spare << spare
+        return bits.view(np.float16).astype(kernel.dtype)
+
+    model.set_weights([rounded(w) if w.ndim == 4 else w for w in model.get_weights()])
+
+
+def _compact(source: Path, target: Path) -> None:
+    """Keras's own layout, with kernels stored in half precision and everything compressed."""
+    import h5py
+
+    with h5py.File(source) as whole, h5py.File(target, "w", libver="latest") as small:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Group):
+                made = small.require_group(name)
+            else:
+                dtype = np.float16 if item.ndim == 4 else item.dtype
+                packing = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if item.size > 64 else {}
+                made = small.create_dataset(name, data=item[()].astype(dtype), **packing)
+            made.attrs.update(item.attrs)
+
+        small.attrs.update(whole.attrs)
+        whole.visititems(copy)
+
+
+# --- ImageNet in grey ---
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+# "we retrained the initial GoogLeNet model for 30 epochs with a base learning rate of 0.0005 that was reduced tenfold
+# every ten epochs. The parameters were optimized using a Nesterov solver with a minibatch size of 24, momentum of 0.9,
+# and weight decay of 0.0005. We allowed all layers to be fine-tuned."
+PUBLISHED = FinetuneSettings(nesterov=True, checkpoint_every=2000)
+
+
+class FolderSource:
+    """Images of a list of files, turned grey and squashed to `size`, read when they are asked for."""
+
+    def __init__(self, files: list[Path], size: int) -> None:
+        self.files, self.size = files, size
+        self.key = digest_of([size, *(f"{path.parent.name}/{path.name}" for path in files)])
+
+    def batch(self, epoch: int, rows: np.ndarray) -> np.ndarray:
+        """uint8 (b, size, size), the same in every epoch. Raises `UnreadableImage` for a broken file."""
+        return np.stack([read_square(self.files[row], self.size) for row in rows])
+
+
+def retrain(
+    imagenet: Path,
+    target: Path,
+    backbone: str,
+    classes: list[str] | None = None,
+    settings: FinetuneSettings = PUBLISHED,
+) -> Path:
+    """Write the retrained backbone's weights to `target` (.weights.h5), with a record of how they came about beside it.
+
+    Raises `FileNotFoundError` where train/ or val/ or a class is missing, and `BackboneError` for the backbone.
+    """
+    if not target.name.endswith(".weights.h5"):
+        raise ValueError(f"{target}: the name of a weights file ends in .weights.h5")
+    colour = load_backbone(backbone, "imagenet")
+    names = classes or sorted(path.name for path in _folder(imagenet, "train").iterdir() if path.is_dir())
+    found = [
+        (part, name, path) for part in ("train", "val") for name in names for path in _images(imagenet, part, name)
+    ]
+    source = FolderSource([path for _, _, path in found], colour.image_size)
+    codes = np.array([names.index(name) for _, name, _ in found])
+    split = np.array(["train" if part == "train" else "validation" for part, _, _ in found])
+    run = finetune(colour, source, source, codes, split, names, settings, checkpoints=target.with_suffix(".unfinished"))
+    colour.model.set_weights(run.by_validation[:-2])  # all but the classifier's kernel and bias
+    target.parent.mkdir(parents=True, exist_ok=True)
+    colour.model.save_weights(target)
+    last = run.history[run.history["split"] == "validation"].iloc[run.best_epoch]
+    record = {"accuracy": float(last["accuracy"]), "images": len(found), "classes": len(names), "settings": run.settings}
+    write_json(target.with_suffix(".json"), record)
+    return target
+
+
+def _folder(imagenet: Path, part: str) -> Path:
+    folder = imagenet / part
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is missing: ImageNet's images are looked for in train/<class>/ and val/<class>/"
+        )
+    return folder
+
+
+def _images(imagenet: Path, part: str, name: str) -> list[Path]:
+    folder = _folder(imagenet, part) / name
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise FileNotFoundError(f"no images in {folder}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="*", default=list(RECIPES), help=f"which of {', '.join(RECIPES)}; all of them")
-    parser.add_argument("--steps", type=int, help="fewer, to try it out")
-    given = parser.parse_args()
-    if unknown := [word for word in given.weights if word not in RECIPES]:
-        parser.error(f"unknown weights {unknown[0]}{nearest(unknown[0], RECIPES)}")
+    commands = parser.add_subparsers(dest="command")
+    smallnet = commands.add_parser("smallnet", help="SmallNet's packaged weights, as without a command")
+    smallnet.add_argument("weights", nargs="*", help=f"which of {', '.join(RECIPES)}; all of them")
+    smallnet.add_argument("--steps", type=int, help="fewer, to try it out")
+    grey = commands.add_parser("grey", help="retrain a colour ImageNet network in grey")
+    grey.add_argument("imagenet", type=Path)
+    grey.add_argument("target", type=Path)
+    grey.add_argument("--backbone", default="InceptionV3")
+    grey.add_argument("--classes", type=Path, help="a file with the subset's class folders, one a line; all of them")
+    grey.add_argument("--epochs", type=int, default=PUBLISHED.epochs)
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for word in given.weights:
-        recipe = replace(RECIPES[word], steps=given.steps) if given.steps else RECIPES[word]
+    if options.command == "grey":
+        classes = options.classes.read_text(encoding="utf-8").split() if options.classes else None
+        settings = replace(PUBLISHED, epochs=options.epochs)
+        log.info("wrote %s", retrain(options.imagenet, options.target, options.backbone, classes, settings))
+        return
+    for word in getattr(options, "weights", None) or RECIPES:
+        if word not in RECIPES:
+            parser.error(f"unknown weights {word}{nearest(word, RECIPES)}")
+        steps = getattr(options, "steps", None) or RECIPES[word].steps
+        recipe = replace(RECIPES[word], steps=steps)
         model, figures = pretrain(recipe)
         log.info("%s: %s", package(model, word, recipe, figures), figures)
 

@@ -1,13 +1,14 @@
 """The registry of backbones: grey pixels in, pooled features out, all preprocessing inside the model.
 
 Kermany 2018, STAR Methods: "retrained an Inception V3 architecture pretrained on the ImageNet dataset"; the frozen
-layers are a fixed feature extractor, and the features, averaged over the image, are the bottlenecks.
+layers are a fixed feature extractor, and its features, averaged over the image, are the bottleneck features.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 from collections import Counter
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.model import formula_weights, smallnet
+from helpers.model import smallnet
 from helpers.run.profile import nearest
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ SIGNED = (1 / 127.5, (-1.0, -1.0, -1.0))  # 0..255 to -1..1
 # ImageNet's colour means and deviations (DenseNet), and its means alone, blue, green, red (ResNet50, GoogLeNet).
 TORCH = (tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225)), (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225))
 CAFFE = (1.0, (-103.939, -116.779, -123.68))
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parent / "weights"  # SmallNet's, packaged, and how each file was made
+FORMULA_WEIGHTS = {
+    "formula": "smallnet_formula_grey.weights.h5",
+    "formula_grey": "smallnet_formula_grey.weights.h5",  # the same, named beside the other two
+    "formula_colour": "smallnet_formula_colour.weights.h5",
+    "formula_subset": "smallnet_formula_subset.weights.h5",
+}
 
 
 class BackboneError(ValueError):
@@ -86,10 +95,6 @@ class Backbone:
     notes: tuple[str, ...] = ()
 
 
-def backbone_names() -> tuple[str, ...]:
-    return tuple(_REGISTRY)
-
-
 def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, seed: int = 0) -> Backbone:
     """The backbone `name` at `image_size` pixels a side (0: its own) with `weights`:
 
@@ -107,6 +112,8 @@ def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, see
     size = image_size or entry.image_size
     if size < entry.minimum:
         raise BackboneError(f"{name} needs images of {entry.minimum} pixels a side or more, not {size}")
+    if weights == "imagenet" and entry.without:
+        raise BackboneError(entry.without)
     with _quiet_build(seed):
         model = _build(name, entry, size)
     model.trainable = False
@@ -114,6 +121,11 @@ def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, see
     if size != entry.image_size:
         notes += (f"{name} is native to {entry.image_size} px; it runs at {size} px",)
     return Backbone(name, str(weights), weights_digest(model), size, int(model.output_shape[-1]), model, notes)
+
+
+def formula_record(weights: str) -> dict:
+    """How the packaged file of `weights` ('formula' and its kin) was made: images, settings, SHA-256 and more."""
+    return json.loads((WEIGHTS_FOLDER / "digests.json").read_text(encoding="utf-8"))[FORMULA_WEIGHTS[weights]]
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -141,14 +153,11 @@ def _build(name: str, entry: _Entry, size: int) -> keras.Model:
     image = layers.Rescaling(_plain(scale), _plain(offset), name="scaling")(colour)
     if name == "SmallNet":
         features = smallnet.smallnet_features(image)
-    elif name == "GoogLeNet":
-        from helpers.model.googlenet import googlenet_features
+    elif name in ("GoogLeNet", "InceptionV4"):
+        from helpers.model import architectures  # it imports Keras
 
-        features = googlenet_features(image)
-    elif name == "InceptionV4":
-        from helpers.model.architectures import inception_v4_features
-
-        features = inception_v4_features(image)
+        build = {"GoogLeNet": architectures.googlenet_features, "InceptionV4": architectures.inception_v4_features}
+        features = build[name](image)
     else:
         application = getattr(keras.applications, name)
         features = application(include_top=False, weights=None, input_tensor=image, pooling="avg").output
@@ -181,20 +190,19 @@ def _fill(model: keras.Model, name: str, entry: _Entry, weights: str) -> tuple[s
     """Put the weights in; returns what a report should say about them."""
     if weights == "none":
         return ("random weights: nothing was learnt",)
-    if weights in formula_weights.FILES:
+    if weights in FORMULA_WEIGHTS:
         if name != "SmallNet":
             raise BackboneError(f"weights={weights} is SmallNet's alone; {name} takes imagenet, none or a file's path")
-        try:
-            path = formula_weights.verified_file(weights)
-        except formula_weights.WeightsError as error:
-            raise BackboneError(str(error)) from None
+        path = WEIGHTS_FOLDER / FORMULA_WEIGHTS[weights]
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != formula_record(weights)["sha256"]:
+            raise BackboneError(f"{path} is not the file recorded in digests.json; restore it from the repository")
         _load_file(model, path)
         return (f"pre-trained on images made from formulas ({path.name})",)
     if weights == "imagenet":
         return _load_imagenet(model, name, entry)
     path = Path(weights).expanduser()
     if not path.is_file():
-        known = ("imagenet", "none", *formula_weights.FILES)
+        known = ("imagenet", "none", *FORMULA_WEIGHTS)
         raise BackboneError(f"weights={weights}: no such file, nor one of the known words{nearest(weights, known)}")
     _load_file(model, path)
     return (f"weights from {path.name}",)
@@ -204,8 +212,6 @@ def _load_imagenet(model: keras.Model, name: str, entry: _Entry) -> tuple[str, .
     """From KERAS_HOME/models, else by keras.applications' own download."""
     import keras
 
-    if entry.without:
-        raise BackboneError(entry.without)
     # Looked for first, as Keras turns away from a KERAS_HOME that it cannot write to, though the file be there.
     path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / entry.file
     if path.is_file():

@@ -1,4 +1,4 @@
-"""The head: a softmax layer trained on frozen bottlenecks, with the paper's recipe and an honest choice of model."""
+"""The head: a softmax layer trained on frozen features, with the paper's recipe and an honest choice of model."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from helpers.model.head_training import SPLITS, Best, Examples, train
 from helpers.run.provenance import write_atomically
-
-if TYPE_CHECKING:
-    import keras
 
 CHECK_ROWS = 8192  # features checked for NaN at a time, so that the check needs no second copy of them
 
@@ -44,7 +40,7 @@ class Head:
     l2: float
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 (n, k) in the order of `classes`, of bottlenecks (n, d)."""
+        """Probabilities, float32 (n, k) in the order of `classes`, of features (n, d)."""
         if features.ndim != 2 or features.shape[1] != len(self.kernel):
             raise ValueError(f"features of shape {features.shape} for a head on {len(self.kernel)} features")
         logits = np.asarray(features, np.float32) @ self.kernel + self.bias
@@ -68,19 +64,6 @@ class Head:
         except Exception as error:  # zipfile, numpy and KeyError each have their own
             raise ValueError(f"{path} does not hold a head ({error})") from error
 
-    def to_keras(self) -> keras.Model:
-        """The same layer as a Keras model, float32 (n, d) to (n, k), to be put after a backbone."""
-        import keras
-
-        model = keras.Sequential(
-            [
-                keras.Input((len(self.kernel),)),
-                keras.layers.Dense(len(self.classes), activation="softmax", dtype="float32", name="head"),
-            ]
-        )
-        model.get_layer("head").set_weights([self.kernel, self.bias])
-        return model
-
 
 @dataclass(frozen=True)
 class HeadRun:
@@ -100,13 +83,13 @@ class HeadRun:
 
 def train_head(
     features: np.ndarray,
-    labels: Sequence[str] | Sequence[int] | np.ndarray | pd.Series,
+    labels: Sequence[str] | np.ndarray | pd.Series,
     split: Sequence[str] | np.ndarray | pd.Series,
     classes: Sequence[str],
     settings: HeadSettings | None = None,
     log_dir: Path | None = None,
 ) -> HeadRun:
-    """Train a softmax head on bottlenecks, float32 (n, d); `labels` are class names or codes, `split` names each row's.
+    """Train a softmax head on features, float32 (n, d), with the class name and the split of each row.
 
     Kermany 2018, Transfer Learning Methods: the bottlenecks of frozen layers are "calculated and stored", and the new
     final layer "takes the image bottlenecks as input and retrains to classify our specific categories". At each
@@ -150,19 +133,18 @@ def _history(steps: np.ndarray, curves: np.ndarray, settings: HeadSettings) -> p
 
 def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> Examples:
     """The input as the training loop wants it, or a `ValueError` that says what is wrong with it."""
-    features, labels, split = np.asarray(features), np.asarray(labels), np.asarray(split).astype(str)
-    if features.ndim != 2 or len(features) != len(labels) or len(labels) != len(split):
+    features, labels, split = np.asarray(features, np.float32), np.asarray(labels), np.asarray(split).astype(str)
+    if not len(features) == len(labels) == len(split):
         raise ValueError(f"features {features.shape}, {len(labels)} labels and {len(split)} splits do not match")
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise ValueError(f"classes are {classes}; a head needs two or more, each once")
-    if unknown := sorted(set(split) - set(SPLITS)):
-        raise ValueError(f"unknown split {', '.join(unknown)}; known: {', '.join(SPLITS)}")
-    features = features.astype(np.float32, copy=False)
     for first in range(0, len(features), CHECK_ROWS):
         bad = ~np.isfinite(features[first : first + CHECK_ROWS]).all(axis=1)
         if bad.any():
             raise ValueError(f"the features of row {first + int(bad.argmax())} hold NaN or infinity")
-    codes = _codes(labels, classes)
+    codes = pd.Index(classes).get_indexer(labels).astype(np.int32)
+    if (unknown := labels[codes < 0]).size:
+        raise ValueError(
+            f"{len(unknown)} labels are none of {', '.join(classes)}: {', '.join(sorted(set(unknown))[:3])}"
+        )
     rows = {name: np.flatnonzero(split == name) for name in SPLITS}
     if empty := [name for name in SPLITS if not len(rows[name])]:
         raise ValueError(f"no {' and no '.join(empty)} images")
@@ -170,21 +152,6 @@ def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> E
     if missing := [name for code, name in enumerate(classes) if code not in present]:
         raise ValueError(f"no training images of {', '.join(missing)}")
     return Examples(features, codes, rows, len(classes))
-
-
-def _codes(labels: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """int32 (n,) positions in `classes`."""
-    if np.issubdtype(labels.dtype, np.integer):
-        known = (labels >= 0) & (labels < len(classes))
-        codes = labels.astype(np.int32)
-    else:
-        order = {name: code for code, name in enumerate(classes)}
-        codes = np.array([order.get(str(label), -1) for label in labels], np.int32)
-        known = codes >= 0
-    if not known.all():
-        strange = ", ".join(sorted({str(label) for label in labels[~known]})[:3])
-        raise ValueError(f"{int((~known).sum())} labels are none of {', '.join(classes)}: {strange}")
-    return codes
 
 
 # --- TensorBoard ---

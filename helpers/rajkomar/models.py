@@ -124,11 +124,11 @@ def choose(validation: pd.DataFrame) -> tuple[str, str]:
 
 def pretraining_images(weights: str) -> int:
     """How many images the network with these weights learnt from; 0 where that is not known."""
-    from helpers.model import formula_weights
+    from helpers.model.backbones import FORMULA_WEIGHTS, formula_record
 
-    if weights in formula_weights.FILES:
-        return int(formula_weights.record(weights).get("training_images", 0))
-    beside = Path(weights).with_suffix(".json")  # written by `tools.pretrain_grey`
+    if weights in FORMULA_WEIGHTS:
+        return int(formula_record(weights)["training_images"])
+    beside = Path(weights).with_suffix(".json")  # written by `tools.pretrain`
     if beside.is_file():
         return int(read_json(beside).get("images", 0))
     return IMAGENET_IMAGES if weights == "imagenet" else 0
