@@ -323,7 +323,8 @@ def retrain(
     target.parent.mkdir(parents=True, exist_ok=True)
     colour.model.save_weights(target)
     last = run.history[run.history["split"] == "validation"].iloc[run.best_epoch]
-    record = {"accuracy": float(last["accuracy"]), "images": len(found), "classes": len(names), "settings": run.settings}
+    accuracy = float(last["accuracy"])
+    record = {"accuracy": accuracy, "images": len(found), "classes": len(names), "settings": run.settings}
     write_json(target.with_suffix(".json"), record)
     return target
 
