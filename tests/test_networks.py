@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from tiny import run_maker, tiny_images
 
 from helpers.kermany.referral_network import REFERRAL, referral_finetuned
@@ -126,25 +125,3 @@ def test_when_features_are_kept_then_the_images_are_not_asked_for_again(tmp_path
     first = features_of(backbone, source, np.arange(3), tmp_path)
     source.batch = None
     np.testing.assert_array_equal(features_of(backbone, source, np.arange(3), tmp_path), first)
-
-
-def test_a_network_retrained_in_grey_fits_the_backbone_it_came_from(tmp_path, monkeypatch):
-    from tools import pretrain
-
-    random = load_backbone("SmallNet", "none", 32, 1)
-    monkeypatch.setattr("helpers.model.backbones.load_backbone", lambda name, weights: random)
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 6), ("val", 2)):
-        for name in ("fungus", "geyser"):
-            (tmp_path / part / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = (rng.integers(0, 100, (40, 32, 3)) + (150 if name == "geyser" else 0)).astype(np.uint8)
-                Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.JPEG")
-    before = [weight.copy() for weight in random.model.get_weights()]
-    settings = FinetuneSettings(epochs=4, batch=4, nesterov=True, learning_rate=0.01)
-    target = pretrain.retrain(tmp_path, tmp_path / "grey.weights.h5", "SmallNet", settings=settings)
-    with pytest.raises(FileNotFoundError, match="no images in|is missing"):
-        pretrain.retrain(tmp_path, target, "SmallNet", ["fungus", "plant"], settings)
-    monkeypatch.undo()
-    learnt = load_backbone("SmallNet", str(target), 32)
-    assert any(not np.array_equal(a, b) for a, b in zip(before, learnt.model.get_weights(), strict=True))

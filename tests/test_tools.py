@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
 
 keras = pytest.importorskip("keras")
 tensorflow = pytest.importorskip("tensorflow")
@@ -17,6 +18,7 @@ safetensors = pytest.importorskip("safetensors.numpy")
 
 from helpers.model import backbones  # noqa: E402
 from helpers.model.backbones import formula_record, load_backbone, weights_digest  # noqa: E402
+from helpers.model.finetune import FinetuneSettings  # noqa: E402
 from tools import convert as convert_module  # noqa: E402
 from tools.convert import (  # noqa: E402
     ConversionError,
@@ -28,7 +30,7 @@ from tools.convert import (  # noqa: E402
     main,
 )
 from tools.formula import LUMA, classes_digest, formula_classes, formula_image, formula_images  # noqa: E402
-from tools.pretrain import RECIPES, package, pretrain  # noqa: E402
+from tools.pretrain import RECIPES, package, pretrain, retrain  # noqa: E402
 
 LEFT_OUT = ("last_linear.weight", "last_linear.bias")
 
@@ -282,3 +284,23 @@ def test_a_pretraining_on_a_subset_trains_from_its_start_and_is_packaged_as_meas
     assert formula_record("formula_subset")["weights_digest"] == trained.weights_digest
     assert path.stat().st_size < 600_000
     assert (folder / backbones.FORMULA_WEIGHTS["formula"]).read_bytes() == before
+
+
+def test_a_network_retrained_in_grey_fits_the_backbone_it_came_from(tmp_path, monkeypatch):
+    random = load_backbone("SmallNet", "none", 32, 1)
+    monkeypatch.setattr("tools.pretrain.load_backbone", lambda name, weights: random)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6), ("val", 2)):
+        for name in ("fungus", "geyser"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = (rng.integers(0, 100, (40, 32, 3)) + (150 if name == "geyser" else 0)).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.JPEG")
+    before = [weight.copy() for weight in random.model.get_weights()]
+    settings = FinetuneSettings(epochs=4, batch=4, nesterov=True, learning_rate=0.01)
+    target = retrain(tmp_path, tmp_path / "grey.weights.h5", "SmallNet", settings=settings)
+    with pytest.raises(FileNotFoundError, match="no images in|is missing"):
+        retrain(tmp_path, target, "SmallNet", ["fungus", "plant"], settings)
+    monkeypatch.undo()
+    learnt = load_backbone("SmallNet", str(target), 32)
+    assert any(not np.array_equal(a, b) for a, b in zip(before, learnt.model.get_weights(), strict=True))
