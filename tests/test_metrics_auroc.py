@@ -1,12 +1,19 @@
 """AUROC: against published examples (DeLong, Hanley and McNeil, pROC), against scikit-learn, and by simulation."""
 
 import math
-import time
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
-from helpers.metrics.auroc import auroc, compare_aurocs, compare_independent_aurocs, placements
+from helpers.metrics.auroc import (
+    auroc,
+    clustered_auroc,
+    compare_aurocs,
+    compare_independent_aurocs,
+    mean_auroc,
+    placements,
+)
 
 # The ovarian cancer data of DeLong, DeLong and Clarke-Pearson 1988, as the SAS/STAT User's Guide prints them (PROC
 # LOGISTIC, "Comparing Receiver Operating Characteristic Curves"): albumin, total protein, K-G score, benefit.
@@ -32,15 +39,20 @@ def ratings(positives, negatives):
     return truth, np.r_[np.repeat(levels, positives), np.repeat(levels, negatives)]
 
 
+def plain_limits(truth, score):
+    """The interval that SAS, Stata and pROC print: symmetric, from the error behind the logit limits."""
+    found = auroc(truth, score)
+    error = np.ptp(logit([found.low, found.high])) / 2 * found.value * (1 - found.value)
+    return found.value, found.value - error, found.value + error
+
+
 @pytest.mark.parametrize(
     ("test", "area", "low", "high"),
     [("albumin", 0.7366, 0.5549, 0.9182), ("K-G", 0.7258, 0.5243, 0.9273), ("protein", 0.6478, 0.4518, 0.8439)],
 )
 def test_delongs_own_data_give_the_areas_and_limits_that_sas_prints(test, area, low, high):
     truth, scores = ovarian()
-    estimate = auroc(truth, scores[test], scale="plain")
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((area, low, high), abs=6e-5)
-    assert estimate.n == 43
+    assert plain_limits(truth, scores[test]) == pytest.approx((area, low, high), abs=6e-5)
 
 
 @pytest.mark.parametrize(
@@ -60,15 +72,13 @@ def test_delongs_own_data_give_the_contrasts_that_sas_prints(a, b, difference, l
 def test_hanley_and_mcneils_ct_ratings_give_statas_interval():
     # Hanley and McNeil 1982 (Radiology 143:29), table I; limits as in the Stata manual's entry for roctab
     truth, rating = ratings((3, 2, 2, 11, 33), (33, 6, 6, 11, 2))
-    estimate = auroc(truth, rating, scale="plain")
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.8932, 0.83295, 0.95339), abs=5e-5)
+    assert plain_limits(truth, rating) == pytest.approx((0.8932, 0.83295, 0.95339), abs=5e-5)
 
 
 def test_procs_wfns_example_gives_its_published_interval():
     # aSAH data, outcome by WFNS grade: Robin and others 2011 (BMC Bioinformatics 12:77)
     truth, grade = ratings((2, 12, 1, 8, 18), (37, 20, 3, 8, 4))
-    estimate = auroc(truth, grade, scale="plain")
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.8237, 0.7485, 0.8988), abs=5e-5)
+    assert plain_limits(truth, grade) == pytest.approx((0.8237, 0.7485, 0.8988), abs=5e-5)
 
 
 def tied_scores(seed, n=300):
@@ -102,23 +112,6 @@ def test_fast_variance_equals_the_slow_pairwise_one_on_ties():
     np.testing.assert_allclose(placed.negatives, kernel(truth, a).mean(axis=0))
 
 
-def test_logit_interval_is_the_plain_error_carried_through_the_logit():
-    truth, rating = ratings((3, 2, 2, 11, 33), (33, 6, 6, 11, 2))
-    error = 0.03072  # Stata's, to five digits
-    centre, half = math.log(0.89317 / 0.10683), 1.96 * error / (0.89317 * 0.10683)
-    expected = tuple(1 / (1 + math.exp(-x)) for x in (centre - half, centre + half))
-    estimate = auroc(truth, rating)
-    assert (estimate.low, estimate.high) == pytest.approx(expected, abs=1e-4)
-
-
-def test_logit_interval_stays_below_one_where_the_plain_one_does_not():
-    rng = np.random.default_rng(5)
-    truth = np.repeat([True, False], 40)
-    score = rng.normal(size=80) + 3.5 * truth
-    plain, logit = auroc(truth, score, "plain"), auroc(truth, score)
-    assert plain.high == 1.0 and logit.value < logit.high < 1.0
-
-
 def test_interval_holds_the_true_area_about_95_percent_of_the_time():
     from scipy.stats import norm
 
@@ -128,13 +121,6 @@ def test_interval_holds_the_true_area_about_95_percent_of_the_time():
         estimate = auroc(truth, rng.normal(size=120) + truth * norm.ppf(area) * math.sqrt(2))
         held += estimate.low <= area <= estimate.high
     assert 0.925 <= held / 500 <= 0.98
-
-
-def test_order_of_rows_and_monotone_rescaling_change_nothing():
-    truth, score, _ = tied_scores(2)
-    shuffled = np.random.default_rng(0).permutation(len(truth))
-    original, moved = auroc(truth, score), auroc(truth[shuffled], np.exp(score[shuffled]))
-    assert (moved.value, moved.low, moved.high) == pytest.approx((original.value, original.low, original.high))
 
 
 def test_perfect_separation_has_the_exact_lower_bound_of_the_smaller_class():
@@ -154,7 +140,7 @@ def test_a_constant_score_is_one_half_and_not_certain():
 @pytest.mark.parametrize(
     ("truth", "why"), [([], "no observations"), ([1, 1], "no negatives"), ([False, False], "no positives")]
 )
-def test_without_both_classes_it_is_undefined_and_says_why(truth, why):
+def test_without_both_classes_it_is_undefined_with_the_reason(truth, why):
     score = list(range(len(truth)))
     assert not auroc(truth, score).defined and auroc(truth, score).note == why
     compared = compare_aurocs(truth, score, score)
@@ -168,7 +154,7 @@ def test_a_single_positive_leaves_the_interval_open():
 
 
 @pytest.mark.parametrize(
-    ("truth", "score", "told"),
+    ("truth", "score", "message"),
     [
         ([1, 0], [0.1, np.nan], "score: 1 of 2 values are missing"),
         ([1, 0, 1], [0.1, 0.2], "lengths differ: truth has 3, score has 2"),
@@ -176,25 +162,15 @@ def test_a_single_positive_leaves_the_interval_open():
         ([1, 0], ["high", "low"], "score: expected numbers"),
     ],
 )
-def test_bad_input_is_refused(truth, score, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_input_is_refused(truth, score, message):
+    with pytest.raises(ValueError, match=message):
         auroc(truth, score)
-
-
-def test_infinite_scores_are_ranked():
-    assert auroc([1, 1, 0, 0], [math.inf, 0.0, 1.0, -math.inf]).value == 0.75
 
 
 def test_identical_scores_differ_by_nothing_with_p_one():
     truth, score, _ = tied_scores(3)
     found = compare_aurocs(truth, score, 3 * score + 1)
     assert (found.difference.value, found.difference.low, found.difference.high, found.z, found.p) == (0, 0, 0, 0, 1)
-
-
-def test_swapping_the_two_scores_swaps_the_sign():
-    truth, a, b = tied_scores(4)
-    one, other = compare_aurocs(truth, a, b), compare_aurocs(truth, b, a)
-    assert (one.difference.low, one.z, one.p) == pytest.approx((-other.difference.high, -other.z, other.p))
 
 
 def test_two_different_perfect_scores_do_not_differ_but_are_not_known_to_be_equal():
@@ -219,9 +195,66 @@ def test_independent_areas_add_their_variances():
     assert found.z == pytest.approx((0.8237 - 0.8932) / error, abs=0.01) and found.difference.n == 113 + 109
 
 
-def test_many_images_take_seconds():
-    rng = np.random.default_rng(0)
-    truth = rng.random(300_000) < 0.5
-    start = time.perf_counter()
-    auroc(truth, rng.normal(size=len(truth)) + truth)
-    assert time.perf_counter() - start < 5  # pair by pair it would be 2e10 comparisons
+# --- overlapping sets, by patient -------------------------------------------------------------------------------------
+
+
+def simulated(n=300, seed=0, shift=1.0):
+    rng = np.random.default_rng(seed)
+    truth = rng.random(n) < 0.3
+    return truth, rng.normal(size=n) + shift * truth, np.array([f"p{k}" for k in range(n)])
+
+
+def test_with_one_image_per_patient_it_is_delongs():
+    truth, score, patients = simulated()
+    one, theirs = clustered_auroc(truth, score, patients).estimate(), auroc(truth, score)
+    assert (one.value, one.low, one.high) == pytest.approx((theirs.value, theirs.low, theirs.high), abs=1e-9)
+
+
+def test_two_scores_of_the_same_images_compare_as_delong_has_it():
+    truth, score, patients = simulated()
+    other = score + np.random.default_rng(1).normal(size=len(score))
+    found = clustered_auroc(truth, score, patients) - clustered_auroc(truth, other, patients)
+    theirs = compare_aurocs(truth, score, other)
+    assert found.p == pytest.approx(theirs.p, abs=1e-9)
+    assert found.difference().low == pytest.approx(theirs.difference.low, abs=1e-9)
+
+
+def test_sets_without_a_patient_in_common_compare_as_independent():
+    (ta, sa, pa), (tb, sb, pb) = simulated(seed=1), simulated(seed=2, shift=0.5)
+    found = clustered_auroc(ta, sa, pa) - clustered_auroc(tb, sb, np.char.add("q", pb))
+    assert found.p == pytest.approx(compare_independent_aurocs(ta, sa, tb, sb).p, abs=1e-9)
+
+
+def test_every_image_twice_does_not_make_the_interval_narrower():
+    truth, score, patients = simulated()
+    twice = clustered_auroc(np.tile(truth, 2), np.tile(score, 2), np.tile(patients, 2))
+    assert twice.error == pytest.approx(clustered_auroc(truth, score, patients).error, rel=0.01)
+
+
+def test_a_set_against_itself_differs_by_nothing_and_its_mean_with_itself_is_itself():
+    one = clustered_auroc(*simulated())
+    assert (one - one).value == 0 and (one - one).p == 1.0
+    assert mean_auroc([one, one]).error == pytest.approx(one.error)
+
+
+def test_the_interval_of_a_joint_set_less_its_part_holds_the_truth_in_about_95_percent():
+    held = 0
+    for seed in range(200):
+        truth, score, patients = simulated(240, seed)
+        part = np.arange(240) < 120
+        whole = clustered_auroc(truth, score, patients)
+        found = (whole - clustered_auroc(truth[part], score[part], patients[part])).difference()
+        held += found.low <= 0 <= found.high
+    assert 180 <= held <= 199
+
+
+def test_without_both_classes_there_is_no_value_but_a_reason():
+    lone = clustered_auroc([True, True], [1.0, 2.0], ["a", "b"])
+    assert not lone.estimate().defined and "no negatives" in lone.estimate().note and np.isnan(lone.p)
+    assert not (lone - clustered_auroc(*simulated())).difference().defined
+    assert mean_auroc([lone, clustered_auroc(*simulated())]).value == clustered_auroc(*simulated()).value
+
+
+def test_perfect_separation_has_an_exact_bound():
+    found = clustered_auroc([True] * 5 + [False] * 5, range(10, 0, -1), list("abcdefghij")).estimate()
+    assert found.value == 1 and 0 < found.low < 1

@@ -1,12 +1,17 @@
-"""Bootstrap by patient: against scipy, against the slow way, and where the data leave it nothing to say."""
-
-import time
+"""Bootstrap by patient: against scipy, against drawing patients one by one, and where the data show no spread."""
 
 import numpy as np
 import pytest
 
-from helpers.metrics.auroc import auroc
-from helpers.metrics.bootstrap import accuracy_by_patient, auroc_by_patient, by_patient, mean_by_patient
+from helpers.metrics.bootstrap import (
+    accuracy_by_patient,
+    auroc_by_patient,
+    mean_by_patient,
+    patient_weights,
+    percentile_estimate,
+    ratio_by_patient,
+    resampled_aurocs,
+)
 from helpers.metrics.proportions import proportion
 
 
@@ -22,7 +27,7 @@ def limits(estimate):
     return estimate.low, estimate.high
 
 
-def test_one_image_a_patient_agrees_with_scipys_percentile_bootstrap():
+def test_one_image_per_patient_agrees_with_scipys_percentile_bootstrap():
     from scipy.stats import bootstrap
 
     values = np.random.default_rng(1).exponential(size=150)
@@ -32,16 +37,30 @@ def test_one_image_a_patient_agrees_with_scipys_percentile_bootstrap():
     assert limits(ours) == pytest.approx((theirs.low, theirs.high), abs=0.02)
 
 
-def test_fast_paths_equal_the_general_way_resample_by_resample():
+def test_resamples_are_those_of_patients_drawn_one_by_one():
     from sklearn.metrics import roc_auc_score
 
     truth, score, patients = sample()
-    slow = by_patient(roc_auc_score, patients, 100, 3, truth, score)
+    weights = patient_weights(patients, 100, 3)
+    rows = [np.repeat(np.arange(len(truth)), row) for row in weights]
+    areas = np.array([roc_auc_score(truth[row], score[row]) for row in rows])
+    np.testing.assert_allclose(resampled_aurocs(weights, truth, score), areas)
     fast = auroc_by_patient(truth, score, patients, 100, 3)
-    assert (fast.value, *limits(fast)) == pytest.approx((slow.value, *limits(slow)), abs=1e-12)
-    slow = by_patient(np.mean, patients, 200, 3, score)
-    fast = mean_by_patient(score, patients, 200, 3)
-    assert (fast.value, *limits(fast)) == pytest.approx((slow.value, *limits(slow)), abs=1e-12)
+    assert limits(fast) == pytest.approx(tuple(np.percentile(areas, [2.5, 97.5])))
+    means = [score[row].mean() for row in rows]
+    assert limits(mean_by_patient(score, patients, 100, 3)) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
+    ratios = [score[row].sum() / truth[row].sum() for row in rows]
+    found = ratio_by_patient(score, truth, patients, 100, 3)
+    assert (found.value, *limits(found)) == pytest.approx(
+        (score.sum() / truth.sum(), *np.percentile(ratios, [2.5, 97.5]))
+    )
+
+
+def test_an_estimate_needs_half_of_its_resamples_and_always_holds_its_value():
+    lost = percentile_estimate(0.5, np.array([np.nan] * 60 + [0.5] * 40), 10)
+    assert not lost.defined and lost.note == "60 of 100 resamples undefined"
+    biased = percentile_estimate(50.0, np.linspace(30, 40, 100), 10)
+    assert biased.high == biased.value == 50 and "widened" in biased.note
 
 
 def test_copies_of_an_image_in_one_patient_are_no_new_evidence():
@@ -52,12 +71,6 @@ def test_copies_of_an_image_in_one_patient_are_no_new_evidence():
     assert limits(fourfold) == pytest.approx(limits(once)) and fourfold.n == 4 * once.n
     naive = auroc_by_patient(np.repeat(truth, 4), np.repeat(score, 4), np.arange(4 * len(truth)), 500, 1)
     assert naive.high - naive.low < 0.7 * (once.high - once.low)
-
-
-def test_with_one_image_a_patient_the_width_is_about_delongs():
-    truth, score, _ = sample(3, n=400)
-    boot, delong = auroc_by_patient(truth, score, np.arange(400), 2000, 1), auroc(truth, score)
-    assert boot.high - boot.low == pytest.approx(delong.high - delong.low, rel=0.1)
 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not():
@@ -82,16 +95,10 @@ def test_resamples_without_a_class_are_counted_in_the_note():
     assert "of 1000 resamples undefined" in estimate.note and 280 <= missed <= 390
 
 
-def test_it_is_undefined_where_most_resamples_are():
-    estimate = by_patient(lambda x: x.mean() if len(set(x)) == 4 else np.nan, range(4), 400, 1, range(4))
-    assert not estimate.defined and "resamples undefined" in estimate.note
-
-
 def test_it_is_undefined_for_one_patient_for_one_class_and_for_nothing():
     assert "two patients" in mean_by_patient([0.0, 1.0], ["a", "a"], 200, 1).note
     assert auroc_by_patient([1, 1], [0.1, 0.2], ["a", "b"], 200, 1).note == "no negatives"
     assert accuracy_by_patient([], [], [], 200, 1).note == "no observations"
-    assert by_patient(np.mean, [], 200, 1, []).note == "no observations"
 
 
 def test_perfect_accuracy_is_bounded_by_the_number_of_patients():
@@ -108,23 +115,8 @@ def test_perfect_separation_is_bounded_by_the_number_of_patient_pairs():
     assert mixed.low == pytest.approx(0.025 ** (1 / 10))
 
 
-def test_accuracy_by_patient_has_the_accuracy_as_its_value():
-    estimate = accuracy_by_patient(list("AABB"), list("ABBB"), [1, 2, 3, 4], 200, 1)
-    assert estimate.value == 0.75 and 0 <= estimate.low <= 0.75 <= estimate.high <= 1
-
-
-def test_a_statistic_may_return_an_estimate():
-    truth, score, patients = sample(6)
-    assert by_patient(auroc, patients, 100, 1, truth, score).value == auroc(truth, score).value
-
-
-def test_a_biased_statistic_still_lies_in_its_interval():
-    estimate = by_patient(lambda x: len(set(x)), range(50), 200, 1, range(50))  # resamples always hold fewer
-    assert estimate.high == estimate.value == 50 and "widened" in estimate.note
-
-
 @pytest.mark.parametrize(
-    ("values", "patients", "told"),
+    ("values", "patients", "message"),
     [
         ([1.0, np.nan], ["a", "b"], "values: 1 of 2"),
         ([1.0, 2.0], ["a", None], "patients: 1 of 2"),
@@ -132,18 +124,11 @@ def test_a_biased_statistic_still_lies_in_its_interval():
         ([1.0, np.inf], ["a", "b"], "finite"),
     ],
 )
-def test_bad_input_is_refused(values, patients, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_input_is_refused(values, patients, message):
+    with pytest.raises(ValueError, match=message):
         mean_by_patient(values, patients, 200, 1)
 
 
 def test_too_few_resamples_are_refused():
     with pytest.raises(ValueError, match="100 or more"):
         mean_by_patient([1.0, 2.0], ["a", "b"], 20, 1)
-
-
-def test_two_thousand_resamples_of_a_thousand_images_take_under_five_seconds():
-    truth, score, patients = sample(7, n=1000, patients=633)
-    start = time.perf_counter()
-    auroc_by_patient(truth, score, patients, 2000, 1)
-    assert time.perf_counter() - start < 5

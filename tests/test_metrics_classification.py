@@ -1,4 +1,6 @@
-"""Confusion tables, rates, urgent referral: against scikit-learn and by hand."""
+"""Confusion tables, rates and thresholds: against scikit-learn and by hand."""
+
+import math
 
 import numpy as np
 import pandas as pd
@@ -7,10 +9,14 @@ import pytest
 from helpers.metrics.classification import (
     accuracy,
     confusion,
-    is_urgent,
+    f1_threshold,
+    operating_point,
     predicted_labels,
     rates,
-    urgent_score,
+    transferred_point,
+    youden_curve,
+    youden_plateau,
+    youden_threshold,
 )
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
@@ -37,15 +43,15 @@ def test_confusion_keeps_a_class_that_never_occurs():
 
 
 @pytest.mark.parametrize(
-    ("true", "predicted", "told"),
+    ("true", "predicted", "message"),
     [
         (["CNV", "cnv"], ["CNV", "CNV"], "cnv not one of"),
         (["CNV"], ["CNV", "DME"], "lengths differ: labels has 1, predicted has 2"),
         (["CNV", None], ["CNV", "CNV"], "labels: 1 of 2 values are missing"),
     ],
 )
-def test_confusion_refuses_labels_it_cannot_place(true, predicted, told):
-    with pytest.raises(ValueError, match=told):
+def test_confusion_refuses_labels_it_cannot_place(true, predicted, message):
+    with pytest.raises(ValueError, match=message):
         confusion(true, predicted, CLASSES)
 
 
@@ -56,10 +62,6 @@ def test_accuracy_agrees_with_scikit_learn():
     estimate = accuracy(pd.Series(true), predicted)
     assert estimate.value == pytest.approx(accuracy_score(true, predicted)) and estimate.n == 200
     assert estimate.low < estimate.value < estimate.high
-
-
-def test_accuracy_of_nothing_is_undefined():
-    assert not accuracy([], []).defined
 
 
 def test_rates_divide_each_by_its_own_class_total():
@@ -79,7 +81,7 @@ def test_rates_divide_each_by_its_own_class_total():
 def test_rates_agree_with_scikit_learn():
     from sklearn.metrics import precision_score, recall_score
 
-    true, predicted = (is_urgent(labels) for labels in random_labels(2))
+    true, predicted = (labels == "CNV" for labels in random_labels(2))
     found = rates(true, predicted)
     assert found["sensitivity"].value == pytest.approx(recall_score(true, predicted))
     assert found["specificity"].value == pytest.approx(recall_score(~true, ~predicted))
@@ -109,18 +111,69 @@ def test_predicted_label_is_the_most_probable_class_and_the_first_of_equals():
     assert list(predicted_labels(frame, CLASSES)) == ["NORMAL", "CNV", "DRUSEN"]
 
 
-def test_predicted_labels_follow_names_not_column_order():
-    frame = scores([[0.1, 0.2, 0.3, 0.4]])[["p_NORMAL", "p_CNV", "p_DRUSEN", "p_DME"]]
-    assert list(predicted_labels(frame, CLASSES)) == ["NORMAL"]
-
-
-def test_urgent_score_is_the_sum_of_cnv_and_dme():
-    np.testing.assert_allclose(urgent_score(scores([[0.1, 0.2, 0.3, 0.4]])), [0.3])
-    assert list(is_urgent(CLASSES)) == [True, True, False, False]
-
-
 def test_scores_without_a_class_or_with_nan_are_refused():
     with pytest.raises(ValueError, match="no column p_DME"):
-        urgent_score(scores([[0.1, 0.2, 0.3, 0.4]]).drop(columns="p_DME"))
+        predicted_labels(scores([[0.1, 0.2, 0.3, 0.4]]).drop(columns="p_DME"), CLASSES)
     with pytest.raises(ValueError, match="p_CNV: 1 of 1 values are missing"):
         predicted_labels(scores([[np.nan, 0.2, 0.3, 0.4]]), CLASSES)
+
+
+# --- thresholds -------------------------------------------------------------------------------------------------------
+
+
+def graded(seed=1, n=300):
+    rng = np.random.default_rng(seed)
+    truth = rng.random(n) < 0.4
+    return truth, np.round(rng.normal(size=n) + 1.2 * truth, 1)
+
+
+def test_the_youden_threshold_is_the_best_point_of_scikit_learns_curve():
+    from sklearn.metrics import roc_curve
+
+    truth, score = graded()
+    fpr, tpr, _ = roc_curve(truth, score, drop_intermediate=False)
+    called = score >= youden_threshold(truth, score)
+    assert called[truth].mean() - called[~truth].mean() == pytest.approx((tpr - fpr).max())
+
+
+def test_the_most_sensitive_of_equal_youden_thresholds_is_taken():
+    assert youden_threshold([1, 0, 1, 0], [4.0, 3.0, 2.0, 1.0]) == 2.0  # 4 and 2 both give an index of one half
+    assert youden_threshold([1, 1, 0, 0], [0.5] * 4) == 0.5
+    assert math.isnan(youden_threshold([1, 1], [0.1, 0.2]))
+
+
+def test_the_f1_threshold_gives_the_best_f1_that_scikit_learn_finds():
+    from sklearn.metrics import f1_score
+
+    truth, score = graded(2)
+    best = f1_score(truth, score >= f1_threshold(truth, score))
+    assert best == pytest.approx(max(f1_score(truth, score >= cut) for cut in score))
+    assert f1_threshold(np.zeros(3, bool), [0.1, 0.2, 0.3]) == np.inf
+
+
+def test_a_threshold_chosen_on_validation_is_judged_on_the_test():
+    validation = [False, False, True, True], [0.1, 0.3, 0.6, 0.9]
+    found = transferred_point(*validation, [False, False, True, True], [0.2, 0.7, 0.5, 0.8])
+    assert (found.threshold, found.chosen_on) == (0.6, "validation")
+    assert (found.sensitivity.value, found.specificity.value, found.accuracy.value) == (0.5, 0.5, 0.5)
+    assert operating_point([True, False], [0.6, 0.5], 0.6).accuracy.value == 1
+
+
+def test_the_youden_curve_counts_at_every_cutoff():
+    truth = np.array([True, True, False, False])
+    score = np.array([0.9, 0.4, 0.4, 0.1])
+    curve = youden_curve(truth, score, steps=10).set_index("cutoff")
+    assert len(curve) == 11
+    for cutoff, row in curve.iterrows():
+        called = score >= cutoff
+        assert (row["sensitivity"], row["specificity"]) == (called[truth].mean(), (~called[~truth]).mean())
+    assert curve.loc[0.5, "index"] == 0.5
+
+
+def test_the_cutoff_is_the_higher_end_of_the_range_that_does_best():
+    found = youden_plateau([True, True, False, False], [0.9961, 1.0, 0.1421, 0.0])
+    assert (found.low, found.cutoff, found.index) == (0.143, 0.996, 1.0)
+    assert (found.largest_negative, found.smallest_positive) == (0.1421, 0.9961)
+    assert math.isnan(youden_plateau([True], [0.9]).cutoff)
+    with pytest.raises(ValueError, match="0 to 1"):
+        youden_curve([True, False], [0.5, 1.5])

@@ -1,11 +1,11 @@
-"""Proportions: exact intervals against published tables and scipy."""
+"""Proportions and likelihood ratios: exact intervals against published tables, scipy and statsmodels."""
 
 import math
 
 import numpy as np
 import pytest
 
-from helpers.metrics.proportions import proportion, unanimous_bounds
+from helpers.metrics.proportions import likelihood_ratios, proportion, proportion_difference, unanimous_bounds
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ from helpers.metrics.proportions import proportion, unanimous_bounds
         (1, 29, 0.0009, 0.1776),
         # Conover 1999: 5 of 25
         (5, 25, 0.0683, 0.4070),
+        # Rajkomar 2017, Model Selection: 99.73 % of 39,856 (99.67 to 99.78)
+        (39_748, 39_856, 0.99673, 0.99778),
     ],
 )
 def test_published_clopper_pearson_limits(successes, n, low, high):
@@ -25,7 +27,7 @@ def test_published_clopper_pearson_limits(successes, n, low, high):
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=5e-5)
 
 
-@pytest.mark.parametrize("successes", [0, 1, 489, 499, 500])
+@pytest.mark.parametrize("successes", [0, 1, 489, 500])
 @pytest.mark.parametrize(("method", "scipy_name"), [("Clopper-Pearson", "exact"), ("Wilson", "wilson")])
 def test_agrees_with_scipy(successes, method, scipy_name):
     from scipy.stats import binomtest
@@ -39,9 +41,10 @@ def test_the_ends_are_reached_exactly():
     assert proportion(7, 7).high == 1.0 and proportion(0, 7).low == 0.0
 
 
-def test_without_observations_it_is_undefined_and_says_why():
+def test_without_observations_it_is_undefined_with_the_reason():
     estimate = proportion(0, 0)
     assert not estimate.defined and estimate.n == 0 and "no observations" in estimate.note
+    assert not proportion_difference(0, 0, 5, 9).defined
 
 
 @pytest.mark.parametrize(
@@ -52,19 +55,60 @@ def test_bad_counts_are_refused(successes, n):
         proportion(successes, n)
 
 
-def test_numpy_counts_are_counts():
-    assert proportion(np.int64(3), np.int32(4)).value == 0.75
-
-
-def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="Clopper-Pearson"):
-        proportion(1, 2, "Wald")
+def test_newcombes_interval_of_two_independent_proportions():
+    # Newcombe 1998 (Statistics in Medicine 17:873), table II (a): 56/70 less 48/80, method 10
+    found = proportion_difference(56, 70, 48, 80)
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
 
 
 def test_unanimous_bound_of_successes_is_the_clopper_pearson_limit():
     low, high = unanimous_bounds(1.0, 250, 0.0, 1.0)
     assert (low, high) == pytest.approx((proportion(250, 250).low, 1.0))
+    assert unanimous_bounds(0.3, 0, -1.0, 4.0) == (-1.0, 4.0)  # without draws, the whole range
 
 
-def test_unanimous_bound_covers_the_whole_range_without_draws():
-    assert unanimous_bounds(0.3, 0, -1.0, 4.0) == (-1.0, 4.0)
+# --- likelihood ratios ------------------------------------------------------------------------------------------------
+
+
+def table(true_positives, false_positives, false_negatives, true_negatives):
+    counts = [true_positives, false_positives, false_negatives, true_negatives]
+    return np.repeat([1, 0, 1, 0], counts), np.repeat([1, 1, 0, 0], counts)
+
+
+def test_likelihood_ratio_of_scotts_example():
+    # Scott and others 2008, table 1, as epiR's help for epi.tests prints it
+    found = likelihood_ratios(*table(670, 202, 74, 640))["positive"]
+    assert (found.value, found.low, found.high) == pytest.approx((3.75, 3.32, 4.24), abs=5e-3)
+    assert found.n == 1586
+
+
+def test_both_likelihood_ratios_agree_with_statsmodels():
+    from statsmodels.stats.contingency_tables import Table2x2
+
+    tp, fp, fn, tn = 240, 7, 10, 243
+    found = likelihood_ratios(*table(tp, fp, fn, tn))
+    for name, counts in (("positive", [[tp, fn], [fp, tn]]), ("negative", [[fn, tp], [tn, fp]])):
+        expected = Table2x2(np.array(counts))
+        assert found[name].value == pytest.approx(expected.riskratio)
+        assert (found[name].low, found[name].high) == pytest.approx(expected.riskratio_confint())
+
+
+def test_a_count_of_zero_leaves_one_end_open_and_the_other_exact():
+    found = likelihood_ratios(*table(240, 0, 10, 250))["positive"]
+    assert found.value == found.high == math.inf and "count is 0" in found.note
+    assert found.low == pytest.approx(proportion(240, 250).low / proportion(0, 250).high)
+    found = likelihood_ratios(*table(250, 5, 0, 245))["negative"]
+    assert found.value == found.low == 0
+    assert found.high == pytest.approx(proportion(0, 250).high / proportion(245, 250).low)
+
+
+def test_calling_everyone_positive_has_a_ratio_of_one():
+    found = likelihood_ratios(*table(30, 20, 0, 0))
+    assert found["positive"].value == 1 and found["positive"].low < 1 < found["positive"].high
+    assert not found["negative"].defined
+
+
+@pytest.mark.parametrize(("truth", "why"), [([], "no observations"), ([1], "no negatives"), ([0], "no positives")])
+def test_without_both_classes_both_ratios_are_undefined(truth, why):
+    for estimate in likelihood_ratios(truth, truth).values():
+        assert not estimate.defined and estimate.note == why

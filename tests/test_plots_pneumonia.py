@@ -6,10 +6,10 @@ import pytest
 from figure_contract import assert_drawn, words_of
 
 from helpers.kermany import figures_pneumonia as pneumonia
-from helpers.kermany.operating import DECISIONS, PNEUMONIA, PNEUMONIA_COSTS, operating_point
+from helpers.kermany.numbers import DECISIONS, PNEUMONIA, PNEUMONIA_COSTS
 from helpers.metrics.auroc import auroc
-from helpers.metrics.calibration import reliability
-from helpers.metrics.classification import confusion
+from helpers.metrics.calibration import COLUMNS, reliability
+from helpers.metrics.classification import confusion, operating_point
 from helpers.metrics.estimate import Estimate
 from helpers.metrics.proportions import proportion
 
@@ -87,7 +87,8 @@ def test_the_dear_mistakes_carry_their_points():
 
 
 def test_an_empty_bin_shows_no_images_and_the_others_images_by_width():
-    figure = pneumonia.reliability_diagram({"raw": reliability([True, True, False, False], [0.95, 0.9, 0.05, 0.01])})
+    rows = [(0.0, 0.1, 2, 0.03, 0.0, 0.0, 0.84), (0.9, 1.0, 2, 0.92, 1.0, 0.16, 1.0)]
+    figure = pneumonia.reliability_diagram({"raw": pd.DataFrame(rows, columns=COLUMNS)})
     stairs = figure.axes[1].patches[0].get_data()
     assert list(stairs.values) == pytest.approx([0.2, 0, 0.2]) and list(stairs.edges) == pytest.approx([0, 0.1, 0.9, 1])
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from figure_contract import assert_drawn, words_of
 
+from helpers.metrics.classification import youden_curve, youden_plateau
+from helpers.metrics.comparison import compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate
 from helpers.metrics.proportions import proportion
-from helpers.metrics.youden import published_cutoff
-from helpers.metrics.youden import youden_curve as curve_of
 from helpers.rajkomar import figures as rajkomar
-from helpers.rajkomar.chi_squared import clustered_comparison, pooled_chi_squared
 from helpers.rajkomar.rajkomar_flow import COUNTS, flow
 from helpers.rajkomar.robustness import TRANSFORMS
 
@@ -18,9 +17,9 @@ PRE, TUNE = ("colour", "full grey", "subset grey"), ("last layer", "last layer, 
 MODELS = {(a, b): proportion(90 + 2 * i + j, 100) for i, a in enumerate(PRE) for j, b in enumerate(TUNE)} | {
     ("subset grey", TUNE[2]): None
 }
-PAPER = pooled_chi_squared(990, 1000, 930, 1000)
+PAPER = compare_pooled(990, 1000, 930, 1000)
 PARENTS = np.repeat(np.arange(50), 20)
-BY_PARENT = clustered_comparison(RANDOM.random(1000) < 0.95, PARENTS, RANDOM.random(1000) < 0.95, PARENTS + 50)
+BY_PARENT = compare_clustered(RANDOM.random(1000) < 0.95, PARENTS, RANDOM.random(1000) < 0.95, PARENTS + 50)
 ABOVE = [rajkomar.Pools(("full grey", "subset grey"), ("colour",), PAPER, BY_PARENT)]
 BESIDE = [rajkomar.Pools(TUNE[1:2], TUNE[:1], PAPER)]
 FRONTAL = np.repeat([True, False], 50)
@@ -40,7 +39,7 @@ DRAWN = {
         "frontal 99.96 %\nlateral 0.04 %",
     ),
     "figure 5": (
-        lambda: rajkomar.youden_curve(curve_of(FRONTAL, PFI), published_cutoff(FRONTAL, PFI), 0.5),
+        lambda: rajkomar.youden_curve(youden_curve(FRONTAL, PFI), youden_plateau(FRONTAL, PFI), 0.5),
         "chosen on validation",
     ),
     "figure 6": (lambda: rajkomar.transformed_images(VERSIONS, SAID), "frontal 97.12 %\nlateral 2.88 %"),
@@ -85,7 +84,7 @@ def test_every_image_is_in_one_bin_of_the_histogram():
 
 def test_labels_above_the_curve_hold_for_every_image():
     frontal, pfi = [True, True, False, False], [0.9961, 1.0, 0.1421, 0.0]
-    words = words_of(rajkomar.youden_curve(curve_of(frontal, pfi), published_cutoff(frontal, pfi)))
+    words = words_of(rajkomar.youden_curve(youden_curve(frontal, pfi), youden_plateau(frontal, pfi)))
     assert "lateral: all ≤ 14.3 %" in words and "frontal: all ≥ 99.6 %" in words and "cut-off 99.6 %" in words
 
 

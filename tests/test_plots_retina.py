@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from helpers.carr.figures_retina import lesion_scores
-from helpers.carr.numbers import differences, grid_points
+from helpers.carr.numbers import grid_differences, grid_points
 from helpers.explain.maps import Maps
 from helpers.explain.scores import means
 from helpers.plots.maps import signed_maps
@@ -39,7 +39,7 @@ def test_accuracy_on_the_grid_is_the_mean_over_draws_with_an_interval():
     points = grid_points(table, CLASSES, 300, 1, "accuracy")
     one = points["natural", 5][0]
     assert one.value == pytest.approx(11 / 20) and one.low < one.value < one.high and one.n == 20
-    gains = differences(points, [("natural", "none")]).set_index("per_class")
+    gains = grid_differences(points, [("natural", "none")]).set_index("per_class")
     assert gains.loc[5, "value"] == pytest.approx(3 / 20) and gains.loc[50, "value"] == pytest.approx(0)
     assert gains.loc["fewest less most", "value"] == pytest.approx(3 / 20)
 

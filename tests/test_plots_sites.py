@@ -6,7 +6,7 @@ import pytest
 
 from helpers.plots.style import DOUBLE
 from helpers.zech import figures_sites as plots
-from helpers.zech import generalization, site_remedies
+from helpers.zech import generalization
 
 SITES = ("N", "M", "I")
 IMAGE = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
@@ -35,7 +35,7 @@ def told(ways):
 
 def test_table_3_is_drawn_with_one_setting_of_the_markers_and_with_two(scores):
     whole = scores[scores["pixels"] == "whole"]
-    table = generalization.talks_rows(generalization.table_3(whole, SITES), "N", "M")
+    table = generalization.rows_of_talk(generalization.table_3(whole, SITES), "N", "M")
     for tables in ({"on": table}, {"on": table, "off": table.assign(auroc=np.nan)}):
         figure = plots.table_3(tables)
         assert figure.get_size_inches()[0] <= DOUBLE and len(figure.axes[0].get_yticklabels()) == 15
@@ -48,10 +48,10 @@ def test_who_made_it_leaves_out_a_question_that_was_not_asked():
 
 
 def test_resolution_and_remedies_are_drawn(scores):
-    table = site_remedies.remedies(scores, ("N", "M"), site_remedies.RESOLUTIONS)
+    table = generalization.remedy_table(scores, ("N", "M"), generalization.RESOLUTIONS)
     figure = plots.resolution(IMAGE[::2, ::2], IMAGE, table, told(("low", "high")))
     assert "32 × 32" in [axes.get_title() for axes in figure.axes]
-    cured = plots.remedies(site_remedies.remedies(scores, ("N", "M")))
+    cured = plots.remedies(generalization.remedy_table(scores, ("N", "M")))
     assert len(cured.axes) == len(plots.PARTS)
 
 

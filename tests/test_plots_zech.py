@@ -4,14 +4,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from test_metrics_multilabel import scores
+from test_zech_numbers import scores
 
 from helpers.explain.maps import Maps
-from helpers.zech import chexnet_claims, multilabel
 from helpers.zech import figures as zech
 from helpers.zech import figures_maps as zech_maps
+from helpers.zech import numbers
 
-LABELS = tuple(chexnet_claims.published_aurocs().index)
+LABELS = tuple(numbers.published_aurocs().index)
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +30,15 @@ def texts(figure):
 
 
 def test_a_figure_without_published_predictions_says_that_they_were_not_run(tested):
-    areas = {level: multilabel.aurocs(frame) for level, frame in tested.items()}
-    with_them = zech.areas(chexnet_claims.published_aurocs(), areas, "phantom", areas["phantom"])
-    without = zech.areas(chexnet_claims.published_aurocs(), {"phantom": areas["phantom"]}, "phantom")
+    areas = {level: numbers.label_aurocs(frame) for level, frame in tested.items()}
+    with_them = zech.areas(numbers.published_aurocs(), areas, "phantom", areas["phantom"])
+    without = zech.areas(numbers.published_aurocs(), {"phantom": areas["phantom"]}, "phantom")
     assert "not run" in texts(without) and "not run" not in texts(with_them)
     assert "400 test images" in texts(with_them)
 
 
 def test_every_label_has_a_panel_though_one_network_does_not_know_it(tested):
-    areas = {level: multilabel.aurocs(frame) for level, frame in tested.items()}
+    areas = {level: numbers.label_aurocs(frame) for level, frame in tested.items()}
     figure = zech.roc_grid(tested, areas, LABELS)
     assert [axes.get_title() for axes in figure.axes][:14] == [zech.spelt(label) for label in LABELS]
     assert len(figure.axes[LABELS.index("Mass")].lines) == 3 and len(figure.axes[0].lines) == 2
@@ -47,9 +47,9 @@ def test_every_label_has_a_panel_though_one_network_does_not_know_it(tested):
 def test_an_f1_that_is_undefined_says_why(tested):
     ours = {
         "re-scored, x": (None, tested["re-scored"]),
-        "phantom, x": (multilabel.f1_crossed(tested["phantom"], "Pneumonia", 100, 1), tested["phantom"]),
+        "phantom, x": (numbers.f1_crossed(tested["phantom"], "Pneumonia", 100, 1), tested["phantom"]),
     }
-    figure = zech.f1_scores(chexnet_claims.f1_table(chexnet_claims.published_f1(), ours, "Pneumonia"))
+    figure = zech.f1_scores(numbers.f1_table(numbers.published_f1(), ours, "Pneumonia"))
     assert "not learnt" in texts(figure) and "prevalence" in texts(figure)
 
 

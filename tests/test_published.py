@@ -169,10 +169,10 @@ def test_when_a_number_is_printed_then_its_quote_holds_it(name):
 
 
 def test_when_the_penalties_are_read_then_they_are_those_the_metrics_use(published):
-    from helpers.kermany.weighted import KERMANY_PENALTIES
+    from helpers.kermany.numbers import PENALTIES
 
     table = pd.read_csv(PUBLISHED / "kermany2018_penalties.csv", index_col="true")
-    assert table.to_numpy().tolist() == KERMANY_PENALTIES.loc[table.index, table.columns].to_numpy().tolist()
+    assert table.to_numpy().tolist() == PENALTIES.loc[table.index, table.columns].to_numpy().tolist()
     for true in ("CNV", "DME"):
         assert table.loc[true, "NORMAL"] == at(published, "oct.penalty.urgent_as_normal")["value"]
         assert table.loc[true, "DRUSEN"] == at(published, "oct.penalty.urgent_as_drusen")["value"]

@@ -1,11 +1,29 @@
-"""Counts for figure 2B and table S1: what became of the images and patients on the way to the test."""
+"""What the OCT labels call for, and counts for figure 2B and table S1: images and patients on the way to the test."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.splits import SPLITS, Split
+
+URGENT = ("CNV", "DME")  # referral: urgent for these, routine for DRUSEN, observation for NORMAL
+
+
+def is_urgent(labels: Any) -> np.ndarray:
+    """True for each label that calls for urgent referral (CNV, DME)."""
+    return np.isin(np.asarray(labels, dtype=str), URGENT)
+
+
+def urgent_score(scores: pd.DataFrame) -> np.ndarray:
+    """The probability of urgent referral, p_CNV + p_DME, for each row of a scores frame.
+
+    STAR Methods: "ROC curves were generated using classification probabilities of urgent referral versus otherwise".
+    """
+    return scores[[f"p_{name}" for name in URGENT]].sum(axis=1, skipna=False).to_numpy()
 
 
 def flow_boxes(catalogue: Catalogue, split: Split) -> tuple[list[tuple[str, str]], dict[int, str]]:

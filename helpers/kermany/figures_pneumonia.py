@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from helpers.kermany.operating import OperatingPoint
+    from helpers.metrics.classification import OperatingPoint
     from helpers.metrics.estimate import Estimate
 
 NAMES = {"NORMAL": "Normal", "BACTERIA": "Bacterial pneumonia", "VIRUS": "Viral pneumonia", "PNEUMONIA": "Pneumonia"}

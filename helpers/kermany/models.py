@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.splits import SPLITS, binary, limited
+from helpers.kermany.data import is_urgent, urgent_score
 from helpers.metrics.auroc import auroc
-from helpers.metrics.classification import accuracy, is_urgent, predicted_labels, urgent_score
+from helpers.metrics.classification import accuracy, predicted_labels
 from helpers.model.backbones import load_backbone
 from helpers.model.experiment import Experiment, Images, Inputs, Results, scores_of
 from helpers.model.features import extract_for

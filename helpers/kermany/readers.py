@@ -1,6 +1,6 @@
-"""Human readers: a documented CSV of their reads, and simulated readers for phantoms.
+"""Human readers: a documented CSV of their reads, simulated readers for phantoms, and readers beside the model.
 
-The CSV has a header and one row a read, UTF-8, comma-separated, in any order; other columns are ignored:
+The CSV has a header and one row per read, UTF-8, comma-separated, in any order; other columns are ignored:
 
     reader,image,label
     Dr A,CNV-1016042-1,CNV
@@ -10,22 +10,29 @@ The CSV has a header and one row a read, UTF-8, comma-separated, in any order; o
 have read every image, but may not have read one twice. Kermany 2018 asked six experts about 1,000 test images ("using
 only the patient's OCT images"); their reads are not public, so none come with this project.
 
-Both functions give the same frame: reader, image_id, label, simulated.
+Reads are a frame: reader, image_id, label, simulated.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-COLUMNS = ("reader", "image", "label")  # of the CSV
-URGENT = ("CNV", "DME")
-# A label 'NA' is not a missing one, and blank lines are kept at first so that errors can tell the line.
-AS_WRITTEN = {"keep_default_na": False, "skip_blank_lines": False}
+from helpers.kermany.data import URGENT, is_urgent
+from helpers.kermany.numbers import PENALTIES, weighted_error
+from helpers.metrics.classification import accuracy, confusion, predicted_labels, rates
+from helpers.metrics.comparison import mcnemar
+from helpers.metrics.estimate import Estimate
+from helpers.metrics.proportions import likelihood_ratios
+
+MODEL, LIMITED = "model", "limited model"
+COLUMNS = ["reader", "image", "label"]  # of the CSV
 
 # Simulated readers. How much an image of one class looks like another, from 0 (not at all) to 1 (the same): subretinal
 # material passes for drusen or for cysts, a few cysts or small drusen are overlooked.
@@ -35,7 +42,6 @@ ALIKE = {
     "DRUSEN": {"NORMAL": 0.50, "CNV": 0.40, "DME": 0.10},
     "NORMAL": {"DRUSEN": 0.50, "DME": 0.40, "CNV": 0.20},
 }
-ALIKE_OTHERWISE = 0.3
 NOISE = (0.08, 0.14)  # spread of the best and the worst reader's impression, where a plain image's evidence is 1
 BIAS = 0.04  # evidence that the readiest reader adds to urgent classes, and the most reluctant takes away
 SHARED = 0.3  # share of the impression's variance that all readers share, so that they err on the same images
@@ -51,31 +57,60 @@ def load_readers(path: str | Path, catalogue_image_ids: Iterable[str], classes: 
     """The reads in the CSV at `path`: a frame of reader, image_id, label and simulated (False), in the file's order.
 
     Raises `ReaderError` for a missing file or column, an empty cell, an image that is not in `catalogue_image_ids`, a
-    label that is not in `classes`, and an image read twice by one reader.
+    label that is not in `classes`, an image read twice by one reader, and a reader called as a model is.
     """
-    path, known = Path(path), {str(image) for image in catalogue_image_ids}
-    frame = _read_csv(path)
-    for column in COLUMNS:
-        _refuse(path, frame, frame[column] == "", lambda row, column=column: f"{column} is empty")
-    _refuse(
-        path,
-        frame,
-        ~frame["image"].isin(known),
-        lambda row: f"image '{row['image']}' is not in the data set{_nearest(row['image'], known)}",
-    )
-    _refuse(
-        path,
-        frame,
-        ~frame["label"].isin(list(classes)),
-        lambda row: f"label '{row['label']}' is not one of {', '.join(classes)}{_nearest(row['label'], classes)}",
-    )
-    twice = frame.duplicated(["reader", "image"])
-    _refuse(path, frame, twice, lambda row: f"reader '{row['reader']}' has already read image '{row['image']}'")
+    frame, images, seen = _read_csv(Path(path)), {str(image) for image in catalogue_image_ids}, set()
+    for line, reader, image, label in frame.itertuples():
+        if empty := [name for name, cell in zip(COLUMNS, (reader, image, label), strict=True) if not cell]:
+            problem = f"{empty[0]} is empty"
+        elif image not in images:
+            problem = f"image '{image}' is not in the data set{_nearest(image, images)}"
+        elif label not in classes:
+            problem = f"label '{label}' is not one of {', '.join(classes)}{_nearest(label, classes)}"
+        elif (reader, image) in seen:
+            problem = f"reader '{reader}' has already read image '{image}'"
+        elif reader in (MODEL, LIMITED):
+            problem = f"a reader may not be called '{reader}'"
+        else:
+            seen.add((reader, image))
+            continue
+        raise ReaderError(f"{path}: line {line}: {problem}")
     return frame.rename(columns={"image": "image_id"}).assign(simulated=False).reset_index(drop=True)
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    """The three columns as text, stripped, indexed by the line of the file; blank lines are left out."""
+    if not path.is_file():
+        raise ReaderError(f"there is no reader file {path}")
+    as_written = {"keep_default_na": False, "skip_blank_lines": False}  # 'NA' is a label; blank lines keep the count
+    try:  # utf-8-sig also takes the mark that spreadsheets put first
+        frame = pd.read_csv(path, dtype=str, encoding="utf-8-sig", index_col=False, **as_written).fillna("")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ReaderError(f"{path}: not a CSV file in UTF-8: {error}") from None
+    header = ",".join(map(str, frame.columns))
+    frame.columns = [str(column).strip().lower() for column in frame.columns]
+    if missing := [column for column in COLUMNS if column not in frame.columns]:
+        expected = ",".join(COLUMNS)
+        raise ReaderError(f"{path}: no column {', '.join(missing)}; the header is '{header}', expected {expected}")
+    frame = frame[COLUMNS].apply(lambda column: column.str.strip())
+    frame = frame.set_index(frame.index + 2)[(frame != "").any(axis=1).to_numpy()]
+    if frame.empty:
+        raise ReaderError(f"{path}: no reads")
+    return frame
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """'; did you mean X?' for the known name most like `word`, whatever its case; else nothing."""
+    names = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), list(names), n=1, cutoff=0.5)
+    return f"; did you mean {names[close[0]]}?" if close else ""
+
+
+# --- simulated readers ------------------------------------------------------------------------------------------------
+
+
 def simulate_readers(images: pd.DataFrame, classes: Sequence[str], readers: int = 6, seed: int = 1) -> pd.DataFrame:
-    """Made-up reads of every image by `readers` readers, for phantoms only; each row carries simulated = True.
+    """Simulated reads of every image by `readers` readers, for phantoms only; each row carries simulated = True.
 
     `images` has image_id and label, and may have severity (0 subtle to 1 plain) and quality (0 noisy to 1 clean); a
     missing column or value counts as an image drawn at random from that range. A reader takes the class with the most
@@ -87,17 +122,18 @@ def simulate_readers(images: pd.DataFrame, classes: Sequence[str], readers: int 
     The weighted errors come out at about those of Kermany's experts, 0.4 to 10.5 % (Results, Comparison of the Model
     with Human Experts), so that the figures look alike; they are evidence of nothing.
     """
-    frame = _checked_images(images, classes, readers)
-    streams = np.random.SeedSequence(seed).spawn(readers + 1)  # one for the images and traits, then one a reader
+    frame = images.sort_values("image_id").reset_index(drop=True)
+    streams = np.random.SeedSequence(seed).spawn(readers + 1)  # one for the images and traits, then one per reader
     rng = np.random.default_rng(streams[0])
     evidence = _evidence(frame, classes, rng)
     shared = rng.normal(size=evidence.shape)
-    urgent = np.isin(classes, URGENT)
+    # Evenly spread, so that every seed has good and poor readers, then shuffled.
+    noise, bias = (rng.permutation(np.linspace(*ends, readers)) for ends in (NOISE, (-BIAS, BIAS)))
     reads = []
-    for number, (noise, bias) in enumerate(_traits(readers, rng)):
+    for number in range(readers):
         own = np.random.default_rng(streams[number + 1]).normal(size=evidence.shape)
         impression = np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * own
-        chosen = (evidence + noise * impression + bias * urgent).argmax(axis=1)
+        chosen = (evidence + noise[number] * impression + bias[number] * np.isin(classes, URGENT)).argmax(axis=1)
         label = np.array(list(classes), dtype=object)[chosen]
         reads.append(pd.DataFrame({"reader": f"Reader {number + 1}", "image_id": frame["image_id"], "label": label}))
     return pd.concat(reads, ignore_index=True).assign(simulated=True)
@@ -107,73 +143,106 @@ def _evidence(frame: pd.DataFrame, classes: Sequence[str], rng: np.random.Genera
     """Evidence for each class in each image, before any reader's noise: (images, classes), about 0 to 1."""
     severity = np.where(frame["label"] == "NORMAL", 1.0, _column(frame, "severity", rng))  # nothing to overlook
     strength = (SUBTLE + (1 - SUBTLE) * severity) * (NOISY + (1 - NOISY) * _column(frame, "quality", rng))
-    alike = {
-        true: [1.0 if true == c else ALIKE.get(true, {}).get(c, ALIKE_OTHERWISE) for c in classes] for true in classes
-    }
+    alike = {true: [1.0 if true == c else ALIKE[true][c] for c in classes] for true in classes}
     return strength[:, None] * np.array([alike[label] for label in frame["label"]])
-
-
-def _traits(readers: int, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Each reader's noise and bias: evenly spread, so that every seed has good and poor readers, then shuffled."""
-    noise = np.linspace(*NOISE, readers) if readers > 1 else [np.mean(NOISE)]
-    bias = np.linspace(-BIAS, BIAS, readers) if readers > 1 else [0.0]
-    return [(float(a), float(b)) for a, b in zip(rng.permutation(noise), rng.permutation(bias), strict=True)]
 
 
 def _column(frame: pd.DataFrame, name: str, rng: np.random.Generator) -> np.ndarray:
     drawn = rng.random(len(frame))  # always drawn, so that a column more or less changes nothing else
-    if name not in frame.columns:
-        return drawn
-    given = pd.to_numeric(frame[name]).to_numpy(dtype=float)
-    if ((given < 0) | (given > 1)).any():
-        raise ReaderError(f"{name}: expected 0 to 1, got {np.nanmin(given):g} to {np.nanmax(given):g}")
-    return np.where(np.isnan(given), drawn, given)
+    known = pd.to_numeric(frame[name]).to_numpy(dtype=float) if name in frame.columns else np.full(len(frame), np.nan)
+    return np.where(np.isnan(known), drawn, known)
 
 
-def _checked_images(images: pd.DataFrame, classes: Sequence[str], readers: int) -> pd.DataFrame:
-    if readers < 1:
-        raise ReaderError(f"{readers} readers: expected 1 or more")
-    missing = [column for column in ("image_id", "label") if column not in images.columns]
-    if missing:
-        raise ReaderError(f"the images have no column {', '.join(missing)}")
-    unknown = sorted(set(images["label"].astype(str)) - set(classes))
-    if unknown:
-        raise ReaderError(f"label '{unknown[0]}' is not one of {', '.join(classes)}{_nearest(unknown[0], classes)}")
-    if images.empty or images["image_id"].duplicated().any():
-        raise ReaderError("expected at least one image, and each image_id once")
-    return images.sort_values("image_id").reset_index(drop=True)
+# --- readers beside the model -----------------------------------------------------------------------------------------
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise ReaderError(f"there is no reader file {path}")
-    try:  # utf-8-sig also takes the mark that spreadsheets put first
-        frame = pd.read_csv(path, dtype=str, encoding="utf-8-sig", index_col=False, **AS_WRITTEN).fillna("")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ReaderError(f"{path}: not a CSV file in UTF-8: {error}") from None
-    frame.columns = [str(column).strip().lower() for column in frame.columns]
-    missing = [column for column in COLUMNS if column not in frame.columns]
-    if missing:
-        header = ",".join(frame.columns)
-        raise ReaderError(
-            f"{path}: no column {', '.join(missing)}; the header is '{header}', expected {','.join(COLUMNS)}"
-        )
-    frame = frame[list(COLUMNS)].apply(lambda column: column.str.strip())
-    frame = frame[(frame != "").any(axis=1)]  # keeping the index, which is the line less 2
-    if frame.empty:
-        raise ReaderError(f"{path}: no reads")
-    return frame
+def reader_statistics(
+    reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int
+) -> pd.DataFrame:
+    """One row for each of "model" and the readers, and each statistic: reader, statistic, and the estimate's fields.
+
+    Each reader is judged on the images that `reads` and the scores frame `scores` share, the model on all in `scores`,
+    by its most probable class. Statistics (figures 4A, 4C, S3 and table S2): accuracy (all classes); sensitivity,
+    specificity, positive and negative likelihood ratio (urgent referral); weighted error, its interval by patient.
+    """
+    rows = []
+    for who, one in _predictions(reads, scores, classes).items():
+        true, predicted = one["label"], one["predicted"]
+        urgent, called = is_urgent(true), is_urgent(predicted)
+        referral, ratios = rates(urgent, called), likelihood_ratios(urgent, called)
+        found = {
+            "accuracy": accuracy(true, predicted),
+            "sensitivity": referral["sensitivity"],
+            "specificity": referral["specificity"],
+            "positive likelihood ratio": ratios["positive"],
+            "negative likelihood ratio": ratios["negative"],
+            "weighted error": weighted_error(true, predicted, PENALTIES, one["patient_id"], resamples, seed),
+        }
+        rows += [{"reader": who, "statistic": name, **estimate.as_dict()} for name, estimate in found.items()]
+    return pd.DataFrame(rows)
 
 
-def _refuse(path: Path, frame: pd.DataFrame, bad: pd.Series, tell: Callable[[pd.Series], str]) -> None:
-    if bad.any():
-        first = frame.index[int(np.argmax(bad.to_numpy()))]
-        more = f" (and {int(bad.sum()) - 1} more such rows)" if bad.sum() > 1 else ""
-        raise ReaderError(f"{path}: line {first + 2}: {tell(frame.loc[first])}{more}")
+def model_against_readers(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """McNemar's exact test of the model against each reader on the images that reader read.
+
+    The paper calls model and experts "statistically similar" because intervals overlap; this compares image by image.
+    One row per reader and question ("label": the right one of the classes; "referral": urgent or not): the four counts,
+    n, the difference of the accuracies (model less reader) with its interval, p, and p_holm, which allows for asking
+    one question of several readers (Holm).
+    """
+    people = _predictions(reads, scores, classes)
+    model = people.pop(MODEL).set_index("image_id")["predicted"]
+    rows = []
+    for who, one in people.items():
+        guesses = {"model": model.loc[one["image_id"]].to_numpy(), "reader": one["predicted"].to_numpy()}
+        for question, answer in {"label": np.asarray, "referral": is_urgent}.items():
+            test = mcnemar(*(answer(one["label"]) == answer(guess) for guess in guesses.values()))
+            counts = {"both": test.both, "only_model": test.only_a, "only_reader": test.only_b, "neither": test.neither}
+            found = test.difference
+            numbers = {"n": found.n, "difference": found.value, "low": found.low, "high": found.high, "p": test.p}
+            rows.append({"reader": who, "question": question, **counts, **numbers})
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby("question")["p"].transform(lambda p: multipletests(p, method="holm")[1])
+    return table
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' for the known name most like `word`, whatever its case; else nothing."""
-    names = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), list(names), n=1, cutoff=0.5)
-    return f"; did you mean {names[close[0]]}?" if close else ""
+def reader_confusions(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The confusion table of "model" and of each reader (figures 4B and S4B): rows true, columns predicted."""
+    people = _predictions(reads, scores, classes)
+    return {who: confusion(one["label"], one["predicted"], classes) for who, one in people.items()}
+
+
+def estimates_by_reader(statistics: pd.DataFrame, statistic: str) -> dict[str, Estimate]:
+    """One statistic of `reader_statistics`, reader by reader, as estimates again."""
+    rows = statistics[statistics["statistic"] == statistic].set_index("reader").drop(columns="statistic")
+    return {who: Estimate(**row) for who, row in rows.to_dict("index").items()}
+
+
+def weighted_error_range(statistics: pd.DataFrame) -> dict[str, Estimate]:
+    """Lowest, highest and mean weighted error of the readers, and their number; empty without readers.
+
+    "The weighted error of the experts ranged from 0.4% to 10.5%, with a mean weighted error of 4.8%" (Results). The
+    mean's interval is Student's over readers, who are few; the extremes have none.
+    """
+    readers = statistics[~statistics["reader"].isin([MODEL, LIMITED])]
+    values = readers.loc[readers["statistic"] == "weighted error", "value"].to_numpy()
+    n = len(values)
+    if n == 0:
+        return {}
+    mean = float(values.mean())
+    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(values)) if n > 1 else 0.0
+    return {
+        "weighted_error_lowest": Estimate.exact(values.min(), "over readers", n),
+        "weighted_error_highest": Estimate.exact(values.max(), "over readers", n),
+        "weighted_error_mean": Estimate(mean, max(0.0, mean - half), mean + half, n, "t over readers"),
+        "count": Estimate.exact(n, "counted", n),
+    }
+
+
+def _predictions(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The model and each reader, by name: a frame of image_id, patient_id, label (the true one) and predicted."""
+    truth = scores[["image_id", "patient_id", "label"]]
+    people = {MODEL: truth.assign(predicted=predicted_labels(scores, classes))}
+    for who, mine in reads.rename(columns={"label": "predicted"}).groupby("reader", sort=False):
+        people[who] = truth.merge(mine[["image_id", "predicted"]], on="image_id", validate="1:1")
+    return people

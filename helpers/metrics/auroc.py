@@ -1,33 +1,36 @@
-"""AUROC with DeLong's interval, and DeLong's comparison of two.
+"""AUROCs with DeLong's interval, and comparisons of AUROCs: on the same images, on others, and on overlapping sets.
 
 DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44:837) give the variance of an AUROC, and the covariance of two on
 the same images, from each image's placement among the images of the other class; Sun and Xu 2014 (IEEE Signal
-Processing Letters 21:1389) get the placements from midranks, in O(n log n). Images count as independent here;
-`bootstrap.auroc_by_patient` does not need that.
+Processing Letters 21:1389) get the placements from midranks, in O(n log n). `auroc` and its comparisons take images as
+independent; `bootstrap.auroc_by_patient` and `clustered_auroc` do not.
 
-The interval is built on the logit scale by default, then transformed back. Near 1, where these papers' results lie, the
-plain interval runs past 1 and misses too often. Simulated (binormal scores, 4,000 repeats), how often plain and logit
-held the truth: AUROC 0.99, 250 + 250 images, 92.5 and 94.6 %; 0.99, 50 + 50 images, 82.6 and 94.0 %; 0.999, 250 + 250
-images, 81.8 and 92.1 %, so even the logit one is somewhat short there. `scale="plain"` is what pROC, SAS and Stata
-print.
+The interval is built on the logit scale, then transformed back. Near 1, where these papers' results lie, the plain
+interval runs past 1 and misses too often. Simulated (binormal scores, 4,000 repeats), how often plain and logit held
+the truth: AUROC 0.99, 250 + 250 images, 92.5 and 94.6 %; 0.99, 50 + 50 images, 82.6 and 94.0 %; 0.999, 250 + 250
+images, 81.8 and 92.1 %, so even the logit one is somewhat short there.
 
 Perfect separation (and a constant score) leaves no variance to estimate. The bound is then exact: see
-`proportions.unanimous_bounds`, with one disjoint pair of a positive and a negative a draw, so k = the smaller class.
+`proportions.unanimous_bounds`; a draw is one disjoint pair of a positive and a negative, so k is the smaller class.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+from scipy.stats import norm, rankdata
 
-from helpers.metrics.checks import as_bool, as_scores, same_length
-from helpers.metrics.estimate import Estimate
-from helpers.metrics.proportions import Z, unanimous_bounds
+from helpers.metrics.estimate import Estimate, as_labels, as_truth_and_score, lacks_class, same_length
+from helpers.metrics.proportions import Z, logit_limits, unanimous_bounds
 
 SPREAD = 1e-9  # placements are multiples of 1 / (2 n), so a range below this is rounding
+METHOD, BY_PATIENT = "DeLong, logit", "DeLong by patient"
+FEW = "DeLong's variance needs two positives and two negatives"
 
 
 @dataclass(frozen=True)
@@ -62,44 +65,45 @@ class Placements(NamedTuple):
         return sum(float(part.var(ddof=1)) / len(part) for part in self)
 
 
-def auroc(truth: Any, score: Any, scale: Literal["logit", "plain"] = "logit") -> Estimate:
+def placements(truth: np.ndarray, score: np.ndarray) -> Placements:
+    """The placements of every image, from checked arrays with both classes present; their means are the AUROC."""
+    positives, negatives = score[truth], score[~truth]
+    ranks = rankdata(np.concatenate([positives, negatives]))  # midranks: tied scores share the mean of their ranks
+    below = ranks[: len(positives)] - rankdata(positives)
+    above = len(positives) - (ranks[len(positives) :] - rankdata(negatives))
+    return Placements(below / len(negatives), above / len(positives))
+
+
+def auroc(truth: Any, score: Any) -> Estimate:
     """The area under the ROC curve: the chance that a positive scores above a negative, a tie counting half.
 
-    `truth` holds one True (positive) or False an image, `score` one number, higher for positive. Without positives or
+    `truth` holds True (positive) or False per image, `score` a number, higher for positive. Without positives or
     without negatives the estimate is undefined; with a single one of either, the value stands and the interval is 0 to
     1. Raises `ValueError` for NaN or unequal lengths.
     """
-    if scale not in ("logit", "plain"):
-        raise ValueError(f"scale: expected logit or plain, got {scale!r}")
-    t, s = _pair(truth, score)
-    method = "DeLong, logit" if scale == "logit" else "DeLong"
-    missing = lacks_class(t)
-    if missing:
-        return Estimate.undefined(len(t), method, missing)
+    t, s = as_truth_and_score(truth, score)
+    if why := lacks_class(t):
+        return Estimate.undefined(len(t), METHOD, why)
     placed = placements(t, s)
     value, smaller = placed.area, min(map(len, placed))
     if placed.constant:
         low, high = unanimous_bounds(value, smaller, 0.0, 1.0)
         return Estimate(value, low, high, len(t), "exact bound", constant_note(value))
     if smaller < 2:
-        return Estimate(value, 0.0, 1.0, len(t), "none", "DeLong's variance needs two positives and two negatives")
-    low, high = _limits(value, math.sqrt(placed.variance), scale)
-    return Estimate(value, low, high, len(t), method)
+        return Estimate(value, 0.0, 1.0, len(t), "none", FEW)
+    return Estimate(value, *logit_limits(value, math.sqrt(placed.variance)), len(t), METHOD)
 
 
 def compare_aurocs(truth: Any, a: Any, b: Any) -> Comparison:
-    """DeLong's test of two scores `a` and `b` of the same images, for example a model's two versions.
+    """DeLong's test of two scores `a` and `b` of the same images, for example of two versions of a model.
 
     The difference a - b has a Wald interval. Scores that order all images alike differ by exactly 0, with p = 1.
     Where both separate the classes without any spread, interval and p are exact bounds (`_without_spread`).
     """
-    t, sa, sb = _pair(truth, a) + (_pair(truth, b)[1],)
+    (t, sa), (_, sb) = as_truth_and_score(truth, a), as_truth_and_score(truth, b)
     both = auroc(t, sa), auroc(t, sb)
-    missing = lacks_class(t)
-    if missing:
-        return _undefined(both, len(t), missing)
-    from scipy.stats import rankdata
-
+    if why := lacks_class(t):
+        return _undefined(both, len(t), why)
     if np.array_equal(rankdata(sa), rankdata(sb)):
         same = Estimate(0.0, 0.0, 0.0, len(t), "DeLong, paired", "both scores order all images alike")
         return Comparison(*both, same, 0.0, 1.0)
@@ -110,37 +114,18 @@ def compare_aurocs(truth: Any, a: Any, b: Any) -> Comparison:
 
 
 def compare_independent_aurocs(truth_a: Any, a: Any, truth_b: Any, b: Any) -> Comparison:
-    """DeLong's test of two AUROCs from different images (two hospitals, say); n is of both together."""
-    (ta, sa), (tb, sb) = _pair(truth_a, a), _pair(truth_b, b)
+    """DeLong's test of two AUROCs from different images (of two hospitals, for example); n is of both together."""
+    (ta, sa), (tb, sb) = as_truth_and_score(truth_a, a), as_truth_and_score(truth_b, b)
     n, both = len(ta) + len(tb), (auroc(ta, sa), auroc(tb, sb))
-    missing = lacks_class(ta) or lacks_class(tb)
-    if missing:
-        return _undefined(both, n, missing)
+    if why := lacks_class(ta) or lacks_class(tb):
+        return _undefined(both, n, why)
     return _compare(both, (placements(ta, sa), placements(tb, sb)), n, "DeLong, independent")
-
-
-def placements(truth: np.ndarray, score: np.ndarray) -> Placements:
-    """The placements of every image, from checked arrays with both classes present; their means are the AUROC."""
-    from scipy.stats import rankdata
-
-    positives, negatives = score[truth], score[~truth]
-    ranks = rankdata(np.concatenate([positives, negatives]))  # midranks: tied scores share the mean of their ranks
-    below = ranks[: len(positives)] - rankdata(positives)
-    above = len(positives) - (ranks[len(positives) :] - rankdata(negatives))
-    return Placements(below / len(negatives), above / len(positives))
-
-
-def lacks_class(truth: np.ndarray) -> str:
-    """Why `truth` (boolean) cannot give an AUROC, or an empty string."""
-    if not len(truth):
-        return "no observations"
-    return "" if 0 < truth.sum() < len(truth) else ("no negatives" if truth.any() else "no positives")
 
 
 def constant_note(value: float) -> str:
     """What it means that an AUROC of `value` comes without any spread."""
-    told = {0.5: "all scores are equal", 0.0: "every negative scores above every positive"}
-    return told.get(value, "the score separates the classes perfectly")
+    notes = {0.5: "all scores are equal", 0.0: "every negative scores above every positive"}
+    return notes.get(value, "the score separates the classes perfectly")
 
 
 def _compare(both: tuple[Estimate, Estimate], parts: tuple[Placements, ...], n: int, method: str) -> Comparison:
@@ -149,9 +134,7 @@ def _compare(both: tuple[Estimate, Estimate], parts: tuple[Placements, ...], n: 
     if all(placed.constant for placed in parts):
         return _without_spread(both, difference, smaller, n)
     if smaller < 2:
-        return _undefined(both, n, "DeLong's variance needs two positives and two negatives")
-    from scipy.stats import norm
-
+        return _undefined(both, n, FEW)
     error = math.sqrt(sum(placed.variance for placed in parts))
     z = difference / error
     low, high = max(-1.0, difference - Z * error), min(1.0, difference + Z * error)
@@ -175,14 +158,92 @@ def _undefined(both: tuple[Estimate, Estimate], n: int, why: str) -> Comparison:
     return Comparison(*both, Estimate.undefined(n, "DeLong", why), math.nan, math.nan)
 
 
-def _limits(value: float, error: float, scale: str) -> tuple[float, float]:
-    if scale == "plain":
-        return max(0.0, value - Z * error), min(1.0, value + Z * error)
-    centre, half = math.log(value / (1 - value)), Z * error / (value * (1 - value))
-    return tuple(1 / (1 + math.exp(-x)) for x in (centre - half, centre + half))
+# --- overlapping sets, by patient -------------------------------------------------------------------------------------
 
 
-def _pair(truth: Any, score: Any) -> tuple[np.ndarray, np.ndarray]:
-    t, s = as_bool(truth, "truth"), as_scores(score, "score")
-    same_length(truth=t, score=s)
-    return t, s
+@dataclass(frozen=True)
+class ClusteredAuroc:
+    """An AUROC, or a mean or difference of several, with what each patient contributes to its error.
+
+    DeLong's tests compare two scores of the same images, or two sets without an image in common. A joint set of two
+    hospitals and one of its parts are neither. An AUROC is a mean of placements, so every image has its part in the
+    error, and a patient's images, in whatever set, add up (Obuchowski 1997, Biometrics 53:567, for one set and for the
+    same images twice; here the parts are simply summed by patient over all sets). With one image per patient the
+    variance is DeLong's. `n` is the number of images behind it; `why_not` is the reason where there is no value.
+    """
+
+    value: float
+    parts: pd.Series
+    n: int
+    why_not: str = ""
+
+    @property
+    def error(self) -> float:
+        """The standard error; NaN where there is no value."""
+        return math.sqrt(float(np.square(self.parts).sum())) if not self.why_not else math.nan
+
+    def estimate(self) -> Estimate:
+        """The AUROC with an interval on the logit scale; of perfect separation, the exact bound for its patients."""
+        if self.why_not:
+            return Estimate.undefined(self.n, BY_PATIENT, self.why_not)
+        if self.error < 1e-12:
+            low, high = unanimous_bounds(self.value, len(self.parts) // 2, 0.0, 1.0)
+            return Estimate(self.value, low, high, self.n, "exact bound", "no spread within a class")
+        low, high = logit_limits(min(max(self.value, 1e-9), 1 - 1e-9), self.error)
+        return Estimate(self.value, min(low, self.value), max(high, self.value), self.n, BY_PATIENT)
+
+    def difference(self) -> Estimate:
+        """The value as a difference, with a Wald interval."""
+        if self.why_not:
+            return Estimate.undefined(self.n, BY_PATIENT, self.why_not)
+        return Estimate(self.value, self.value - Z * self.error, self.value + Z * self.error, self.n, BY_PATIENT)
+
+    @property
+    def p(self) -> float:
+        """The two-sided p value of a difference of 0."""
+        if self.why_not:
+            return math.nan
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return 2 * float(norm.sf(abs(self.value) / self.error))
+
+    def __sub__(self, other: ClusteredAuroc) -> ClusteredAuroc:
+        """The difference of two, whose images may overlap."""
+        if why := self.why_not or other.why_not:
+            return ClusteredAuroc(math.nan, pd.Series(dtype=float), self.n + other.n, why)
+        parts = self.parts.sub(other.parts, fill_value=0.0)
+        return ClusteredAuroc(self.value - other.value, parts, _images([self, other]))
+
+
+def clustered_auroc(truth: Any, score: Any, patients: Any) -> ClusteredAuroc:
+    """The AUROC of one set; `truth` True for a positive, one `score` and one patient per image.
+
+    Without positives or negatives of two patients each there is no value. Raises `ValueError` for unequal lengths.
+    """
+    t, s = as_truth_and_score(truth, score)
+    who = as_labels(patients, "patients").astype(str)
+    n = same_length(truth=t, patients=who)
+    counts = [len(set(who[part])) for part in (t, ~t)]
+    if why := lacks_class(t) or ("one class comes from a single patient" if min(counts) < 2 else ""):
+        return ClusteredAuroc(math.nan, pd.Series(dtype=float), n, why)
+    placed, parts = placements(t, s), np.empty(n)
+    for rows, values, patients_of in ((t, placed.positives, counts[0]), (~t, placed.negatives, counts[1])):
+        parts[rows] = (values - placed.area) / rows.sum() * math.sqrt(patients_of / (patients_of - 1))
+    return ClusteredAuroc(placed.area, pd.Series(parts).groupby(who).sum(), n)
+
+
+def mean_auroc(areas: Sequence[ClusteredAuroc]) -> ClusteredAuroc:
+    """The mean of several, whose images may overlap; those without a value are left out."""
+    known = [one for one in areas if not one.why_not]
+    if not known:
+        why = areas[0].why_not if areas else "none"
+        return ClusteredAuroc(math.nan, pd.Series(dtype=float), sum(one.n for one in areas), why)
+    parts = pd.concat([one.parts for one in known]).groupby(level=0).sum() / len(known)
+    return ClusteredAuroc(float(np.mean([one.value for one in known])), parts, _images(known))
+
+
+def _images(areas: Sequence[ClusteredAuroc]) -> int:
+    """Images behind several: their sum where no patient is in two of them, else those of the largest."""
+    patients = [set(one.parts.index) for one in areas]
+    disjoint = sum(map(len, patients)) == len(set().union(*patients))
+    return sum(one.n for one in areas) if disjoint else max(one.n for one in areas)

@@ -1,73 +1,30 @@
-"""What a classifier got right: confusion table, accuracy, sensitivity and specificity, urgent referrals.
+"""Classes from scores, and how good they are: confusion table, accuracy, sensitivity and specificity, thresholds.
 
-Kermany 2018, Results: "This AI system categorized images with choroidal neovascularization and images with diabetic
-macular edema as 'urgent referrals'." Its sensitivity and specificity of the four-class model are those of urgent
-referral, not of a class. STAR Methods, Quantification: "Sensitivity and specificity were determined by dividing the
-total number of correctly labeled urgent referrals and the total number of correctly labeled non-urgent referrals,
-respectively, by the total number of test images." Taken literally, neither could exceed the share of its group (0.5
-in a test set of 250 images a class), while the paper prints 97.8 % and 97.4 %; so the denominators must have been
-the urgent and the non-urgent images, and these are what we divide by.
+A threshold chosen on the images it is judged on flatters itself. Choose it on validation images, then judge it on test
+images with `rates(truth, score >= threshold)`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers.metrics.checks import as_bool, as_labels, as_scores, check_classes, same_length
-from helpers.metrics.estimate import Estimate
+from helpers.metrics.estimate import (
+    Estimate,
+    as_bools,
+    as_labels,
+    as_scores,
+    as_truth_and_score,
+    check_classes,
+    lacks_class,
+    same_length,
+)
 from helpers.metrics.proportions import proportion
-
-URGENT = ("CNV", "DME")  # referral: urgent for these, routine for DRUSEN, observation for NORMAL
-
-
-def confusion(labels: Any, predicted: Any, classes: Sequence[str]) -> pd.DataFrame:
-    """Counts of images: rows are true classes, columns predicted ones, both in the order of `classes` (figure 4B).
-
-    `labels` and `predicted` hold one class name an image. Raises `ValueError` for a name not among `classes`.
-    """
-    true = as_labels(labels, "labels", classes)
-    guess = as_labels(predicted, "predicted", classes)
-    same_length(labels=true, predicted=guess)
-    names = check_classes(classes)
-    place = {name: index for index, name in enumerate(names)}
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, ([place[name] for name in true], [place[name] for name in guess]), 1)
-    return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))
-
-
-def accuracy(labels: Any, predicted: Any) -> Estimate:
-    """Share of images whose predicted label is the true one, with its Clopper-Pearson interval.
-
-    STAR Methods: "dividing the number of correctly labeled images by the total number of test images". The interval
-    takes images as independent; `bootstrap.accuracy_by_patient` does not.
-    """
-    true, guess = as_labels(labels, "labels"), as_labels(predicted, "predicted")
-    n = same_length(labels=true, predicted=guess)
-    return proportion(int((true == guess).sum()), n)
-
-
-def rates(truth: Any, predicted: Any) -> dict[str, Estimate]:
-    """Sensitivity, specificity, PPV, NPV and accuracy of a yes/no call, each with its Clopper-Pearson interval.
-
-    `truth` and `predicted` hold one True (positive) or False an image; for Kermany's four-class numbers these are
-    `is_urgent(labels)` and `is_urgent(predicted)`. Each is divided by its own class total (see the module's text),
-    which is the estimate's n; where that is 0 the estimate is undefined. PPV and NPV hold at this sample's prevalence
-    only.
-    """
-    t, p = as_bool(truth, "truth"), as_bool(predicted, "predicted")
-    n = same_length(truth=t, predicted=p)
-    hits, rejections = int((t & p).sum()), int((~t & ~p).sum())
-    return {
-        "sensitivity": _part(hits, int(t.sum()), "no positives"),
-        "specificity": _part(rejections, int((~t).sum()), "no negatives"),
-        "ppv": _part(hits, int(p.sum()), "nothing was called positive"),
-        "npv": _part(rejections, int((~p).sum()), "nothing was called negative"),
-        "accuracy": _part(hits + rejections, n, "no observations"),
-    }
 
 
 def predicted_labels(scores: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
@@ -76,29 +33,159 @@ def predicted_labels(scores: pd.DataFrame, classes: Sequence[str]) -> np.ndarray
     Of equal probabilities the first in `classes` wins. Raises `ValueError` for a missing column or a NaN.
     """
     names = check_classes(classes)
-    table = np.column_stack([_probability(scores, name) for name in names])
+    table = np.column_stack([probability_of(scores, name) for name in names])
     return np.array(names, dtype=object)[table.argmax(axis=1)]
 
 
-def urgent_score(scores: pd.DataFrame, urgent: Sequence[str] = URGENT) -> np.ndarray:
-    """The probability of urgent referral, p_CNV + p_DME, for each row of a scores frame.
-
-    STAR Methods: "ROC curves were generated using classification probabilities of urgent referral versus otherwise".
-    """
-    return np.sum([_probability(scores, name) for name in check_classes(urgent)], axis=0)
-
-
-def is_urgent(labels: Any, urgent: Sequence[str] = URGENT) -> np.ndarray:
-    """True for each label that calls for urgent referral (CNV, DME)."""
-    return np.isin(as_labels(labels, "labels").astype(str), check_classes(urgent))
-
-
-def _part(successes: int, n: int, why: str) -> Estimate:
-    return proportion(successes, n) if n else Estimate.undefined(0, "Clopper-Pearson", why)
-
-
-def _probability(scores: pd.DataFrame, name: str) -> np.ndarray:
+def probability_of(scores: pd.DataFrame, name: str) -> np.ndarray:
+    """The column p_<name> of a scores frame, checked; `ValueError` where it is missing or holds a NaN."""
     column = f"p_{name}"
     if column not in scores.columns:
         raise ValueError(f"the scores have no column {column}; they have {', '.join(map(str, scores.columns))}")
     return as_scores(scores[column], column)
+
+
+def confusion(labels: Any, predicted: Any, classes: Sequence[str]) -> pd.DataFrame:
+    """Counts of images: rows are true classes, columns predicted ones, both in the order of `classes`.
+
+    `labels` and `predicted` hold one class name per image. Raises `ValueError` for a name not among `classes`.
+    """
+    true = as_labels(labels, "labels", classes)
+    guess = as_labels(predicted, "predicted", classes)
+    same_length(labels=true, predicted=guess)
+    names = check_classes(classes)
+    rows, columns = (pd.Index(names).get_indexer(values) for values in (true, guess))
+    counts = np.bincount(rows * len(names) + columns, minlength=len(names) ** 2).reshape(len(names), -1)
+    return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))
+
+
+def accuracy(labels: Any, predicted: Any) -> Estimate:
+    """Share of images whose predicted label is the true one, with its Clopper-Pearson interval.
+
+    The interval takes images as independent; `bootstrap.accuracy_by_patient` does not.
+    """
+    true, guess = as_labels(labels, "labels"), as_labels(predicted, "predicted")
+    n = same_length(labels=true, predicted=guess)
+    return proportion(int((true == guess).sum()), n)
+
+
+def rates(truth: Any, predicted: Any) -> dict[str, Estimate]:
+    """Sensitivity, specificity, PPV, NPV and accuracy of a binary decision, each with its Clopper-Pearson interval.
+
+    `truth` and `predicted` hold True (positive) or False per image. Each rate is divided by its own class total, which
+    is the estimate's n; where that is 0 the estimate is undefined. PPV and NPV hold at this sample's prevalence only.
+    """
+    t, p = as_bools(truth=truth, predicted=predicted)
+    hits, rejections = int((t & p).sum()), int((~t & ~p).sum())
+    parts = {
+        "sensitivity": (hits, int(t.sum()), "no positives"),
+        "specificity": (rejections, int((~t).sum()), "no negatives"),
+        "ppv": (hits, int(p.sum()), "nothing was called positive"),
+        "npv": (rejections, int((~p).sum()), "nothing was called negative"),
+        "accuracy": (hits + rejections, len(t), "no observations"),
+    }
+    return {
+        name: proportion(k, n) if n else Estimate.undefined(0, "Clopper-Pearson", why)
+        for name, (k, n, why) in parts.items()
+    }
+
+
+# --- thresholds -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and its rates: a score of at least this is positive. `chosen_on` names the images that chose it."""
+
+    threshold: float
+    chosen_on: str
+    sensitivity: Estimate
+    specificity: Estimate
+    accuracy: Estimate
+
+
+def operating_point(truth: Any, score: Any, threshold: float, chosen_on: str = "given") -> OperatingPoint:
+    """The rates of a threshold on these images, with Clopper-Pearson intervals; `truth` is True for a positive."""
+    t, s = as_truth_and_score(truth, score)
+    found = rates(t, s >= threshold)
+    return OperatingPoint(threshold, chosen_on, found["sensitivity"], found["specificity"], found["accuracy"])
+
+
+def transferred_point(validation_truth: Any, validation_score: Any, truth: Any, score: Any) -> OperatingPoint:
+    """The threshold with the best Youden index on validation images, judged on others (the test images)."""
+    return operating_point(truth, score, youden_threshold(validation_truth, validation_score), "validation")
+
+
+def youden_threshold(truth: Any, score: Any) -> float:
+    """The threshold with the greatest sensitivity + specificity - 1, among the scores that occur.
+
+    Of thresholds that do equally well the lowest is taken, the most sensitive: a missed case is the worse error. NaN
+    where only one class occurs.
+    """
+    t, s = as_truth_and_score(truth, score)
+    if lacks_class(t):
+        return math.nan
+    thresholds, hits, alarms = _called_at_each(t, s)
+    return float(thresholds[np.argmax(hits * (~t).sum() - alarms * t.sum())])  # in whole numbers, so that ties are ties
+
+
+def f1_threshold(truth: Any, score: Any) -> float:
+    """The threshold with the highest F1 on these images, the highest of equally good ones; infinite without positives.
+
+    To be judged on other images.
+    """
+    t, s = as_truth_and_score(truth, score)
+    if not t.any():
+        return math.inf
+    thresholds, hits, alarms = (column[::-1] for column in _called_at_each(t, s))
+    return float(thresholds[np.argmax(2 * hits / (t.sum() + hits + alarms))])
+
+
+def _called_at_each(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The scores that occur, rising, and the positives and negatives that score at least as much."""
+    thresholds, groups = np.unique(score, return_inverse=True)
+    hits, alarms = (np.bincount(groups, part, len(thresholds))[::-1].cumsum()[::-1] for part in (truth, ~truth))
+    return thresholds, hits, alarms
+
+
+def youden_curve(truth: Any, score: Any, steps: int = 1000) -> pd.DataFrame:
+    """The Youden index at `steps` + 1 cut-offs from 0 to 1: columns cutoff, sensitivity, specificity, index.
+
+    A score (0 to 1) of at least the cut-off is called positive. All but `cutoff` is NaN without both classes. Raises
+    `ValueError` for a score outside 0 to 1.
+    """
+    t, s = as_truth_and_score(truth, score)
+    if len(s) and not (s.min() >= 0 and s.max() <= 1):
+        raise ValueError(f"score: expected probabilities of 0 to 1, got {s.min():g} to {s.max():g}")
+    cutoffs = np.arange(steps + 1) / steps
+    curve = pd.DataFrame({"cutoff": cutoffs, "sensitivity": np.nan, "specificity": np.nan})
+    if not lacks_class(t):
+        positives, negatives = np.sort(s[t]), np.sort(s[~t])
+        curve["sensitivity"] = 1 - np.searchsorted(positives, cutoffs) / len(positives)
+        curve["specificity"] = np.searchsorted(negatives, cutoffs) / len(negatives)
+    return curve.assign(index=curve["sensitivity"] + curve["specificity"] - 1)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The cut-offs with the highest Youden index. `low` to `high` is their range, `cutoff` its higher end, `index` the
+    index there. `largest_negative` and `smallest_positive` are the scores that bound the range where the classes are
+    apart."""
+
+    low: float
+    high: float
+    cutoff: float
+    index: float
+    largest_negative: float
+    smallest_positive: float
+
+
+def youden_plateau(truth: Any, score: Any, steps: int = 1000) -> Plateau:
+    """The cut-offs of `youden_curve` with the highest index; with one class only all numbers are NaN."""
+    curve, (t, s) = youden_curve(truth, score, steps), as_truth_and_score(truth, score)
+    if lacks_class(t):
+        return Plateau(*(math.nan,) * 6)
+    index = curve["index"].to_numpy()
+    best = np.flatnonzero(index >= index.max() - 1e-12)
+    low, high = (float(curve["cutoff"].iloc[best[i]]) for i in (0, -1))
+    return Plateau(low, high, high, float(index.max()), float(s[~t].max()), float(s[t].min()))

@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 
 from helpers.plots.style import DOUBLE, REFERENCE, SINGLE, canvas, print_style
-from helpers.rajkomar.views import COMPARISONS
+from helpers.rajkomar.numbers import COMPARISONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from helpers.metrics.classification import Plateau
+    from helpers.metrics.comparison import PooledComparison
     from helpers.metrics.estimate import Estimate
-    from helpers.metrics.youden import Plateau
-    from helpers.rajkomar.chi_squared import ClusteredComparison, PooledComparison
-    from helpers.rajkomar.views import Answer
+    from helpers.rajkomar.numbers import Answer
 
 FRONTAL, LATERAL = "#0072B2", "#E69F00"  # dark and light in a grey print
 TUNING = (("o", "white", "#333333"), ("s", "#E69F00", "#7A5300"), ("D", "#0072B2", "#00395A"))  # marker, fill, edge
@@ -34,7 +34,7 @@ class Pools:
     a: Sequence[str]
     b: Sequence[str]
     paper: PooledComparison
-    by_parent: ClusteredComparison | None = None
+    by_parent: PooledComparison | None = None
 
     def words(self) -> str:
         """'93.2 vs 99.5 %, p < 0.001 (by parent: p = 0.02)'."""
@@ -43,8 +43,8 @@ class Pools:
 
 
 def pools(compared: Mapping[str, Answer]) -> tuple[list[Pools], list[Pools]]:
-    """`views.compared` for figure 2: comparisons of pre-trainings, above the graph, and of ways of fine-tuning, beside
-    the legend. Those that did not run, and the one that the paper does "not show in figure", are left out."""
+    """`numbers.compare_models` for figure 2: comparisons of pre-trainings, above the graph, and of ways of fine-tuning,
+    beside the legend. Those that did not run, and the one that the paper does "not show in figure", are left out."""
     before, after = [], []
     for name, comparison in COMPARISONS.items():
         answer = compared[name]
@@ -166,8 +166,8 @@ def examples(images: Sequence[np.ndarray], titles: Sequence[str], pfi: Sequence[
 def youden_curve(curve: pd.DataFrame, plateau: Plateau, cutoff: float | None = None) -> Figure:
     """Figure 5: "Youden Index is plotted against cutoffs [...]. Labels above plot indicate true image labels".
 
-    `curve` and `plateau` from `metrics.youden`, of the same images; the plateau is shaded and its higher end, the
-    paper's cut-off, is marked. `cutoff`: another, chosen on validation images, drawn dashed.
+    `curve` and `plateau` from `metrics.classification`, of the same images; the plateau is shaded and its higher end,
+    the paper's cut-off, is marked. `cutoff`: another, chosen on validation images, drawn dashed.
     """
     figure, axes = canvas(SINGLE * 1.5, 2.6)
     axes.plot(100 * curve["cutoff"], curve["index"], color=FRONTAL, lw=1.2)

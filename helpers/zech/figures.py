@@ -154,7 +154,7 @@ def roc_grid(
 def f1_scores(table: pd.DataFrame) -> Figure:
     """F1 of pneumonia: the radiologists and CheXNet as printed (hollow), then ours (filled).
 
-    `table`: `chexnet_claims.f1_table`. A bar marks what calling every image positive scores.
+    `table`: `numbers.f1_table`. A bar marks what calling every image positive scores.
     """
     figure, axes = canvas(DOUBLE * 0.72, 0.5 + 0.24 * len(table))
     for place, row in zip(range(len(table))[::-1], table.to_dict("records"), strict=True):

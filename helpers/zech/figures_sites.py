@@ -126,7 +126,7 @@ def _ratio(ratio: float, prevalence: float) -> str:
 def who_made_it(images: Mapping[str, np.ndarray], told: Mapping[str, pd.DataFrame], ways: Mapping[str, str]) -> Figure:
     """An image of each hospital or department, and how often who made it is told.
 
-    `images[name]` grey uint8 (h, w); `told[question]` from `generalization.told_apart`, a panel each; `ways` names
+    `images[name]` grey uint8 (h, w); `told[question]` from `generalization.source_accuracy`, a panel each; `ways` names
     the ways of showing an image.
     """
     figure = _figure(DOUBLE, 3.7)
@@ -166,7 +166,7 @@ def _show(axes: Axes, image: np.ndarray, title: str = "", interpolation: str = "
 def resolution(low: np.ndarray, high: np.ndarray, table: pd.DataFrame, told: pd.DataFrame) -> Figure:
     """An image at low and at high resolution, as the talk shows it, and what the same network makes of either.
 
-    `table` from `site_remedies.remedies` with `RESOLUTIONS`, `told` from `generalization.told_apart`.
+    `table` from `generalization.remedy_table` with `RESOLUTIONS`, `told` from `generalization.source_accuracy`.
     """
     figure = _figure(DOUBLE, 2.5)
     left, right = figure.subfigures(1, 2, width_ratios=[1.25, 1])
@@ -226,7 +226,7 @@ def looks(images: Mapping[str, np.ndarray], maps: Mapping[str, np.ndarray], lung
 
 @print_style
 def remedies(table: pd.DataFrame) -> Figure:
-    """A row a remedy, a panel a part of `site_remedies.PARTS`; a star where the change is significant (p < 0.05)."""
+    """One row per remedy, one panel per part of `generalization.judge_remedy`; a star where the change has p < 0.05."""
     names = list(dict.fromkeys(table["remedy"]))
     figure, grid = canvas(DOUBLE, 0.25 * len(names) + 0.85, 1, len(PARTS), sharey=True)
     for place, (axes, (part, title)) in enumerate(zip(grid, PARTS.items(), strict=True)):
@@ -256,7 +256,7 @@ def regions(
     """The talk's way: the whole image with the crops' frames, what the network sees, and the AUROC of each way.
 
     `boxes[name]`: upper row and left column of "found region" and "true region", `side` pixels; `shown[name]`: images
-    as the network sees them; `table` from `site_remedies.by_region`.
+    as the network sees them; `table` from `generalization.region_table`.
     """
     from matplotlib.patches import Rectangle
 

@@ -1,25 +1,34 @@
-"""Zech 2018's table 3 and what explains it: inside and outside the hospital, and the hospital itself as a predictor.
+"""Zech 2018's table 3 and what explains it: inside and outside the hospital, the hospital as a predictor, remedies.
 
-Scores are those of `helpers.zech.sites`: a row a held-out image and head, with site, label, split, cohort and
-p_Pneumonia. Only the natural cohort counts, but where an AUROC of one hospital is asked for, on which prevalence has no
-bearing.
+Scores are those of `helpers.zech.sites`: a row per held-out image and head, with site, label, split, cohort and
+p_Pneumonia. Only the natural cohort counts, except for the AUROC of one hospital, on which prevalence has no bearing.
+"Why better performance on joint NIH+Mount Sinai dataset? It's learning to detect site: Mount Sinai has much higher
+pneumonia rate".
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
-from helpers.metrics.auroc import auroc, compare_independent_aurocs
+from helpers.metrics.auroc import (
+    ClusteredAuroc,
+    auroc,
+    clustered_auroc,
+    compare_aurocs,
+    compare_independent_aurocs,
+    mean_auroc,
+)
 from helpers.metrics.bootstrap import accuracy_by_patient
-from helpers.metrics.checks import as_bool, as_scores
 from helpers.metrics.classification import rates
-from helpers.metrics.clustered_auroc import Area, area, less
-from helpers.metrics.estimate import Estimate
+from helpers.metrics.estimate import Estimate, as_truth_and_score
+from helpers.run.published import load_published
 from helpers.zech.sites import POSITIVE, joined, site_sets
 
 SENSITIVITY = 0.95  # of the talk's operating points: 0.950, 0.951 and 0.974 are what counts of positives allow
@@ -28,17 +37,67 @@ CHOSEN_ON = ("test", "validation")  # where a threshold comes from: the talk's w
 SCORE = f"p_{POSITIVE}"
 BRIEF = ["n", "positives", "auroc", "low", "high", *(f"{name} (test)" for name in RATES), "sensitivity (validation)"]
 
+PREFIX = "zech2018.generalization"
+IDS = {"MSH-like": "msh", "NIH-like": "nih", "NIH": "nih", "IU-like": "iu"}  # in the order of the claims' ids
+TRAINED, COUNTED = ("nih", "msh", "msh_nih"), ("nih", "iu")  # heads; hospitals whose number of test images is a claim
+TESTED = (*("nih", "msh", "iu"), "msh_nih", "msh_nih_iu")
 
-def threshold_at(truth: Any, score: Any, sensitivity: float = SENSITIVITY) -> float:
+# Numbers of positives, least and most, that all printed rates of a hospital's test images share (see `helpers.audit`).
+POSSIBLE_POSITIVES = {"nih": (263, 268), "msh": (2997, 2999), "iu": (38, 39)}
+GRID = np.linspace(-9, 9, 3601)  # of a binormal score, in deviations
+
+MEASURES = {  # of an engineered set: the head, and the places of the images that it scores
+    "joint": ("joint", ("high", "low")),
+    "joint head, high": ("joint", ("high",)),
+    "joint head, low": ("joint", ("low",)),
+    "internal, high": ("high", ("high",)),
+    "internal, low": ("low", ("low",)),
+    "external": ("joint", ("away",)),
+}
+DIFFERENCES = ("internal, high", "internal, low", "joint head, high", "joint head, low")
+
+REMEDIES = {  # name: markers, pixels, weighting
+    "as they are": ("on", "whole", "as they are"),
+    "prevalence balanced": ("on", "whole", "prevalence balanced"),
+    "cropped to the lungs": ("on", "lungs", "as they are"),
+    "cropped and balanced": ("on", "lungs", "prevalence balanced"),
+    "markers off": ("off", "whole", "as they are"),
+}
+RESOLUTIONS = {"low": ("on", "low", "as they are"), "high": ("on", "high", "as they are")}
+
+
+def truth_of(rows: pd.DataFrame) -> np.ndarray:
+    return (rows["label"] == POSITIVE).to_numpy()
+
+
+def find_head(scores: pd.DataFrame, sites: Sequence[str]) -> str:
+    """The name in the scores of the head trained on these hospitals, in any order; `ValueError` if there is none."""
+    for name in scores["trained_on"].unique():
+        if set(name.split(" + ")) == set(sites):
+            return name
+    raise ValueError(f"no head was trained on {joined(sites)}")
+
+
+def _test_rows(scores: pd.DataFrame, trained: str, tested: Sequence[str], natural: bool = True) -> pd.DataFrame:
+    keep = (scores["trained_on"] == trained) & (scores["split"] == "test") & scores["site"].isin(tested)
+    return scores[keep & ((scores["cohort"] == "natural") | (not natural))]
+
+
+def _area(rows: pd.DataFrame, score: str = SCORE) -> ClusteredAuroc:
+    return clustered_auroc(truth_of(rows), rows[score], rows["patient_id"])
+
+
+# --- table 3 ----------------------------------------------------------------------------------------------------------
+
+
+def sensitivity_threshold(truth: Any, score: Any, sensitivity: float = SENSITIVITY) -> float:
     """The highest threshold at which at least this share of the positives score; NaN without a positive."""
-    t, s = as_bool(truth, "truth"), as_scores(score, "score")
+    t, s = as_truth_and_score(truth, score)
     positives = np.sort(s[t])[::-1]
-    if not len(positives):
-        return math.nan
-    return float(positives[math.ceil(sensitivity * len(positives) - 1e-9) - 1])
+    return float(positives[math.ceil(sensitivity * len(positives) - 1e-9) - 1]) if len(positives) else math.nan
 
 
-def kind(trained: Sequence[str], tested: Sequence[str]) -> str:
+def kind_of_test(trained: Sequence[str], tested: Sequence[str]) -> str:
     """What a test set is to a training set: "Superset = a test dataset containing data from the same distribution
     (hospital system) as the training data as well as external data. Subset = a test dataset containing data from fewer
     distributions (hospital systems) then the training data"."""
@@ -48,52 +107,31 @@ def kind(trained: Sequence[str], tested: Sequence[str]) -> str:
     return "external" if not a & b else "subset" if b < a else "superset"
 
 
-def truth_of(rows: pd.DataFrame) -> np.ndarray:
-    return (rows["label"] == POSITIVE).to_numpy()
-
-
-def named(scores: pd.DataFrame, sites: Sequence[str]) -> str:
-    """What the heads trained on these hospitals are called in the scores, in any order; `ValueError` if none is."""
-    for name in scores["trained_on"].unique():
-        if set(name.split(" + ")) == set(sites):
-            return name
-    raise ValueError(f"no head was trained on {joined(sites)}")
-
-
 def table_3(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
     """Table 3 of the scores of one setting (markers, pixels, weighting): every training set on every test set.
 
     Columns trained_on, tested_on, comparison, n, positives, auroc, low, high, and for either way of choosing the
-    threshold the rates at 95 % sensitivity: `<rate> (test)`, `<rate> (validation)`, with _low and _high.
+    threshold the rates at 95 % sensitivity: `<rate> (test)`, `<rate> (validation)`, with _low, _high and _n.
     """
     natural, rows = scores[scores["cohort"] == "natural"], []
-    for trained in site_sets(sites):
-        mine = natural[natural["trained_on"] == named(scores, trained)]
+    for trained, tested in product(site_sets(sites), site_sets(sites)):
+        mine = natural[natural["trained_on"] == find_head(scores, trained)]
         tuned = mine[(mine["split"] == "validation") & mine["site"].isin(trained)]
-        for tested in site_sets(sites):
-            shown = mine[(mine["split"] == "test") & mine["site"].isin(tested)]
-            rows.append(_row(trained, tested, tuned, shown))
+        shown = mine[(mine["split"] == "test") & mine["site"].isin(tested)]
+        truth, score = truth_of(shown), shown[SCORE].to_numpy()
+        found = auroc(truth, score)
+        row = {"trained_on": joined(trained), "tested_on": joined(tested), "comparison": kind_of_test(trained, tested)}
+        row |= {"n": found.n, "positives": int(truth.sum()), "auroc": found.value, "low": found.low, "high": found.high}
+        for chosen_on, chosen in zip(CHOSEN_ON, (shown, tuned), strict=True):
+            at_threshold = rates(truth, score >= sensitivity_threshold(truth_of(chosen), chosen[SCORE]))
+            for name in RATES:
+                for attribute, end in {"value": "", "low": "_low", "high": "_high", "n": "_n"}.items():
+                    row[f"{name}{end} ({chosen_on})"] = getattr(at_threshold[name], attribute)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _row(trained: Sequence[str], tested: Sequence[str], tuned: pd.DataFrame, shown: pd.DataFrame) -> dict[str, Any]:
-    truth, score = truth_of(shown), shown[SCORE].to_numpy()
-    found = auroc(truth, score)
-    row = {"trained_on": joined(trained), "tested_on": joined(tested), "comparison": kind(trained, tested)}
-    row |= {"n": len(shown), "positives": int(truth.sum()), "auroc": found.value, "low": found.low, "high": found.high}
-    for chosen_on, rows in zip(CHOSEN_ON, (shown, tuned), strict=True):
-        for name, estimate in _rates(truth, score, threshold_at(truth_of(rows), rows[SCORE])).items():
-            row |= {f"{name} ({chosen_on})": estimate.value}
-            row |= {f"{name}_low ({chosen_on})": estimate.low, f"{name}_high ({chosen_on})": estimate.high}
-            row[f"{name}_n ({chosen_on})"] = estimate.n
-    return row
-
-
-def _rates(truth: np.ndarray, score: np.ndarray, threshold: float) -> dict[str, Estimate]:
-    return {name: rates(truth, score >= threshold)[name] for name in RATES}
-
-
-def talks_rows(table: pd.DataFrame, low: str, high: str) -> pd.DataFrame:
+def rows_of_talk(table: pd.DataFrame, low: str, high: str) -> pd.DataFrame:
     """The talk's fifteen rows: trained on the hospital of low prevalence, of high, and both; tested on each, on both,
     and on all."""
     sites = list(dict.fromkeys(name for tested in table["tested_on"] for name in tested.split(" + ")))
@@ -104,98 +142,275 @@ def talks_rows(table: pd.DataFrame, low: str, high: str) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True)
 
 
+def table_3_claims(table: pd.DataFrame) -> dict[str, Estimate | float]:
+    """What table 3 prints, by its ids in data/published/: AUROC, the rates at the threshold that the test images
+    themselves gave, as in the talk, and the numbers of test images."""
+    found: dict[str, Estimate | float] = {}
+    for row in table.to_dict("records"):
+        trained, tested = site_id(row["trained_on"]), site_id(row["tested_on"])
+        if trained not in TRAINED or tested not in TESTED:
+            continue
+        if tested in COUNTED:
+            found[f"{PREFIX}.data.{tested}"] = float(row["n"])
+        name = f"{PREFIX}.{trained}.{tested}"
+        found[f"{name}.auroc"] = Estimate(row["auroc"], row["low"], row["high"], row["n"], "DeLong, logit")
+        for rate in RATES:
+            values = (row[f"{rate}{end} (test)"] for end in ("", "_low", "_high", "_n"))
+            found[f"{name}.{rate}"] = Estimate(*values, "Clopper-Pearson")
+    return found
+
+
+def site_id(sites: str) -> str:
+    """'NIH-like + MSH-like' as in the claims' ids, 'msh_nih'; "" where a hospital stands for none of the talk's."""
+    names = sites.split(" + ")
+    return "_".join(word for name, word in IDS.items() if name in names) if set(names) <= set(IDS) else ""
+
+
 def external_tests(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
     """Internal against external AUROC of each single hospital's head: DeLong's test of independent samples, on all
     images of a hospital, and the same by patient."""
     rows = []
-    for trained in sites:
-        home = _tested(scores, trained, [trained])
-        for other in (site for site in sites if site != trained):
-            away = _tested(scores, trained, [other])
-            found = compare_independent_aurocs(truth_of(home), home[SCORE], truth_of(away), away[SCORE])
-            by_patient = less(_area(home), _area(away))
-            row = {
-                "trained_on": trained,
-                "tested_on": other,
-                "internal": str(found.auroc_a),
-                "external": str(found.auroc_b),
-            }
-            row |= {"difference": found.difference.value, "low": found.difference.low, "high": found.difference.high}
-            rows.append(row | {"p": found.p, "p by patient": by_patient.p, "n": found.difference.n})
+    for trained, other in permutations(sites, 2):
+        home, away = (_test_rows(scores, trained, [site], natural=False) for site in (trained, other))
+        found = compare_independent_aurocs(truth_of(home), home[SCORE], truth_of(away), away[SCORE])
+        row = {"trained_on": trained, "tested_on": other}
+        row |= {"internal": str(found.auroc_a), "external": str(found.auroc_b)} | found.difference.row("difference")
+        rows.append(row | {"p": found.p, "p by patient": (_area(home) - _area(away)).p})
     return pd.DataFrame(rows)
 
 
 def joint_tests(scores: pd.DataFrame, pair: Sequence[str]) -> pd.DataFrame:
     """Whether the head trained and tested on both hospitals does better than each at home, trained on it alone: by what
     each patient contributes, for the sets overlap."""
-    both = named(scores, pair)
-    together, rows = _area(_tested(scores, both, pair, natural=True)), []
-    for site in pair:
-        for name, trained in {"internal": site, "joint head": both}.items():
-            alone = _area(_tested(scores, trained, [site], natural=True))
-            found = less(together, alone)
-            row = {"joint": str(together.estimate()), "against": f"{site}, {name}", "alone": str(alone.estimate())}
-            rows.append(row | _difference(found) | {"p": found.p})
+    both = find_head(scores, pair)
+    together, rows = _area(_test_rows(scores, both, pair)), []
+    for site, (name, trained) in product(pair, (("internal", ""), ("joint head", both))):
+        alone = _area(_test_rows(scores, trained or site, [site]))
+        row = {"joint": str(together.estimate()), "against": f"{site}, {name}", "alone": str(alone.estimate())}
+        rows.append(row | (together - alone).difference().row("difference") | {"p": (together - alone).p})
     return pd.DataFrame(rows)
 
 
-def _tested(scores: pd.DataFrame, trained: str, tested: Sequence[str], natural: bool = False) -> pd.DataFrame:
-    keep = (scores["trained_on"] == trained) & (scores["split"] == "test") & scores["site"].isin(tested)
-    return scores[keep & (scores["cohort"] == "natural")] if natural else scores[keep]
+# --- the hospital as a predictor --------------------------------------------------------------------------------------
 
 
-def _area(rows: pd.DataFrame, score: str = SCORE) -> Area:
-    return area(truth_of(rows), rows[score], rows["patient_id"])
-
-
-def _difference(found: Area) -> dict[str, Any]:
-    told = found.difference()
-    return {"difference": told.value, "low": told.low, "high": told.high, "n": told.n}
-
-
-def hospital_alone(rows: pd.DataFrame, prevalence: Mapping[str, float]) -> Area:
-    """The AUROC of sorting images by their hospital's prevalence, looking at none of them."""
-    return area(truth_of(rows), rows["site"].map(prevalence).astype(float), rows["patient_id"])
-
-
-def told_apart(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """How often who made the image was told rightly: a row a setting of the markers and a way of showing, and the share
-    that always saying the most frequent would get; n test images, intervals by patient."""
+def source_accuracy(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """How often the origin of the image was identified: a row per setting of the markers and way of showing, and the
+    share that always naming the most frequent would get; n test images, intervals by patient."""
     rows = []
     for (markers, way), part in table[table["split"] == "test"].groupby(["markers", "pixels"], sort=False):
         found = accuracy_by_patient(part["truth"], part["predicted"], part["patient_id"], resamples, seed)
         usual = float(part["truth"].value_counts(normalize=True).max())
         rows.append({"markers": markers, "pixels": way, **found.as_dict(), "most frequent": usual})
-    return pd.DataFrame(
-        rows, columns=None if rows else ["markers", "pixels", "value", "low", "high", "n", "most frequent"]
-    )
+    empty = ["markers", "pixels", "value", "low", "high", "n", "most frequent"]
+    return pd.DataFrame(rows, columns=None if rows else empty)
 
 
 def sorting_here(plain: Mapping[str, pd.DataFrame], pair: Sequence[str]) -> pd.DataFrame:
-    """The test images of both hospitals (natural cohort) sorted by hospital alone and by the joint
-    head, by setting of the markers; with the two prevalences, of these images."""
+    """The test images of both hospitals (natural cohort) sorted by their hospital's prevalence, looking at none of
+    them, and by the joint head, by setting of the markers; with the two prevalences, of these images."""
     rows = []
     for markers, scores in plain.items():
-        both = named(scores, pair)
-        shown = _tested(scores, both, pair, natural=True)
-        rate = truth_of(shown)
-        prevalence = {site: float(rate[(shown["site"] == site).to_numpy()].mean()) for site in pair}
-        alone, head = hospital_alone(shown, prevalence), _area(shown)
-        for name, one in {"hospital alone": alone, "joint head": head}.items():
-            told = one.estimate()
-            row = {
-                "markers": markers,
-                "sorted by": name,
-                "value": told.value,
-                "low": told.low,
-                "high": told.high,
-                "n": told.n,
-            }
+        shown = _test_rows(scores, find_head(scores, pair), pair)
+        prevalence = {site: float(truth_of(shown)[(shown["site"] == site).to_numpy()].mean()) for site in pair}
+        alone = _area(shown.assign(alone=shown["site"].map(prevalence)), "alone")
+        for name, one in {"hospital alone": alone, "joint head": _area(shown)}.items():
+            row = {"markers": markers, "sorted by": name, **one.estimate().row()}
             rows.append(row | {f"prevalence {site}": share for site, share in prevalence.items()})
     return pd.DataFrame(rows)
 
 
-def stacked(tables: Mapping[str, pd.DataFrame], column: str = "question") -> pd.DataFrame:
+def sorting_in_talk() -> pd.DataFrame:
+    """The talk's joint test sets, sorted by hospital alone, as its table implies it; nothing of it is printed.
+
+    PPV, NPV, accuracy, sensitivity and specificity of a site's rows leave a few numbers of positives possible.
+    Columns: test set, n, the prevalences, the AUROC of sorting by hospital, the AUROC that a head with the printed
+    AUROCs within the hospitals would reach if it also knew the hospital, each as low and high over what is possible,
+    and the printed AUROC.
+    """
+    printed, rows = load_published("zech2018").set_index("id")["value"].astype(float), []
+    sizes = {site: int(printed[f"{PREFIX}.data.{site}"]) for site in POSSIBLE_POSITIVES}
+    for sites in (("msh", "nih"), ("msh", "nih", "iu")):
+        corners = product(*(POSSIBLE_POSITIVES[site] for site in sites))
+        counts = [[(sizes[site], k) for site, k in zip(sites, corner, strict=True)] for corner in corners]
+        inside = [printed[f"{PREFIX}.msh_nih.{site}.auroc"] for site in sites]
+        values = {f"prevalence {site.upper()}": [k / sizes[site] for k in POSSIBLE_POSITIVES[site]] for site in sites}
+        values["hospital alone"] = [auroc_of_prevalence(one) for one in counts]
+        values["with hospital known"] = [auroc_with_hospital_known(one, inside) for one in counts]
+        row = {"test set": " + ".join(sites).upper(), "n": sum(sizes[site] for site in sites)}
+        for name, known in values.items():
+            row |= {f"{name} low": min(known), f"{name} high": max(known)}
+        rows.append(row | {"printed": printed[f"{PREFIX}.msh_nih.{'_'.join(sites)}.auroc"]})
+    return pd.DataFrame(rows)
+
+
+def auroc_of_prevalence(counts: Sequence[tuple[int, int]]) -> float:
+    """The AUROC of the hospital's prevalence as the score, from each hospital's images and positives."""
+    n, positives = np.asarray(counts, float).T
+    rate = positives / n
+    return _weighted_area(rate, positives / positives.sum(), rate, (n - positives) / (n - positives).sum())
+
+
+def auroc_with_hospital_known(counts: Sequence[tuple[int, int]], aurocs: Sequence[float]) -> float:
+    """The joint AUROC of a head that reaches `aurocs` within the hospitals and also knows which one an image is from.
+
+    Within each, scores are taken to be normal with equal deviations (binormal), and the hospital's prior odds are
+    added, as the best possible use of it.
+    """
+    n, positives = np.asarray(counts, float).T
+    d = (np.sqrt(2) * norm.ppf(aurocs))[:, None]
+    odds = np.log(positives / (n - positives))[:, None]
+    density = norm.pdf(GRID) / norm.pdf(GRID).sum()
+    parts = []
+    for ill, mass in ((1, positives), (0, n - positives)):  # a binormal score's log likelihood ratio is linear in it
+        parts += [(d * (GRID + d * ill) - d**2 / 2 + odds).ravel(), np.outer(mass / mass.sum(), density).ravel()]
+    return _weighted_area(*parts)
+
+
+def _weighted_area(above: np.ndarray, p: np.ndarray, below: np.ndarray, q: np.ndarray) -> float:
+    """The AUROC of positives at scores `above` with weights `p`, and negatives at `below` with weights `q`."""
+    order = np.argsort(below)
+    below, total = below[order], np.concatenate([[0.0], np.cumsum(q[order])])
+    left, right = (np.searchsorted(below, above, side) for side in ("left", "right"))
+    return float((p * 0.5 * (total[left] + total[right])).sum())
+
+
+# --- prevalences engineered -------------------------------------------------------------------------------------------
+
+
+def imbalance_curve(engineered: pd.DataFrame, high: str, low: str) -> pd.DataFrame:
+    """The engineered experiment: a row per setting of the markers, ratio and measure, the mean AUROC over the draws.
+
+    Measures: `MEASURES`, "hospital alone", and "joint - ..." for each of `DIFFERENCES`, with `p` (two-sided).
+    Intervals by patient, over all draws a patient is in; what training on another draw would change is not in them,
+    but in `least` and `most`, over the draws. n: different test images.
+    """
+    place = engineered["site"].map({high: "high", low: "low"}).fillna("away")
+    rows = []
+    for (markers, ratio), part in engineered.assign(place=place).groupby(["markers", "ratio"], sort=False):
+        drawn: dict[str, list[ClusteredAuroc]] = {name: [] for name in (*MEASURES, "hospital alone")}
+        for _, one in part.groupby("draw"):
+            for name, (trained, places) in MEASURES.items():
+                drawn[name].append(_area(one[(one["trained_on"] == trained) & one["place"].isin(places)], "p"))
+            home = one[(one["trained_on"] == "joint") & (one["place"] != "away")]
+            drawn["hospital alone"].append(_area(home, "prevalence"))
+        images = part.groupby(part["place"] == "away")["image_id"].nunique()
+        means = _means_over_draws(drawn, int(images.get(False, 0)), int(images.get(True, 0)))
+        rows += [{"markers": markers, "ratio": ratio, **row} for row in means]
+    return pd.DataFrame(rows)
+
+
+def _means_over_draws(drawn: Mapping[str, list[ClusteredAuroc]], home: int, away: int) -> list[dict[str, Any]]:
+    averages, rows = {name: mean_auroc(areas) for name, areas in drawn.items()}, []
+    for name, average in averages.items():
+        values = [one.value for one in drawn[name] if not one.why_not]
+        row = {"measure": name, **average.estimate().row(), "n": away if name == "external" else home}
+        row |= {"draws": len(values), "least": min(values, default=math.nan), "most": max(values, default=math.nan)}
+        rows.append(row)
+    for name in DIFFERENCES:
+        change = averages["joint"] - averages[name]
+        row = {"measure": f"joint - {name}", **change.difference().row(), "p": change.p}
+        rows.append(row | {"draws": len(drawn["joint"]), "n": home})
+    return rows
+
+
+def imbalance_verdicts(curve: pd.DataFrame) -> pd.DataFrame:
+    """In words, at the least and the greatest imbalance: whether the joint AUROC exceeds what it is compared with.
+
+    "exceeds": the difference's interval lies above 0; "below": under it; else "no difference shown"."""
+    ends = curve["ratio"].isin([curve["ratio"].min(), curve["ratio"].max()])
+    found = curve[curve["measure"].str.startswith("joint - ") & ends]
+    word = np.select([found["low"] > 0, found["high"] < 0], ["exceeds", "below"], "no difference shown")
+    columns = ["markers", "ratio", "measure", "value", "low", "high", "p"]
+    return found[columns].assign(verdict=word).round(4).reset_index(drop=True)
+
+
+# --- remedies ---------------------------------------------------------------------------------------------------------
+# A remedy is judged by what it does within a hospital and outside it, not by the joint AUROC, which it should lower:
+# the excess of the joint AUROC over that within the hospitals is what the hospital alone was worth.
+
+
+def judge_remedy(scores: pd.DataFrame, pair: Sequence[str]) -> dict[str, ClusteredAuroc]:
+    """A head trained on both hospitals of `pair`: on both together (natural cohort), the mean of the two taken alone,
+    the difference of these, and the mean over the other hospitals (reserve patients included)."""
+    head = find_head(scores, pair)
+    together = _area(_test_rows(scores, head, pair))
+    within = mean_auroc([_area(_test_rows(scores, head, [site])) for site in pair])
+    others = [site for site in dict.fromkeys(scores["site"]) if site not in pair]
+    external = mean_auroc([_area(_test_rows(scores, head, [site], natural=False)) for site in others])
+    return {"joint": together, "within": within, "excess": together - within, "external": external}
+
+
+def remedy_table(
+    scores: pd.DataFrame, pair: Sequence[str], settings: Mapping[str, tuple[str, str, str]] = REMEDIES
+) -> pd.DataFrame:
+    """One row per remedy and part: value with its interval, and the change against the first remedy with its p.
+
+    The test images are the same throughout (with markers off, the same bodies), and so are the patients. Remedies that
+    these scores do not have (markers off, of real images) are left out.
+    """
+    rows, first = [], None
+    for name, (markers, pixels, weighting) in settings.items():
+        keep = (scores["markers"] == markers) & (scores["pixels"] == pixels) & (scores["weighting"] == weighting)
+        if not keep.any():
+            continue
+        found = judge_remedy(scores[keep], pair)
+        first = first or found
+        for part, area in found.items():
+            value = area.difference() if part == "excess" else area.estimate()
+            change = area - first[part]
+            row = {"remedy": name, "part": part, **value.row(), **_change(change.difference())}
+            rows.append(row | {"p": change.p if found is not first else np.nan})
+    return pd.DataFrame(rows)
+
+
+def _change(change: Estimate) -> dict[str, float]:
+    return {"change": change.value, "change_low": change.low, "change_high": change.high}
+
+
+def model_choices(candidates: pd.DataFrame) -> pd.DataFrame:
+    """Which model would be kept, and its value at a third hospital: the candidate of the highest AUROC on the training
+    hospital's own validation patients, or on those of one other hospital.
+
+    One row per order of three hospitals (trained on, chosen on, tested on), and a last one of all: AUROC of either
+    choice, the difference (elsewhere less own) with its interval, and p.
+    """
+    sites, rows, pairs = list(dict.fromkeys(candidates["site"])), [], []
+    for trained, chosen, tested in permutations(sites, 3):
+        mine = candidates[candidates["trained_on"] == trained]
+        tuned, shown = (mine[mine["split"] == split] for split in ("validation", "test"))
+        kept = {how: _best(tuned[tuned["site"] == site]) for how, site in (("own", trained), ("elsewhere", chosen))}
+        away = shown[shown["site"] == tested]
+        pairs.append([_area(away[away["candidate"] == name]) for name in kept.values()])
+        rows.append({"trained_on": trained, "chosen_on": chosen, "tested_on": tested, **kept})
+    rows.append(dict.fromkeys(rows[0], "all"))
+    pairs.append([mean_auroc(areas) for areas in zip(*pairs, strict=True)])
+    for row, (own, elsewhere) in zip(rows, pairs, strict=True):
+        change = elsewhere - own
+        row |= {"auroc_own": own.value, "auroc_elsewhere": elsewhere.value}
+        row |= change.difference().row("difference") | {"p": change.p, "n": own.n}
+    return pd.DataFrame(rows)
+
+
+def _best(tuned: pd.DataFrame) -> str:
+    """The candidate of the highest AUROC; of equals the smoothest, which comes first."""
+    areas = {name: auroc(truth_of(part), part[SCORE]).value for name, part in tuned.groupby("candidate", sort=False)}
+    return max(areas, key=areas.get)
+
+
+def region_table(scores: pd.DataFrame, ways: Sequence[str]) -> pd.DataFrame:
+    """The small lesion: AUROC of each way of showing the image, and DeLong's paired test against the first."""
+    test = {way: scores[(scores["way"] == way) & (scores["split"] == "test")].sort_values("image_id") for way in ways}
+    truth, first = (test[ways[0]]["label"] == "Nodule").to_numpy(), test[ways[0]]["p_Nodule"].to_numpy()
+    rows = []
+    for way, part in test.items():
+        found = compare_aurocs(truth, part["p_Nodule"].to_numpy(), first)
+        row = {"way": way, **found.auroc_a.row()}
+        rows.append(row | (_change(found.difference) | {"p": found.p} if way != ways[0] else {}))
+    return pd.DataFrame(rows)
+
+
+def stack_tables(tables: Mapping[str, pd.DataFrame], column: str = "question") -> pd.DataFrame:
     """Several tables as one, with a first column that names each."""
     return pd.concat(
         [table.assign(**{column: name})[[column, *table]] for name, table in tables.items()], ignore_index=True

@@ -1,87 +1,21 @@
-"""Statistics of several hospitals: AUROCs whose images overlap, table 3, the hospital alone, remedies."""
+"""Statistics of several hospitals: table 3, the hospital as a predictor, engineered prevalences, remedies."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.audit.facts import Facts
-from helpers.metrics.auroc import auroc, compare_aurocs, compare_independent_aurocs
-from helpers.metrics.clustered_auroc import area, less, mean
+from helpers.metrics.auroc import auroc
 from helpers.run.published import load_published
-from helpers.zech import generalization, imbalance, site_claims, site_prevalence, site_remedies
-
-
-def simulated(n=300, seed=0, shift=1.0):
-    rng = np.random.default_rng(seed)
-    truth = rng.random(n) < 0.3
-    return truth, rng.normal(size=n) + shift * truth, np.array([f"p{k}" for k in range(n)])
-
-
-def test_with_one_image_a_patient_it_is_delong():
-    truth, score, patients = simulated()
-    one, theirs = area(truth, score, patients).estimate(), auroc(truth, score)
-    assert (one.value, one.low, one.high) == pytest.approx((theirs.value, theirs.low, theirs.high), abs=1e-9)
-
-
-def test_two_scores_of_the_same_images_compare_as_delong_has_it():
-    truth, score, patients = simulated()
-    other = score + np.random.default_rng(1).normal(size=len(score))
-    found, theirs = (
-        less(area(truth, score, patients), area(truth, other, patients)),
-        compare_aurocs(truth, score, other),
-    )
-    assert found.p == pytest.approx(theirs.p, abs=1e-9)
-    assert found.difference().low == pytest.approx(theirs.difference.low, abs=1e-9)
-
-
-def test_sets_without_a_patient_in_common_compare_as_independent():
-    (ta, sa, pa), (tb, sb, pb) = simulated(seed=1), simulated(seed=2, shift=0.5)
-    found = less(area(ta, sa, pa), area(tb, sb, np.char.add("q", pb)))
-    assert found.p == pytest.approx(compare_independent_aurocs(ta, sa, tb, sb).p, abs=1e-9)
-
-
-def test_every_image_twice_does_not_make_the_interval_narrower():
-    truth, score, patients = simulated()
-    twice = area(np.tile(truth, 2), np.tile(score, 2), np.tile(patients, 2))
-    assert twice.error == pytest.approx(area(truth, score, patients).error, rel=0.01)
-
-
-def test_a_set_against_itself_differs_by_nothing_and_its_mean_with_itself_is_itself():
-    one = area(*simulated())
-    assert less(one, one).value == 0 and less(one, one).p == 1.0
-    assert mean([one, one]).error == pytest.approx(one.error)
-
-
-def test_the_interval_of_a_joint_set_less_its_part_holds_the_truth_about_as_often_as_it_says():
-    held = 0
-    for seed in range(200):
-        truth, score, patients = simulated(240, seed)
-        part = np.arange(240) < 120
-        found = less(area(truth, score, patients), area(truth[part], score[part], patients[part])).difference()
-        held += found.low <= 0 <= found.high
-    assert 180 <= held <= 199
-
-
-def test_without_both_classes_there_is_no_value_and_it_says_why():
-    lone = area([True, True], [1.0, 2.0], ["a", "b"])
-    assert not lone.estimate().defined and "no negatives" in lone.estimate().note and np.isnan(lone.p)
-    assert not less(lone, area(*simulated())).difference().defined
-    assert mean([lone, area(*simulated())]).value == area(*simulated()).value
-
-
-def test_perfect_separation_has_an_exact_bound():
-    found = area([True] * 5 + [False] * 5, range(10, 0, -1), list("abcdefghij")).estimate()
-    assert found.value == 1 and 0 < found.low < 1
-
+from helpers.zech import generalization
 
 # --- table 3 --------------------------------------------------------------------------------------------------------
 
 
 def test_the_threshold_is_the_highest_that_keeps_the_sensitivity():
     truth, score = np.array([True] * 20 + [False]), np.append(np.arange(20.0), 5)
-    assert generalization.threshold_at(truth, score) == 1.0
-    assert (score[truth] >= generalization.threshold_at(truth, score)).mean() == 0.95
-    assert np.isnan(generalization.threshold_at([False], [1.0]))
+    assert generalization.sensitivity_threshold(truth, score) == 1.0
+    assert (score[truth] >= generalization.sensitivity_threshold(truth, score)).mean() == 0.95
+    assert np.isnan(generalization.sensitivity_threshold([False], [1.0]))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +29,7 @@ def test_the_threshold_is_the_highest_that_keeps_the_sensitivity():
     ],
 )
 def test_a_test_set_is_called_what_the_talk_calls_it(trained, tested, word):
-    assert generalization.kind(trained, tested) == word
+    assert generalization.kind_of_test(trained, tested) == word
 
 
 SITES = ("NIH-like", "MSH-like", "IU-like")
@@ -127,7 +61,7 @@ def scores():
 def test_table_3_has_every_pair_of_sets_and_the_talks_fifteen_rows(scores):
     table = generalization.table_3(scores[scores["markers"] == "on"], SITES)
     assert len(table) == 49
-    talk = generalization.talks_rows(table, "NIH-like", "MSH-like")
+    talk = generalization.rows_of_talk(table, "NIH-like", "MSH-like")
     assert len(talk) == 15 and list(talk["comparison"][:3]) == ["internal", "external", "external"]
     assert ((table["sensitivity (test)"] >= 0.95) & (table["sensitivity (test)"] < 1)).all()
     assert (table["sensitivity (validation)"] != table["sensitivity (test)"]).any()
@@ -135,15 +69,15 @@ def test_table_3_has_every_pair_of_sets_and_the_talks_fifteen_rows(scores):
 
 def test_every_number_of_the_talks_table_is_claimed_once(scores):
     table = generalization.table_3(scores[scores["markers"] == "on"], SITES)
-    found = site_claims.table_3(generalization.talks_rows(table, "NIH-like", "MSH-like"))
+    found = generalization.table_3_claims(generalization.rows_of_talk(table, "NIH-like", "MSH-like"))
     rows = load_published()
     mine = rows[(rows["notebook"] == "12_generalization") & (rows["kind"] == "number") & (rows["repeats"] == "")]
-    expected = {name for name in mine["id"] if name.startswith(site_claims.PREFIX)}
+    expected = {name for name in mine["id"] if name.startswith(generalization.PREFIX)}
     assert set(found) == expected and len(expected) == 92
 
 
 def test_hospitals_that_stand_for_none_of_the_talks_claim_nothing(scores):
-    assert site_claims.id_of("NIH + Kermany") == "" and site_claims.id_of("NIH-like + MSH-like") == "msh_nih"
+    assert generalization.site_id("NIH + Kermany") == "" and generalization.site_id("NIH-like + MSH-like") == "msh_nih"
 
 
 def test_a_head_that_knows_the_hospital_beats_itself_on_the_parts_and_one_that_does_not_does_not(scores):
@@ -154,7 +88,7 @@ def test_a_head_that_knows_the_hospital_beats_itself_on_the_parts_and_one_that_d
 
 
 def test_remedies_are_measured_against_the_first_and_what_is_missing_is_left_out(scores):
-    table = site_remedies.remedies(scores, ("NIH-like", "MSH-like"))
+    table = generalization.remedy_table(scores, ("NIH-like", "MSH-like"))
     assert set(table["remedy"]) == {"as they are", "markers off"}
     excess = table[table["part"] == "excess"].set_index("remedy")
     assert excess.loc["as they are", "low"] > 0 and excess.loc["markers off", "p"] < 0.01
@@ -165,7 +99,7 @@ def test_the_model_is_chosen_on_the_hospital_that_was_asked(scores):
     bad = one.assign(candidate="bad", p_Pneumonia=np.where(one["site"] == one["trained_on"], one["p_Pneumonia"], 0.5))
     perfect = (one["label"] == "Pneumonia").astype(float)
     bad["p_Pneumonia"] = np.where(one["site"] == one["trained_on"], perfect, 0.5)
-    table = site_remedies.choices(pd.concat([bad, one.assign(candidate="good")]))
+    table = generalization.model_choices(pd.concat([bad, one.assign(candidate="good")]))
     assert (table["own"][:-1] == "bad").all() and (table["elsewhere"][:-1] == "good").all()
     assert table["difference"].iloc[-1] > 0.1 and table["p"].iloc[-1] < 0.01
 
@@ -177,17 +111,13 @@ def test_sorting_by_hospital_agrees_with_the_area_of_the_prevalence_as_a_score()
     counts = [(200, 20), (100, 40), (50, 5)]
     truth = np.concatenate([np.arange(n) < k for n, k in counts])
     rate = np.concatenate([np.full(n, k / n) for n, k in counts])
-    assert site_prevalence.sorted_by_hospital(counts) == pytest.approx(auroc(truth, rate).value)
-    with pytest.raises(ValueError, match="positives are a part"):
-        site_prevalence.sorted_by_hospital([(10, 11)])
+    assert generalization.auroc_of_prevalence(counts) == pytest.approx(auroc(truth, rate).value)
 
 
-def test_knowing_a_hospital_that_tells_nothing_adds_nothing_and_one_that_tells_all_gives_all():
-    assert site_prevalence.with_hospital_known([(100, 20), (100, 20)], [0.8, 0.8]) == pytest.approx(0.8, abs=1e-3)
-    alone = site_prevalence.sorted_by_hospital([(100, 1), (100, 60)])
-    assert site_prevalence.with_hospital_known([(100, 1), (100, 60)], [0.5, 0.5]) == pytest.approx(alone, abs=1e-6)
-    with pytest.raises(ValueError, match="from 0.5"):
-        site_prevalence.with_hospital_known([(100, 20)], [1.0])
+def test_a_hospital_of_equal_prevalence_adds_nothing_and_heads_at_chance_leave_the_hospital_alone():
+    assert generalization.auroc_with_hospital_known([(100, 20), (100, 20)], [0.8, 0.8]) == pytest.approx(0.8, abs=1e-3)
+    alone = generalization.auroc_of_prevalence([(100, 1), (100, 60)])
+    assert generalization.auroc_with_hospital_known([(100, 1), (100, 60)], [0.5, 0.5]) == pytest.approx(alone, abs=1e-6)
 
 
 def test_knowing_the_hospital_agrees_with_a_simulation():
@@ -199,11 +129,39 @@ def test_knowing_the_hospital_agrees_with_a_simulation():
     from scipy.stats import norm
 
     expected = auroc(truth, d[site] * x - d[site] ** 2 / 2 + odds[site]).value
-    assert site_prevalence.with_hospital_known(counts, norm.cdf(d / np.sqrt(2))) == pytest.approx(expected, abs=0.004)
+    assert generalization.auroc_with_hospital_known(counts, norm.cdf(d / np.sqrt(2))) == pytest.approx(
+        expected, abs=0.004
+    )
+
+
+@pytest.mark.parametrize("site", generalization.POSSIBLE_POSITIVES)
+def test_possible_positives_are_those_that_all_printed_rates_of_the_hospital_share(site):
+    printed = load_published("zech2018").set_index("id")["value"].astype(float)
+    n = int(printed[f"{generalization.PREFIX}.data.{site}"])
+    shared = set(range(1, n))
+    for trained in generalization.TRAINED:
+        row = {name: printed[f"{generalization.PREFIX}.{trained}.{site}.{name}"] for name in generalization.RATES}
+        shared = {p for p in shared if some_counts_print_as(row, p, n)}
+    assert (min(shared), max(shared)) == generalization.POSSIBLE_POSITIVES[site]
+
+
+def some_counts_print_as(row, p, n):
+    """Whether some numbers of hits and rejections, of p positives among n, round to every printed rate."""
+    ranges = []
+    for rate, count in ((row["sensitivity"], p), (row["specificity"], n - p)):
+        ends = np.ceil((rate - 0.0005) * count - 1e-6), np.floor((rate + 0.0005) * count + 1e-6)
+        ranges.append(np.arange(ends[0], ends[1] + 1))
+    hits, rejections = ranges[0][:, None], ranges[1][None, :]
+    found = {"accuracy": (hits + rejections) / n, "ppv": hits / (hits + n - p - rejections)}
+    found["npv"] = rejections / (rejections + p - hits)
+    fits = np.ones((hits.size, rejections.size), bool)
+    for name, values in found.items():
+        fits &= np.abs(values - row[name]) <= 0.0005 + 1e-9
+    return bool(fits.any())
 
 
 def test_the_talks_joint_aurocs_are_those_of_its_parts_with_the_hospital_known():
-    table = site_prevalence.in_the_talk(Facts.load())
+    table = generalization.sorting_in_talk()
     assert table["hospital alone low"].between(0.85, 0.87).all()
     assert (table["with hospital known low"] - 0.0005 <= table["printed"]).all()
     assert (table["printed"] <= table["with hospital known high"] + 0.0005).all()
@@ -230,8 +188,8 @@ def test_the_curve_rises_with_markers_and_stays_without():
                     names = [f"{name}{k}" for k in range(300)]
                     told = {"ratio": ratio, "draw": draw, "markers": markers, "trained_on": name, "prevalence": rate}
                     rows.append(part.assign(image_id=names, patient_id=names, **told))
-    curve = imbalance.imbalance_curve(pd.concat(rows), "M", "N")
-    said = imbalance.verdicts(curve).set_index(["markers", "ratio", "measure"])["verdict"]
+    curve = generalization.imbalance_curve(pd.concat(rows), "M", "N")
+    said = generalization.imbalance_verdicts(curve).set_index(["markers", "ratio", "measure"])["verdict"]
     assert (
         said["on", 9.0, "joint - internal, high"] == "exceeds"
         and said["on", 9.0, "joint - joint head, high"] == "exceeds"

@@ -1,15 +1,13 @@
-"""Class averages with intervals, what a start is worth, laterality in the patient's terms, and what controls say."""
+"""Class averages with intervals, what a start is worth, laterality in the patient's terms, and controls."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
-from helpers.carr import laterality, source
-from helpers.carr import numbers as bridge
-from helpers.metrics.bootstrap import auroc_by_patient, patient_weights, resampled_aurocs
+from helpers.carr import numbers
 from helpers.metrics.classification import predicted_labels
-from helpers.metrics.estimate import Estimate
+from helpers.metrics.estimate import estimate_table
 
 CLASSES = ("NORMAL", "BACTERIA", "COVID-19")
 
@@ -26,42 +24,36 @@ def scores_of(n=120, signal=1.5, seed=0, patients=None):
 
 def test_class_averages_are_scikit_learns_and_lie_in_their_intervals():
     scores = scores_of()
-    said = predicted_labels(scores, CLASSES).astype(str)
-    found = bridge.numbers(scores, CLASSES, 300, 1)
+    predicted = predicted_labels(scores, CLASSES).astype(str)
+    found = numbers.average_numbers(scores, CLASSES, 300, 1)
     labels = scores["label"].to_numpy().astype(str)
-    assert found["sensitivity"].value == pytest.approx(recall_score(labels, said, average="macro"))
-    assert found["f1"].value == pytest.approx(f1_score(labels, said, average="macro"))
+    assert found["sensitivity"].value == pytest.approx(recall_score(labels, predicted, average="macro"))
+    assert found["f1"].value == pytest.approx(f1_score(labels, predicted, average="macro"))
     areas = [roc_auc_score(labels == c, scores[f"p_{c}"]) for c in CLASSES]
     assert found["auroc"].value == pytest.approx(np.mean(areas))
-    assert all(found[name].low < found[name].value < found[name].high for name in bridge.QUANTITIES)
-    each = recall_score(labels, said, average=None, labels=list(CLASSES))
+    assert all(found[name].low < found[name].value < found[name].high for name in numbers.QUANTITIES)
+    each = recall_score(labels, predicted, average=None, labels=list(CLASSES))
     assert found["sensitivity spread"].value == pytest.approx(np.ptp(each) / 2)
-    ids = bridge.claims("covid", found)
+    ids = numbers.average_claims("covid", found)
     assert ids["carr2020.covid.f1.spread"] == found["f1 spread"] and len(ids) == 6
-    table = bridge.per_class(scores, CLASSES, 300, 1).set_index(["class", "quantity"])
+    table = numbers.class_numbers(scores, CLASSES, 300, 1).set_index(["class", "quantity"])
     assert table.loc[("BACTERIA", "auroc"), "value"] == pytest.approx(areas[1])
 
 
 def test_intervals_widen_where_images_repeat_patients():
     apart, together = scores_of(), scores_of(patients=[f"p{i // 6}" for i in range(120)])
-    widths = [np.ptp([e.low, e.high]) for e in (bridge.numbers(s, CLASSES, 400, 1)["auroc"] for s in (apart, together))]
+    widths = [
+        np.ptp([e.low, e.high])
+        for e in (numbers.average_numbers(s, CLASSES, 400, 1)["auroc"] for s in (apart, together))
+    ]
     assert widths[1] > 0.8 * widths[0]
     doubled = pd.concat([apart, apart], ignore_index=True)  # says nothing new
-    again = bridge.numbers(doubled, CLASSES, 400, 1)["auroc"]
+    again = numbers.average_numbers(doubled, CLASSES, 400, 1)["auroc"]
     assert again.high - again.low == pytest.approx(widths[0], rel=0.05)
 
 
-def test_resampled_areas_are_those_of_the_bootstrap_by_patient():
-    scores = scores_of(patients=[f"p{i // 2}" for i in range(120)])
-    truth = scores["label"] == "COVID-19"
-    weights = patient_weights(scores["patient_id"], 500, 3)
-    drawn = resampled_aurocs(weights, truth, scores["p_COVID-19"])
-    whole = auroc_by_patient(truth, scores["p_COVID-19"], scores["patient_id"], 500, 3)
-    np.testing.assert_allclose(np.percentile(drawn, [2.5, 97.5]), [whole.low, whole.high])
-
-
 def grid_of(gain):
-    """Two starts; the second tells classes apart by `gain[size]` more."""
+    """Two starts; the second separates the classes by `gain[size]` more."""
     parts = []
     for seed in (1, 2, 3):
         for size, more in gain.items():
@@ -72,15 +64,15 @@ def grid_of(gain):
 
 
 def test_what_a_bridge_is_worth_and_that_it_shrinks():
-    points = bridge.grid_points(grid_of({5: 2.0, 50: 0.0}), CLASSES, 300, 1)
-    gains = bridge.differences(points, [("natural, then bridge", "natural")]).set_index("per_class")
+    points = numbers.grid_points(grid_of({5: 2.0, 50: 0.0}), CLASSES, 300, 1)
+    gains = numbers.grid_differences(points, [("natural, then bridge", "natural")]).set_index("per_class")
     assert gains.loc[5, "low"] > 0 and gains.loc[50, "value"] == 0
     assert gains.loc["fewest less most", "low"] > 0
-    assert "shrinks with more images" in bridge.worth(gains.reset_index())
-    even = bridge.differences(bridge.grid_points(grid_of({5: 1.0, 50: 1.0}), CLASSES, 300, 1),
+    assert "shrinks with more images" in numbers.describe_gain(gains.reset_index())
+    even = numbers.grid_differences(numbers.grid_points(grid_of({5: 1.0, 50: 1.0}), CLASSES, 300, 1),
                               [("natural, then bridge", "natural")])  # fmt: skip
-    assert "is not shown to shrink" in bridge.worth(even)
-    table = bridge.points_table(points)
+    assert "is not shown to shrink" in numbers.describe_gain(even)
+    table = numbers.points_table(points)
     assert len(table) == 4 and (table["low"] < table["high"]).all()
 
 
@@ -91,9 +83,9 @@ def test_the_index_is_in_the_patients_terms_and_a_mirror_image_keeps_it():
     maps = np.zeros((2, 4, 6))
     maps[0, :, 0] = 1.0  # the picture's left: the patient's right
     maps[1, :, :3], maps[1, :, 3:] = -3.0, 1.0  # size counts, not sign
-    assert laterality.index(maps) == pytest.approx([1.0, 0.5])
-    np.testing.assert_allclose(laterality.index(maps[..., ::-1], mirrored=True), laterality.index(maps))
-    assert np.isnan(laterality.index(np.zeros((1, 4, 4)))).all()
+    assert numbers.laterality_index(maps) == pytest.approx([1.0, 0.5])
+    np.testing.assert_allclose(numbers.laterality_index(maps[..., ::-1], mirrored=True), numbers.laterality_index(maps))
+    assert np.isnan(numbers.laterality_index(np.zeros((1, 4, 4)))).all()
 
 
 @pytest.mark.parametrize("follows, words", [("patient", "turns with the patient"), ("picture", "side of the picture")])
@@ -103,26 +95,26 @@ def test_a_bias_of_the_network_and_one_of_the_patient_part_ways_in_the_mirror(fo
     maps[..., :4] += 1
     mirror = maps[..., ::-1] if follows == "patient" else maps
     patients, labels = np.arange(40).astype(str), ["a"] * 20 + ["b"] * 20
-    found = laterality.by_class({"image": maps, "mirror image": mirror}, labels, patients, ("a", "b"), 200, 1)
+    found = numbers.laterality_by_class({"image": maps, "mirror image": mirror}, labels, patients, ("a", "b"), 200, 1)
     assert found["image"]["all"].low > 0
-    assert words in laterality.sided(found["image"]["all"], found["mirror image"]["all"])
-    assert set(laterality.as_table(found)["class"]) == {"all", "a", "b"}
+    assert words in numbers.describe_side(found["image"]["all"], found["mirror image"]["all"])
+    assert set(estimate_table(found, ("image", "class"))["class"]) == {"all", "a", "b"}
 
 
 def test_saliency_within_the_lungs_is_set_beside_their_area():
     maps, masks = np.ones((3, 4, 4)), np.zeros((3, 4, 4), bool)
     masks[:, 1:3, 1:3] = True
     maps[masks] = 3.0
-    found = laterality.inside(maps, masks, ["a", "b", "c"], 200, 1)
+    found = numbers.mass_inside(maps, masks, ["a", "b", "c"], 200, 1)
     assert found["area within"].value == 0.25 and found["saliency within"].value == pytest.approx(0.5)
-    assert found["saliency an area"].value == pytest.approx(2.0)
+    assert found["saliency per area"].value == pytest.approx(2.0)
 
 
 # The source
 
 
 def controls_of(signals, site_of):
-    """A controls table whose scores tell COVID-19 as well as `signals` say."""
+    """A controls table whose scores separate COVID-19 by `signals`."""
     rng, parts = np.random.default_rng(2), []
     labels = np.repeat(["NORMAL", "VIRUS", "COVID-19"], 60)
     rows = pd.DataFrame({"image_id": [f"i{n}" for n in range(180)], "label": labels, "split": "test"})
@@ -138,25 +130,20 @@ def test_where_the_source_is_tied_to_the_disease_the_control_exposes_it():
     table, frame = controls_of(
         {"whole image": 4.0, "lungs blacked out": 3.5}, lambda label, n: "B" if label == "COVID-19" else "A"
     )
-    found = source.control_aurocs(table, frame, "tied", 300, 1)
-    said = source.conclude(found)
-    assert said.exposed and "no proof that the disease was seen" in said.sentence
+    found = numbers.control_aurocs(table, frame, "tied", 300, 1)
+    concluded = numbers.conclude_on_source(found)
+    assert concluded.exposed and "no evidence that the disease is seen" in concluded.sentence
     assert found["age alone"].value == 1.0
     published = table[table["control"] == "whole image"].drop(columns="site")
-    beside = source.control_aurocs(table, frame, "tied", 300, 1, published)
+    beside = numbers.control_aurocs(table, frame, "tied", 300, 1, published)
     assert list(beside)[0] == "published recipe" and beside["published recipe"] == beside["whole image"]
-    assert not found["same source"].defined and "nothing to compare with" in said.sentence
+    assert not found["same source"].defined and "nothing to compare with" in concluded.sentence
 
 
 def test_where_it_is_not_the_control_is_silent_and_the_same_source_speaks_for_the_disease():
     table, frame = controls_of({"whole image": 2.0, "lungs blacked out": 0.0}, lambda label, n: "AB"[n % 2])
-    found = source.control_aurocs(table, frame.assign(age=np.nan), "tied", 300, 1)
-    said = source.conclude(found)
-    assert not said.exposed and "lies in the lungs" in said.sentence and "does not explain" in said.sentence
+    found = numbers.control_aurocs(table, frame.assign(age=np.nan), "tied", 300, 1)
+    concluded = numbers.conclude_on_source(found)
+    assert not concluded.exposed and "lies in the lungs" in concluded.sentence
+    assert "does not explain" in concluded.sentence
     assert found["same source"].n == 90 and not found["age alone"].defined
-
-
-def test_nothing_is_concluded_from_what_is_undefined():
-    nothing = Estimate.undefined(0, "x", "none")
-    assert "Nothing may be concluded" in source.conclude(dict.fromkeys(
-        ("whole image", "lungs blacked out", "same source"), nothing)).sentence  # fmt: skip
