@@ -109,11 +109,29 @@ def test_weights_from_a_file_are_the_saved_ones(small, tmp_path, file):
     assert loaded.weights_digest == small.weights_digest
 
 
-def test_weights_of_another_shape_are_refused_with_counts(tmp_path):
+@pytest.mark.parametrize("file", ["other.weights.h5", "other.keras"])
+def test_weights_of_another_network_are_refused(tmp_path, file):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    other.save_weights(tmp_path / "other.weights.h5")
-    with pytest.raises(BackboneError, match=r"holds 2 tensors, \d+ are expected.*is missing"):
-        load_backbone("SmallNet", str(tmp_path / "other.weights.h5"), 32)
+    path = tmp_path / file
+    other.save_weights(path) if file.endswith(".h5") else other.save(path)
+    with pytest.raises(BackboneError, match="not readable as weights of SmallNet"):
+        load_backbone("SmallNet", str(path), 32)
+
+
+@pytest.mark.parametrize("without", ["stage3_2_convolution", "one filter"])
+def test_weights_that_lack_a_layer_or_a_filter_are_refused(tmp_path, small, without):
+    import h5py
+
+    path = tmp_path / "partial.weights.h5"
+    small.model.save_weights(path)
+    with h5py.File(path, "r+") as file:
+        layer = file["layers"]["conv2d_3" if without != "one filter" else "conv2d"]["vars"]
+        values = layer["0"][()]
+        del layer["0"]
+        if without == "one filter":
+            layer["0"] = values[..., 1:]
+    with pytest.raises(BackboneError, match="not readable as weights of SmallNet"):
+        load_backbone("SmallNet", str(path), 32)
 
 
 @pytest.mark.parametrize("file", ["page.weights.h5", "page.keras"])

@@ -34,7 +34,6 @@ from helpers.model.features import FeatureError, extract, open_store
 SIZE, FEATURES = 16, 5
 ENGINE = Engine("keras", "float32", "a stand-in")
 OPTIONS = {"workers": 1, "progress": False}
-module.BATCH, module.PART = 4, 8
 
 
 BACKBONE = Backbone("Fake", "none", "0" * 16, SIZE, FEATURES, None)
@@ -65,6 +64,8 @@ class FakeEngines:
             ("candidates", lambda *asked: self.choices),
             ("compile_backbone", self.compile),
             ("agreement", self.agreement),
+            ("BATCH", 4),
+            ("PART", 8),
         ):
             self.stack.enter_context(mock.patch.object(module, name, value))
         return self

@@ -22,13 +22,10 @@ import numpy as np
 
 from helpers.model.backbones import Backbone
 from helpers.run import hardware
-from helpers.run.profile import nearest
 
 if TYPE_CHECKING:
     import keras
 
-ENGINES = ("keras", "openvino")
-PRECISIONS = ("float32", "bfloat16", "float16")
 AGREEMENT = 0.9999  # the least cosine between an engine's features of an image and those of Keras in float32
 BATCH = 64  # images that Keras takes at once
 REQUEST = 4  # images an OpenVINO request: weights are read a quarter as often, activations still fit a core's cache
@@ -78,14 +75,11 @@ class Disagreement(EngineError):  # noqa: N818 - it says what was found
 
 
 def choose(engine: str = "auto", precision: str = "auto") -> Engine:
-    """The engine for this machine, or the one asked for.
+    """The engine for this machine, or the one asked for: "keras" or "openvino"; "float32", "bfloat16" or "float16".
 
-    Raises `EngineError` for an unknown word and for a precision that the engine would quietly replace; gives an
-    `EngineWarning` for a reduced precision that this machine can only imitate, which costs time and gains none.
+    Raises `EngineError` for a precision that the engine would quietly replace; gives an `EngineWarning` for a reduced
+    precision that this machine can only imitate, which costs time and gains none.
     """
-    for word, known in ((engine, ENGINES), (precision, PRECISIONS)):
-        if word not in ("auto", *known):
-            raise EngineError(f"there is no engine or precision '{word}'{nearest(str(word), ('auto', *known))}")
     if engine != "openvino" and (backend := _other_backend()):
         if precision not in ("auto", "float32"):
             raise EngineError(f"precision={precision} needs Keras on TensorFlow, not on {backend}; use float32")
