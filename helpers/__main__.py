@@ -68,7 +68,7 @@ def _data(*words: str) -> int:
 def _dicom(*words: str) -> int:
     from pathlib import Path
 
-    from helpers.data.dicom_folder import convert_folder, read_key
+    from helpers.data.dicom import convert_folder, read_key
     from helpers.run.profile import ProfileError, nearest
 
     given = {"window": "min-max"}
@@ -82,11 +82,11 @@ def _dicom(*words: str) -> int:
     key, target = Path(given["key"]).resolve(), Path(given["target"]).resolve()
     if key.is_relative_to(target):
         raise ProfileError(f"KEY={given['key']} lies in TARGET: with the key beside them, patients can be found again")
-    done = convert_folder(Path(given["source"]), target, read_key(key), given["window"])
-    for row in done.failures.to_dict("records"):
+    table, failures = convert_folder(Path(given["source"]), target, read_key(key), given["window"])
+    for row in failures.to_dict("records"):
         print(f"left out: {row}", file=sys.stderr)
-    print(f"{len(done.table)} radiographs in {done.folder}, {done.converted} of them converted now")
-    return 0 if len(done.table) else 1
+    print(f"{len(table)} radiographs in {target}")
+    return 0 if len(table) else 1
 
 
 def _keys() -> None:

@@ -1,6 +1,7 @@
 """Carr's bridge: what starts are, what is learnt from, what may not be in the bridge, and the controls."""
 
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from tiny import run_maker
 from helpers.carr import data as covid
 from helpers.carr import models as bridge
 from helpers.carr.controls import SOURCE, score_controls
-from helpers.carr.data import CLASSES
+from helpers.carr.data import COVID_CLASSES as CLASSES
 from helpers.data.catalogue import Catalogue
 from helpers.model.backbones import load_backbone
 from helpers.model.experiment import Images
@@ -137,7 +138,7 @@ def covid_data(folder):
         Image.fromarray(pixels).save(folder / "covid" / row.path)
     digest = [hashlib.sha256((folder / "covid" / path).read_bytes()).hexdigest() for path in frame["path"]]
     catalogue = Catalogue("tiny_covid", folder / "covid", frame.assign(digest=digest), CLASSES, phantom=True)
-    return Images(catalogue, covid.split_of(catalogue, "patient-disjoint", 0.25, 1).frame)
+    return Images(catalogue, covid.split_covid(catalogue, SimpleNamespace(split="patient-disjoint", seed=1)).frame)
 
 
 def test_controls_are_learnt_from_the_same_subjects_in_both_settings(tmp_path):

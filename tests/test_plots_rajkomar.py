@@ -9,8 +9,8 @@ from helpers.metrics.comparison import compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate
 from helpers.metrics.proportions import proportion
 from helpers.rajkomar import figures as rajkomar
+from helpers.rajkomar.data import TRANSFORMS
 from helpers.rajkomar.rajkomar_flow import COUNTS, flow
-from helpers.rajkomar.robustness import TRANSFORMS
 
 RANDOM = np.random.default_rng(0)
 PRE, TUNE = ("colour", "full grey", "subset grey"), ("last layer", "last layer, augmented", "all layers, augmented")

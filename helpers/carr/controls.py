@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.carr import data as covid
+from helpers.carr.data import hide_parts, lungs_box
 from helpers.carr.models import PENALTIES, Plan, train_bridge
-from helpers.carr.thorax import lungs_box, views
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, pixels_of
 from helpers.model.finetuned import BATCH
@@ -52,11 +52,11 @@ def score_controls(own: Images, backbone: Backbone, settings: Profile) -> pd.Dat
     frame, classes = own.catalogue.frame, own.catalogue.classes
     pixels = pixels_of(own.catalogue, frame, backbone.image_size, settings.workers)
     run = compile_backbone(backbone, choose("auto", "float32"), BATCH)
-    shown = views(pixels, lungs_box(own.catalogue, backbone.image_size))
+    shown = hide_parts(pixels, lungs_box(own.catalogue, backbone.image_size))
     features = {name: pd.DataFrame(run(images), index=frame["image_id"]) for name, images in shown.items()}
     by_setting = {TIED: own.frame}
     if covid.can_be_untied(frame):
-        by_setting[UNTIED] = covid.untied(own.catalogue, covid.VALIDATION, settings.seed)
+        by_setting[UNTIED] = covid.untied(own.catalogue, settings.seed)
     parts = [_score(rows, features, classes, settings.seed).assign(setting=name) for name, rows in by_setting.items()]
     return pd.concat(parts, ignore_index=True)
 

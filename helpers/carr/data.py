@@ -1,22 +1,32 @@
-"""COVID-19 among other pneumonias and none: the poster's target, put together from two collections.
+"""Carr 2020's two targets, and how they are made larger: COVID-19 radiographs, and B-scans of rare retinal disease.
 
-Citations: Cohen et al. 2020 (see `cohen`) and Kermany et al. 2018 (see `kermany_xray`), with their licences.
-Classes: COVID-19 from Cohen's collection; NORMAL, BACTERIA and VIRUS from Kermany's children, whose subjects are taken
-    out of the bridge. Carr 2020: "Our dataset was limited to 142 subjects, 102 of which were used in the target
-    dataset"; "102 subjects were removed from the bridge dataset for target training". 40 are held back, then. The
-    poster has no validation set; its subjects are drawn beyond the 102 where there are enough, else from among them.
-Trap: the class goes with the source. COVID-19 comes from adults, other hospitals and other archives than the rest,
+COVID-19, `load_covid`. Cohen et al. 2020 (see `cohen`) and Kermany et al. 2018 (see `kermany_xray`), with their
+    licences. COVID-19 from Cohen's collection; NORMAL, BACTERIA and VIRUS from Kermany's children, whose subjects are
+    taken out of the bridge. "Our dataset was limited to 142 subjects, 102 of which were used in the target dataset";
+    "102 subjects were removed from the bridge dataset for target training". 40 are held back, then. The poster has no
+    validation set; its subjects are drawn beyond the 102 where there are enough, else from among them.
+    Trap: the class goes with the source. COVID-19 comes from adults, other hospitals and other archives than the rest,
     and a network may read that. So Cohen's own images of the other classes are here too, for a comparison within one
     source: `aside` tells them from the rest, and they are neither learnt from nor part of the held-back set.
-Age: Cohen's metadata have it for many; of Kermany's children it is known that they are "one to five years old".
-Phantoms: `phantoms.chest_plans.COVID` is the same table, site A for Kermany's place and B for Cohen's, and more rows
-    aside: also COVID-19 at A. With those, `untied` makes a set of images in which the site says nothing.
+    Phantoms have site A for Kermany's place and B for Cohen's, and more rows aside: also COVID-19 at A. With those,
+    `untied` makes a set of images in which the site says nothing.
+
+Rare retinal disease, `load_octid`. Gholami et al., "OCTID: Optical Coherence Tomography Image Database", Computers and
+    Electrical Engineering 81 (2020). Licence: the host's terms. NORMAL 206, MH 102 (macular hole), AMD 55 (age-related
+    macular degeneration, left out as in the poster), DR 107 (diabetic retinopathy), CSR 102 (central serous
+    retinopathy): JPEG from a Cirrus HD-OCT scanner, one chosen scan through the fovea each, in `octid/<CLASS>/`. One
+    zip per class, downloaded by hand; `make data PROFILE=paper` says where to and unpacks them.
+    Patients: none are named, so nobody can tell whether two scans are of one patient. Exact and near copies (see
+    `copies`) count as one patient, and near copies with two diagnoses are not used; beyond that a patient may be on
+    both sides of the split, and an interval "by patient" is one by image: optimistic, as the poster's must have been.
+    Split: none is published. The poster took 50 samples a diagnosis and assessed "against unseen data"; here those to
+    learn and to choose from are the first in the order of a hash of their names, and all others are for assessment.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,82 +34,95 @@ import numpy as np
 import pandas as pd
 
 from helpers.data import cohen, kermany_xray
-from helpers.data.catalogue import Catalogue
-from helpers.data.splits import Split, SplitError, split
+from helpers.data.augment import generator, light
+from helpers.data.catalogue import Catalogue, CatalogueError, phantoms_described
+from helpers.data.copies import connected, duplicates
+from helpers.data.images import read_square
+from helpers.data.scan import catalogue_of, existing, find_folder, scan
+from helpers.data.splits import Split, SplitError, shuffled, split
+from helpers.run.paths import CACHE
 
-CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
-COVID = CLASSES[-1]
+COVID_CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
+COVID = COVID_CLASSES[-1]
 COVID_SITES = ("B", "cohen")  # where the target's COVID-19 comes from; everything else comes from the other site
 SUBJECTS, HELD_BACK = 102, 40  # "142 subjects, 102 of which were used in the target dataset"
-VALIDATION = 0.25  # of the training subjects
+VALIDATION = 0.25  # of the target's training patients
 CHILD_AGE = 3.0  # years: the middle of "pediatric patients of one to five years old", all that is known of any of them
 SALT = "covid"
 
+OCTID_CLASSES = ("NORMAL", "MH", "DR", "CSR")  # the poster's
+OCTID_FOLDERS = ("NORMAL", "MH", "AMD", "DR", "CSR")
+OCTID_COUNTS = {"NORMAL": 206, "MH": 102, "DR": 107, "CSR": 102}  # as published
+OCTID_VALIDATION = 10  # B-scans per class, beside those to learn from, that choose penalties and epochs
+OCTID_LAYOUT = "octid"
+OCTID_SALT = "octid/published_split"
 
-def load(
-    data_dir: Path, cache: Path, workers: int = 0, subjects: int = SUBJECTS, validation: float = 0.25
-) -> Catalogue:
+BOX = (0.08, 0.9, 0.06, 0.94)  # top, bottom, left, right of frontal lungs, as shares, where no mask is known
+COVERED = 0.995  # share of all lungs' pixels that a box from masks holds, along each axis
+BORDER = 0.08  # width of the border, as a share of the side
+CHILDREN = 10  # "10 augmentations per sample"
+
+
+# --- COVID-19 ---
+
+
+def load_covid(settings) -> Catalogue:
+    """The COVID-19 target: NORMAL, BACTERIA, VIRUS and COVID-19; phantoms, or both collections (see `read_covid`)."""
+    if settings.covid_source == "phantom_chest":
+        from helpers.phantoms.chest_plans import COVID as PHANTOM_COVID
+
+        counts = {"train": settings.phantom_covid_train, "test": settings.phantom_covid_test}
+        return PHANTOM_COVID.load(CACHE, settings.workers, seed=settings.seed, **counts)
+    return read_covid(settings.data_dir, CACHE, settings.workers, settings.bridge_covid_subjects)
+
+
+def read_covid(data_dir: Path, cache: Path, workers: int = 0, subjects: int = SUBJECTS) -> Catalogue:
     """The composite of both collections below `data_dir`, see the card above.
 
-    `subjects` a class to learn from, with a share `validation` of them and the further ones to choose by, and 40 to 102
-    of them held back ("test"). Of a class with fewer, all classes are drawn as small, in the same proportions. Raises
-    FileNotFoundError where either collection is missing, `SplitError` where a class is too small to share out.
+    `subjects` per class to learn from, with `VALIDATION` of them and the further ones to choose by, and 40 to
+    102 of them held back ("test"). Of a class with fewer, all classes are drawn as small, in the same proportions.
+    Raises FileNotFoundError where either collection is missing, `SplitError` where a class is too small to share out.
     """
-    other = kermany_xray.load(data_dir, cache, workers)
-    own = cohen.load_findings(data_dir, cache, workers)
-    adults, children = _adults(own, data_dir), _children(other, data_dir)
-    covid = adults[adults["label"] == COVID]
-    pools = {COVID: covid, **{label: rows for label, rows in children.groupby("label")}}
-    wanted = round(subjects / (1 - validation)) + round(subjects * HELD_BACK / SUBJECTS)
+    other = kermany_xray.load(data_dir, cache, workers).seen_from(data_dir)
+    metadata = cohen.find_root(data_dir) / "metadata.csv"
+    own = cohen.load_findings(data_dir, cache, workers).seen_from(data_dir)
+    adults, children = _adults(own, metadata), _children(other)
+    pools = {COVID: adults[adults["label"] == COVID], **dict(list(children.groupby("label")))}
+    with_validation = subjects / (1 - VALIDATION)
+    wanted = round(with_validation) + round(subjects * HELD_BACK / SUBJECTS)
     count = min(wanted, *(rows["patient_id"].nunique() for rows in pools.values()))
     if count < 4:
         raise SplitError(f"{count} subjects of the smallest class: too few to learn from and to hold some back")
-    share = HELD_BACK / (SUBJECTS / (1 - validation) + HELD_BACK) if count == wanted else HELD_BACK / 142
-    main = pd.concat([_drawn(pools[label], count, share) for label in CLASSES])
-    aside = adults[(adults["label"] != COVID) & ~adults["patient_id"].isin(main["patient_id"])]
-    frame = pd.concat([main, aside.assign(published_split="test")], ignore_index=True)
-    parts = [one.excluded.assign(path=_below(one, data_dir) + one.excluded["path"]) for one in (other, own)]
-    return Catalogue("covid_xray", data_dir, frame, CLASSES, pd.concat(parts, ignore_index=True))
+    whole = SUBJECTS / (1 - VALIDATION) if count == wanted else SUBJECTS
+    main = pd.concat([_drawn(pools[label], count, HELD_BACK / (whole + HELD_BACK)) for label in COVID_CLASSES])
+    beside = adults[(adults["label"] != COVID) & ~adults["patient_id"].isin(main["patient_id"])]
+    frame = pd.concat([main, beside.assign(published_split="test")], ignore_index=True)
+    excluded = pd.concat([other.excluded, own.excluded], ignore_index=True)
+    return Catalogue("covid_xray", data_dir, frame, COVID_CLASSES, excluded)
 
 
-def _children(catalogue: Catalogue, data_dir: Path) -> pd.DataFrame:
+def _children(catalogue: Catalogue) -> pd.DataFrame:
     """Kermany's training folder, without subjects whose images are of two kinds; patients named as there."""
     frame = catalogue.frame[catalogue.frame["published_split"] == "train"]
     single = frame.groupby("patient_id")["label"].transform("nunique") == 1
-    path = _below(catalogue, data_dir) + frame["path"]
-    return frame.assign(path=path, site="kermany", age=CHILD_AGE)[single]
+    return frame.assign(site="kermany", age=CHILD_AGE)[single]
 
 
-def _adults(catalogue: Catalogue, data_dir: Path) -> pd.DataFrame:
+def _adults(catalogue: Catalogue, metadata: Path) -> pd.DataFrame:
     """Cohen's frontal images, with the metadata's age."""
-    told = pd.read_csv(catalogue.root / "metadata.csv", dtype=str, keep_default_na=False)
-    ages = pd.to_numeric(told["age"] if "age" in told else pd.Series("", told.index), errors="coerce")
-    age = ages.groupby(told["filename"].str.strip()).first()
-    frame = catalogue.frame
-    return frame.assign(
-        age=frame["image_id"].map(age),
-        path=_below(catalogue, data_dir) + frame["path"],
-        patient_id="cohen/" + frame["patient_id"],
-        image_id="cohen/" + frame["image_id"],
-        site="cohen",
-    )
-
-
-def _below(catalogue: Catalogue, data_dir: Path) -> str:
-    inner = catalogue.root.relative_to(data_dir).as_posix()
-    return "" if inner == "." else f"{inner}/"
+    table = pd.read_csv(metadata, dtype=str, keep_default_na=False)
+    ages = pd.to_numeric(table["age"] if "age" in table else pd.Series("", table.index), errors="coerce")
+    age = ages.groupby(table["filename"].str.strip()).first()
+    frame = catalogue.frame.assign(age=catalogue.frame["image_id"].map(age), site="cohen")
+    return frame.assign(**{name: "cohen/" + frame[name] for name in ("patient_id", "image_id")})
 
 
 def _drawn(rows: pd.DataFrame, count: int, share: float) -> pd.DataFrame:
     """All images of `count` subjects, of whom a `share` is held back, in the order of a hash of their names."""
-    subjects = _shuffled(rows["patient_id"])[:count]
+    subjects = shuffled(rows["patient_id"], SALT)[:count]
     held_back = set(subjects[: min(max(1, round(share * count)), count - 2)])
     kept = rows[rows["patient_id"].isin(subjects)]
     return kept.assign(published_split=np.where(kept["patient_id"].isin(held_back), "test", "train"))
-
-
-def _shuffled(names: Iterable[str], salt: str = SALT) -> list[str]:
-    return sorted(set(names), key=lambda name: hashlib.blake2b(f"{salt}/{name}".encode()).digest())
 
 
 def aside(frame: pd.DataFrame) -> pd.Series:
@@ -107,10 +130,10 @@ def aside(frame: pd.DataFrame) -> pd.Series:
     return (frame["label"] == COVID) != frame["site"].isin(COVID_SITES)
 
 
-def split_of(catalogue: Catalogue, kind: str, validation_fraction: float, seed: int) -> Split:
+def split_covid(catalogue: Catalogue, settings) -> Split:
     """`splits.split` of the target's images; those `aside` become "held-out", unless their patient is learnt from."""
     apart = aside(catalogue.frame)
-    made = split(catalogue.subset(catalogue.frame[~apart]), kind, validation_fraction, seed)
+    made = split(catalogue.subset(catalogue.frame[~apart]), settings.split, VALIDATION, settings.seed)
     used = made.frame[made.frame["split"] != "test"]
     beside = catalogue.frame[apart].assign(split="held-out")
     shared = beside["patient_id"].isin(used["patient_id"]) | beside["digest"].isin(used["digest"])
@@ -122,10 +145,10 @@ def split_of(catalogue: Catalogue, kind: str, validation_fraction: float, seed: 
 def can_be_untied(frame: pd.DataFrame) -> bool:
     """Whether every class has training and test images of both sites, as the phantoms do."""
     cells = frame.groupby(["label", frame["site"].isin(COVID_SITES), "published_split"]).size()
-    return len(cells) == 2 * 2 * len(CLASSES)
+    return len(cells) == 2 * 2 * len(COVID_CLASSES)
 
 
-def untied(catalogue: Catalogue, validation_fraction: float, seed: int) -> pd.DataFrame:
+def untied(catalogue: Catalogue, seed: int) -> pd.DataFrame:
     """A split frame in which every class comes from both sites alike, so that the site says nothing of the class.
 
     As many images as the smallest pair of class and site has. Raises `SplitError` where a pair has none.
@@ -136,21 +159,256 @@ def untied(catalogue: Catalogue, validation_fraction: float, seed: int) -> pd.Da
     groups = frame.groupby(["published_split", "label", "site"])
     least = groups.size().groupby("published_split").min()
     kept = [
-        rows[rows["image_id"].isin(_shuffled(rows["image_id"], f"{SALT}/{seed}")[: least[part]])]
+        rows[rows["image_id"].isin(shuffled(rows["image_id"], f"{SALT}/{seed}")[: least[part]])]
         for (part, _, _), rows in groups
     ]
-    return split(catalogue.subset(pd.concat(kept)), "patient-disjoint", validation_fraction, seed).frame
+    return split(catalogue.subset(pd.concat(kept)), "patient-disjoint", VALIDATION, seed).frame
 
 
-def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
+def describe_covid(catalogue: Catalogue) -> tuple[bool, str]:
     """Whether results may be held against the poster, and a sentence that says what these images are.
 
     They may where each class has the poster's 142 subjects, of the collections that it names. Which subjects it drew,
     of a collection that has grown and lost images since, is not said.
     """
+    if catalogue.phantom:
+        return phantoms_described(catalogue)
     frame = catalogue.frame[~aside(catalogue.frame)]
     counts = frame.groupby("label")["patient_id"].nunique()
-    told = f"{int(counts.min())} subjects a class of Cohen's and Kermany's collections ({len(frame):,} images)"
+    sizes = f"{int(counts.min())} subjects a class of Cohen's and Kermany's collections ({len(frame):,} images)"
     if (counts >= SUBJECTS + HELD_BACK).all():
-        return True, f"As in the poster: {told}; it does not say which subjects it drew."
-    return False, f"A subset: {told}, where the poster has {SUBJECTS + HELD_BACK}."
+        return True, f"As in the poster: {sizes}; it does not say which subjects it drew."
+    return False, f"A subset: {sizes}, where the poster has {SUBJECTS + HELD_BACK}."
+
+
+def folders_covid(settings) -> list[Path]:
+    """What is read from outside the project."""
+    if settings.covid_source == "phantom_chest":
+        return []
+    return [*cohen.folders(settings.data_dir), *kermany_xray.folders(settings.data_dir)]
+
+
+# --- rare retinal disease ---
+
+
+def load_octid(settings) -> Catalogue:
+    """B-scans of rare retinal disease: NORMAL, MH, DR, CSR; OCTID's, or phantoms from another scanner than Kermany's.
+
+    Training images are those to learn from and those to choose by.
+    """
+    drawn = settings.bridge_octid_images + OCTID_VALIDATION
+    if settings.octid_source == "phantom_oct":
+        from helpers.phantoms.oct import OCTID
+
+        counts = {"per_class": drawn, "test_per_class": settings.phantom_octid_test_per_class}
+        return OCTID.load(CACHE, settings.workers, seed=settings.seed, **counts)
+    return read_octid(settings.data_dir, CACHE, settings.workers, drawn=drawn)
+
+
+def read_octid(data_dir: Path, cache: Path, workers: int = 0, *, drawn: int = 60) -> Catalogue:
+    """The four classes of the poster; of each, `drawn` images are published_split train, to learn and choose from.
+
+    `excluded` lists all that is not used, with the reason. Raises FileNotFoundError where there is no such data, and
+    `CatalogueError` for a class that `drawn` images would leave without any to be assessed on.
+    """
+    root = _octid_root(data_dir)
+    frame, unreadable = scan(root, cache, workers, under=[name for name in OCTID_FOLDERS if (root / name).is_dir()])
+    frame = _grouped(root, _described(frame), workers)
+    usable = frame[frame["reason"] == ""]
+    if missing := [label for label in OCTID_CLASSES if label not in set(usable["label"])]:
+        raise CatalogueError(f"OCTID in {root}: no usable image of {', '.join(missing)}")
+    train = _learnt_from(usable, drawn, root)
+    frame["published_split"] = np.where(frame["patient_id"].isin(train), "train", "test")
+    return catalogue_of("octid", root, frame, OCTID_CLASSES, unreadable)
+
+
+def _octid_root(data_dir: Path) -> Path:
+    def holds(root: Path) -> bool:
+        return all((root / label).is_dir() for label in OCTID_CLASSES)
+
+    remedy = (
+        "Download one zip per class from dataverse.scholarsportal.info/dataverse/OCTID, and unpack each into "
+        f"{OCTID_LAYOUT}/<CLASS>/"
+    )
+    looked_for = f"folders {', '.join(OCTID_CLASSES)}"
+    return find_folder(data_dir, (OCTID_LAYOUT,), holds, "OCTID images", looked_for, remedy)
+
+
+def _described(frame: pd.DataFrame) -> pd.DataFrame:
+    """The scan with what its paths say; `reason` is empty, or why a file cannot be used."""
+    label, name = frame["path"].str.split("/").str[0], frame["path"].str.split("/").str[-1]
+    named = name.str.extract(rf"^({'|'.join(OCTID_FOLDERS)})(?![A-Za-z])", expand=False).fillna(label)
+    reason = pd.Series("", index=frame.index)
+    reason[label == "AMD"] = "AMD: none of the poster's diagnoses"
+    reason[named != label] = "its name says " + named + ", its folder " + label
+    return frame.assign(label=label, image_id=frame["path"], reason=reason)
+
+
+def _grouped(root: Path, frame: pd.DataFrame, workers: int) -> pd.DataFrame:
+    """With `patient_id`, the first of an image's exact and near copies; copies of two labels are set aside."""
+    used = frame[frame["reason"] == ""].assign(published_split="train", patient_id="unknown").reset_index(drop=True)
+    group = dict(zip(frame["image_id"], frame["image_id"], strict=True))
+    if len(used) > 1:
+        pairs = duplicates(Catalogue("octid", root, used, tuple(sorted(set(used["label"])))), workers=workers)
+        group |= connected(used["image_id"], zip(pairs["image_a"], pairs["image_b"], strict=True))
+    frame = frame.assign(patient_id=frame["image_id"].map(group))
+    labels = frame[frame["reason"] == ""].groupby("patient_id")["label"].nunique()
+    torn = (frame["reason"] == "") & (frame["patient_id"].map(labels) > 1)
+    return frame.assign(reason=frame["reason"].mask(torn, "copies of it have another diagnosis"))
+
+
+def _learnt_from(frame: pd.DataFrame, drawn: int, root: Path) -> set[str]:
+    """Of each class the first `drawn` in the order of a hash, copies counting as one."""
+    chosen: set[str] = set()
+    for label, rows in frame.groupby("label"):
+        names = shuffled(rows["patient_id"], OCTID_SALT)
+        if len(names) <= drawn:
+            raise CatalogueError(
+                f"OCTID in {root}: {label} has {len(names)} images, and {drawn} were to be drawn to learn and choose "
+                "from; with fewer, set BRIDGE_OCTID_IMAGES lower"
+            )
+        chosen.update(names[:drawn])
+    return chosen
+
+
+def split_octid(catalogue: Catalogue, settings) -> Split:
+    """Of the training images, `OCTID_VALIDATION` per class are for validation."""
+    fraction = OCTID_VALIDATION / (settings.bridge_octid_images + OCTID_VALIDATION)
+    return split(catalogue, settings.split, fraction, settings.seed)
+
+
+def describe_octid(catalogue: Catalogue) -> tuple[bool, str]:
+    """Whether all published images are there, and a sentence for reports. The draw is our own either way."""
+    if catalogue.phantom:
+        return phantoms_described(catalogue)
+    here = catalogue.frame["label"].value_counts().to_dict()
+    test = int((catalogue.frame["published_split"] == "test").sum())
+    sizes = f"{len(catalogue) - test:,} images to learn and choose from, {test:,} to assess"
+    # A few may have been set aside: copies with two diagnoses, files that cannot be read.
+    if all(abs(here[label] - n) <= 0.03 * n for label, n in OCTID_COUNTS.items()):
+        return True, f"OCTID as published: {sizes}, in a draw of our own, for the poster's is not published."
+    return False, f"A subset or variant of OCTID: {sizes}, of the published {sum(OCTID_COUNTS.values())}."
+
+
+def folders_octid(settings) -> list[Path]:
+    """What is read from outside the project."""
+    if settings.octid_source == "phantom_oct":
+        return []
+    return existing(settings.data_dir, (OCTID_LAYOUT,), OCTID_FOLDERS)
+
+
+# --- a target made larger ---
+
+
+def expand(frame: pd.DataFrame, per_image: int = CHILDREN) -> pd.DataFrame:
+    """The frame's rows, and after them `per_image` children of each training image, which inherit its label, patient
+    and split: image_id ("<parent>#03"), parent, child (0: the image itself), label, patient_id, split.
+
+    "We artificially boosted the size of the target dataset through data augmentation": COVID-19 has 102 subjects, "with
+    augmentation expanding this to 1122 images per class", which is 102 and ten augmentations of each. Which transforms
+    were used is not said; here they are those of `augment.light`.
+
+    Raises `ValueError` for a number below 0, and where a training image's file or patient is in another split too: its
+    children would be there under another name.
+    """
+    if per_image < 0:
+        raise ValueError(f"per_image = {per_image}; an image has 0 children or more")
+    train = frame["split"] == "train"
+    for column in ("patient_id", "digest"):
+        shared = set(frame.loc[train, column]) & set(frame.loc[~train, column]) if column in frame else ()
+        if shared:
+            raise ValueError(f"{column}: {len(shared)} are in train and in another split too, first {min(shared)}")
+    columns = ["image_id", "parent", "child", "label", "patient_id", "split"]
+    rows = frame.assign(parent=frame["image_id"], child=0)[columns]
+    parents = rows[train]
+    children = parents.loc[parents.index.repeat(per_image)]
+    children = children.assign(child=np.tile(np.arange(1, per_image + 1), len(parents)))
+    children["image_id"] = children["parent"].astype(str) + "#" + children["child"].map("{:02d}".format)
+    return pd.concat([rows, children], ignore_index=True)
+
+
+class Expanded:
+    """The images of an expanded frame, by row number and on demand; only the parents' pixels are held.
+
+    A child follows from the seed, its parent's name and its own number alone, so it is the same in every epoch: the
+    published set is of a fixed number of images. `key` says all that they follow from.
+    """
+
+    def __init__(
+        self, frame: pd.DataFrame, pixels: np.ndarray, image_ids: Sequence[str], seed: int, mirror: bool = False
+    ) -> None:
+        """`frame` from `expand`; `pixels` uint8 (n, h, w) of the parents, named in order by `image_ids`; `mirror`: half
+        of the children are reflected (eyes have no side that an image must keep; chests do). Raises `ValueError` for a
+        parent without pixels."""
+        self.frame, self._pixels, self._seed, self._mirror = frame.reset_index(drop=True), pixels, seed, mirror
+        self._rows = pd.Index(image_ids).get_indexer(self.frame["parent"])
+        if (self._rows < 0).any():
+            raise ValueError(f"no pixels for parent {self.frame.loc[self._rows < 0, 'parent'].iloc[0]}")
+        content = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8)
+        content.update("\n".join(self.frame["image_id"].astype(str)).encode())
+        self.key = f"expanded {content.hexdigest()} {seed} {mirror}"
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def batch(self, epoch: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """uint8 (b, h, w) of these rows of `frame`, whatever the epoch."""
+        made = np.empty((len(rows), *self._pixels.shape[1:]), np.uint8)
+        parents, children = self.frame["parent"].to_numpy(), self.frame["child"].to_numpy()
+        for place, row in enumerate(rows):
+            image = self._pixels[self._rows[row]]
+            random = generator(self._seed, parents[row], int(children[row]), "light")
+            made[place] = light(image, random, self._mirror) if children[row] else image
+        return made
+
+
+# --- lungs hidden, or nothing but lungs ---
+
+
+def lungs_box(catalogue: Catalogue, size: int) -> tuple[int, int, int, int]:
+    """Rows and columns (first, last + 1; first, last + 1) of the box that holds the lungs, in images of `size` pixels.
+
+    Maguolo and Nanni 2020 showed that a classifier can tell COVID-19 collections apart with the middle of every image
+    blacked out: what it used was no lung. One box is cut from all images of a data set, whatever is in them: a mask of
+    each image's own lungs would give away by its shape what it is to hide. Where lungs are known (phantoms), it is the
+    smallest that leaves out no more than a two-hundredth of their pixels along either axis; else `BOX`, a rough one:
+    real lungs differ in place, and what is left outside of it may hold some.
+    """
+    frame = catalogue.frame
+    if "lung_mask" not in frame or frame["lung_mask"].isna().any():
+        top, bottom, left, right = (round(share * size) for share in BOX)
+        return top, bottom, left, right
+    share = np.zeros((size, size))
+    for path in frame["lung_mask"]:
+        share += read_square(catalogue.file(path), size) > 127
+    return *_extent(share.sum(axis=1)), *_extent(share.sum(axis=0))
+
+
+def _extent(weights: np.ndarray) -> tuple[int, int]:
+    """First and last + 1 place that hold `COVERED` of the weight, as much being left out at either end."""
+    inside = np.cumsum(weights) / weights.sum()
+    out = (1 - COVERED) / 2
+    return int(np.searchsorted(inside, out)), int(np.searchsorted(inside, 1 - out)) + 1
+
+
+def hide_parts(pixels: np.ndarray, box: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
+    """The images, uint8 (n, size, size), as they are and in three ways to hide a part: "whole image", "lungs blacked
+    out", "lungs only" (its complement), "border only"."""
+    top, bottom, left, right = box
+    inside = np.zeros(pixels.shape[1:], bool)
+    inside[top:bottom, left:right] = True
+    edge = max(1, round(BORDER * pixels.shape[1]))
+    middle = np.zeros_like(inside)
+    middle[edge:-edge, edge:-edge] = True
+    hidden = {"lungs blacked out": inside, "lungs only": ~inside, "border only": middle}
+    return {"whole image": pixels} | {name: np.where(mask, np.uint8(0), pixels) for name, mask in hidden.items()}
+
+
+def lung_masks(catalogue: Catalogue, frame: pd.DataFrame, size: int) -> np.ndarray:
+    """bool (n, size, size): each image's lungs where they are known, else the box (see `lungs_box`) for all."""
+    if "lung_mask" in frame and frame["lung_mask"].notna().all():
+        return np.stack([read_square(catalogue.file(path), size) > 127 for path in frame["lung_mask"]])
+    made = np.zeros((len(frame), size, size), bool)
+    top, bottom, left, right = lungs_box(catalogue, size)
+    made[:, top:bottom, left:right] = True
+    return made

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.carr.expansion import Expanded, expand
+from helpers.carr.data import Expanded, expand
 from helpers.data.augment import LightAugmentation, Mirrored
 from helpers.model.backbones import Backbone, load_backbone, weights_digest
 from helpers.model.depths import with_depths

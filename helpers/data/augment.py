@@ -1,6 +1,6 @@
-"""Augmentation for fine-tuning on radiographs: what a second exposure of the same patient might look like.
+"""Augmentation for fine-tuning: what a second exposure of the same patient might look like.
 
-Not the paper's: Rajkomar's 106 children are in `augmentation`. No image is turned upside down or by a quarter, since no
+Of no paper: Rajkomar's 106 children are in his wing. No image is turned upside down or by a quarter, since no
 radiograph comes to a reader that way; left and right are exchanged only where asked, since the heart has a side.
 """
 
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFilter
-
-from helpers.rajkomar.augmentation import generator
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,12 @@ STRENGTHS = {
     "light": Strength(10.0, (0.85, 1.15), (0.08, 0.04), (0.8, 1.25), 20.0, (0.8, 1.25), (0.3, 1.0)),
     "strong": Strength(10.0, (0.87, 1.25), (0.07, 0.05), (0.7, 1.4), 30.0, (0.7, 1.4), (0.3, 1.2), 8.0),
 }
+
+
+def generator(*words: int | str) -> np.random.Generator:
+    """Random numbers that follow from these words alone, on every machine."""
+    digest = hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
 def light(image: np.ndarray, rng: np.random.Generator, mirror: bool = False, strength: str = "light") -> np.ndarray:
@@ -104,21 +108,18 @@ class Mirrored:
         return made
 
 
-class LightAugmentation:
+class LightAugmentation(Mirrored):
     """Variants on demand: another of every image in each epoch, the same in whatever batch it is asked for."""
 
     def __init__(self, pixels: np.ndarray, seed: int, mirror: bool = False, strength: str = "light") -> None:
         """`pixels`: uint8 (n, h, w), held, not copied; `strength`: one of `STRENGTHS`."""
-        self._pixels, self._seed, self._how = pixels, seed, (mirror, strength)
-        content = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).hexdigest()
-        self.key = f"{strength} {content} {seed} {mirror} {STRENGTHS[strength]}"  # all that the variants follow from
-
-    def __len__(self) -> int:
-        return len(self._pixels)
+        super().__init__(pixels, seed)
+        self._how = (mirror, strength)
+        self.key = f"{strength} {self.key} {mirror} {STRENGTHS[strength]}"  # all that the variants follow from
 
     def batch(self, epoch: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """The variants of these rows in this epoch: uint8 (b, h, w)."""
-        made = np.empty((len(rows), *self._pixels.shape[1:]), np.uint8)
-        for place, row in enumerate(rows):
-            made[place] = light(self._pixels[row], generator(self._seed, epoch, int(row), "light"), *self._how)
-        return made
+        variants = [
+            light(self._pixels[row], generator(self._seed, epoch, int(row), "light"), *self._how) for row in rows
+        ]
+        return np.stack(variants) if variants else np.empty((0, *self._pixels.shape[1:]), np.uint8)

@@ -1,4 +1,4 @@
-"""The plain type every source leaves: one row an image, checked on the way in."""
+"""The plain type every data set's loader leaves: one row per image, checked on the way in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPTIONAL = {
     "view": "projection or scan direction",
     "department": "of the hospital, or what stands for it",
     "body": "what the image shows; images of one body differ in their signature alone",
-    "markers": "on: it bears its site's signature; off: a neutral one",
+    "markers": "on: the image bears its site's signature; off: a neutral one",
     "cohort": "natural, or reserve: patients for sets of another prevalence",
     "mask": "lesion mask, a PNG relative to the root (phantoms only)",
     "lung_mask": "mask of the lungs, a PNG relative to the root (phantoms only)",
@@ -37,6 +37,28 @@ OPTIONAL = {
 }
 
 
+# The 14 findings of ChestX-ray14, in the order of Zech's table. An image has any number of them; its column `labels`
+# joins them by |, and its one label says whether it has any.
+FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+NO_FINDING = "No Finding"
+FINDING_CLASSES = (NO_FINDING, "Finding")
+
+
 class CatalogueError(ValueError):
     """A catalogue that breaks its promises; the message names the column and the first rows."""
 
@@ -45,7 +67,7 @@ class CatalogueError(ValueError):
 class Catalogue:
     """A data set on disk.
 
-    `frame` has one row an image (columns of `REQUIRED`, any of `OPTIONAL`), `classes` the labels in the order that
+    `frame` has one row per image (columns of `REQUIRED`, any of `OPTIONAL`), `classes` the labels in the order that
     figures and scores use, `excluded` the files set aside: a frame of `path` and `reason`.
     """
 
@@ -86,8 +108,43 @@ class Catalogue:
         """The same data set with only these rows of its frame (a boolean filter's result, say)."""
         return replace(self, frame=rows.reset_index(drop=True))
 
+    def seen_from(self, root: Path) -> Catalogue:
+        """The same data set with its paths relative to a folder above its own."""
+        inner = self.root.resolve().relative_to(root.resolve()).as_posix()
+        prefix = "" if inner == "." else f"{inner}/"
+        frame, excluded = (rows.assign(path=prefix + rows["path"].astype(str)) for rows in (self.frame, self.excluded))
+        return replace(self, root=root, frame=frame, excluded=excluded)
+
     def fingerprint(self) -> str:
         """16 hex digits that change when any image, label, patient or split does."""
         columns = ["image_id", "label", "patient_id", "published_split", "digest"]
         text = self.frame[columns].sort_values("image_id").to_csv(index=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def phantoms_described(catalogue: Catalogue) -> tuple[bool, str]:
+    """What a wing's `describe` answers for phantoms: not comparable with a paper, and a sentence with their number."""
+    test = int((catalogue.frame["published_split"] == "test").sum())
+    sizes = f"{len(catalogue) - test:,} training and {test:,} test images"
+    return False, f"Phantoms: {sizes}, made from formulas; no evidence about the paper."
+
+
+def join_findings(found: pd.DataFrame) -> pd.Series:
+    """Texts such as "Effusion|Mass", "No Finding" for none, from one bool column per finding."""
+    names = pd.Series(FINDINGS)
+    rows = found[list(FINDINGS)].to_numpy(bool)
+    return pd.Series(["|".join(names[row]) or NO_FINDING for row in rows], index=found.index, dtype=object)
+
+
+def split_findings(joined: pd.Series) -> pd.DataFrame:
+    """One bool column per finding, from texts such as "Effusion|Mass". Raises `CatalogueError` for an unknown one."""
+    found = joined.str.get_dummies("|").astype(bool)
+    unknown = set(found) - {*FINDINGS, NO_FINDING}
+    if unknown:
+        raise CatalogueError(f"unknown findings {', '.join(sorted(unknown))}")
+    return found.reindex(columns=list(FINDINGS), fill_value=False)
+
+
+def any_finding(joined: pd.Series) -> pd.Series:
+    """The one label of `FINDING_CLASSES`: whether there is any finding."""
+    return joined.ne(NO_FINDING).map({True: "Finding", False: NO_FINDING})

@@ -21,15 +21,15 @@ Traps: rows whose file is absent; CT slices and volumes (Axial, Coronal); no vie
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.copies import duplicates
-from helpers.data.scan import scan
+from helpers.data.copies import connected, duplicates
+from helpers.data.scan import catalogue_of, existing, find_folder, scan
+from helpers.data.splits import shuffled
 
 VIEW_CLASSES = ("frontal", "lateral")
 FRONTAL_VIEWS = {"PA", "AP", "AP Supine", "AP Erect", "AP semi erect", "AP semi-erect"}
@@ -58,7 +58,6 @@ CAUSES = {
 TEST_SHARE = 0.4
 SALT = "cohen/published_split"
 LAYOUT = "covid-chestxray-dataset"
-COLUMNS = ["image_id", "path", "label", "patient_id", "published_split", "digest", "view", "width", "height"]
 
 
 def load_views(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
@@ -92,14 +91,17 @@ def load_findings(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
 
 def find_root(data_dir: Path) -> Path:
     """The folder that holds metadata.csv and images/: `data_dir` itself, or `LAYOUT` in it."""
-    for root in (data_dir, data_dir / LAYOUT):
-        if (root / "metadata.csv").is_file() and (root / "images").is_dir():
-            return root
-    state = "" if data_dir.is_dir() else ", which does not exist"
-    raise FileNotFoundError(
-        f"no COVID-19 images in {data_dir}{state}: looked there and in {LAYOUT} for metadata.csv and images/. "
-        "Clone github.com/ieee8023/covid-chestxray-dataset there, and note the commit"
-    )
+
+    def holds(root: Path) -> bool:
+        return (root / "metadata.csv").is_file() and (root / "images").is_dir()
+
+    remedy = "Clone github.com/ieee8023/covid-chestxray-dataset there, and note the commit"
+    return find_folder(data_dir, (LAYOUT,), holds, "COVID-19 images", "metadata.csv and images/", remedy)
+
+
+def folders(data_dir: Path) -> list[Path]:
+    """What the loaders read."""
+    return existing(data_dir, (LAYOUT,), ("metadata.csv", "images"))
 
 
 def finding_class(finding: str) -> str:
@@ -136,29 +138,19 @@ def _read(root: Path) -> pd.DataFrame:
 def _catalogue(
     name: str, root: Path, rows: pd.DataFrame, classes: tuple[str, ...], cache: Path, workers: int
 ) -> Catalogue:
-    """Rows with `label` and `reason`, joined with what lies in images/, one row a file, split by patient."""
+    """Rows with `label` and `reason`, joined with what lies in images/, one row per file, split by patient."""
     frame, unreadable = scan(root, cache, workers, under=["images"])
-    rows = rows.assign(path=rows["folder"] + "/" + rows["filename"])
-    rows["reason"] = rows["reason"].mask(
-        rows["modality"] != "X-ray", "no X-ray: " + rows["modality"] + ", view " + rows["view"]
-    )
-    rows.loc[rows["patientid"] == "", "reason"] = "no patientid"
-    files = rows.merge(frame, on="path", how="left")
-    patients = _patients(files, _near_copies(root, files[files["modality"] == "X-ray"], workers))
-    joined = rows.assign(patient_id=rows["patientid"].map(patients)).merge(frame, on="path", how="left")
-    absent = joined["digest"].isna() & (joined["reason"] == "")
-    joined.loc[absent, "reason"] = (
-        joined.loc[absent, "path"].map(unreadable.set_index("path")["reason"]).fillna("the file is absent")
-    )
-    joined = _once(joined)
-    usable = joined[joined["reason"] == ""].sort_values("path", ignore_index=True)
-    if usable.empty:
-        raise CatalogueError(f"{name}: no usable image under {root}")
-    usable = usable.assign(image_id=usable["filename"], published_split=_drawn(usable, classes)).astype(
-        {"width": "int32", "height": "int32"}
-    )
-    present = tuple(label for label in classes if label in set(usable["label"]))
-    return Catalogue(name, root, usable[[*COLUMNS, "average_hash"]], present, _excluded(joined, frame, unreadable))
+    no_xray = "no X-ray: " + rows["modality"] + ", view " + rows["view"]
+    reason = rows["reason"].mask(rows["modality"] != "X-ray", no_xray).mask(rows["patientid"] == "", "no patientid")
+    rows = rows.assign(path=rows["folder"] + "/" + rows["filename"], image_id=rows["filename"], reason=reason)
+    rows = rows.merge(frame, on="path", how="left")
+    rows = rows.assign(patient_id=rows["patientid"].map(_patients(root, rows, workers)))
+    absent = rows["digest"].isna() & (rows["reason"] == "")
+    why = rows["path"].map(unreadable.set_index("path")["reason"]).fillna("the file is absent")
+    rows = _once(rows.assign(reason=rows["reason"].mask(absent, why)))
+    used = rows[rows["reason"] == ""].sort_values("path")
+    used = used.assign(published_split=_published_split(used, classes)).astype({"width": "int32", "height": "int32"})
+    return catalogue_of(name, root, used, classes, _excluded(rows, frame, unreadable))
 
 
 def _once(rows: pd.DataFrame) -> pd.DataFrame:
@@ -179,34 +171,24 @@ def _excluded(rows: pd.DataFrame, frame: pd.DataFrame, unreadable: pd.DataFrame)
     return pd.concat([aside, rest]).drop_duplicates().sort_values("path", kind="stable", ignore_index=True)
 
 
-def _near_copies(root: Path, files: pd.DataFrame, workers: int) -> pd.DataFrame:
-    """path and `pair` of the files that are near copies of another, two rows a pair."""
-    files = files[files["digest"].notna() & (files["patientid"] != "")].drop_duplicates("path")
-    if len(files) < 2:
-        return pd.DataFrame({"path": [], "pair": []}, dtype=object)
-    frame = files.assign(image_id=files["path"], label="film", patient_id=files["patientid"], published_split="train")
-    pairs = duplicates(Catalogue("cohen", root, frame.reset_index(drop=True), ("film",)), workers=workers)
-    return pairs[["image_a", "image_b"]].melt(value_name="path", ignore_index=False).rename_axis("pair").reset_index()
+def _patients(root: Path, rows: pd.DataFrame, workers: int) -> dict[str, str]:
+    """patientid: the first of those that share a film, by file name, bytes or near copy."""
+    links: list[tuple[str, str]] = []
+    for column in ("path", "digest"):
+        for _, ids in rows[rows[column].notna()].groupby(column)["patientid"]:
+            links += [(ids.iloc[0], other) for other in ids]
+    films = rows[(rows["modality"] == "X-ray") & rows["digest"].notna() & (rows["patientid"] != "")]
+    films = films.drop_duplicates("path").reset_index(drop=True)
+    if len(films) > 1:
+        frame = films.assign(
+            image_id=films["path"], label="film", patient_id=films["patientid"], published_split="train"
+        )
+        pairs = duplicates(Catalogue("cohen", root, frame, ("film",)), workers=workers)
+        links += zip(pairs["patient_a"], pairs["patient_b"], strict=True)
+    return connected(rows["patientid"], links)
 
 
-def _patients(files: pd.DataFrame, copies: pd.DataFrame) -> dict[str, str]:
-    """patientid: the name of its group, the first of those that share a file, by name, bytes or near copy."""
-    group = {name: name for name in sorted(set(files["patientid"]))}
-
-    def top(name: str) -> str:
-        while group[name] != name:
-            name = group[name]
-        return name
-
-    near = files[["patientid", "path"]].merge(copies, on="path")
-    for of, column in ((files, "path"), (files, "digest"), (near, "pair")):
-        for _, ids in of[of[column].notna()].groupby(column)["patientid"]:
-            tops = sorted({top(name) for name in ids})
-            group.update(dict.fromkeys(tops, tops[0]))
-    return {name: top(name) for name in group}
-
-
-def _drawn(rows: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarray:
+def _published_split(rows: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarray:
     """train or test of each row: of the patients of each kind, the first `TEST_SHARE` in the order of a hash.
 
     A patient's kind is the rarest class among his images, so that every class is shared out.
@@ -216,6 +198,6 @@ def _drawn(rows: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarray:
     kind = rows.groupby("patient_id")["label"].agg(lambda labels: next(c for c in rarest if c in set(labels)))
     test: set[str] = set()
     for _, patients in kind.groupby(kind):
-        order = sorted(patients.index, key=lambda p: hashlib.blake2b(f"{SALT}/{p}".encode()).digest())
+        order = shuffled(patients.index, SALT)
         test.update(order[: min(max(round(TEST_SHARE * len(order)), 1), len(order) - 1)])  # a single patient trains
     return np.where(rows["patient_id"].isin(test), "test", "train")

@@ -1,4 +1,7 @@
-"""From files to uint8 grey pixels: any common image format, one size, decoded ahead of whoever uses them."""
+"""From files to uint8 grey pixels: any common image format, one size, decoded ahead of whoever uses them.
+
+At the end: a perceptual hash that is the same for images an eye would call the same, and examples for figures.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from helpers.data.catalogue import Catalogue
+from helpers.data.splits import shuffled
 
 # Decoders that are tried, whatever the file is called. Those that start other programs (EPS, WMF) are not among them.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
@@ -161,3 +166,60 @@ def _finish(item: tuple) -> tuple[slice, np.ndarray]:
     for future in futures:
         future.result()
     return rows, pixels
+
+
+def average_hash(image: np.ndarray) -> str:
+    """The 64-bit average hash (aHash) of a grey image, as 16 hex digits.
+
+    The image is cut into 8 x 8 blocks of (nearly) equal size; a bit is 1 where a block's mean lies above the mean of
+    the 64 blocks. Bits run row by row from the top left, the first is the most significant. Two images are near
+    duplicates where few bits differ, whatever their size, compression or brightness: one that differs by noise or by
+    JPEG quality keeps all or nearly all of its bits.
+
+    `image`: uint8 (height, width), not empty; a side shorter than 8 pixels repeats some. About 0.2 ms for 512 x 496.
+    Raises `ValueError` for any other shape and `TypeError` for another type.
+    """
+    if image.dtype != np.uint8:
+        raise TypeError(f"average_hash needs uint8, got {image.dtype}")
+    if image.ndim != 2 or image.size == 0:
+        raise ValueError(f"average_hash needs one grey image (height, width), got shape {image.shape}")
+    sums, areas = image, np.ones((1, 1))
+    for axis, side in enumerate(image.shape):
+        starts = np.arange(8) * side // 8
+        # Where two starts coincide (a side under 8 pixels), reduceat takes that one pixel: its area is 1.
+        counts = np.maximum(np.diff(np.append(starts, side)), 1)
+        sums = np.add.reduceat(sums, starts, axis=axis, dtype=np.uint32)
+        areas = areas * counts.reshape((8, 1) if axis == 0 else (1, 8))
+    blocks = sums / areas
+    return np.packbits(blocks > blocks.mean()).tobytes().hex()
+
+
+def choose_examples(catalogue: Catalogue, per_class: int, seed: int, clearest: bool = True) -> pd.DataFrame:
+    """`per_class` rows of each class, each of another patient of the train folder, in an order fixed by the seed.
+
+    With `clearest`, and where the source knows `severity` and `quality` (phantoms), the draw is from the plainer half,
+    as the paper's figure 2A is of plain cases.
+    """
+    train = catalogue.frame[catalogue.frame["published_split"] == "train"]
+    if clearest and {"severity", "quality"} <= set(train.columns):
+        plain = train["severity"].astype(float) + train["quality"].astype(float)
+        normal = (train["label"] == "NORMAL") * train["quality"].astype(float) * 2
+        rank = plain.where(train["label"] != "NORMAL", normal).groupby(train["label"]).rank(pct=True)
+        train = train[rank > 0.5]
+    order = pd.Index(shuffled(train["image_id"], str(seed)))
+    drawn = train.iloc[pd.Index(train["image_id"]).get_indexer(order)].drop_duplicates(["label", "patient_id"])
+    return drawn.groupby("label").head(per_class).reset_index(drop=True)
+
+
+def read_examples(
+    catalogue: Catalogue, rows: pd.DataFrame
+) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]] | None]:
+    """The rows' images by class, grey uint8 (h, w), and their lesion masks (bool) where the source has them."""
+    images: dict[str, list[np.ndarray]] = {}
+    masks: dict[str, list[np.ndarray]] = {}
+    for label in catalogue.classes:
+        mine = rows[rows["label"] == label]
+        images[label] = [read_grey(catalogue.file(path)) for path in mine["path"]]
+        if "mask" in mine.columns:
+            masks[label] = [read_grey(catalogue.file(path)) > 0 for path in mine["mask"]]
+    return images, masks or None

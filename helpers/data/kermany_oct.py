@@ -13,7 +13,7 @@ Labels: CNV (choroidal neovascularization), DME (diabetic macular edema), DRUSEN
     `<CLASS>-<patient>-<number>.jpeg`.
 Patients: the number in the name is the patient, whatever the class. The same number occurs under two classes (the other
     eye, another visit, or a number given twice: the names cannot tell), and is then taken for one patient, the choice
-    that cannot leak; `audit.several_classes` counts them.
+    that cannot leak.
 Traps: the paper says that its test patients are independent of the training patients, but most patient numbers of the
     published test folder are reported to occur in the train folder too. Version 2 holds about half the normal training
     images. Copies of version 2 exist that moved 8 test images a class into a folder `val`; they count as test images
@@ -26,8 +26,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.scan import scan
+from helpers.data.catalogue import Catalogue
+from helpers.data.scan import catalogue_of, existing, find_folder, scan
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 FOLDERS = {"train": "train", "test": "test", "val": "test"}  # folder: published split
@@ -58,46 +58,24 @@ def load(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     """
     root = find_root(data_dir)
     frame, unreadable = scan(root, cache, workers, under=[f for f in FOLDERS if (root / f).is_dir()])
-    frame = _describe(frame)
-    aside = frame.loc[frame["reason"] != "", ["path", "reason"]]
-    excluded = pd.concat([unreadable, aside]).sort_values("path", ignore_index=True)
-    columns = [
-        "image_id",
-        "path",
-        "label",
-        "patient_id",
-        "published_split",
-        "digest",
-        "width",
-        "height",
-        "average_hash",
-    ]
-    usable = frame.loc[frame["reason"] == "", columns].reset_index(drop=True)
-    return Catalogue("kermany_oct", root, usable, CLASSES, excluded)
+    return catalogue_of("kermany_oct", root, _describe(frame), CLASSES, unreadable)
 
 
 def find_root(data_dir: Path) -> Path:
     """The folder that holds train/ and test/: `data_dir` itself, or one of `LAYOUTS` in it."""
-    if _holds_scans(data_dir):
-        return data_dir
-    found = [data_dir / layout for layout in LAYOUTS if _holds_scans(data_dir / layout)]
-    if len(found) > 1:
-        raise CatalogueError(
-            f"two versions of the Kermany OCT data: {' and '.join(str(root) for root in found)}. Which one? "
-            f"Point the data folder at it: DATA_DIR={found[0]}"
-        )
-    if not found:
-        state = "" if data_dir.is_dir() else ", which does not exist"
-        raise FileNotFoundError(
-            f"no Kermany OCT images in {data_dir}{state}: looked there and in {', '.join(LAYOUTS)} "
-            f"for train/ and test/ with folders {', '.join(CLASSES)}. Get them with: make data PROFILE=paper"
-        )
-    return found[0]
+
+    def holds(root: Path) -> bool:  # NORMAL does not count: the chest X-rays have such a folder too
+        return any((root / split / label).is_dir() for split in FOLDERS for label in CLASSES[:3])
+
+    looked_for = f"train/ and test/ with folders {', '.join(CLASSES)}"
+    return find_folder(
+        data_dir, LAYOUTS, holds, "Kermany OCT images", looked_for, "Get them with: make data PROFILE=paper"
+    )
 
 
-def _holds_scans(root: Path) -> bool:
-    """NORMAL does not count: the chest X-rays have such a folder too."""
-    return any((root / split / label).is_dir() for split in FOLDERS for label in CLASSES[:3])
+def folders(data_dir: Path) -> list[Path]:
+    """The folders that `load` reads."""
+    return existing(data_dir, LAYOUTS, tuple(FOLDERS))
 
 
 def _describe(frame: pd.DataFrame) -> pd.DataFrame:

@@ -25,25 +25,24 @@ Traps: networks score far better on images held out of the train folder than on 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.scan import scan
+from helpers.data.catalogue import Catalogue
+from helpers.data.scan import catalogue_of, existing, find_folder, scan
 
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS")
 CLASS_FOLDERS = {"NORMAL": {"NORMAL"}, "PNEUMONIA": {"BACTERIA", "VIRUS"}}  # folder: what its names may say
 FOLDERS = {"train": "train", "val": "train", "test": "test"}  # folder: published split
-LAYOUTS = ("chest_xray", "CellData/chest_xray")  # versions 2 and 3
+# Versions 2 and 3, and the copy with `val`, which repeats itself one folder down.
+LAYOUTS = ("chest_xray", "CellData/chest_xray", "chest_xray/chest_xray")
 VIEW = "AP"  # "Chest X-ray images (anterior-posterior)", says the description that goes with the copies
 NAMES = {  # of a file: the kind is the label, the number the patient
     "v2 pneumonia": r"(?i)^person(?P<number>\d+)_(?P<kind>bacteria|virus)_\d+\.\w+$",
     "v2 normal": r"(?i)^(?:NORMAL2-)?(?P<kind>IM)-(?P<number>\d+)-\d+(?:-\d+)?\.\w+$",
     "v3": r"(?i)^(?P<kind>BACTERIA|VIRUS|NORMAL)-(?P<number>\d+)-\d+\.\w+$",
 }
-COLUMNS = ["image_id", "path", "label", "patient_id", "published_split", "digest", "view", "width", "height"]
 
 # What the paper prints (Results, "Application of the AI System to Pneumonia Detection Using Chest X-Ray Images"):
 # "a total of 5,232 chest X-ray images from children, including 3,883 characterized as depicting pneumonia (2,538
@@ -57,9 +56,7 @@ PAPER_COUNTS = {
     },
     "patients": {"train": 5_856, "test": 624},
 }
-# What version 2 holds, as its users report: the paper's images. (The copy with `val` has 5,216 in train and 16 there.)
-ARCHIVE_IMAGES = {"version 2": PAPER_COUNTS["images"]}
-TOLERANCE = 0.01  # of a class's training images, for a few unreadable files
+# Version 2 holds the paper's images, as its users report. (The copy with `val` has 5,216 in train and 16 there.)
 
 
 def load(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
@@ -71,36 +68,24 @@ def load(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     """
     root = find_root(data_dir)
     frame, unreadable = scan(root, cache, workers, under=[f for f in FOLDERS if (root / f).is_dir()])
-    frame = _describe(frame)
-    aside = frame.loc[frame["reason"] != "", ["path", "reason"]]
-    excluded = pd.concat([unreadable, aside]).sort_values("path", ignore_index=True)
-    usable = frame.loc[frame["reason"] == "", [*COLUMNS, "average_hash"]].reset_index(drop=True)
-    return Catalogue("kermany_xray", root, usable, CLASSES, excluded)
+    return catalogue_of("kermany_xray", root, _describe(frame), CLASSES, unreadable)
 
 
 def find_root(data_dir: Path) -> Path:
     """The folder that holds train/ and test/: `data_dir` itself, or one of `LAYOUTS` in it."""
-    if _holds_radiographs(data_dir):
-        return data_dir
-    places = [data_dir / layout for layout in (*LAYOUTS, "chest_xray/chest_xray")]
-    found = [place for place in places if _holds_radiographs(place)]
-    if len(found) > 1 and found[1] != found[0] / "chest_xray":  # the copy with `val` repeats itself one folder down
-        raise CatalogueError(
-            f"two versions of the Kermany chest X-rays: {' and '.join(str(root) for root in found)}. Which one? "
-            f"Point the data folder at it: DATA_DIR={found[0]}"
-        )
-    if not found:
-        state = "" if data_dir.is_dir() else ", which does not exist"
-        raise FileNotFoundError(
-            f"no Kermany chest X-rays in {data_dir}{state}: looked there and in {', '.join(LAYOUTS)} for train/ and "
-            f"test/ with folders {', '.join(CLASS_FOLDERS)}. Get them with: make data PROFILE=paper"
-        )
-    return found[0]
+
+    def holds(root: Path) -> bool:  # NORMAL does not count: the OCT images have such a folder too
+        return any((root / split / "PNEUMONIA").is_dir() for split in FOLDERS)
+
+    looked_for = f"train/ and test/ with folders {', '.join(CLASS_FOLDERS)}"
+    return find_folder(
+        data_dir, LAYOUTS, holds, "Kermany chest X-rays", looked_for, "Get them with: make data PROFILE=paper"
+    )
 
 
-def _holds_radiographs(root: Path) -> bool:
-    """NORMAL does not count: the OCT images have such a folder too."""
-    return any((root / split / "PNEUMONIA").is_dir() for split in FOLDERS)
+def folders(data_dir: Path) -> list[Path]:
+    """The folders that `load` reads."""
+    return existing(data_dir, LAYOUTS, tuple(FOLDERS))
 
 
 def _describe(frame: pd.DataFrame) -> pd.DataFrame:
@@ -139,31 +124,3 @@ def _parse(names: pd.Series) -> pd.DataFrame:
         out.loc[fits, "patient"] = series + found.loc[fits, "number"].str.lstrip("0").replace("", "0")
         out.loc[fits, "version"] = version.split()[0]
     return out
-
-
-def with_shared_numbers(catalogue: Catalogue) -> Catalogue:
-    """The same images, with a number that occurs in both folders taken for one patient.
-
-    The careful reading, for a split that is patient-disjoint whatever the numbers mean: `split(with_shared_numbers(c),
-    "patient-disjoint", ...)` drops every training image whose number is in the test folder.
-    """
-    bare = catalogue.frame["patient_id"].str.replace(r"^(train|test)/", "", regex=True)
-    return replace(catalogue, frame=catalogue.frame.assign(patient_id=bare))
-
-
-def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
-    """Whether these chest X-rays are the published ones, and a sentence for reports that says what they are.
-
-    True where the test folder has exactly the published images a class, and the train folder the published ones within
-    `TOLERANCE` a class.
-    """
-    here = {split: catalogue.frame.query("published_split == @split") for split in ("train", "test")}
-    sizes = f"{len(here['train']):,} training and {len(here['test']):,} test images"
-    if catalogue.phantom:
-        return False, f"Phantoms: {sizes}, made from formulas; no evidence about the paper."
-    paper = PAPER_COUNTS["images"]
-    train, test = (here[split]["label"].value_counts().to_dict() for split in ("train", "test"))
-    totals = f"{sum(paper['train'].values()):,} and {sum(paper['test'].values()):,}"
-    if test == paper["test"] and all(abs(train.get(c, 0) - n) <= TOLERANCE * n for c, n in paper["train"].items()):
-        return True, f"The published images: {sizes}; the paper prints {totals}."
-    return False, f"A subset or variant: {sizes} of the published {totals}."

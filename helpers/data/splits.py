@@ -24,6 +24,11 @@ class SplitError(ValueError):
     """A split that the data cannot give; the message says what is missing."""
 
 
+def shuffled(names: Iterable[str], salt: str) -> list[str]:
+    """The distinct names in an order that looks random and depends on each name and the salt alone."""
+    return sorted(set(names), key=lambda name: hashlib.blake2b(f"{salt}/{name}".encode()).digest())
+
+
 @dataclass(frozen=True)
 class Split:
     """A catalogue, split. `frame`: the rows that are used, in the catalogue's order, with `split` (one of `SPLITS`);
@@ -87,18 +92,13 @@ def _validation_patients(train: pd.DataFrame, classes: tuple[str, ...], fraction
     of_class = images.fillna(0).idxmax(axis=1)
     chosen: set[str] = set()
     for label in classes:
-        patients = _drawn(of_class.index[of_class == label], f"{seed}/validation")
+        patients = shuffled(of_class.index[of_class == label], f"{seed}/validation")
         if len(patients) > 1:
             n = int(round(fraction * len(patients)))
             chosen.update(patients[: min(max(n, 1), len(patients) - 1)])
     if not chosen:
         raise SplitError("no class has two training patients, so none can be kept for validation")
     return chosen
-
-
-def _drawn(names: Iterable[str], salt: str) -> list[str]:
-    """The names in an order that looks random and depends on each name and the salt alone."""
-    return sorted(set(names), key=lambda name: hashlib.blake2b(f"{salt}/{name}".encode()).digest())
 
 
 def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
@@ -129,7 +129,7 @@ def limited(frame: pd.DataFrame, per_class: int, seed: int) -> pd.DataFrame:
         text = ", ".join(f"{label} ({n:,})" for label, n in short.items())
         raise SplitError(f"{per_class:,} training images a class were asked for, but there are fewer of {text}")
     drawn = {
-        name for _, rows in train.groupby("label") for name in _drawn(rows["image_id"], f"{seed}/limited")[:per_class]
+        name for _, rows in train.groupby("label") for name in shuffled(rows["image_id"], f"{seed}/limited")[:per_class]
     }
     return frame[(frame["split"] != "train") | frame["image_id"].isin(drawn)].reset_index(drop=True)
 

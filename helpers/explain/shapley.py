@@ -51,8 +51,7 @@ def choose_background(training: Catalogue, size: int, per_class: int = 5, seed: 
     `training` is a catalogue of nothing but training images: `catalogue.subset(rows)` of a split's `train`. Raises
     `ValueError` where it holds images of the test folder.
     """
-    from helpers.data.examples import choose_examples
-    from helpers.data.images import read_square
+    from helpers.data.images import choose_examples, read_square
 
     if (training.frame["published_split"] == "test").any():
         raise ValueError("background images come from training data; this catalogue holds test images")

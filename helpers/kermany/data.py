@@ -1,16 +1,97 @@
-"""What the OCT labels call for, and counts for figure 2B and table S1: images and patients on the way to the test."""
+"""Kermany's data sets, OCT B-scans and children's chest X-rays: phantoms or real; counts for figure 2B and table S1."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue
-from helpers.data.splits import SPLITS, Split
+from helpers.data import kermany_oct, kermany_xray
+from helpers.data.catalogue import Catalogue, phantoms_described
+from helpers.data.splits import SPLITS, Split, hold_out, split
+from helpers.run.paths import CACHE
 
+TOLERANCE = 0.01  # of a class's training images: the archives lack one per class, and a few files may be unreadable
 URGENT = ("CNV", "DME")  # referral: urgent for these, routine for DRUSEN, observation for NORMAL
+HELD_OUT_FRACTION = 0.1  # of the X-ray training patients, to be compared with the test folder
+
+
+def load_oct(settings) -> Catalogue:
+    """The OCT B-scans: phantoms are made where they are not there yet, real ones are looked for."""
+    if settings.oct_source == "phantom_oct":
+        from helpers.phantoms.oct import OCT
+
+        counts = {"train": settings.phantom_oct_train, "test_per_class": settings.phantom_oct_test_per_class}
+        return OCT.load(CACHE, settings.workers, seed=settings.seed, **counts)
+    return kermany_oct.load(settings.data_dir, CACHE, settings.workers)
+
+
+def split_oct(catalogue: Catalogue, settings) -> Split:
+    """A share of the training patients of each class is for validation."""
+    return split(catalogue, settings.split, settings.validation_fraction, settings.seed)
+
+
+def describe_oct(catalogue: Catalogue) -> tuple[bool, str]:
+    """Whether these are the published images, and a sentence for reports that says what they are.
+
+    True where the test folder has exactly the published images of each class, and the train folder those of the paper
+    or of a version of the archive, within `TOLERANCE` of each class.
+    """
+    paper = kermany_oct.PAPER_COUNTS["images"]
+    return _describe(catalogue, paper, {"the paper": paper["train"], **kermany_oct.ARCHIVE_TRAIN_IMAGES})
+
+
+def folders_oct(settings) -> list[Path]:
+    """What is read from outside the project."""
+    return [] if settings.oct_source == "phantom_oct" else kermany_oct.folders(settings.data_dir)
+
+
+def load_xray(settings) -> Catalogue:
+    """The pneumonia radiographs, of three classes: NORMAL, BACTERIA, VIRUS."""
+    if settings.xray_source == "phantom_chest":
+        from helpers.phantoms.chest_plans import PNEUMONIA
+
+        counts = {"train": settings.phantom_xray_train, "test": settings.phantom_xray_test}
+        return PNEUMONIA.load(CACHE, settings.workers, seed=settings.seed, **counts)
+    return kermany_xray.load(settings.data_dir, CACHE, settings.workers)
+
+
+def split_xray(catalogue: Catalogue, settings) -> Split:
+    """As `split_oct`; a further part of the training patients is "held-out", to be compared with the test folder."""
+    made = split(catalogue, settings.split, settings.validation_fraction, settings.seed)
+    return replace(made, frame=hold_out(made.frame, HELD_OUT_FRACTION, settings.seed))
+
+
+def describe_xray(catalogue: Catalogue) -> tuple[bool, str]:
+    """As `describe_oct`."""
+    paper = kermany_xray.PAPER_COUNTS["images"]
+    return _describe(catalogue, paper, {"": paper["train"]})
+
+
+def folders_xray(settings) -> list[Path]:
+    """What is read from outside the project."""
+    return [] if settings.xray_source == "phantom_chest" else kermany_xray.folders(settings.data_dir)
+
+
+def _describe(catalogue: Catalogue, paper: Mapping[str, Mapping], versions: Mapping[str, Mapping]) -> tuple[bool, str]:
+    if catalogue.phantom:
+        return phantoms_described(catalogue)
+    here = {split: catalogue.frame.query("published_split == @split") for split in ("train", "test")}
+    train, test = (here[split]["label"].value_counts().to_dict() for split in ("train", "test"))
+    sizes = f"{len(here['train']):,} training and {len(here['test']):,} test images"
+    totals = f"{sum(paper['train'].values()):,} and {sum(paper['test'].values()):,}"
+    for name, counts in versions.items() if test == paper["test"] else ():
+        if all(abs(train.get(label, 0) - n) <= TOLERANCE * n for label, n in counts.items()):
+            which = f" ({name})" if name else ""
+            return True, f"The published images{which}: {sizes}; the paper prints {totals}."
+    return False, f"A subset or variant: {sizes} of the published {totals}."
+
+
+# --- what the OCT labels call for ---
 
 
 def is_urgent(labels: Any) -> np.ndarray:
@@ -24,6 +105,9 @@ def urgent_score(scores: pd.DataFrame) -> np.ndarray:
     STAR Methods: "ROC curves were generated using classification probabilities of urgent referral versus otherwise".
     """
     return scores[[f"p_{name}" for name in URGENT]].sum(axis=1, skipna=False).to_numpy()
+
+
+# --- figure 2B and table S1 ---
 
 
 def flow_boxes(catalogue: Catalogue, split: Split) -> tuple[list[tuple[str, str]], dict[int, str]]:
@@ -47,7 +131,7 @@ def flow_boxes(catalogue: Catalogue, split: Split) -> tuple[list[tuple[str, str]
 
 
 def patient_characteristics(catalogue: Catalogue) -> pd.DataFrame:
-    """Table S1 as far as the data tell it: patients, images and images a patient, by published split and class.
+    """Table S1 as far as the data tell it: patients, images and images per patient, by published split and class.
 
     The paper's table has more (Results: "Patient characteristics for each diagnosis category are listed in Table S1"),
     but the public files carry neither age nor sex.

@@ -25,7 +25,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
-from helpers.data.hashing import average_hash
+from helpers.data.images import average_hash
 
 VERSION = 3  # raise it with any change that alters an image: it is part of the folder's name
 TABLE = "phantom.csv"

@@ -1,4 +1,6 @@
-"""Open-i (Indiana University): 7,470 chest radiographs, frontal and lateral, with reports: Rajkomar's second test set.
+"""Rajkomar's frontal and lateral radiographs: phantoms, Open-i or Cohen's collection; figure 6's transformed versions.
+
+Open-i (Indiana University): 7,470 chest radiographs, frontal and lateral, with reports: Rajkomar's second test set.
 
 Citation: Demner-Fushman, Kohli, Rosenman et al., "Preparing a collection of radiology examinations for distribution and
     retrieval", JAMIA 23 (2016). Data: the National Library of Medicine's Open-i, NLMCXR_png.tgz and NLMCXR_reports.tgz.
@@ -10,9 +12,9 @@ Labels: the view is not published as such. A report's `parentImage` elements nam
     it names the examination, not the image: "Xray Chest PA and Lateral" stands under both. Here a caption that names
     one view is believed. One that names both, or counts two views, is resolved only for two images numbered 1001 and
     2001 (the end of their names): the first is taken for frontal, the second for lateral. All else is excluded. So the
-    labels are noisy, and few laterals come with a caption of their own: for numbers that are to mean something, give
-    `labels_csv`, labels made by looking, as the paper's authors did: "We randomly selected 1000 of those images and
-    manually annotated each as frontal or lateral".
+    labels are noisy, and few laterals come with a caption of their own: for numbers that are to mean something, set
+    VIEW_LABELS_FILE to labels made by looking, as the paper's authors did: "We randomly selected 1000 of those images
+    and manually annotated each as frontal or lateral".
 Patients: none are published; the report stands for the patient.
 Split: all images are "test", as in the paper: "To serve as an independent test set, we obtained a publicly available
     set of anonymized chest radiographs in PNG format". `splits.split` refuses a catalogue without training images:
@@ -21,20 +23,26 @@ Split: all images are "test", as in the paper: "To serve as an independent test 
 
 from __future__ import annotations
 
-import hashlib
+import math
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
 
-from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.scan import scan
+from helpers.data import cohen
+from helpers.data.catalogue import Catalogue, CatalogueError, phantoms_described
+from helpers.data.scan import catalogue_of, existing, find_folder, scan
+from helpers.data.splits import Split, split
+from helpers.run.paths import CACHE
 
 CLASSES = ("frontal", "lateral")
 LAYOUT = "open-i"
-SAMPLE = 1000  # images the paper drew
+VALIDATION_FRACTION = 0.25  # of the training patients: the paper has 376 of 1,505 images
 FRONTAL = re.compile(r"\b(pa|ap|p\.a|a\.p|frontal|posteroanterior|anteroposterior|portable)\b")
 LATERAL = re.compile(r"\blat(eral)?s?\b")
 BOTH = re.compile(r"\b(2|two)[ -]?(v|view|views)\b")
@@ -43,63 +51,97 @@ SAYS = {  # of a labels file, in lower case
     **dict.fromkeys(("frontal", "pa", "ap", "ap supine", "ap erect"), "frontal"),
     **dict.fromkeys(("lateral", "lat", "l", "ll", "rl"), "lateral"),
 }
-CSV_COLUMNS = (
-    ("image", "view"),
-    ("filename", "projection"),
-)  # the second pair: a table that circulates with the images
-COLUMNS = ["image_id", "path", "label", "patient_id", "published_split", "digest", "width", "height", "average_hash"]
+CSV_COLUMNS = (("image", "view"), ("filename", "projection"))  # the second: a table that circulates with the images
+
+# Figure 6. What the paper does not say, and we chose: which words the labels carry (none that names a view) and where
+# they stand, that the turn is anticlockwise, and that what is obscured is black.
+LABELS = (  # words, and their left and upper edge in parts of the image
+    ("L", 0.88, 0.04),
+    ("PORTABLE", 0.04, 0.04),
+    ("STANDING", 0.50, 0.48),
+    ("10:42", 0.08, 0.62),
+    ("CHEST", 0.36, 0.88),
+)
+LETTER = 0.085  # height of the letters in parts of the image
+TURN, ZOOM = 45, 1.5  # degrees and factor: "rotated 45°, zoomed 1.5x"
 
 
-def load(
-    data_dir: Path,
-    cache: Path,
-    workers: int = 0,
-    labels_csv: Path | None = None,
-    sample: int | None = None,
-    seed: int = 0,
-) -> Catalogue:
-    """The images with a view, all of them "test".
+def load_views(settings) -> Catalogue:
+    """Frontal and lateral radiographs. 'real' is Open-i where it lies, else Cohen's collection."""
+    if settings.view_source == "phantom_chest":
+        from helpers.phantoms.chest_plans import VIEWS
 
-    `labels_csv` (columns image, view, or filename, projection; frontal, PA, AP, lateral, L) replaces the metadata's
-    labels: what it does not name is excluded. `sample` images are drawn at random (the paper: `SAMPLE`), the same for a
-    `seed` whatever their order, before the labels are asked for, so that those without a label are no more than left
-    out. `excluded` lists every image that is not used, and damaged reports. Raises FileNotFoundError where there is no
-    such data, `CatalogueError` for labels that cannot be read or a `sample` larger than the collection.
-    """
-    root = find_root(data_dir)
-    frame, excluded = scan(root, cache, workers, under=["png"])
-    frame = frame.assign(image_id=[Path(path).stem for path in frame["path"]])
-    frame = frame.drop_duplicates("image_id").reset_index(drop=True)
-    if sample is not None:
-        frame = _drawn(frame, sample, seed)
-    images, damaged = read_reports(root / "reports")
-    frame = frame.merge(images, on="image_id", how="left")
-    frame["label"], frame["reason"] = _labelled(frame, labels_csv) if labels_csv else _from_metadata(frame)
-    aside = frame.loc[frame["reason"] != "", ["path", "reason"]]
-    excluded = pd.concat([excluded, damaged, aside]).sort_values("path", kind="stable", ignore_index=True)
-    usable = frame[frame["reason"] == ""].reset_index(drop=True)
-    if usable.empty:
-        raise CatalogueError(f"open-i: no image with a view under {root}")
-    usable["patient_id"] = usable["report"].fillna(usable["image_id"].str.split("_").str[0])
-    usable["published_split"] = "test"
-    present = tuple(label for label in CLASSES if label in set(usable["label"]))
-    return Catalogue("openi", root, usable[COLUMNS].astype({"patient_id": str}), present, excluded)
+        test = settings.phantom_view_test  # as many of another hospital, for test alone
+        counts = {"train": settings.phantom_view_train, "test": test, "public": test}
+        return VIEWS.load(CACHE, settings.workers, seed=settings.seed, **counts)
+    where = settings.data_dir, CACHE, settings.workers
+    if settings.view_source == "cohen":
+        return cohen.load_views(*where)
+    try:
+        return read_openi(*where, labels_csv=settings.view_labels_file or None)
+    except FileNotFoundError as missing:
+        if settings.view_source == "openi":
+            raise
+        found = cohen.load_views(*where)
+        warnings.warn(f"views are Cohen's collection, for Open-i is not there ({missing})", UserWarning, stacklevel=2)
+        return found
 
 
-def find_root(data_dir: Path) -> Path:
-    """The folder that holds png/ and reports/: `data_dir` itself, or `LAYOUT` in it."""
-    for root in (data_dir, data_dir / LAYOUT):
-        if (root / "png").is_dir() and (root / "reports").is_dir():
-            return root
-    state = "" if data_dir.is_dir() else ", which does not exist"
-    raise FileNotFoundError(
-        f"no Open-i images in {data_dir}{state}: looked there and in {LAYOUT} for png/ and reports/. "
-        "Get them with: make data PROFILE=paper"
+def split_views(catalogue: Catalogue, settings) -> Split:
+    """`VALIDATION_FRACTION` of the training patients of each class are for validation."""
+    return split(catalogue, settings.split, VALIDATION_FRACTION, settings.seed)
+
+
+def describe_views(catalogue: Catalogue) -> tuple[bool, str]:
+    """Never the paper's: its hospital images are not public, and which 1,000 public ones it drew is not said."""
+    if catalogue.phantom:
+        return phantoms_described(catalogue)
+    counts = catalogue.frame["label"].value_counts()
+    return False, (
+        f"Not the paper's images, which are not public, but {catalogue.name}: "
+        f"{counts.get('frontal', 0):,} frontal and {counts.get('lateral', 0):,} lateral."
     )
 
 
+def folders_views(settings) -> list[Path]:
+    """What is read from outside the project."""
+    if settings.view_source == "phantom_chest":
+        return []
+    labels = [Path(settings.view_labels_file)] if settings.view_labels_file else []
+    openi = existing(settings.data_dir, (LAYOUT,), ("png", "reports")) if settings.view_source != "cohen" else []
+    return [*labels, *openi, *(cohen.folders(settings.data_dir) if settings.view_source != "openi" else [])]
+
+
+# --- Open-i ---
+
+
+def read_openi(data_dir: Path, cache: Path, workers: int = 0, labels_csv: Path | str | None = None) -> Catalogue:
+    """The images with a view, all of them "test".
+
+    `labels_csv` (columns image, view, or filename, projection; frontal, PA, AP, lateral, L) replaces the metadata's
+    labels: what it does not name is excluded. `excluded` lists every image that is not used, and damaged reports.
+    Raises FileNotFoundError where there is no such data, `CatalogueError` for labels that cannot be read.
+    """
+    root = _openi_root(data_dir)
+    frame, unreadable = scan(root, cache, workers, under=["png"])
+    frame = frame.assign(image_id=[Path(path).stem for path in frame["path"]])
+    images, damaged = read_reports(root / "reports")
+    frame = frame.drop_duplicates("image_id").merge(images, on="image_id", how="left")
+    frame["label"], frame["reason"] = _labelled(frame, Path(labels_csv)) if labels_csv else _from_metadata(frame)
+    frame["patient_id"] = frame["report"].fillna(frame["image_id"].str.split("_").str[0]).astype(str)
+    return catalogue_of("openi", root, frame.assign(published_split="test"), CLASSES, unreadable, damaged)
+
+
+def _openi_root(data_dir: Path) -> Path:
+    def holds(root: Path) -> bool:
+        return (root / "png").is_dir() and (root / "reports").is_dir()
+
+    remedy = "Get them with: make data PROFILE=paper"
+    return find_folder(data_dir, (LAYOUT,), holds, "Open-i images", "png/ and reports/", remedy)
+
+
 def read_reports(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(images, damaged). `images`: one row an image that a report names, with `report`, `caption` and `numbers` (the
+    """(images, damaged). `images`: one row per image that a report names, with `report`, `caption` and `numbers` (the
     ends of all names in the report, with a space between); of two reports with one image the first counts. `damaged`:
     `path` and `reason` of reports that are no XML.
     """
@@ -184,9 +226,66 @@ def _plain_name(name: str) -> str:
     return re.sub(r"^CXR(\d+)(?:_\1)?_", r"\1_", stem)
 
 
-def _drawn(frame: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
-    """`n` rows in the order of a hash of the seed and the image, so a smaller draw lies inside a larger one."""
-    if not 0 < n <= len(frame):
-        raise CatalogueError(f"a sample of {n:,} of {len(frame):,} images")
-    order = frame["image_id"].map(lambda name: hashlib.blake2b(f"{seed}/openi/{name}".encode()).hexdigest())
-    return frame.loc[order.sort_values().index[:n]].sort_index().reset_index(drop=True)
+# --- figure 6: "We also tested the robustness of the network on transformed versions" ---
+
+
+def labelled(image: np.ndarray) -> np.ndarray:
+    """White words burnt into the image, as a technologist or a viewer puts them there."""
+    height, width = image.shape
+    marked = Image.fromarray(image)
+    pen, font = ImageDraw.Draw(marked), ImageFont.load_default(size=max(6, round(LETTER * height)))
+    for word, left, top in LABELS:
+        pen.text((left * width, top * height), word, fill=255, font=font)
+    return np.array(marked)
+
+
+def rotated_and_zoomed(image: np.ndarray) -> np.ndarray:
+    """Turned by 45 degrees about the centre and enlarged 1.5 times; of a square, the new corners are still inside the
+    old image, so nothing black comes in."""
+    height, width = image.shape
+    cos, sin = math.cos(math.radians(TURN)) / ZOOM, math.sin(math.radians(TURN)) / ZOOM
+    x, y = width / 2, height / 2
+    to_old = (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y)
+    turned = Image.fromarray(image).transform(
+        (width, height), Image.Transform.AFFINE, to_old, Image.Resampling.BILINEAR, fillcolor=0
+    )
+    return np.array(turned)
+
+
+def top_half_obscured(image: np.ndarray) -> np.ndarray:
+    """The upper half black."""
+    covered = image.copy()
+    covered[: len(image) // 2] = 0
+    return covered
+
+
+def top_left_crop(image: np.ndarray) -> np.ndarray:
+    """The upper left quarter, enlarged to the size of the whole."""
+    height, width = image.shape
+    quarter = Image.fromarray(image[: (height + 1) // 2, : (width + 1) // 2])
+    return np.array(quarter.resize((width, height), Image.Resampling.BILINEAR))
+
+
+# The columns of figure 6, in its order and words.
+TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Original": np.copy,
+    "Labeled": labelled,
+    "Rotated 45°, zoomed 1.5x": rotated_and_zoomed,
+    "Top half obscured": top_half_obscured,
+    "Top left crop": top_left_crop,
+}
+
+
+def transformed(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Every image of uint8 (n, h, w) under one of `TRANSFORMS`, by the figure's heading.
+
+    Raises `ValueError` for a heading that is not there, and for another type or shape.
+    """
+    if name not in TRANSFORMS:
+        raise ValueError(f"no transform '{name}'; known: {'; '.join(TRANSFORMS)}")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3:
+        raise ValueError(f"expected uint8 (n, h, w), got {pixels.dtype} of shape {pixels.shape}")
+    made = np.empty_like(pixels)
+    for place, image in enumerate(pixels):
+        made[place] = TRANSFORMS[name](np.ascontiguousarray(image))
+    return made

@@ -30,7 +30,7 @@ from helpers.model.finetuned import over_rows
 from helpers.model.last_layer import features_of, train_last_layer
 from helpers.model.networks import Given, Made, affordable, pixels_of
 from helpers.rajkomar.augmentation import Augmented, children_frame
-from helpers.rajkomar.robustness import TRANSFORMS, transformed
+from helpers.rajkomar.data import TRANSFORMS, transformed
 from helpers.run.profile import Profile, ProfileError
 from helpers.run.provenance import digest_of, read_json
 

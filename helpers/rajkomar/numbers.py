@@ -17,7 +17,7 @@ import pandas as pd
 from helpers.metrics.classification import Plateau, rates
 from helpers.metrics.comparison import PooledComparison, clustered_accuracy, compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate
-from helpers.rajkomar import augmentation, robustness
+from helpers.rajkomar import augmentation, data
 from helpers.rajkomar import models as view_models
 
 Model = tuple[str, str]  # pre-training, way of fine-tuning
@@ -212,7 +212,7 @@ def split_by_site(scores: pd.DataFrame, frame: pd.DataFrame) -> list[tuple[str, 
 
 # --- claims, by their ids in data/published/rajkomar2017.csv ----------------------------------------------------------
 
-HEADINGS = dict(zip(robustness.TRANSFORMS, ("original", "labeled", "rotated", "top_half", "crop"), strict=True))
+HEADINGS = dict(zip(data.TRANSFORMS, ("original", "labeled", "rotated", "top_half", "crop"), strict=True))
 
 
 def pooled_claims(answers: Mapping[str, Answer]) -> dict[str, Estimate]:
@@ -283,8 +283,8 @@ def design_claims(counts: Mapping[str, int], summary: Mapping[str, Any], childre
         "figure_5.step": 0.001,
         "figure_5.from": 0,
         "figure_5.to": 1,
-        "transformed.rotation": robustness.TURN,
-        "transformed.zoom": robustness.ZOOM,
+        "transformed.rotation": data.TURN,
+        "transformed.zoom": data.ZOOM,
     }
     if "external" in counts:
         claims["data.public_images"] = counts["external"]

@@ -28,36 +28,6 @@ if TYPE_CHECKING:
 UNFINISHED = "it was started and did not end: it was killed, most often for want of memory"
 
 
-def split_of(profile: Profile, catalogue: Catalogue, data: str = "oct") -> Split:
-    """The catalogue's rows with their `split`, and those dropped; see `helpers.data.splits`.
-
-    Of the pneumonia radiographs a part of the training patients is "held-out", to be compared with the test folder.
-    """
-    from dataclasses import replace
-
-    from helpers.data.splits import hold_out, split
-
-    if data == "covid":
-        from helpers.carr import data as covid
-
-        return covid.split_of(catalogue, profile.split, covid.VALIDATION, profile.seed)
-    if data == "sites":
-        from helpers.zech import site_data as sites
-
-        return sites.split_by_site(catalogue, profile.split, sites.VALIDATION, profile.seed)
-    from helpers.carr import octid
-    from helpers.zech import data as nih
-
-    train, tune, _ = nih.SHARES
-    fractions = {"views": profile.view_validation_fraction, "nih": tune / (train + tune)}
-    fractions["octid"] = octid.VALIDATION / (profile.bridge_octid_images + octid.VALIDATION)
-    fraction = fractions.get(data, profile.validation_fraction)
-    made = split(catalogue, profile.split, fraction, profile.seed)
-    if data == "xray":
-        made = replace(made, frame=hold_out(made.frame, profile.held_out_fraction, profile.seed))
-    return made
-
-
 def bottlenecks_of(profile: Profile, catalogue: Catalogue, weights: str = "") -> Features:
     """Features of every image, from the profile's backbone, or from the same one with other `weights`."""
     from helpers.model.backbones import load_backbone
@@ -82,7 +52,9 @@ class Parts:
 
     @cached_property
     def split(self) -> Split:
-        return split_of(self.profile, self.catalogue, self.data)
+        from helpers.data import sources
+
+        return sources.split(self.data, self.catalogue, self.profile)
 
     @cached_property
     def bottlenecks(self) -> Features:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.augment import Mirrored
+from helpers.data.catalogue import FINDINGS, split_findings
 from helpers.model.backbones import load_backbone
 from helpers.model.depths import averaged
 from helpers.model.experiment import Inputs, Results, affordable, pixels_of
@@ -25,7 +26,6 @@ from helpers.model.linear import MultilabelHead, fit_labels
 from helpers.model.multilabel import Schedule, finetune_multilabel
 from helpers.model.multilabel_run import MultilabelRun
 from helpers.run.profile import Profile
-from helpers.zech.data import FINDINGS, split_labels
 
 FEW = 5  # training images of a label, below which it is left out: nothing can be learnt from them
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of the mean squared weight of the first head, tried for every label
@@ -65,7 +65,7 @@ def train_chexnet(inputs: Inputs) -> Results:
 
 def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
     """The labels with enough training images, and the truth, bool (n, labels), of a split frame with `labels`."""
-    found = split_labels(frame["labels"])
+    found = split_findings(frame["labels"])
     count = found[frame["split"] == "train"].sum()
     labels = tuple(label for label in FINDINGS if count[label] >= FEW)
     if left_out := [f"{label} ({count[label]})" for label in FINDINGS if label not in labels]:

@@ -1,172 +1,315 @@
-"""NIH ChestX-ray14: 112,120 frontal chest radiographs of 30,805 patients, with up to 14 findings each.
+"""Zech 2018's data sets: ChestX-ray14, three hospitals, small nodules; and the predictions that he published.
 
-Citation: Wang, Peng, Lu, Lu, Bagheri, Summers, "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR
-    2017. Data: the NIH Clinical Center's public box folder.
-Licence: no restriction on use; link to the page, cite the paper, and acknowledge the NIH Clinical Center.
-Size: 45 GB in 12 archives, 1024 x 1024 PNG.
-How to get it: by hand; the images into DATA_DIR/nih-chestxray14/images (or images_001/images and so on), beside
-    Data_Entry_2017_v2020.csv and the split lists.
-Images: PA and AP, grey (a few are stored as RGBA), of adults and children; the follow-ups of one patient are many.
-Labels: found in the reports by a program, several an image, with "|" between them; "No Finding" is none of the 14. By
-    its authors' account more than 90 % are right; radiologists who looked again were less sure.
-Patients: the number that begins the file's name, and the column Patient ID.
-Split: two lists by patient circulate under one name. The publisher's has 86,524 images in train_val_list.txt and 25,596
-    in test_list.txt; the one that Zech's reproduction published has train_list.txt, val_list.txt and test_list.txt
-    (78,468, 11,219 and 22,433). Whatever lies there is read; validation counts as training here, since
+ChestX-ray14, `load_nih`: 112,120 frontal radiographs of 30,805 patients, with up to 14 findings each.
+    Citation: Wang, Peng, Lu, Lu, Bagheri, Summers, "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks",
+    CVPR 2017. No restriction on use; link to the page, cite the paper, and acknowledge the NIH Clinical Center. 45 GB
+    in 12 archives, 1024 x 1024 PNG, by hand; the images into DATA_DIR/nih-chestxray14/images (or images_001/images and
+    so on), beside Data_Entry_2017_v2020.csv and the split lists.
+    Labels: found in the reports by a program, several per image, with "|" between them. By its authors' account more
+    than 90 % are right; radiologists who looked again were less sure.
+    Split: two lists by patient circulate under one name. The publisher's has 86,524 images in train_val_list.txt and
+    25,596 in test_list.txt; the one that Zech's reproduction published has train_list.txt, val_list.txt and
+    test_list.txt (78,468, 11,219 and 22,433). Whatever lies there is read; validation counts as training here, since
     `splits.split` draws its own.
+
+Three hospitals, `load_sites`: ChestX-ray14, Kermany's children (`kermany_xray`) and Cohen's collection (`cohen`,
+    frontal images), with one question, pneumonia or not, whatever the cause. NIH: the label Pneumonia (its other
+    thirteen labels do not count as pneumonia, Consolidation and Infiltration included). Kermany: the folder. Cohen:
+    COVID-19 and any other named bacterial or viral cause, against "No Finding". Mount Sinai's images, of the talk, are
+    not public.
+    Age, disease and processing are confounded with the hospital, as in the talk: Kermany's are children of one to five,
+    Cohen's adults cut from publications with arrows and letters; NIH's negatives have other diseases, Kermany's and
+    Cohen's have none; nearly all of Cohen's have pneumonia.
+
+Published predictions, `load_predictions`: github.com/jrzech/reproduce-chexnet (BSD 3-Clause), cloned into
+    DATA_DIR/reproduce-chexnet: `pretrained/preds.csv` has 22,433 rows, one probability for each of the 14 labels;
+    `pretrained/aucs.csv` 14 areas. Not the talk's network of 2018: the repository says that it was updated in 2022,
+    when newer libraries and a newer table of labels made a retraining necessary.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.scan import scan
-
-FINDINGS = (  # in the order of Zech's table
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
+from helpers.data import cohen, kermany_xray
+from helpers.data.catalogue import (
+    FINDING_CLASSES,
+    FINDINGS,
+    Catalogue,
+    CatalogueError,
+    any_finding,
+    join_findings,
+    phantoms_described,
+    split_findings,
 )
-NONE = "No Finding"
-CLASSES = (NONE, "Finding")  # of a catalogue's one label; its column `labels` has the 14, joined by "|"
+from helpers.data.scan import catalogue_of, existing, find_folder, scan
+from helpers.data.splits import Split, split
+from helpers.run.paths import CACHE
+
 IMAGES = 112_120  # as published
 SHARES = (0.7, 0.1, 0.2)  # of the patients: "70% train, 10% tune, 20% test"
-LABEL_NOISE = 0.05  # share of the phantoms' findings that their labels miss
+LABEL_NOISE = 0.05  # share of the phantoms' findings that their fourteen labels miss
 LAYOUT = "nih-chestxray14"
 ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 LISTS = {"train_list.txt": "train", "val_list.txt": "train", "train_val_list.txt": "train", "test_list.txt": "test"}
-COLUMNS = ["image_id", "path", "label", "labels", "patient_id", "published_split", "digest", "view", "width", "height"]
+
+SITE_CLASSES = ("Pneumonia", "No pneumonia")
+SITE_VALIDATION = 0.3  # of each hospital's training patients
+
+PREDICTIONS_LAYOUT = "reproduce-chexnet/pretrained"
+NAME = "Image Index"  # the images' column in the tables of NIH and of the predictions
 
 
-def load(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
+# --- ChestX-ray14 ---
+
+
+def load_nih(settings) -> Catalogue:
+    """Radiographs with fourteen labels: those of ChestX-ray14 that lie there, or phantoms of them."""
+    if settings.nih_source == "phantom_chest":
+        from helpers.phantoms.chest_plans import NIH
+
+        how = {"images": settings.phantom_nih_images, "test_share": SHARES[2], "label_noise": LABEL_NOISE}
+        return NIH.load(CACHE, settings.workers, seed=settings.seed, **how)
+    return read_nih(settings.data_dir, CACHE, settings.workers)
+
+
+def read_nih(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     """The images that lie there, labelled "Finding" where they have any of the 14; which ones, says `labels`.
 
     `excluded` lists images without an entry or a split, unreadable ones, and entries whose file is absent. Raises
     FileNotFoundError where there is no such data, `CatalogueError` for a table or lists that cannot be read.
     """
-    root = find_root(data_dir)
+    root = _nih_root(data_dir)
     entries = read_entries(root)
-    frame, unreadable = scan(root, cache, workers, under=_folders(root))
+    folders = sorted(path.name for path in root.glob("images*") if path.is_dir())
+    frame, unreadable = scan(root, cache, workers, under=folders)
     frame = frame.assign(image_id=frame["path"].str.rsplit("/", n=1).str[-1])
     frame = frame.drop_duplicates("image_id").merge(entries, on="image_id", how="left")
-    frame["published_split"] = frame["image_id"].map(read_lists(root))
     reason = pd.Series("", index=frame.index)
+    frame["published_split"] = frame["image_id"].map(_read_lists(root))
     reason[frame["published_split"].isna()] = "in no split list"
     reason[frame["patient_id"].isna()] = f"not in {_table(root).name}"
-    aside = frame.assign(reason=reason).loc[reason != "", ["path", "reason"]]
     here = set(frame["image_id"]) | {path.rsplit("/", 1)[-1] for path in unreadable["path"]}
-    absent = entries.loc[~entries["image_id"].isin(here), ["image_id"]]
-    absent = pd.DataFrame({"path": "images/" + absent["image_id"], "reason": "the file is absent"})
-    excluded = pd.concat([unreadable, aside, absent]).sort_values("path", ignore_index=True)
-    usable = frame[reason == ""].sort_values("path", ignore_index=True)
-    if usable.empty:
-        raise CatalogueError(f"nih: no usable image under {root}")
-    every = joined(usable[list(FINDINGS)].astype(bool))
-    usable = usable.assign(label=label_of(every), labels=every)
-    present = tuple(c for c in CLASSES if c in set(usable["label"]))
-    return Catalogue("nih", root, usable[[*COLUMNS, "average_hash"]], present, excluded)
+    absent = entries.loc[~entries["image_id"].isin(here), "image_id"]
+    absent = pd.DataFrame({"path": "images/" + absent, "reason": "the file is absent"})
+    frame = frame.assign(reason=reason, labels=join_findings(frame[list(FINDINGS)].eq(True)))
+    frame = frame.assign(label=any_finding(frame["labels"])).sort_values("path")
+    return catalogue_of("nih", root, frame, FINDING_CLASSES, unreadable, absent)
 
 
-def labels(catalogue: Catalogue) -> pd.DataFrame:
-    """The 14 findings of a catalogue's images: image_id and a bool column each, in the catalogue's order.
-
-    They are read from its column `labels`, which the phantoms have too. Raises `CatalogueError` where there is none.
-    """
-    if "labels" not in catalogue.frame:
-        raise CatalogueError(f"{catalogue.name}: no column labels, so its images have one label each, not several")
-    return pd.concat([catalogue.frame[["image_id"]], split_labels(catalogue.frame["labels"])], axis=1)
+def split_nih(catalogue: Catalogue, settings) -> Split:
+    """Of the training patients, the share that the talk tunes on is for validation."""
+    train, tune, _ = SHARES
+    return split(catalogue, settings.split, tune / (train + tune), settings.seed)
 
 
-def split_labels(joined_labels: pd.Series) -> pd.DataFrame:
-    """A bool column a finding, from texts like "Effusion|Mass". Raises `CatalogueError` for what is none of the 14."""
-    found = joined_labels.str.get_dummies("|").astype(bool)
-    unknown = set(found) - {*FINDINGS, NONE}
-    if unknown:
-        raise CatalogueError(f"unknown findings {', '.join(sorted(unknown))}")
-    return found.reindex(columns=list(FINDINGS), fill_value=False)
-
-
-def joined(found: pd.DataFrame) -> pd.Series:
-    """The other way: texts such as "Effusion|Mass", "No Finding" for none, of a bool column a finding."""
-    names = pd.Series(list(FINDINGS))
-    rows = found[list(FINDINGS)].to_numpy(bool)
-    return pd.Series(["|".join(names[row]) or NONE for row in rows], index=found.index, dtype=object)
-
-
-def label_of(joined_labels: pd.Series) -> pd.Series:
-    """The one label of a catalogue's `CLASSES`: whether there is any finding."""
-    return joined_labels.ne(NONE).map({True: "Finding", False: NONE})
-
-
-def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
+def describe_nih(catalogue: Catalogue) -> tuple[bool, str]:
     """Whether these are all of the talk's "112,120 NIH chest x-rays", and a sentence that says what they are."""
+    if catalogue.phantom:
+        return phantoms_described(catalogue)
     test = int((catalogue.frame["published_split"] == "test").sum())
-    said = f"{len(catalogue):,} of the {IMAGES:,} images of ChestX-ray14, {test:,} of them test images"
-    return len(catalogue) == IMAGES, f"The published images: {said}." if len(
-        catalogue
-    ) == IMAGES else f"A subset: {said}."
+    sizes = f"{len(catalogue):,} of the {IMAGES:,} images of ChestX-ray14, {test:,} of them test images"
+    whole = len(catalogue) == IMAGES
+    return whole, f"{'The published images' if whole else 'A subset'}: {sizes}."
 
 
-def find_root(data_dir: Path) -> Path:
-    """The folder that holds the table of entries: `data_dir` itself, or `LAYOUT` in it."""
-    for root in (data_dir, data_dir / LAYOUT):
-        if any((root / name).is_file() for name in ENTRIES):
-            return root
-    state = "" if data_dir.is_dir() else ", which does not exist"
-    raise FileNotFoundError(
-        f"no ChestX-ray14 in {data_dir}{state}: looked there and in {LAYOUT} for {ENTRIES[0]}. See data/datasets.toml"
-    )
+def folders_nih(settings) -> list[Path]:
+    """What is read from outside the project."""
+    return [] if settings.nih_source == "phantom_chest" else _nih_folders(settings.data_dir)
+
+
+def _nih_folders(data_dir: Path) -> list[Path]:
+    return existing(data_dir, (LAYOUT,), (*ENTRIES, *LISTS, "images*"))
 
 
 def read_entries(root: Path) -> pd.DataFrame:
-    """All entries, with or without a file: image_id, patient_id, view (PA or AP), and a bool column a finding.
+    """All entries, with or without a file: image_id, patient_id, view (PA or AP), and one bool column per finding.
 
     Raises `CatalogueError` for a table without its columns, or a finding that is none of the 14.
     """
     path = _table(root)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    names = {"Image Index": "image_id", "Patient ID": "patient_id", "View Position": "view", "Finding Labels": "found"}
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise CatalogueError(f"{path}: no column {', '.join(missing)}")
-    table = table[list(names)].rename(columns=names)
+    names = {NAME: "image_id", "Patient ID": "patient_id", "View Position": "view", "Finding Labels": "found"}
+    table = _read(path, list(names), dtype=str, keep_default_na=False)[list(names)].rename(columns=names)
     try:
-        found = split_labels(table.pop("found"))
+        found = split_findings(table.pop("found"))
     except CatalogueError as error:
         raise CatalogueError(f"{path}: {error}") from None
     return pd.concat([table, found], axis=1)
 
 
-def read_lists(root: Path) -> dict[str, str]:
+def _read(path: Path, columns: list[str], **how) -> pd.DataFrame:
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} in {path.parent}")
+    table = pd.read_csv(path, **how)
+    if missing := [name for name in columns if name not in table]:
+        raise CatalogueError(f"{path}: no column {', '.join(missing)}")
+    return table
+
+
+def _read_lists(root: Path) -> dict[str, str]:
     """image_id: train or test. Raises `CatalogueError` where a list is missing or an image is in both."""
     of: dict[str, str] = {}
-    for name, split in LISTS.items():
+    for name, part in LISTS.items():
         if (root / name).is_file():
             for image in (root / name).read_text().split():
-                if of.setdefault(image, split) != split:
+                if of.setdefault(image, part) != part:
                     raise CatalogueError(f"{root}: {image} is in a training list and in a test list")
     if set(of.values()) != {"train", "test"}:
         raise CatalogueError(f"{root}: needs test_list.txt, and train_val_list.txt or train_list.txt")
     return of
 
 
+def _nih_root(data_dir: Path) -> Path:
+    def holds(root: Path) -> bool:
+        return any((root / name).is_file() for name in ENTRIES)
+
+    return find_folder(data_dir, (LAYOUT,), holds, "ChestX-ray14", ENTRIES[0], "See data/datasets.toml")
+
+
 def _table(root: Path) -> Path:
     return next(root / name for name in ENTRIES if (root / name).is_file())
 
 
-def _folders(root: Path) -> list[str]:
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and p.name.startswith("images"))
+# --- hospitals, and small nodules ---
+
+
+def load_sites(settings) -> Catalogue:
+    """The hospitals, of two classes: Pneumonia, No pneumonia; column site."""
+    if settings.sites_source == "phantom_chest":
+        from helpers.phantoms.chest_plans import SITES
+
+        return SITES.load(CACHE, settings.workers, seed=settings.seed, bodies=settings.phantom_sites_bodies)
+    return read_sites(settings.data_dir, CACHE, settings.workers)
+
+
+def read_sites(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
+    """All three collections below their common folder, column `site` NIH, Kermany or Cohen.
+
+    Further columns: body (the image itself), markers ("on": nobody can take them away), cohort ("natural"), department
+    (of NIH the projection, PA or AP: the bedside's is AP). `excluded` joins what each sets aside. Raises
+    FileNotFoundError where one of them is missing.
+    """
+    loaders = {"NIH": read_nih, "Kermany": kermany_xray.load, "Cohen": cohen.load_findings}
+    found = {site: loader(data_dir, cache, workers) for site, loader in loaders.items()}
+    root = Path(os.path.commonpath([catalogue.root.resolve() for catalogue in found.values()]))
+    found = {site: catalogue.seen_from(root) for site, catalogue in found.items()}
+    frames = [_of_site(catalogue, site) for site, catalogue in found.items()]
+    whole = pd.concat(frames, ignore_index=True).assign(markers="on", cohort="natural")
+    excluded = pd.concat([catalogue.excluded for catalogue in found.values()], ignore_index=True)
+    return Catalogue("sites", root, whole, SITE_CLASSES, excluded)
+
+
+def _of_site(catalogue: Catalogue, site: str) -> pd.DataFrame:
+    """One collection's frame with the label that this study asks for, its names beginning with the site's."""
+    frame = catalogue.frame
+    ill = split_findings(frame["labels"])["Pneumonia"] if site == "NIH" else frame["label"] != "NORMAL"
+    name = site + "/" + frame["image_id"]
+    return frame.drop(columns="labels", errors="ignore").assign(
+        label=np.where(ill, *SITE_CLASSES),
+        site=site,
+        image_id=name,
+        body=name,
+        patient_id=site + "/" + frame["patient_id"],
+        department=frame["view"] if site == "NIH" else "",
+    )
+
+
+def split_sites(catalogue: Catalogue, settings) -> Split:
+    """`splits.split` of each site by itself, so that each has validation patients of both labels.
+
+    Raises `SplitError` naming the catalogue where a site lacks a label.
+    """
+    parts = []
+    for site, rows in catalogue.frame.groupby("site", sort=False):
+        one = replace(catalogue.subset(rows), name=f"{catalogue.name}, {site}")
+        parts.append(split(one, settings.split, SITE_VALIDATION, settings.seed))
+    frame, dropped = (pd.concat([getattr(part, name) for part in parts]) for name in ("frame", "dropped"))
+    order = catalogue.frame["image_id"]
+    frame = frame.set_index("image_id", drop=False).loc[order[order.isin(frame["image_id"])]].reset_index(drop=True)
+    return Split(frame, dropped.reset_index(drop=True), settings.split, settings.seed)
+
+
+def describe_sites(catalogue: Catalogue) -> tuple[bool, str]:
+    """Never the talk's images, for Mount Sinai's are not public; and a sentence that says what there is."""
+    if catalogue.phantom:
+        return phantoms_described(catalogue)
+    counts = [
+        f"{site} {len(rows):,} images ({int((rows['label'] == SITE_CLASSES[0]).sum()):,} with pneumonia)"
+        for site, rows in catalogue.frame.groupby("site", sort=False)
+    ]
+    return False, f"Not the talk's images, of which Mount Sinai's are not public, but {', '.join(counts)}."
+
+
+def folders_sites(settings) -> list[Path]:
+    """What is read from outside the project."""
+    if settings.sites_source == "phantom_chest":
+        return []
+    data_dir = settings.data_dir
+    return [*_nih_folders(data_dir), *kermany_xray.folders(data_dir), *cohen.folders(data_dir)]
+
+
+def load_regions(settings) -> Catalogue:
+    """Radiographs whose lesion is small; phantoms in every profile, for nowhere else is the region known."""
+    from helpers.phantoms.chest_plans import REGIONS
+
+    return REGIONS.load(CACHE, settings.workers, seed=settings.seed, images=settings.phantom_sites_regions)
+
+
+def split_regions(catalogue: Catalogue, settings) -> Split:
+    """A share of the training patients of each class is for validation."""
+    return split(catalogue, settings.split, settings.validation_fraction, settings.seed)
+
+
+describe_regions = phantoms_described
+
+
+def folders_regions(settings) -> list[Path]:
+    """Nothing is read from outside the project."""
+    return []
+
+
+# --- published predictions ---
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """`scores`: image_id, patient_id, `y_<label>` (bool) and `p_<label>`, one row per image; `aucs`: a label's area as
+    the folder prints it; `entries`: how many images NIH's table lists in all.
+    """
+
+    scores: pd.DataFrame
+    aucs: pd.Series
+    entries: int
+
+
+def load_predictions(data_dir: Path) -> Predictions:
+    """The predictions beside NIH's labels, in the file's order.
+
+    Raises `FileNotFoundError` where the predictions or NIH's table do not lie there, `CatalogueError` for a file
+    without its columns, a value that is no probability, and an image that NIH's table does not list.
+    """
+    data_dir = Path(data_dir)
+    places = (data_dir / PREDICTIONS_LAYOUT, data_dir / "pretrained", data_dir)
+    folder = next((place for place in places if (place / "preds.csv").is_file()), None)
+    if folder is None:
+        raise FileNotFoundError(f"no published predictions in {data_dir}: looked for {PREDICTIONS_LAYOUT}/preds.csv")
+    renamed = {NAME: "image_id"} | {f"prob_{label}": f"p_{label}" for label in FINDINGS}
+    scores = _read(folder / "preds.csv", list(renamed)).rename(columns=renamed)[list(renamed.values())]
+    aucs = _read(folder / "aucs.csv", ["label", "auc"]).set_index("label")["auc"].reindex(list(FINDINGS))
+    inside = scores.drop(columns="image_id").apply(lambda column: column.between(0, 1)).all(axis=None)
+    if not inside or scores["image_id"].duplicated().any():
+        raise CatalogueError(f"{folder / 'preds.csv'}: a value is no probability, or an image is there twice")
+    entries = read_entries(_nih_root(data_dir))
+    known = entries.rename(columns={label: f"y_{label}" for label in FINDINGS}).drop(columns="view")
+    scores = scores.merge(known, on="image_id", how="left", validate="one_to_one")
+    if lost := scores.loc[scores["patient_id"].isna(), "image_id"].tolist():
+        raise CatalogueError(f"{folder / 'preds.csv'}: {len(lost)} images are not in NIH's table, first {lost[0]}")
+    truth = [f"y_{label}" for label in FINDINGS]
+    scores[truth] = scores[truth].astype(bool)
+    columns = ["image_id", "patient_id", *truth, *(f"p_{label}" for label in FINDINGS)]
+    return Predictions(scores[columns], aucs, len(entries))

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue
+from helpers.data.catalogue import NO_FINDING, Catalogue
 from helpers.data.images import read_square
 from helpers.explain.activation import class_activation
 from helpers.explain.maps import Maps
 from helpers.explain.marks import lesion_masks
 from helpers.explain.scores import localisation, mean_of
 from helpers.model.multilabel_run import MultilabelRun
-from helpers.zech import data as nih
 
 TOLERANCE = 15 / 224  # of the image's side: how far beside the finding a peak may lie, as in Zhang et al. 2016
 
@@ -54,7 +53,7 @@ def alone(catalogue: Catalogue, labels: Sequence[str]) -> pd.DataFrame:
 def healthy(run: MultilabelRun, catalogue: Catalogue, frame: pd.DataFrame, most: int = 48) -> np.ndarray:
     """Up to `most` tuning images without a finding, at the network's size, uint8 (m, size, size): what maps are
     compared with. `frame` is the split frame; the first ones in the order of their digests are taken."""
-    rows = frame[(frame["split"] == "validation") & (frame["label"] == nih.NONE)].sort_values("digest").head(most)
+    rows = frame[(frame["split"] == "validation") & (frame["label"] == NO_FINDING)].sort_values("digest").head(most)
     size = run.backbone.image_size
     if rows.empty:
         raise ValueError(f"{catalogue.name}: no tuning image is without a finding")

@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from helpers.data import scan as scan_module
-from helpers.data.hashing import average_hash
-from helpers.data.scan import ScanError, scan
-from helpers.phantoms.oct import bscan
+from helpers.data.images import average_hash
+from helpers.data.scan import ScanError, existing, fingerprint, scan
 
 
 @pytest.fixture
@@ -156,31 +155,38 @@ def test_linked_folders_are_followed_and_loops_end(folder, tmp_path):
     assert list(scan(folder, tmp_path / "cache")[0]["path"]) == ["3.png", "a/1.png", "a/2.png", "b/4.png"]
 
 
-# The hash
+def test_a_fingerprint_changes_with_a_name_a_content_and_what_is_missing_and_not_with_the_place(folder, tmp_path):
+    cache, extra = tmp_path / "cache", tmp_path / "table.csv"
+    seen = [fingerprint([folder, extra], cache)]
+    for change in (
+        lambda: extra.write_text("a"),
+        lambda: extra.write_text("b"),
+        lambda: (folder / "3.png").rename(folder / "4.png"),
+        lambda: (folder / "a" / "2.png").unlink(),
+    ):
+        change()
+        seen.append(fingerprint([folder, extra], cache))
+    assert len(set(seen)) == 5
+    (folder / ".DS_Store").write_text("Mac OS X")
+    os.utime(folder / "4.png", ns=(1, 1))
+    moved = tmp_path / "elsewhere" / "images"
+    moved.parent.mkdir()
+    folder.rename(moved)
+    assert fingerprint([moved, extra], cache) == fingerprint([moved, extra], tmp_path / "other") == seen[-1]
 
 
-def test_the_hash_of_a_known_picture_is_its_blocks():
-    image = np.zeros((16, 24), np.uint8)
-    image[:2, :3] = 200  # the first block only
-    image[14:, 21:] = 200  # and the last
-    assert average_hash(image) == "8000000000000001"
-    assert average_hash(np.full((3, 1), 7, np.uint8)) == "0" * 16
+def test_only_files_whose_size_or_time_changed_are_hashed_again(folder, tmp_path, monkeypatch):
+    fingerprint([folder], tmp_path / "cache")
+    hashed, original = [], scan_module._sha256
+    monkeypatch.setattr(scan_module, "_sha256", lambda path: hashed.append(path.name) or original(path))
+    assert fingerprint([folder], tmp_path / "cache") and hashed == []
+    os.utime(folder / "3.png", ns=(1, 1))
+    fingerprint([folder], tmp_path / "cache")
+    assert hashed == ["3.png"]
+    (tmp_path / "cache" / "digests.json").write_text("damaged")
+    fingerprint([folder], tmp_path / "cache")
+    assert len(hashed) == 4
 
 
-def test_the_hash_survives_scaling_and_jpeg_and_differs_between_patients(tmp_path):
-    def bits(a, b):
-        return (int(average_hash(a), 16) ^ int(average_hash(b), 16)).bit_count()
-
-    image, other = (bscan("NORMAL", 0, seed)[0] for seed in (1, 2))
-    Image.fromarray(image).save(tmp_path / "poor.jpeg", quality=30)
-    small = np.asarray(Image.fromarray(image).resize((200, 190), Image.Resampling.BOX))
-    assert bits(image, np.asarray(Image.open(tmp_path / "poor.jpeg"))) <= 2 and bits(image, small) <= 2
-    assert bits(image, other) > 4
-
-
-def test_the_hash_takes_any_size_but_only_grey_bytes():
-    with pytest.raises(TypeError, match="uint8"):
-        average_hash(np.zeros((9, 9)))
-    for shape in ((9, 9, 3), (0, 9)):
-        with pytest.raises(ValueError, match="one grey image"):
-            average_hash(np.zeros(shape, np.uint8))
+def test_what_a_data_set_is_read_from_is_listed_where_it_exists(folder):
+    assert existing(folder.parent, ("images", "nowhere"), ("a", "*.png")) == [folder / "3.png", folder / "a"]

@@ -12,7 +12,16 @@ from PIL import Image
 
 from helpers.data import images as pixels
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import UnreadableImage, batches, read_grey, read_square
+from helpers.data.images import (
+    UnreadableImage,
+    average_hash,
+    batches,
+    choose_examples,
+    read_examples,
+    read_grey,
+    read_square,
+)
+from helpers.phantoms.oct import bscan
 
 GREY = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (48, 1))  # (48, 64), dark left, bright right
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n"  # a program, to be refused
@@ -191,3 +200,44 @@ def test_when_a_file_breaks_after_it_was_catalogued_the_error_names_it(tmp_path)
     (tmp_path / "0017.png").write_bytes(b"")
     with pytest.raises(UnreadableImage, match="0017.png: 0 bytes"):
         list(batches(catalogue, 16, 8, workers=2))
+
+
+# --- the hash, and examples ---
+
+
+def test_the_hash_of_a_known_picture_is_its_blocks():
+    image = np.zeros((16, 24), np.uint8)
+    image[:2, :3] = 200  # the first block only
+    image[14:, 21:] = 200  # and the last
+    assert average_hash(image) == "8000000000000001"
+    assert average_hash(np.full((3, 1), 7, np.uint8)) == "0" * 16
+
+
+def test_the_hash_survives_scaling_and_jpeg_and_differs_between_patients(tmp_path):
+    def bits(a, b):
+        return (int(average_hash(a), 16) ^ int(average_hash(b), 16)).bit_count()
+
+    image, other = (bscan("NORMAL", 0, seed)[0] for seed in (1, 2))
+    Image.fromarray(image).save(tmp_path / "poor.jpeg", quality=30)
+    small = np.asarray(Image.fromarray(image).resize((200, 190), Image.Resampling.BOX))
+    assert bits(image, np.asarray(Image.open(tmp_path / "poor.jpeg"))) <= 2 and bits(image, small) <= 2
+    assert bits(image, other) > 4
+
+
+def test_the_hash_takes_any_size_but_only_grey_bytes():
+    with pytest.raises(TypeError, match="uint8"):
+        average_hash(np.zeros((9, 9)))
+    for shape in ((9, 9, 3), (0, 9)):
+        with pytest.raises(ValueError, match="one grey image"):
+            average_hash(np.zeros(shape, np.uint8))
+
+
+def test_examples_are_of_different_training_patients_and_follow_from_the_seed(tmp_path):
+    catalogue = catalogue_of(tmp_path, 30)
+    frame = catalogue.frame.assign(patient_id=[f"p{i // 3}" for i in range(30)])
+    catalogue = catalogue.subset(frame.assign(published_split=["train"] * 24 + ["test"] * 6))
+    chosen = choose_examples(catalogue, 3, seed=1)
+    assert len(chosen) == chosen["patient_id"].nunique() == 3 and set(chosen["published_split"]) == {"train"}
+    assert chosen.equals(choose_examples(catalogue, 3, seed=1)) and not chosen.equals(choose_examples(catalogue, 3, 2))
+    images, masks = read_examples(catalogue, chosen)
+    assert masks is None and [image.shape for image in images["A"]] == [(20, 30)] * 3

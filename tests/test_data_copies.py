@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.data import audit, copies
+from helpers.data import copies
 from helpers.data.catalogue import Catalogue
-from helpers.data.hashing import average_hash
-from helpers.data.images import read_grey
+from helpers.data.images import average_hash, read_grey
 
 CLASSES = ("A", "B")
 
@@ -61,7 +60,7 @@ def small(tmp_path) -> Catalogue:
 
 def test_counts_stand_beside_the_papers(small):
     paper = {"images": {"train": {"A": 30, "B": 12}, "test": {"A": 5, "B": 5}}, "patients": {"train": 9}}
-    table = audit.counts(small, paper).set_index(["split", "label"])
+    table = copies.counts(small, paper).set_index(["split", "label"])
     assert table.loc[("train", "A")].tolist()[:3] == [3, 2, 30]
     assert table.loc[("train", "all")].tolist() == [5, 3, 42, 9]  # p2 counts once
     assert table.loc[("test", "all"), "paper_images"] == 10
@@ -69,39 +68,24 @@ def test_counts_stand_beside_the_papers(small):
 
 
 def test_counts_without_a_paper_leave_its_columns_empty(small):
-    assert audit.counts(small)[["paper_images", "paper_patients"]].isna().all(axis=None)
+    assert copies.counts(small)[["paper_images", "paper_patients"]].isna().all(axis=None)
 
 
-def test_shared_patients_are_those_in_both_folders(small):
-    (row,) = audit.shared_patients(small).to_dict("records")
-    assert row == {
-        "patient_id": "p1",
-        "train_images": 2,
-        "train_classes": "A",
-        "test_images": 1,
-        "test_classes": "B",
-    }
-
-
-def test_when_no_patient_is_shared_the_table_is_empty(small):
-    table = audit.shared_patients(small.subset(small.frame[small.frame["published_split"] == "train"]))
-    assert table.empty and "patient_id" in table
-
-
-def test_patients_of_several_classes_are_counted(small):
-    assert audit.several_classes(small).to_dict("records") == [{"classes": "A + B", "patients": 2, "images": 5}]
+def test_names_that_pairs_connect_get_the_first_name_of_their_group():
+    found = copies.connected("abcdex", [("c", "b"), ("e", "c"), ("x", "d")])
+    assert found == {"a": "a", "b": "b", "c": "b", "d": "d", "e": "b", "x": "d"}
 
 
 def test_exact_copies_are_found_beside_the_first_of_their_group(tmp_path):
     one, two = face(1), face(2)
     rows = [("test", "A", "x", one), ("train", "A", "p", one), ("train", "B", "q", one), ("train", "A", "r", two)]
-    pairs = audit.duplicates(catalogue_of(tmp_path, rows))
+    pairs = copies.duplicates(catalogue_of(tmp_path, rows))
     assert pairs["kind"].tolist() == ["exact", "exact"]
     assert set(zip(pairs["image_a"], pairs["image_b"], pairs["where"], strict=True)) == {
         ("0001", "0000", "train and test"),
         ("0001", "0002", "train"),
     }
-    table = audit.duplicate_counts(pairs).set_index(["kind", "where"])
+    table = copies.duplicate_counts(pairs).set_index(["kind", "where"])
     assert table.loc[("exact", "train")].tolist() == [1, 1, 1]  # one pair, of two patients, of two labels
     assert table.loc[("exact", "train and test")].tolist() == [1, 1, 0]
     assert table.loc["near"]["pairs"].sum() == 0
@@ -119,7 +103,7 @@ def test_exact_copies_are_found_beside_the_first_of_their_group(tmp_path):
 )
 def test_a_changed_copy_is_a_near_copy(tmp_path, change):
     rows = [("train", "A", f"p{i}", face(i)) for i in range(10)] + [("test", "A", "x", change(face(3)))]
-    (pair,) = audit.duplicates(catalogue_of(tmp_path, rows)).to_dict("records")
+    (pair,) = copies.duplicates(catalogue_of(tmp_path, rows)).to_dict("records")
     assert (pair["kind"], pair["image_a"], pair["image_b"], pair["where"]) == ("near", "0003", "0010", "train and test")
     assert pair["bits"] <= copies.BITS and copies.CORRELATION < pair["correlation"] <= 1.001
 
@@ -131,25 +115,25 @@ def test_images_with_one_hash_and_other_pixels_are_no_copies(tmp_path):
     rows = [("train", "A", "p", blocks.astype(np.uint8)), ("train", "A", "q", np.clip(blocks + noise, 0, 255))]
     catalogue = catalogue_of(tmp_path, [(*row[:3], row[3].astype(np.uint8)) for row in rows])
     assert catalogue.frame["average_hash"].nunique() == 1
-    assert audit.duplicates(catalogue).empty
+    assert copies.duplicates(catalogue).empty
 
 
 def test_blank_images_are_copies_only_where_the_bytes_are_the_same(tmp_path):
     rows = [("train", "A", f"p{level}", np.full((32, 32), level, np.uint8)) for level in (0, 0, 90)]
-    assert audit.duplicates(catalogue_of(tmp_path, rows))["kind"].tolist() == ["exact"]
+    assert copies.duplicates(catalogue_of(tmp_path, rows))["kind"].tolist() == ["exact"]
 
 
 def test_copies_are_found_across_the_borders_of_blocks(tmp_path, monkeypatch):
     rows = [("train", "A", f"p{i}", face(i % 20)) for i in range(20)]
     rows += [("train", "A", f"q{i}", jpeg(face(i))) for i in range(20)]
     catalogue = catalogue_of(tmp_path, rows)
-    expected = audit.duplicates(catalogue)
+    expected = copies.duplicates(catalogue)
     assert list(zip(expected["image_a"], expected["image_b"], strict=True)) == [
         (f"{i:04d}", f"{20 + i:04d}") for i in range(20)
     ]
     monkeypatch.setattr(copies, "TILE", 7)
     monkeypatch.setattr(copies, "PAIRS", 2)
-    got = audit.duplicates(catalogue)
+    got = copies.duplicates(catalogue)
     assert set(zip(got["image_a"], got["image_b"], strict=True)) == set(
         zip(expected["image_a"], expected["image_b"], strict=True)
     )
@@ -159,13 +143,13 @@ def test_hashes_are_made_where_the_catalogue_has_none(tmp_path):
     rows = [("train", "A", "p", face(1)), ("train", "A", "q", jpeg(face(1))), ("train", "A", "r", face(2))]
     catalogue = catalogue_of(tmp_path, rows)
     bare = catalogue.subset(catalogue.frame.drop(columns="average_hash"))
-    assert audit.duplicates(bare)["kind"].tolist() == ["near"]
+    assert copies.duplicates(bare)["kind"].tolist() == ["near"]
 
 
 def test_without_copies_the_table_is_empty_and_all_counts_are_0(small):
-    pairs = audit.duplicates(small)
+    pairs = copies.duplicates(small)
     assert pairs.empty and "where" in pairs
-    assert audit.duplicate_counts(pairs)["pairs"].sum() == 0
+    assert copies.duplicate_counts(pairs)["pairs"].sum() == 0
 
 
 def people(folder: Path, same: bool, ids: int = 40) -> Catalogue:
@@ -181,14 +165,14 @@ def people(folder: Path, same: bool, ids: int = 40) -> Catalogue:
 
 
 def test_when_ids_are_patients_the_evidence_says_so(tmp_path):
-    evidence = audit.shared_id_evidence(people(tmp_path, same=True), seed=1)
+    evidence = copies.shared_id_evidence(people(tmp_path, same=True), seed=1)
     assert evidence.shared_ids == 40 and evidence.pairs == 80
     assert evidence.alike.low > 0.5 and evidence.p_value < 0.01
     assert "shared ids are shared patients" in evidence.conclusion
 
 
 def test_when_numbers_restart_in_each_folder_the_evidence_says_so(tmp_path):
-    evidence = audit.shared_id_evidence(people(tmp_path, same=False), seed=1)
+    evidence = copies.shared_id_evidence(people(tmp_path, same=False), seed=1)
     assert evidence.alike.low < 0.5 < evidence.alike.high and evidence.p_value > 0.05
     assert evidence.reference.low > evidence.alike.high
     assert "do not look like shared patients" in evidence.conclusion
@@ -196,30 +180,30 @@ def test_when_numbers_restart_in_each_folder_the_evidence_says_so(tmp_path):
 
 def test_when_there_is_too_little_to_see_the_evidence_does_not_decide(tmp_path):
     rows = [(split, "A", f"id{i}", face(10 * i + len(split))) for i in range(4) for split in ("train", "test")]
-    assert "cannot tell" in audit.shared_id_evidence(catalogue_of(tmp_path, rows), seed=1).conclusion
+    assert "cannot tell" in copies.shared_id_evidence(catalogue_of(tmp_path, rows), seed=1).conclusion
 
 
 def test_when_no_id_is_shared_the_evidence_says_so(small):
     apart = small.subset(small.frame.assign(patient_id=small.frame["image_id"]))
-    evidence = audit.shared_id_evidence(apart, seed=1)
+    evidence = copies.shared_id_evidence(apart, seed=1)
     assert evidence.conclusion == "No patient id occurs in both train and test."
     assert evidence.pairs == 0 and not evidence.alike.defined
 
 
 def test_when_a_shared_id_changes_class_nothing_can_be_compared(small):
-    assert "nothing can be compared" in audit.shared_id_evidence(small, seed=1).conclusion
+    assert "nothing can be compared" in copies.shared_id_evidence(small, seed=1).conclusion
 
 
 def test_the_evidence_follows_from_the_seed(tmp_path):
     catalogue = people(tmp_path, same=True, ids=10)
     shuffled = catalogue.subset(catalogue.frame.sample(frac=1, random_state=0))
-    first, again, other = (audit.shared_id_evidence(c, s) for c, s in ((catalogue, 1), (shuffled, 1), (catalogue, 2)))
+    first, again, other = (copies.shared_id_evidence(c, s) for c, s in ((catalogue, 1), (shuffled, 1), (catalogue, 2)))
     assert first == again and first != other
 
 
 def test_chance_pairs_are_of_another_id_and_the_same_class(tmp_path):
     frame = people(tmp_path, same=True, ids=4).frame
-    pairs = audit._pairs(frame[8:], frame, np.random.default_rng(0))
+    pairs = copies._pairs(frame[8:], frame, np.random.default_rng(0))
     ids, labels = frame["patient_id"].to_numpy(), frame["label"].to_numpy()
     assert len(pairs) and np.all(pairs["same"] != pairs["anchor"])
     assert np.all(ids[pairs["same"]] == ids[pairs["anchor"]]) and np.all(ids[pairs["chance"]] != ids[pairs["anchor"]])
@@ -233,4 +217,4 @@ def test_the_probability_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     high, low = rng.normal(0.5, 1, 60).round(1), rng.normal(0, 1, 60).round(1)
     expected = roc_auc_score(np.repeat([1, 0], 60), np.concatenate([high, low]))
-    assert audit._auroc(high, low, rng.integers(0, 12, 60), rng).value == pytest.approx(expected)
+    assert copies._auroc(high, low, rng.integers(0, 12, 60), rng).value == pytest.approx(expected)
