@@ -6,7 +6,7 @@ import pytest
 
 from helpers.metrics.auroc import auroc
 from helpers.run.published import load_published
-from helpers.zech import generalization
+from helpers.zech import generalization, prevalence
 
 # --- table 3 --------------------------------------------------------------------------------------------------------
 
@@ -111,13 +111,13 @@ def test_sorting_by_hospital_agrees_with_the_area_of_the_prevalence_as_a_score()
     counts = [(200, 20), (100, 40), (50, 5)]
     truth = np.concatenate([np.arange(n) < k for n, k in counts])
     rate = np.concatenate([np.full(n, k / n) for n, k in counts])
-    assert generalization.auroc_of_prevalence(counts) == pytest.approx(auroc(truth, rate).value)
+    assert prevalence.auroc_of_prevalence(counts) == pytest.approx(auroc(truth, rate).value)
 
 
 def test_a_hospital_of_equal_prevalence_adds_nothing_and_heads_at_chance_leave_the_hospital_alone():
-    assert generalization.auroc_with_hospital_known([(100, 20), (100, 20)], [0.8, 0.8]) == pytest.approx(0.8, abs=1e-3)
-    alone = generalization.auroc_of_prevalence([(100, 1), (100, 60)])
-    assert generalization.auroc_with_hospital_known([(100, 1), (100, 60)], [0.5, 0.5]) == pytest.approx(alone, abs=1e-6)
+    assert prevalence.auroc_with_hospital_known([(100, 20), (100, 20)], [0.8, 0.8]) == pytest.approx(0.8, abs=1e-3)
+    alone = prevalence.auroc_of_prevalence([(100, 1), (100, 60)])
+    assert prevalence.auroc_with_hospital_known([(100, 1), (100, 60)], [0.5, 0.5]) == pytest.approx(alone, abs=1e-6)
 
 
 def test_knowing_the_hospital_agrees_with_a_simulation():
@@ -129,12 +129,10 @@ def test_knowing_the_hospital_agrees_with_a_simulation():
     from scipy.stats import norm
 
     expected = auroc(truth, d[site] * x - d[site] ** 2 / 2 + odds[site]).value
-    assert generalization.auroc_with_hospital_known(counts, norm.cdf(d / np.sqrt(2))) == pytest.approx(
-        expected, abs=0.004
-    )
+    assert prevalence.auroc_with_hospital_known(counts, norm.cdf(d / np.sqrt(2))) == pytest.approx(expected, abs=0.004)
 
 
-@pytest.mark.parametrize("site", generalization.POSSIBLE_POSITIVES)
+@pytest.mark.parametrize("site", prevalence.POSSIBLE_POSITIVES)
 def test_possible_positives_are_those_that_all_printed_rates_of_the_hospital_share(site):
     printed = load_published("zech2018").set_index("id")["value"].astype(float)
     n = int(printed[f"{generalization.PREFIX}.data.{site}"])
@@ -142,7 +140,7 @@ def test_possible_positives_are_those_that_all_printed_rates_of_the_hospital_sha
     for trained in generalization.TRAINED:
         row = {name: printed[f"{generalization.PREFIX}.{trained}.{site}.{name}"] for name in generalization.RATES}
         shared = {p for p in shared if some_counts_print_as(row, p, n)}
-    assert (min(shared), max(shared)) == generalization.POSSIBLE_POSITIVES[site]
+    assert (min(shared), max(shared)) == prevalence.POSSIBLE_POSITIVES[site]
 
 
 def some_counts_print_as(row, p, n):
@@ -161,7 +159,7 @@ def some_counts_print_as(row, p, n):
 
 
 def test_the_talks_joint_aurocs_are_those_of_its_parts_with_the_hospital_known():
-    table = generalization.sorting_in_talk()
+    table = prevalence.sorting_in_talk()
     assert table["hospital alone low"].between(0.85, 0.87).all()
     assert (table["with hospital known low"] - 0.0005 <= table["printed"]).all()
     assert (table["printed"] <= table["with hospital known high"] + 0.0005).all()
@@ -188,8 +186,8 @@ def test_the_curve_rises_with_markers_and_stays_without():
                     names = [f"{name}{k}" for k in range(300)]
                     told = {"ratio": ratio, "draw": draw, "markers": markers, "trained_on": name, "prevalence": rate}
                     rows.append(part.assign(image_id=names, patient_id=names, **told))
-    curve = generalization.imbalance_curve(pd.concat(rows), "M", "N")
-    said = generalization.imbalance_verdicts(curve).set_index(["markers", "ratio", "measure"])["verdict"]
+    curve = prevalence.imbalance_curve(pd.concat(rows), "M", "N")
+    said = prevalence.imbalance_verdicts(curve).set_index(["markers", "ratio", "measure"])["verdict"]
     assert (
         said["on", 9.0, "joint - internal, high"] == "exceeds"
         and said["on", 9.0, "joint - joint head, high"] == "exceeds"

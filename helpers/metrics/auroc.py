@@ -101,25 +101,18 @@ def compare_aurocs(truth: Any, a: Any, b: Any) -> Comparison:
     Where both separate the classes without any spread, interval and p are exact bounds (`_without_spread`).
     """
     (t, sa), (_, sb) = as_truth_and_score(truth, a), as_truth_and_score(truth, b)
-    both = auroc(t, sa), auroc(t, sb)
-    if why := lacks_class(t):
-        return _undefined(both, len(t), why)
-    if np.array_equal(rankdata(sa), rankdata(sb)):
+    if np.array_equal(rankdata(sa), rankdata(sb)) and not lacks_class(t):
         same = Estimate(0.0, 0.0, 0.0, len(t), "DeLong, paired", "both scores order all images alike")
-        return Comparison(*both, same, 0.0, 1.0)
-    pa, pb = placements(t, sa), placements(t, sb)
-    # The variance of the difference from the differences of placements: the covariance needs no term of its own.
-    change = Placements(pa.positives - pb.positives, pa.negatives - pb.negatives)
-    return _compare(both, (change,), len(t), "DeLong, paired")
+        return Comparison(auroc(t, sa), auroc(t, sb), same, 0.0, 1.0)
+    images = np.arange(len(t))
+    return _compare((t, sa, images), (t, sb, images), len(t), "DeLong, paired")
 
 
 def compare_independent_aurocs(truth_a: Any, a: Any, truth_b: Any, b: Any) -> Comparison:
     """DeLong's test of two AUROCs from different images (of two hospitals, for example); n is of both together."""
     (ta, sa), (tb, sb) = as_truth_and_score(truth_a, a), as_truth_and_score(truth_b, b)
-    n, both = len(ta) + len(tb), (auroc(ta, sa), auroc(tb, sb))
-    if why := lacks_class(ta) or lacks_class(tb):
-        return _undefined(both, n, why)
-    return _compare(both, (placements(ta, sa), placements(tb, sb)), n, "DeLong, independent")
+    n = len(ta) + len(tb)
+    return _compare((ta, sa, np.arange(len(ta))), (tb, sb, np.arange(len(ta), n)), n, "DeLong, independent")
 
 
 def constant_note(value: float) -> str:
@@ -128,17 +121,19 @@ def constant_note(value: float) -> str:
     return notes.get(value, "the score separates the classes perfectly")
 
 
-def _compare(both: tuple[Estimate, Estimate], parts: tuple[Placements, ...], n: int, method: str) -> Comparison:
+def _compare(a: tuple, b: tuple, n: int, method: str) -> Comparison:
+    """The test of two sets (truth, score, image): with every image a patient, `ClusteredAuroc` is DeLong's."""
+    both, classes = (auroc(*a[:2]), auroc(*b[:2])), [part for t, _, _ in (a, b) for part in (t.sum(), (~t).sum())]
+    if why := lacks_class(a[0]) or lacks_class(b[0]):
+        return Comparison(*both, Estimate.undefined(n, "DeLong", why), math.nan, math.nan)
     difference = both[0].value - both[1].value
-    smaller = min(len(part) for placed in parts for part in placed)
-    if all(placed.constant for placed in parts):
-        return _without_spread(both, difference, smaller, n)
-    if smaller < 2:
-        return _undefined(both, n, FEW)
-    error = math.sqrt(sum(placed.variance for placed in parts))
-    z = difference / error
-    low, high = max(-1.0, difference - Z * error), min(1.0, difference + Z * error)
-    return Comparison(*both, Estimate(difference, low, high, n, method), z, 2 * float(norm.sf(abs(z))))
+    change = clustered_auroc(*a) - clustered_auroc(*b)
+    if all(one.method == "exact bound" for one in both) or change.error < 1e-12:
+        return _without_spread(both, difference, int(min(classes)), n)
+    if min(classes) < 2:
+        return Comparison(*both, Estimate.undefined(n, "DeLong", FEW), math.nan, math.nan)
+    low, high = max(-1.0, difference - Z * change.error), min(1.0, difference + Z * change.error)
+    return Comparison(*both, Estimate(difference, low, high, n, method), difference / change.error, change.p)
 
 
 def _without_spread(both: tuple[Estimate, Estimate], difference: float, k: int, n: int) -> Comparison:
@@ -152,10 +147,6 @@ def _without_spread(both: tuple[Estimate, Estimate], difference: float, k: int, 
     p = min(1.0, 2 * (1 + abs(difference)) ** -k)
     note = "neither score shows any spread within a class"
     return Comparison(*both, Estimate(difference, low, high, n, "exact bound", note), z, p)
-
-
-def _undefined(both: tuple[Estimate, Estimate], n: int, why: str) -> Comparison:
-    return Comparison(*both, Estimate.undefined(n, "DeLong", why), math.nan, math.nan)
 
 
 # --- overlapping sets, by patient -------------------------------------------------------------------------------------

@@ -97,13 +97,10 @@ def as_bool(values: Any, name: str) -> np.ndarray:
     Raises `ValueError` for a missing value, for a number that is neither 0 nor 1, and for text: 'False' is not False.
     """
     array = _flat(values, name)
-    if array.dtype == bool:
-        return array
-    _refuse_missing(array, name)
-    if array.dtype == object and all(isinstance(value, bool | np.bool_) for value in array):
-        return array.astype(bool)
-    if array.dtype.kind not in "iuf" or not np.isin(array, (0, 1)).all():
-        raise ValueError(f"{name}: expected True/False or 1/0, got values such as {_examples(array)}")
+    if array.dtype != bool:
+        _refuse_missing(array, name)
+        if other := [value for value in array.tolist() if value not in (0, 1)]:
+            raise ValueError(f"{name}: expected True/False or 1/0, got {other[0]!r}")
     return array.astype(bool)
 
 
@@ -113,7 +110,7 @@ def as_scores(values: Any, name: str) -> np.ndarray:
     try:
         array = array.astype(float)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected numbers, got values such as {_examples(array)}") from None
+        raise ValueError(f"{name}: expected numbers, got an array of {array.dtype}") from None
     _refuse_missing(array, name)
     return array
 
@@ -181,7 +178,3 @@ def _refuse_missing(array: np.ndarray, name: str) -> None:
     missing = int(pd.isna(array).sum())
     if missing:
         raise ValueError(f"{name}: {missing} of {len(array)} values are missing (NaN)")
-
-
-def _examples(array: np.ndarray) -> str:
-    return ", ".join(repr(value) for value in dict.fromkeys(array[:1000].tolist()) if value not in (0, 1))[:80]

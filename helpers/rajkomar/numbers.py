@@ -165,19 +165,14 @@ def comparison_table(answers: Mapping[str, Answer]) -> pd.DataFrame:
 def describe_ordering(answers: Mapping[str, Answer]) -> str:
     """In a sentence, whether the grid shows the paper's ordering: every comparison as published, by parent."""
     agreeing = [name for name, answer in answers.items() if answer.whole and answer.order == "as in the paper"]
-    if len(agreeing) == len(answers):
-        count = f"all {len(answers)} comparisons are as published"
-        return f"The paper's ordering is shown: {count}, and significant by parent."
-    missing = sum(answer.tests is None for answer in answers.values())
-    partial = len(answers) - missing - sum(answer.whole for answer in answers.values())
-    names = f" ({', '.join(agreeing)})" if agreeing else ""
-    parts = [
-        f"The paper's ordering is not shown: {len(agreeing)} of its {len(answers)} comparisons are as published and "
-        f"significant by parent{names}",
-        f"{missing} could not be run" if missing else "",
-        f"{partial} rest on part of the pre-trainings" if partial else "",
-    ]
-    return "; ".join(filter(None, parts)) + "."
+    partial = sum(bool(answer.missing) for answer in answers.values())
+    shown = "shown" if len(agreeing) == len(answers) else "not shown"
+    names = f": {', '.join(agreeing)}" if 0 < len(agreeing) < len(answers) else ""
+    missing = f"; {partial} lack pre-trainings that did not run" if partial else ""
+    return (
+        f"The paper's ordering is {shown}: {len(agreeing)} of its {len(answers)} comparisons are as published and "
+        f"significant by parent{names}{missing}."
+    )
 
 
 # --- the chosen model -------------------------------------------------------------------------------------------------
@@ -229,13 +224,13 @@ def pooled_claims(answers: Mapping[str, Answer]) -> dict[str, Estimate]:
 
 def transform_claims(frontal: Mapping[str, Mapping[str, float]]) -> dict[str, Estimate]:
     """Figure 6's table: `frontal[actual class][heading]` is the frontal probability of that image."""
-    claims = {"transformed.versions": Estimate.exact(len(HEADINGS) - 1), "transformed.sum": Estimate.exact(1.0)}
+    claims = {"versions": Estimate.exact(len(HEADINGS) - 1), "sum": Estimate.exact(1.0)}
     for label, values in frontal.items():
-        claims[f"transformed.{label}_images"] = Estimate.exact(1)
+        claims[f"{label}_images"] = Estimate.exact(1)
         for heading, name in HEADINGS.items():
-            for view, value in {"frontal": values[heading], "lateral": 1 - values[heading]}.items():
-                claims[f"transformed.{label}.{name}.{view}"] = Estimate.exact(value, "one image")
-    return _with_ids(claims)
+            claims[f"{label}.{name}.frontal"] = Estimate.exact(values[heading], "one image")
+            claims[f"{label}.{name}.lateral"] = Estimate.exact(1 - values[heading], "one image")
+    return _with_ids({f"transformed.{name}": value for name, value in claims.items()})
 
 
 def assessment_claims(

@@ -1,9 +1,7 @@
-"""Zech 2018's table 3 and what explains it: inside and outside the hospital, the hospital as a predictor, remedies.
+"""Zech 2018's table 3: heads inside and outside their hospital, the hospital as a predictor, and remedies.
 
 Scores are those of `helpers.zech.sites`: a row per held-out image and head, with site, label, split, cohort and
 p_Pneumonia. Only the natural cohort counts, except for the AUROC of one hospital, on which prevalence has no bearing.
-"Why better performance on joint NIH+Mount Sinai dataset? It's learning to detect site: Mount Sinai has much higher
-pneumonia rate".
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from helpers.metrics.auroc import (
     ClusteredAuroc,
@@ -28,7 +25,6 @@ from helpers.metrics.auroc import (
 from helpers.metrics.bootstrap import accuracy_by_patient
 from helpers.metrics.classification import rates
 from helpers.metrics.estimate import Estimate, as_truth_and_score
-from helpers.run.published import load_published
 from helpers.zech.sites import POSITIVE, joined, site_sets
 
 SENSITIVITY = 0.95  # of the talk's operating points: 0.950, 0.951 and 0.974 are what counts of positives allow
@@ -41,20 +37,6 @@ PREFIX = "zech2018.generalization"
 IDS = {"MSH-like": "msh", "NIH-like": "nih", "NIH": "nih", "IU-like": "iu"}  # in the order of the claims' ids
 TRAINED, COUNTED = ("nih", "msh", "msh_nih"), ("nih", "iu")  # heads; hospitals whose number of test images is a claim
 TESTED = (*("nih", "msh", "iu"), "msh_nih", "msh_nih_iu")
-
-# Numbers of positives, least and most, that all printed rates of a hospital's test images share (see `helpers.audit`).
-POSSIBLE_POSITIVES = {"nih": (263, 268), "msh": (2997, 2999), "iu": (38, 39)}
-GRID = np.linspace(-9, 9, 3601)  # of a binormal score, in deviations
-
-MEASURES = {  # of an engineered set: the head, and the places of the images that it scores
-    "joint": ("joint", ("high", "low")),
-    "joint head, high": ("joint", ("high",)),
-    "joint head, low": ("joint", ("low",)),
-    "internal, high": ("high", ("high",)),
-    "internal, low": ("low", ("low",)),
-    "external": ("joint", ("away",)),
-}
-DIFFERENCES = ("internal, high", "internal, low", "joint head, high", "joint head, low")
 
 REMEDIES = {  # name: markers, pixels, weighting
     "as they are": ("on", "whole", "as they are"),
@@ -78,12 +60,14 @@ def find_head(scores: pd.DataFrame, sites: Sequence[str]) -> str:
     raise ValueError(f"no head was trained on {joined(sites)}")
 
 
-def _test_rows(scores: pd.DataFrame, trained: str, tested: Sequence[str], natural: bool = True) -> pd.DataFrame:
+def test_rows(scores: pd.DataFrame, trained: str, tested: Sequence[str], natural: bool = True) -> pd.DataFrame:
+    """The test images of these hospitals as a head scored them, by default of the natural cohort alone."""
     keep = (scores["trained_on"] == trained) & (scores["split"] == "test") & scores["site"].isin(tested)
     return scores[keep & ((scores["cohort"] == "natural") | (not natural))]
 
 
-def _area(rows: pd.DataFrame, score: str = SCORE) -> ClusteredAuroc:
+def area_of(rows: pd.DataFrame, score: str = SCORE) -> ClusteredAuroc:
+    """The AUROC of pneumonia by a column of the scores, with the patients as units."""
     return clustered_auroc(truth_of(rows), rows[score], rows["patient_id"])
 
 
@@ -171,11 +155,11 @@ def external_tests(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
     images of a hospital, and the same by patient."""
     rows = []
     for trained, other in permutations(sites, 2):
-        home, away = (_test_rows(scores, trained, [site], natural=False) for site in (trained, other))
+        home, away = (test_rows(scores, trained, [site], natural=False) for site in (trained, other))
         found = compare_independent_aurocs(truth_of(home), home[SCORE], truth_of(away), away[SCORE])
         row = {"trained_on": trained, "tested_on": other}
         row |= {"internal": str(found.auroc_a), "external": str(found.auroc_b)} | found.difference.row("difference")
-        rows.append(row | {"p": found.p, "p by patient": (_area(home) - _area(away)).p})
+        rows.append(row | {"p": found.p, "p by patient": (area_of(home) - area_of(away)).p})
     return pd.DataFrame(rows)
 
 
@@ -183,9 +167,9 @@ def joint_tests(scores: pd.DataFrame, pair: Sequence[str]) -> pd.DataFrame:
     """Whether the head trained and tested on both hospitals does better than each at home, trained on it alone: by what
     each patient contributes, for the sets overlap."""
     both = find_head(scores, pair)
-    together, rows = _area(_test_rows(scores, both, pair)), []
+    together, rows = area_of(test_rows(scores, both, pair)), []
     for site, (name, trained) in product(pair, (("internal", ""), ("joint head", both))):
-        alone = _area(_test_rows(scores, trained or site, [site]))
+        alone = area_of(test_rows(scores, trained or site, [site]))
         row = {"joint": str(together.estimate()), "against": f"{site}, {name}", "alone": str(alone.estimate())}
         rows.append(row | (together - alone).difference().row("difference") | {"p": (together - alone).p})
     return pd.DataFrame(rows)
@@ -206,125 +190,6 @@ def source_accuracy(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFr
     return pd.DataFrame(rows, columns=None if rows else empty)
 
 
-def sorting_here(plain: Mapping[str, pd.DataFrame], pair: Sequence[str]) -> pd.DataFrame:
-    """The test images of both hospitals (natural cohort) sorted by their hospital's prevalence, looking at none of
-    them, and by the joint head, by setting of the markers; with the two prevalences, of these images."""
-    rows = []
-    for markers, scores in plain.items():
-        shown = _test_rows(scores, find_head(scores, pair), pair)
-        prevalence = {site: float(truth_of(shown)[(shown["site"] == site).to_numpy()].mean()) for site in pair}
-        alone = _area(shown.assign(alone=shown["site"].map(prevalence)), "alone")
-        for name, one in {"hospital alone": alone, "joint head": _area(shown)}.items():
-            row = {"markers": markers, "sorted by": name, **one.estimate().row()}
-            rows.append(row | {f"prevalence {site}": share for site, share in prevalence.items()})
-    return pd.DataFrame(rows)
-
-
-def sorting_in_talk() -> pd.DataFrame:
-    """The talk's joint test sets, sorted by hospital alone, as its table implies it; nothing of it is printed.
-
-    PPV, NPV, accuracy, sensitivity and specificity of a site's rows leave a few numbers of positives possible.
-    Columns: test set, n, the prevalences, the AUROC of sorting by hospital, the AUROC that a head with the printed
-    AUROCs within the hospitals would reach if it also knew the hospital, each as low and high over what is possible,
-    and the printed AUROC.
-    """
-    printed, rows = load_published("zech2018").set_index("id")["value"].astype(float), []
-    sizes = {site: int(printed[f"{PREFIX}.data.{site}"]) for site in POSSIBLE_POSITIVES}
-    for sites in (("msh", "nih"), ("msh", "nih", "iu")):
-        corners = product(*(POSSIBLE_POSITIVES[site] for site in sites))
-        counts = [[(sizes[site], k) for site, k in zip(sites, corner, strict=True)] for corner in corners]
-        inside = [printed[f"{PREFIX}.msh_nih.{site}.auroc"] for site in sites]
-        values = {f"prevalence {site.upper()}": [k / sizes[site] for k in POSSIBLE_POSITIVES[site]] for site in sites}
-        values["hospital alone"] = [auroc_of_prevalence(one) for one in counts]
-        values["with hospital known"] = [auroc_with_hospital_known(one, inside) for one in counts]
-        row = {"test set": " + ".join(sites).upper(), "n": sum(sizes[site] for site in sites)}
-        for name, known in values.items():
-            row |= {f"{name} low": min(known), f"{name} high": max(known)}
-        rows.append(row | {"printed": printed[f"{PREFIX}.msh_nih.{'_'.join(sites)}.auroc"]})
-    return pd.DataFrame(rows)
-
-
-def auroc_of_prevalence(counts: Sequence[tuple[int, int]]) -> float:
-    """The AUROC of the hospital's prevalence as the score, from each hospital's images and positives."""
-    n, positives = np.asarray(counts, float).T
-    rate = positives / n
-    return _weighted_area(rate, positives / positives.sum(), rate, (n - positives) / (n - positives).sum())
-
-
-def auroc_with_hospital_known(counts: Sequence[tuple[int, int]], aurocs: Sequence[float]) -> float:
-    """The joint AUROC of a head that reaches `aurocs` within the hospitals and also knows which one an image is from.
-
-    Within each, scores are taken to be normal with equal deviations (binormal), and the hospital's prior odds are
-    added, as the best possible use of it.
-    """
-    n, positives = np.asarray(counts, float).T
-    d = (np.sqrt(2) * norm.ppf(aurocs))[:, None]
-    odds = np.log(positives / (n - positives))[:, None]
-    density = norm.pdf(GRID) / norm.pdf(GRID).sum()
-    parts = []
-    for ill, mass in ((1, positives), (0, n - positives)):  # a binormal score's log likelihood ratio is linear in it
-        parts += [(d * (GRID + d * ill) - d**2 / 2 + odds).ravel(), np.outer(mass / mass.sum(), density).ravel()]
-    return _weighted_area(*parts)
-
-
-def _weighted_area(above: np.ndarray, p: np.ndarray, below: np.ndarray, q: np.ndarray) -> float:
-    """The AUROC of positives at scores `above` with weights `p`, and negatives at `below` with weights `q`."""
-    order = np.argsort(below)
-    below, total = below[order], np.concatenate([[0.0], np.cumsum(q[order])])
-    left, right = (np.searchsorted(below, above, side) for side in ("left", "right"))
-    return float((p * 0.5 * (total[left] + total[right])).sum())
-
-
-# --- prevalences engineered -------------------------------------------------------------------------------------------
-
-
-def imbalance_curve(engineered: pd.DataFrame, high: str, low: str) -> pd.DataFrame:
-    """The engineered experiment: a row per setting of the markers, ratio and measure, the mean AUROC over the draws.
-
-    Measures: `MEASURES`, "hospital alone", and "joint - ..." for each of `DIFFERENCES`, with `p` (two-sided).
-    Intervals by patient, over all draws a patient is in; what training on another draw would change is not in them,
-    but in `least` and `most`, over the draws. n: different test images.
-    """
-    place = engineered["site"].map({high: "high", low: "low"}).fillna("away")
-    rows = []
-    for (markers, ratio), part in engineered.assign(place=place).groupby(["markers", "ratio"], sort=False):
-        drawn: dict[str, list[ClusteredAuroc]] = {name: [] for name in (*MEASURES, "hospital alone")}
-        for _, one in part.groupby("draw"):
-            for name, (trained, places) in MEASURES.items():
-                drawn[name].append(_area(one[(one["trained_on"] == trained) & one["place"].isin(places)], "p"))
-            home = one[(one["trained_on"] == "joint") & (one["place"] != "away")]
-            drawn["hospital alone"].append(_area(home, "prevalence"))
-        images = part.groupby(part["place"] == "away")["image_id"].nunique()
-        means = _means_over_draws(drawn, int(images.get(False, 0)), int(images.get(True, 0)))
-        rows += [{"markers": markers, "ratio": ratio, **row} for row in means]
-    return pd.DataFrame(rows)
-
-
-def _means_over_draws(drawn: Mapping[str, list[ClusteredAuroc]], home: int, away: int) -> list[dict[str, Any]]:
-    averages, rows = {name: mean_auroc(areas) for name, areas in drawn.items()}, []
-    for name, average in averages.items():
-        values = [one.value for one in drawn[name] if not one.why_not]
-        row = {"measure": name, **average.estimate().row(), "n": away if name == "external" else home}
-        row |= {"draws": len(values), "least": min(values, default=math.nan), "most": max(values, default=math.nan)}
-        rows.append(row)
-    for name in DIFFERENCES:
-        change = averages["joint"] - averages[name]
-        row = {"measure": f"joint - {name}", **change.difference().row(), "p": change.p}
-        rows.append(row | {"draws": len(drawn["joint"]), "n": home})
-    return rows
-
-
-def imbalance_verdicts(curve: pd.DataFrame) -> pd.DataFrame:
-    """In words, at the least and the greatest imbalance: whether the joint AUROC exceeds what it is compared with.
-
-    "exceeds": the difference's interval lies above 0; "below": under it; else "no difference shown"."""
-    ends = curve["ratio"].isin([curve["ratio"].min(), curve["ratio"].max()])
-    found = curve[curve["measure"].str.startswith("joint - ") & ends]
-    word = np.select([found["low"] > 0, found["high"] < 0], ["exceeds", "below"], "no difference shown")
-    columns = ["markers", "ratio", "measure", "value", "low", "high", "p"]
-    return found[columns].assign(verdict=word).round(4).reset_index(drop=True)
-
-
 # --- remedies ---------------------------------------------------------------------------------------------------------
 # A remedy is judged by what it does within a hospital and outside it, not by the joint AUROC, which it should lower:
 # the excess of the joint AUROC over that within the hospitals is what the hospital alone was worth.
@@ -334,10 +199,10 @@ def judge_remedy(scores: pd.DataFrame, pair: Sequence[str]) -> dict[str, Cluster
     """A head trained on both hospitals of `pair`: on both together (natural cohort), the mean of the two taken alone,
     the difference of these, and the mean over the other hospitals (reserve patients included)."""
     head = find_head(scores, pair)
-    together = _area(_test_rows(scores, head, pair))
-    within = mean_auroc([_area(_test_rows(scores, head, [site])) for site in pair])
+    together = area_of(test_rows(scores, head, pair))
+    within = mean_auroc([area_of(test_rows(scores, head, [site])) for site in pair])
     others = [site for site in dict.fromkeys(scores["site"]) if site not in pair]
-    external = mean_auroc([_area(_test_rows(scores, head, [site], natural=False)) for site in others])
+    external = mean_auroc([area_of(test_rows(scores, head, [site], natural=False)) for site in others])
     return {"joint": together, "within": within, "excess": together - within, "external": external}
 
 
@@ -381,7 +246,7 @@ def model_choices(candidates: pd.DataFrame) -> pd.DataFrame:
         tuned, shown = (mine[mine["split"] == split] for split in ("validation", "test"))
         kept = {how: _best(tuned[tuned["site"] == site]) for how, site in (("own", trained), ("elsewhere", chosen))}
         away = shown[shown["site"] == tested]
-        pairs.append([_area(away[away["candidate"] == name]) for name in kept.values()])
+        pairs.append([area_of(away[away["candidate"] == name]) for name in kept.values()])
         rows.append({"trained_on": trained, "chosen_on": chosen, "tested_on": tested, **kept})
     rows.append(dict.fromkeys(rows[0], "all"))
     pairs.append([mean_auroc(areas) for areas in zip(*pairs, strict=True)])
