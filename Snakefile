@@ -94,9 +94,9 @@ rule notebook:
         code("study.py", "run/claims.py", "metrics/*.py", "plots/*.py"),
         WINGS,
         lambda wildcards: code("explain/*.py") if wildcards.name in EXPLAINED else [],
-        lambda wildcards: code("audit/*.py") if wildcards.name in ("12_generalization", "13_paper_audit") else [],
+        lambda wildcards: code("audit/*.py") if wildcards.name == "13_paper_audit" else [],
         lambda wildcards: published_predictions() if wildcards.name == "11_chexnet" else [],
-        sorted(str(path) for path in Path("data/published").glob("*.csv")),
+        sorted(str(path) for path in Path("data/published").glob("*.[ct]*")),
     output: f"{RUN}/notebooks/{{name}}.ipynb", f"{RUN}/records/{{name}}.json"
     log: f"{RUN}/logs/{{name}}.stderr.log"
     shell: "{PYTHON} notebook {wildcards.name} {config[run]} 2> {log}"

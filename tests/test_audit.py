@@ -1,539 +1,403 @@
-"""The audit, on numbers that nobody published: for each question a consistent, an inconsistent and an open case."""
+"""The audit: each rule on numbers that nobody published, which hold and which do not; then the checks of the papers."""
 
 import itertools
+import math
 import shutil
-import time
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import audit as paper_audit
-from helpers.audit import consistency, counts, grim, intervals, points, pooling, predictive, repeats, spread
-from helpers.audit import shown as shown_in_figures
-from helpers.audit.derived import derived
-from helpers.audit.facts import Facts, invented
-from helpers.audit.record import Check, as_frame, checked
-from helpers.audit.weighted import Weighted, agrees
+from helpers.audit import rules, rules_results
+from helpers.audit.checks import OUTCOMES, derived, load_checks, ranked, run_audit, tally
+from helpers.audit.facts import VALUES, ScoredSet, as_fact, braces, possible_positives
+from helpers.audit.rules import RULES
 from helpers.run.paths import PUBLISHED
-from helpers.run.published import ClaimError, load_published
+from helpers.run.published import ClaimError, load_published, printed_number
+from helpers.zech.generalization import POSSIBLE_POSITIVES
+
+CHECKS = "audit_checks.toml"
 
 
-def say(check):
-    """The outcome, once the row's promises are kept: a sentence, an assumption, a mend where one is needed."""
-    assert check.sentence.endswith(".") and check.assumption and check.found and check.printed
-    assert bool(check.mend) == (check.outcome != "consistent")
-    return check.outcome
+def fact(printed, n=None, unit="proportion", name="a.x", limits=(math.nan, math.nan), quote="", quantity=""):
+    """A printed number that nobody published: `fact('96.6%', n=1000)`."""
+    row = {"id": name, "paper": name.split(".")[0], "where": "nowhere", "quantity": quantity or name}
+    row |= {"value": printed_number(printed, unit == "proportion")[0], "low": limits[0], "high": limits[1], "n": n}
+    return as_fact(pd.Series(row | {"unit": unit, "printed": printed, "quote": quote}, dtype=object))
 
 
-# --- rounding -----------------------------------------------------------------------------------------------------
+def number(printed, name="a.x"):
+    return fact(printed, unit="images", name=name)
 
 
-def test_when_a_number_is_printed_then_its_rounding_is_half_a_unit_of_its_last_digit():
-    fact = invented("93.2%")
-    assert fact.holds(0.9315) and fact.holds(0.93249) and not fact.holds(0.9314) and not fact.holds(0.9326)
-    assert (fact.show(0.93077), fact.steps(0.93077), fact.steps(0.9321)) == ("93.1 %", 1, 0)
-    assert invented("0.945").show(0.9412) == "0.941"
-    assert invented("5,856", unit="patients").show(5232) == "5,232"
+def facts(*printed, **options):
+    return [fact(one, **options) for one in printed]
 
 
-def test_when_two_prints_cannot_be_one_number_rounded_alike_then_they_do_not_agree():
-    assert not invented("0.944").agrees(invented("0.945"))  # 0.9445 is printed as one of them, not as both
-    assert invented("100%").agrees(invented("100.0%")) and invented("96.6%").agrees(invented("97%"))
-    assert not invented("250", unit="images").agrees(invented("251", unit="images"))
+def good(rule, *given, **parameters):
+    """What the rule says: True, False or None (nobody can tell); it says in words what it found."""
+    answer = RULES[rule][0](*given, **parameters)
+    assert answer.found or rule == "claim"
+    return answer.good
 
 
-# --- counts of n (GRIM) -------------------------------------------------------------------------------------------
+# --- rounding and patterns ----------------------------------------------------------------------------------------
 
 
-def test_when_some_count_prints_so_then_attainable():
-    assert list(grim.counts_for(invented("93.1%"), 390)) == [363]  # 363 / 390 = .93077
-    assert list(grim.counts_for(invented("50%"), 2)) == [1]
-    assert list(grim.counts_for(invented("100.0%"), 250)) == [250]
-    assert list(grim.counts_for(invented("90%"), 1000)) == list(range(895, 906))  # halves either way
-    assert say(grim.attainable(invented("93.1%", n=390))) == "consistent"
+def test_a_printed_number_holds_what_rounds_to_it_and_agrees_with_what_may():
+    one = fact("93.2%")
+    assert one.holds(0.9315) and one.holds(0.93249) and not one.holds(0.9314) and not one.holds(0.9326)
+    assert (one.show(0.93077), one.steps(0.93077), one.steps(0.9321)) == ("93.1 %", 1, 0)
+    assert fact("0.945").show(0.9412) == "0.941" and number("5,856").show(5232) == "5,232"
+    assert not fact("0.944").agrees(fact("0.945"))  # 0.9445 is printed as one of them, not as both
+    assert fact("100%").agrees(fact("100.0%")) and fact("96.6%").agrees(fact("97%"))
+    assert not number("250").agrees(number("251"))
 
 
-def test_when_no_count_prints_so_then_the_neighbours_and_the_nearest_n_are_told():
-    check = grim.attainable(invented("93.2%", n=390))
-    assert say(check) == "inconsistent"
-    assert "93.1 % (363 of 390) or 93.3 % (364 of 390)" in check.sentence
-    assert check.mend.startswith("93.1 %, 1 in the last digit")
-    assert grim.nearest_n(invented("93.2%"), 390) == 385  # 359 / 385 = .93247
-    assert grim.nearest_n(invented("41%"), 2) is None
+def test_a_pattern_names_several_facts():
+    assert braces("a.{x,y}.{1,2}") == ["a.x.1", "a.x.2", "a.y.1", "a.y.2"]
 
 
-def test_when_digits_were_cut_off_then_the_check_says_so():
-    assert grim.cut_off(invented("90.1%"), 234) == 211  # 211 / 234 = .90171
-    assert grim.cut_off(invented("93.2%"), 390) is None
-    assert "cut off rather than rounded, 211 of 234" in grim.attainable(invented("90.1%", n=234)).found
+# --- counts, sums, averages, words --------------------------------------------------------------------------------
 
 
-def test_when_the_nearest_n_is_looked_for_then_no_nearer_one_would_do():
-    fact = invented("93.2%")
-    found = grim.nearest_n(fact, 390)
-    assert grim.counts_for(fact, found)
-    assert not any(grim.counts_for(fact, n) for n in range(391 - abs(found - 390), 390 + abs(found - 390)))
+def test_a_proportion_needs_a_count():
+    assert list(fact("93.1%").counts(390)) == [363]  # 363 / 390 = .93077
+    assert good("attainable", fact("93.1%", n=390)) and not good("attainable", fact("93.2%", n=390))
+    answer = rules.attainable(fact("93.2%", n=390))
+    assert "93.1 % (363 of 390) or 93.3 % (364 of 390)" in answer.found
+    assert answer.mend == "93.1 %, 1 in the last digit; or n = 385, 5 away"  # 359 / 385 = .93247
+    assert "every printed value is attainable" in rules.attainable(fact("99.5", n=160_176)).found
+    assert rules.cut_off(fact("90.1%"), 234) == 211 and rules.cut_off(fact("93.2%"), 390) is None  # 211 / 234 = .90171
+    assert "cut off rather than rounded, 211 of 234" in rules.attainable(fact("90.1%", n=234)).found
+    answer = rules.without_n(fact("0.944"))
+    assert answer.good is None and "18 images" in answer.found  # 17 / 18 = .9444
 
 
-def test_when_n_is_not_told_then_undecidable_and_the_least_n_is_given():
-    check = grim.attainable(invented("0.944"))
-    assert say(check) == "undecidable" and "18 images" in check.found  # 17 / 18 = .9444
-    assert grim.smallest_n(invented("0.5")) == 2
+def test_sums_products_and_limits():
+    parts = number("2,538"), number("1,345")
+    assert good("total", number("3,883"), *parts) and not good("total", number("3,884"), *parts)
+    assert rules.total(number("3,884"), *parts).found == "2,538 + 1,345 = 3,883"
+    assert good("product", number("1122"), number("102"), number("10"), plus=1)
+    assert not good("product", number("1122"), number("102"), number("10"))
+    assert good("equal", fact("20%"), made=0.197, how="") and not good("equal", fact("20%"), made=0.171, how="")
+    assert good("at_most", number("633"), limit=1000, how="") and good("at_least", number("633"), limit=500, how="")
+    assert not good("at_least", number("149,530"), limit=150_000, how="")
+    assert good("at_most", number("624"), limit=624, how="", open_if_equal=True) is None
+    over = rules.at_most(number("5,856"), limit=5232, how="the images")
+    assert not over.good and over.gap == pytest.approx(624 / 5856) and over.mend == "5,232 or less in place of 5,856"
 
 
-def test_when_n_is_large_then_the_check_says_that_it_excludes_nothing():
-    assert "every printed value is attainable" in grim.attainable(invented("99.5", n=160_176)).found
+def test_means_of_printed_values():
+    values = facts("0.383", "0.356", "0.365", "0.442", unit="ratio")
+    assert good("mean_of", fact("0.387", unit="ratio"), *values)  # .3865
+    assert not good("mean_of", fact("0.388", unit="ratio"), *values)
+    assert good("mean_in_range", *facts("4.8%", "0.4%", "10.5%"), count=number("6"))
+    assert not good("mean_in_range", *facts("9.5%", "0.4%", "10.5%"), count=number("6"))  # at most 53 / 6 = 8.8
 
 
-# --- two by two ---------------------------------------------------------------------------------------------------
+def test_points_and_subjects_must_be_whole():
+    sizes, units = [number("1,000"), number("633")], ["images", "patients"]
+    assert good("whole_points", *facts("0.4%", "10.5%"), sizes=sizes, units=units)
+    assert not good("whole_points", fact("0.4%"), sizes=[number("100")], units=["images"])
+    left = number("142"), number("102"), fact("0.944"), fact("0.945")
+    assert good("held_back", *left, names=["accuracy"], groups=4)  # 151 of 160
+    assert not good("held_back", *left, names=["accuracy", "sensitivity"], groups=4)
 
 
-def table(accuracy, sensitivity, specificity, positives, negatives):
-    names = ("accuracy", "sensitivity", "specificity")
-    values = [
-        invented(p, f"a.{n}", quantity=n) for p, n in zip((accuracy, sensitivity, specificity), names, strict=True)
-    ]
-    return consistency.TwoByTwo(*values, positives, negatives)
+def test_shares_of_classes_make_that_of_all():
+    shares = facts("50.0%", "100.0%", "50.0%")
+    assert good("class_shares", fact("75.0%", n=8), *shares, most=number("8"))
+    assert not good("class_shares", fact("25.0%", n=8), *shares, most=number("8"))
 
 
-def test_when_one_table_gives_all_three_then_it_is_listed():
-    given = table("98.2%", "96.8%", "99.6%", 250, 250)
-    assert given.tables() == [(242, 249)]
-    assert say(consistency.one_table("x", given)) == "consistent"
+def test_the_greatest_deviation_has_all_but_one_value_at_an_end():
+    assert rules.largest_deviation(0.945, 4, False) == pytest.approx(0.0953, abs=1e-4)  # 1, 1, 1 and .78
+    assert rules.largest_deviation(0.5, 2, True) == pytest.approx(0.5**0.5)  # 0 and 1
 
 
-def test_when_no_table_gives_all_three_then_the_least_changes_are_told():
-    check = consistency.one_table("x", table("99.0%", "98.0%", "99.2%", 250, 250))
-    assert say(check) == "inconsistent"
-    assert check.mend.startswith("accuracy 98.6 % (4 in the last digits; 245 of 250 and 248 of 250 right)")
-    assert "sensitivity 98.8 %" in check.mend and "specificity 100.0 %" in check.mend
-    assert "make 493 right, which is 98.6 %" in check.found
+def test_spreads_and_class_averages():
+    assert good("spread_fits", *facts("0.945", "0.095"), classes=4) is None
+    assert not rules.spread_readings(*facts("0.945", "0.095"), 4)["an interval, mean and limits within 0 to 1"]
+    assert good("spread_fits", *facts("0.980", "0.200"), classes=4) is False
+    assert good("spread_digits", *facts("0.93", "0.06")) and not good("spread_digits", *facts("0.943", "0.0525"))
+    assert good("balanced", *facts("0.94", "0.938")) and not good("balanced", *facts("0.944", "0.945"))
+    sizes = [number("60"), number("70")]  # 10 and 20 are left: 3 errors leave .85 or .925 of them, on average
+    assert good("average_of_sizes", *facts("90%", "85%"), number("50"), sizes=sizes)
+    assert not good("average_of_sizes", *facts("90%", "95%"), number("50"), sizes=sizes)
 
 
-def test_when_a_change_is_called_smallest_then_a_search_of_all_tables_finds_none_smaller():
-    given = table("70%", "60%", "60%", 13, 9)
-    best = consistency.smallest_changes(given)[0]
+def test_one_thing_has_one_number_and_one_name():
+    assert good("two_numbers", number("108,309"), number("108,309", "b.x"))
+    assert not good("two_numbers", number("108,309"), number("108,312", "b.x"))
+    assert good("repeated", *facts("96.6%", "97%")) and not good("repeated", *facts("96.6%", "97%", "95%"))
+    quotes = [fact("1000", unit="images", quote=q) for q in ("a test set of 1000", "the validation set of 1000")]
+    assert not good("two_names", *quotes, words=["test", "validation"])
+    assert good("two_names", quotes[0], words=["test", "validation"])
+
+
+def test_what_a_text_says_of_its_numbers():
+    pair = fact("0.75", limits=(0.73, 0.77)), fact("0.70", limits=(0.68, 0.72))
+    assert good("lower_elsewhere", *pair) and not good("lower_elsewhere", *pair[::-1])
+    assert "more than chance in 1" in rules.lower_elsewhere(*pair).found
+    versions = {"names": ["one", "two"], "image": "frontal", "others": "lateral"}
+    assert good("called_by_cutoff", fact("60%"), *facts("99%", "70%"), **versions)
+    assert not good("called_by_cutoff", fact("90%"), *facts("99%", "70%"), **versions)
+    assert good("claim", fact("1"), good=1 > 0) and not good("claim", fact("1"), good=1 < 0)
+
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+def test_one_table_of_two_by_two_gives_all_three():
+    sizes = {"positives": number("250"), "negatives": number("250")}
+    assert good("one_table", *facts("98.2%", "96.8%", "99.6%"), **sizes)  # 242 and 249
+    answer = rules_results.one_table(*facts("99.0%", "98.0%", "99.2%"), **sizes)
+    assert not answer.good and "make 493 right, which is 98.6 %" in answer.found
+    assert answer.mend.startswith("accuracy 98.6 % (4 in the last digits; 245 of 250 and 248 of 250 right)")
+    assert "sensitivity 98.8 %" in answer.mend and "specificity 100.0 %" in answer.mend
+
+
+def test_the_smallest_change_is_that_of_a_search_of_all_tables():
+    table = rules_results.TwoByTwo(*facts("70%", "60%", "60%"), 13, 9)
+    steps, _, _, changed = rules_results.smallest_changes(table)[0]
     costs = []
     for tp, tn in itertools.product(range(14), range(10)):
-        steps = [fact.steps(v) for fact, v in zip(given.facts, given.values(tp, tn), strict=True)]
-        costs.append((sum(s > 0 for s in steps), sum(steps)))
-    assert (len(best.changed), best.steps) == min(costs)
-    assert given.tables() == []
+        away = [int(one.steps(v)) for one, v in zip(table.facts, table.values(tp, tn), strict=True)]
+        costs.append((sum(s > 0 for s in away), sum(away)))
+    assert (len(changed), steps) == min(costs) and table.tables() == []
 
 
-def test_when_three_values_imply_a_share_of_positives_then_it_is_that_of_their_weighted_mean():
-    low, high = consistency.implied_share(table("90.0%", "80.0%", "95.0%", 1, 2))
+def test_accuracy_lies_between_sensitivity_and_specificity():
+    low, high = rules_results.implied_share(*facts("90.0%", "80.0%", "95.0%"))
     assert low < 1 / 3 < high and high - low < 0.02  # .8 x 1/3 + .95 x 2/3 = .9
-    assert np.isnan(consistency.implied_share(table("99.0%", "80.0%", "95.0%", 1, 2))[0])
+    assert good("accuracy_between", *facts("90.0%", "80.0%", "95.0%"))
+    assert not good("accuracy_between", *facts("99.0%", "80.0%", "95.0%"))
 
 
-def test_when_other_class_sizes_would_fit_then_they_are_found():
-    # 9 of 10 and 36 of 40 are 90 % each, as is their sum; of 50 images no other split than tens fits all three.
-    assert consistency.class_sizes(table("90.0%", "90.0%", "90.0%", 20, 30)) == [10, 20, 30, 40]
+def test_a_weighted_error_is_one_that_the_rest_allows():
+    def model(*printed):
+        return [fact(text, n=n) for text, n in zip(printed, (1000, 500, 500, 1000), strict=False)]
 
-
-# --- weighted error -----------------------------------------------------------------------------------------------
-
-
-def model(accuracy, sensitivity, specificity, error, said=False):
-    facts = [invented(p, f"a.{i}") for i, p in enumerate((accuracy, sensitivity, specificity, error))]
-    return Weighted(*facts, 500, 1000, (4.0, 2.0, 1.0), said)
-
-
-def test_when_the_weighted_error_is_one_that_the_rest_allows_then_consistent():
+    penalties = [number(x) for x in "421"]
     # 34 wrong, 11 urgent missed, 13 needless: 23 points and 2 or 4 for each of the 11, so 45, 47, ... 67.
-    given = model("96.6%", "97.8%", "97.4%", "4.5%", said=True)
-    assert sorted(given.totals()) == [45] and say(agrees("x", given)) == "consistent"
-    assert sorted(model("96.6%", "97.8%", "97.4%", "6.7%").totals()) == list(range(45, 68, 2))
-    assert say(agrees("x", model("96.6%", "97.8%", "97.4%", "6.7%"))) == "consistent"
-
-
-def test_when_it_is_not_then_the_nearest_possible_one_is_told():
-    said = agrees("x", model("96.6%", "97.8%", "97.4%", "6.6%", said=True))
-    assert say(said) == "inconsistent" and said.mend.startswith("weighted error 4.5 %, 21 in the last digit")
-    free = agrees("x", model("96.6%", "97.8%", "97.4%", "6.6%"))  # 66 is even, and every possible sum is odd
-    assert say(free) == "inconsistent" and "6.5 %, 6.7 %" in free.sentence and "sensitivity 97.6 %" in free.mend
-    assert "11.7 %" in agrees("x", model("93.4%", "96.6%", "94.0%", "12.7%")).mend  # 30 + 19 + 4 x 17 = 117
-
-
-def test_when_sums_of_penalties_are_listed_then_they_are_those_of_every_confusion_table():
-    # 3 urgent and 3 others; 4 right; 2 urgent right as referrals, 2 others right as referrals: 2 wrong, both referrals.
-    given = Weighted(invented("67%"), invented("67%"), invented("67%"), invented("50%"), 3, 6, (4.0, 2.0, 1.0), False)
-    assert sorted(given.totals()) == [3.0, 5.0]  # one needless (1) and one missed (2 or 4); no error is left over
-
-
-def test_when_referral_errors_are_more_than_all_errors_then_inconsistent():
-    assert say(agrees("x", model("99.9%", "90.0%", "90.0%", "5.0%"))) == "inconsistent"
-
-
-# --- intervals ----------------------------------------------------------------------------------------------------
-
-
-def test_when_an_interval_is_that_of_the_named_method_then_consistent_and_others_are_told():
-    fact = invented("100 %", n=1377, low=0.9973, high=1.0)  # 0.025 ** (1 / 1377) = .99732
-    check = intervals.follows("x", fact, "Clopper-Pearson", {1377: "both", 377: "one", 1000: "other"})
-    assert say(check) == "consistent"
-    assert "n = 377 (one) would give 99.03 to 100.00 %" in check.sentence  # 0.025 ** (1 / 377) = .99026
-
-
-def test_when_an_interval_is_that_of_another_method_then_inconsistent_and_the_method_is_named():
-    low, high = intervals.interval(90, 100, "Wald")  # .9 -+ 1.96 x .03
-    assert (low, high) == (pytest.approx(0.8412, abs=1e-4), pytest.approx(0.9588, abs=1e-4))
-    fact = invented("90.0%", n=100, low=0.841, high=0.959)
-    check = intervals.follows("x", fact, "Clopper-Pearson", {100: "all"})
-    assert say(check) == "inconsistent" and "fits Wald of 100" in check.found
-    assert check.mend == "82.4 to 95.1 %"  # Clopper and Pearson of 90 of 100
-    assert say(intervals.follows("x", fact, "Wald", {100: "all"})) == "consistent"
-
-
-def test_when_an_interval_was_made_from_an_unnamed_number_then_inconsistent():
-    fact = invented("90%", n=100, low=0.5, high=0.95)
-    assert say(intervals.follows("x", fact, "Clopper-Pearson", {100: "all"})) == "inconsistent"
-    with pytest.raises(ValueError, match="has no interval"):
-        intervals.follows("x", invented("90%"), "Wald", {100: "all"})
-
-
-def test_when_an_aurocs_interval_is_as_wide_as_hanley_and_mcneils_then_consistent_else_open():
-    # At .893 of 51 and 58 their standard error is .03251 (worked in test_claims), so 1.96 x 2 x that: .127 wide.
-    assert say(intervals.auroc_width("x", invented("0.893", low=0.829, high=0.956), [51], 109)) == "consistent"
-    assert say(intervals.auroc_width("x", invented("0.893", low=0.879, high=0.906), [51], 109)) == "undecidable"
-    assert say(intervals.auroc_width("x", invented("0.893", low=0.9, high=0.956), [51], 109)) == "inconsistent"
-
-
-def test_when_observations_have_parents_then_the_interval_of_the_parents_is_told():
-    fact = invented("99.0%", n=10_600, low=0.988, high=0.992)
-    check = intervals.independent("x", fact, 100, "parents", "Clopper-Pearson", 3)
-    assert say(check) == "undecidable" and "94.6 to 100.0 %" in check.found  # 99 of 100
-
-
-# --- counts -------------------------------------------------------------------------------------------------------
-
-
-def number(printed, name="a.x", unit="images"):
-    return invented(printed, name, unit=unit)
-
-
-def test_when_parts_make_the_whole_then_consistent_and_else_the_sum_is_told():
-    parts = [number("2,538"), number("1,345")]
-    assert say(counts.total("x", number("3,883"), parts)) == "consistent"
-    check = counts.total("x", number("3,884"), parts)
-    assert say(check) == "inconsistent" and "2,538 + 1,345 is not 3,884, but 3,883" in check.sentence
-    assert say(counts.total("x", number("3,884"), parts, undecided="Perhaps one was left out.")) == "undecidable"
-
-
-def test_when_a_product_is_printed_then_the_image_itself_may_be_counted_with_its_children():
-    factors = [number("102"), number("10")]
-    assert say(counts.product("x", number("1122"), factors, plus=1)) == "consistent"
-    assert say(counts.product("x", number("1122"), factors)) == "inconsistent"
-
-
-def test_when_a_limit_is_passed_then_inconsistent():
-    assert say(counts.at_most("x", number("633"), 1000, "the images")) == "consistent"
-    check = counts.at_most("x", number("5,856"), 5232, "the 5,232 images")
-    assert say(check) == "inconsistent" and check.gap == pytest.approx(624 / 5856)
-    assert say(counts.at_least("x", number("159,530"), 150_000, "'over 150,000'")) == "consistent"
-    assert say(counts.at_least("x", number("149,530"), 150_000, "'over 150,000'")) == "inconsistent"
-
-
-def test_when_a_share_is_printed_then_it_is_held_against_its_parts_within_rounding():
-    assert say(counts.part("x", invented("20%"), number("22,062"), number("112,120"))) == "consistent"  # 19.7 %
-    assert say(counts.part("x", invented("20%"), number("8,388"), number("48,915"))) == "inconsistent"  # 17.1 %
-
-
-# --- predictive values --------------------------------------------------------------------------------------------
+    best = model("96.6%", "97.8%", "97.4%")
+    assert list(rules_results.penalty_totals(best, penalties, none_as_normal=True)) == [45]
+    assert sorted(rules_results.penalty_totals(best, penalties)) == list(range(45, 68, 2))
+    assert good("weighted_error", *best, fact("4.5%"), penalties=penalties, none_as_normal=True)
+    said = rules_results.weighted_error(*best, fact("6.6%"), penalties=penalties, none_as_normal=True)
+    assert not said.good and said.mend.startswith("weighted error 4.5 %, 21 in the last digit")
+    free = rules_results.weighted_error(*best, fact("6.6%"), penalties=penalties)  # 66 is even, every possible sum odd
+    assert not free.good and "6.5 %, 6.7 %" in free.found and "sensitivity 97.6 %" in free.mend
+    assert not good("weighted_error", *model("99.9%", "90.0%", "90.0%", "5.0%"), penalties=penalties)
 
 
 def row_of(tp, fn, tn, fp, digits=3, **changed):
     n = tp + fn + tn + fp
     values = {"accuracy": (tp + tn) / n, "sensitivity": tp / (tp + fn), "specificity": tn / (tn + fp)}
     values |= {"ppv": tp / (tp + fp), "npv": tn / (tn + fn)} | changed
-    return {
-        name: invented(f"{value:.{digits}f}", f"a.{name}", quantity=f"{name}, row") for name, value in values.items()
-    }
+    return {name: fact(f"{values[name]:.{digits}f}", quantity=name) for name in VALUES}
 
 
-def slowly(row, n):
-    """Every number of positives for which some table prints as the row: all tables tried."""
-    found = set()
+def test_possible_positives_are_those_of_a_search_of_all_tables():
+    row, n, slowly = row_of(9, 3, 14, 8, digits=1), 34, set()
     for p in range(1, n):
         for tp, tn in itertools.product(range(p + 1), range(n - p + 1)):
             fp, fn = n - p - tn, p - tp
-            values = {"accuracy": (tp + tn) / n, "sensitivity": tp / p, "specificity": tn / (n - p)}
-            values |= {"ppv": tp / (tp + fp) if tp + fp else np.nan, "npv": tn / (tn + fn) if tn + fn else np.nan}
-            if all(row[name].holds(values[name]) for name in row):
-                found.add(p)
-    return sorted(found)
+            values = [(tp + tn) / n, tp / p, tn / (n - p), tp / (tp + fp) if tp + fp else math.nan]
+            values.append(tn / (tn + fn) if tn + fn else math.nan)
+            if all(row[name].holds(value) for name, value in zip(VALUES, values, strict=True)):
+                slowly.add(p)
+    found = possible_positives(row, n)
+    assert found.tolist() == sorted(slowly) and 12 in found
 
 
-@pytest.mark.parametrize("digits", [1, 2])
-def test_when_positives_are_worked_out_then_they_are_those_of_a_search_of_all_tables(digits):
-    row = row_of(9, 3, 14, 8, digits=digits)
-    found = predictive.positives(row, 34).tolist()
-    assert found == slowly(row, 34) and 12 in found
+def test_rows_and_parts_share_a_number_of_positives():
+    rows = {"one": row_of(95, 5, 800, 100), "two": row_of(95, 5, 450, 450)}
+    both = ScoredSet("s", number("1,000"), rows)
+    assert good("positives_of_row", test_set=both, row="one") and good("positives_of_set", both.size, test_set=both)
+    assert 100 in both.positives
+    odd = ScoredSet("s", number("1,000"), rows | {"odd": row_of(190, 10, 400, 400)})
+    answer = rules_results.positives_of_set(odd.size, test_set=odd)
+    assert not answer.good and answer.mend == "other values odd"
+    wrong = ScoredSet("s", number("1,000"), {"one": row_of(95, 5, 800, 100, ppv=0.6)})
+    answer = rules_results.positives_of_row(test_set=wrong, row="one")
+    assert not answer.good and "ppv" in answer.mend
+    part = ScoredSet("p", number("500"), {"one": row_of(45, 5, 400, 50)})
+    joint = ScoredSet("j", number("1,000"), {"one": row_of(90, 10, 800, 100)}, (part, part))
+    assert good("positives_of_parts", joint.size, test_set=joint) and 100 in joint.positives
+    unlike = ScoredSet("j", number("1,000"), {"one": row_of(180, 20, 700, 100)}, (part, part))
+    assert not good("positives_of_parts", unlike.size, test_set=unlike) and not len(unlike.positives)
 
 
-def test_when_a_row_hangs_together_then_its_positives_are_told_and_else_the_value_that_does_not():
-    assert say(predictive.one_row("x", row_of(253, 13, 5382, 16414), 22062)) == "consistent"
-    check = predictive.one_row("x", row_of(253, 13, 5382, 16414, ppv=0.025), 22062)
-    assert say(check) == "inconsistent" and check.mend.startswith("ppv 0.015, 10 in the last digit")
-
-
-def test_when_rows_of_one_test_set_share_no_number_of_positives_then_inconsistent_and_the_odd_one_is_named():
-    good = [row_of(95, 5, 800, 100), row_of(95, 5, 450, 450)]
-    check, shared = predictive.one_test_set("x", good, 1000, number("1,000"))
-    assert say(check) == "consistent" and 100 in shared
-    odd = {name: invented(f.text, f.id, quantity="value, the odd one") for name, f in row_of(190, 10, 400, 400).items()}
-    check, shared = predictive.one_test_set("x", [*good, odd], 1000, number("1,000"))
-    assert say(check) == "inconsistent" and not len(shared) and "the odd one" in check.mend
-
-
-def test_when_a_joint_set_is_not_the_sum_of_its_parts_then_inconsistent():
-    parts = [np.array([10, 11]), np.array([5])]
-    options = number("100"), [number("60"), number("40")]
-    check, shared = predictive.sum_of_parts("x", np.array([14, 15, 17]), parts, *options)
-    assert say(check) == "consistent" and shared.tolist() == [15]
-    check, shared = predictive.sum_of_parts("x", np.array([17, 18]), parts, *options)
-    assert say(check) == "inconsistent" and not len(shared)
-
-
-# --- curves and means ---------------------------------------------------------------------------------------------
-
-
-def test_when_an_auroc_is_beyond_what_its_point_allows_then_inconsistent():
-    point = invented("90%"), invented("80%")
-    assert points.auroc_bounds(0.9, 0.8) == (pytest.approx(0.72), pytest.approx(0.98))
-    assert say(points.auroc_fits("x", invented("95%"), *point)) == "consistent"
-    assert say(points.auroc_fits("x", invented("99.5%"), *point)) == "inconsistent"
-    assert say(points.auroc_fits("x", invented("60%"), *point)) == "inconsistent"
-
-
-def test_when_a_joint_auroc_cannot_arise_from_its_parts_then_inconsistent():
+def test_an_auroc_fits_its_point_and_its_parts():
+    point = facts("90%", "80%")  # at least .72, at most .98
+    assert good("auroc_at_point", fact("95%"), *point)
+    assert not good("auroc_at_point", fact("99.5%"), *point) and not good("auroc_at_point", fact("60%"), *point)
+    answer = rules_results.likelihood_ratios(*facts("90.0%", "80.0%"))
+    assert answer.good is None and "positive 4.5" in answer.found and "negative 0.125" in answer.found
     # Two groups of 10 and 10: 200 of 400 pairs are within groups, so .7 within needs (.8 - .35) / .5 = .9 across.
-    parts = [(invented("0.700"), 10, 10), (invented("0.700"), 10, 10)]
-    assert points.between_groups(invented("0.800"), parts) == (
-        pytest.approx(0.9, abs=2e-3),
-        pytest.approx(0.9, abs=2e-3),
-    )
-    assert say(points.mixture("x", invented("0.800"), parts)) == "consistent"
-    assert say(points.mixture("x", invented("0.900"), parts)) == "inconsistent"
-    assert say(points.mixture("x", invented("0.300"), parts)) == "inconsistent"
+    across = rules_results.between_groups(fact("0.800"), facts("0.700", "0.700"), [(10, 10), (10, 10)])
+    assert across == pytest.approx((0.9, 0.9), abs=2e-3)
+    part = ScoredSet("p", number("100"), {"one": row_of(45, 5, 45, 5)})
+    joint = ScoredSet("j", number("200"), {"one": row_of(90, 10, 90, 10)}, (part, part))
+    for printed, expected in (("0.800", True), ("0.900", False), ("0.300", False)):
+        assert good("auroc_of_parts", fact(printed), *facts("0.700", "0.700"), test_set=joint) is expected
 
 
-def test_when_ratios_are_only_in_a_picture_then_undecidable_and_told():
-    check = points.ratios_printed("x", invented("90.0%"), invented("80.0%"))
-    assert say(check) == "undecidable" and "positive 4.5" in check.found and "negative 0.125" in check.found
+def test_an_interval_follows_from_its_method_and_n():
+    options = {"method": "Clopper-Pearson", "whose": ["both", "one"]}
+    both = fact("100 %", n=1377, limits=(0.9973, 1.0))  # 0.025 ** (1 / 1377) = .99732
+    answer = rules_results.interval_follows(both, sizes=[number("1377"), number("377")], **options)
+    assert answer.good and answer.more["others"] == "n = 377 (one) would give 99.03 to 100.00 %"
+    assert not good("interval_of_either", both, sizes=[number("377"), number("1000")], **options)
+    wald = fact("90.0%", n=100, limits=(0.841, 0.959))  # .9 -+ 1.96 x .03
+    options |= {"sizes": [number("100")], "whose": ["all"]}
+    answer = rules_results.interval_follows(wald, **options)
+    assert not answer.good and answer.found == "fits Wald of 100 (all)" and answer.mend == "82.4 to 95.1 %"
+    assert good("interval_follows", wald, **options | {"method": "Wald"})
+    children = fact("99.0%", n=10_600, limits=(0.988, 0.992))
+    answer = rules_results.interval_if_dependent(children, method="Clopper-Pearson", units=number("100"))
+    assert answer.good is None and "94.6 to 100.0 %" in answer.found  # 99 of 100
 
 
-def test_when_a_mean_is_printed_then_it_is_held_against_its_values():
-    values = [invented(x, unit="ratio") for x in ("0.383", "0.356", "0.365", "0.442")]
-    assert say(points.mean_of("x", invented("0.387", unit="ratio"), values)) == "consistent"  # .3865
-    assert say(points.mean_of("x", invented("0.397", unit="ratio"), values)) == "inconsistent"
-    limits = invented("0.4%"), invented("10.5%")
-    assert say(points.mean_in_range("x", invented("4.8%"), *limits, 6)) == "consistent"
-    assert say(points.mean_in_range("x", invented("9.8%"), *limits, 6)) == "inconsistent"  # at most (5 x 10.5 + .4) / 6
+def test_an_aurocs_interval_is_about_as_wide_as_hanley_and_mcneils():
+    # At .893 of 50 and 50 their standard error is .034, so 1.96 x 2 x that: .133 wide.
+    some = ScoredSet("s", number("100"), {"one": row_of(45, 5, 45, 5)})
+    for limits, expected in (((0.827, 0.959), True), ((0.879, 0.906), None), ((0.9, 0.956), False)):
+        assert good("auroc_width", fact("0.893", limits=limits), test_set=some) is expected
+    widths = fact("0.5", limits=(0.4, 0.6)), fact("0.5", limits=(0.42, 0.6))
+    assert good("alike_widths", *widths, times=1.2) and not good("alike_widths", *widths, times=1.1)
 
 
-def test_when_accuracy_lies_outside_sensitivity_and_specificity_then_inconsistent():
-    point = invented("0.951"), invented("0.973")
-    assert say(points.implied_share("x", invented("97.2%"), *point)) == "consistent"
-    assert say(points.implied_share("x", invented("98.2%"), *point)) == "inconsistent"
+def test_pooled_accuracies_fit_each_other():
+    options = {"rows": ["a", "b"], "columns": ["1", "2"], "sizes": [number("100"), number("300")]}
+    options["pools"] = [["a"], ["b"], ["1"]]
+    # a: 80 and 90 -> 87.5; b: 60 and 80 -> 75; column 1: 70.
+    assert good("pools_fit", *facts("87.5", "75.0", "70.0"), **options)
+    # a pools to 99.9, so column 1 of a is at least 99.6; then column 1 of both is at least 49.8.
+    assert not good("pools_fit", *facts("99.9", "75.0", "30.0"), **options)
 
 
-# --- pools --------------------------------------------------------------------------------------------------------
-
-MODELS = {("a", "1"): 100, ("a", "2"): 300, ("b", "1"): 100, ("b", "2"): 300}
-
-
-def pools(a, b, one):
-    named = zip((a, b, one), "ab1", strict=True)
-    return [pooling.Pool(invented(p, f"x.{n}", quantity=n), tuple(m for m in MODELS if n in m)) for p, n in named]
-
-
-def test_when_accuracies_of_models_give_every_pool_then_consistent_and_their_room_is_told():
-    # a: 80 and 90 -> 87.5; b: 60 and 80 -> 75; way 1: 70.
-    found = pooling.solve(pools("87.5", "75.0", "70.0"), MODELS)
-    assert found[("a", "2")][0] <= 0.9 <= found[("a", "2")][1]
-    assert say(pooling.pools_fit("x", pools("87.5", "75.0", "70.0"), MODELS, "by images")) == "consistent"
-
-
-def test_when_no_accuracies_give_every_pool_then_inconsistent():
-    # a pools to 99.9, so way 1 of a is at least 99.6; then way 1 of both is at least 49.8.
-    check = pooling.pools_fit("x", pools("99.9", "75.0", "30.0"), MODELS, "by images")
-    assert say(check) == "inconsistent" and "another value for" in check.mend
-
-
-def test_when_a_p_value_is_printed_then_it_is_that_of_the_counts():
+def test_a_p_value_is_that_of_the_counts():
     from scipy.stats import chi2_contingency
 
-    a, b = invented("95.0", n=2000, quantity="a"), invented("93.0", n=2000, quantity="b")
-    low, high = pooling.chi_squared(a, 2000, b, 2000)
-    exact = chi2_contingency([[1900, 100], [1860, 140]], correction=False).pvalue
-    assert low < exact < high
-    assert say(pooling.p_follows("x", a, b, invented("p < 0.05", unit="1"))) == "consistent"
-    assert say(pooling.p_follows("x", a, b, invented("p < 0.001", unit="1"))) == "inconsistent"
-    assert say(pooling.p_follows("x", a, b, invented("p < 0.008", unit="1"))) == "undecidable"  # hangs on the rounding
-    assert say(pooling.p_by_parents("x", a, 100, b, 100, invented("p < 0.05", unit="1"), "parents")) == "undecidable"
+    a, b = fact("95.0", n=2000), fact("93.0", n=2000)
+    low, high = rules_results.chi_squared(a, 2000, b, 2000)
+    assert low < chi2_contingency([[1900, 100], [1860, 140]], correction=False).pvalue < high
+    for printed, expected in (("p < 0.05", True), ("p < 0.001", False), ("p < 0.008", None)):  # None: by rounding
+        assert good("p_follows", a, b, fact(printed, unit="1")) is expected
+    limit = fact("p < 0.05", unit="1")
+    assert not good("p_if_dependent", a, b, limit, units=number("100"), models=[1, 1])
+    assert good("p_if_dependent", a, b, limit, units=number("2000"), models=[1, 1])
 
 
-# --- spreads and averages -----------------------------------------------------------------------------------------
-
-
-def test_when_the_greatest_deviation_is_worked_out_then_no_values_have_a_greater_one():
-    rng, k, mean = np.random.default_rng(1), 4, 0.8
-    draws = rng.random((200_000, k)) ** 0.3
-    near = draws[abs(draws.mean(axis=1) - mean) < 0.002]
-    assert near.std(axis=1).max() <= spread.largest_deviation(mean, k, sample=False) + 0.003
-    assert spread.largest_deviation(0.945, 4, False) == pytest.approx(0.0953, abs=1e-4)  # 1, 1, 1 and .78
-    assert spread.largest_deviation(0.5, 2, True) == pytest.approx(0.5**0.5)  # 0 and 1
-
-
-def test_when_no_reading_of_a_spread_fits_then_inconsistent_and_else_open():
-    assert say(spread.spread_fits("x", invented("0.945"), invented("0.095"), 4)) == "undecidable"
-    assert not spread.readings(invented("0.945"), invented("0.095"), 4)["an interval, mean and limits within 0 to 1"]
-    assert say(spread.spread_fits("x", invented("0.980"), invented("0.200"), 4)) == "inconsistent"
-    assert say(spread.finer_than_mean("x", invented("0.93"), invented("0.06"))) == "consistent"
-    check = spread.finer_than_mean("x", invented("0.943"), invented("0.0525"))
-    assert say(check) == "undecidable" and "half a range" in check.found
-
-
-def test_when_total_and_class_average_differ_then_the_set_is_not_balanced():
-    assert say(spread.balanced("x", invented("0.94"), invented("0.938"), "balanced")) == "consistent"
-    assert say(spread.balanced("x", invented("0.944"), invented("0.945"), "balanced")) == "undecidable"
-
-
-# --- said twice ---------------------------------------------------------------------------------------------------
-
-
-def test_when_one_thing_has_two_numbers_or_two_names_then_inconsistent():
-    one, other = number("108,309", "a.x"), number("108,312", "b.x")
-    check = repeats.two_numbers("x", one, other, "Images")
-    assert say(check) == "inconsistent" and check.paper == "a and b" and "differ by 3" in check.sentence
-    assert say(repeats.two_numbers("x", one, number("108,309", "b.x"), "Images")) == "consistent"
-    quotes = [invented("1000", unit="images", quote=q) for q in ("a test set of 1000", "the validation set of 1000")]
-    assert say(repeats.two_names("x", quotes, ["test", "validation"], "The set")) == "inconsistent"
-    assert say(repeats.two_names("x", quotes[:1], ["test", "validation"], "The set")) == "consistent"
-
-
-# --- the whole ----------------------------------------------------------------------------------------------------
+# --- the checks of the papers -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def audit():
-    began = time.process_time()  # not the clock on the wall: other work on the machine is no fault of the audit's
-    table = paper_audit.run_audit()
-    return table.set_index("check"), time.process_time() - began
+def checks():
+    return load_checks()
 
 
-def test_when_all_is_audited_then_it_takes_seconds_and_every_row_is_whole(audit):
-    table, seconds = audit
-    assert seconds < 10 and len(table) > 200
-    assert set(table["outcome"]) == set(paper_audit.OUTCOMES)
+@pytest.fixture(scope="module")
+def table(checks):
+    return run_audit(checks)
+
+
+@pytest.fixture(scope="module")
+def outcome(table):
+    return table.set_index("check")["outcome"]
+
+
+def test_every_row_is_whole(checks, table):
+    assert len(checks) == len(table) and set(table["outcome"]) == set(OUTCOMES)
     assert (table[["rule", "paper", "where", "printed", "assumption", "found", "sentence"]] != "").all().all()
     assert ((table["mend"] != "") == (table["outcome"] != "consistent")).all()
-    papers = set(table["paper"].str.split(" and ").explode())
-    assert papers == set(load_published()["paper"])
+    assert set(table["paper"].str.split(" and ").explode()) == set(load_published()["paper"])
+    texts = table[["found", "sentence", "assumption", "mend"]].stack()
+    assert not texts.str.contains(r"\bnan\b|[{}$]").any()
+    assert tally(table).loc["all"].tolist() == [227, 23, 34, 284]  # by outcome, and in all
 
 
-def test_when_numbers_are_inconsistent_then_they_are_ranked_by_how_much_they_matter(audit):
-    worst = paper_audit.ranked(audit[0].reset_index())
-    assert worst["rank"].tolist() == list(range(1, len(worst) + 1))
-    assert worst["matters"].is_monotonic_decreasing
-    assert worst["sentence"].str.len().min() > 20
-    assert audit[0].loc[audit[0]["outcome"] != "inconsistent", "rank"].isna().all()
+def test_every_rule_is_used_and_every_entry_has_known_keys(checks):
+    assert {check.rule for check in checks} == set(RULES)
+    known = {"id", "paper", "rule", "facts", "given", "with", "formulas", "assumption", "matters", "otherwise", "title"}
+    known |= {"found", "mend", "why", "sentence", "question", "derived"}
+    assert set().union(*(check.texts for check in checks)) <= known
+    assert {check.texts.get("otherwise", "inconsistent") for check in checks} <= set(OUTCOMES)
 
 
-@pytest.mark.parametrize(
-    ("check", "outcome"),
-    [
-        ("kermany2018.table.oct.dme_normal", "consistent"),
-        ("kermany2018.table.oct.drusen_normal", "inconsistent"),
-        ("kermany2018.table.xray.pneumonia", "inconsistent"),
-        ("kermany2018.table.xray.bacterial_viral.bacterial_positive", "inconsistent"),
-        ("kermany2018.table.xray.bacterial_viral.viral_positive", "inconsistent"),
-        ("kermany2018.grim.xray.pneumonia.accuracy", "consistent"),
-        ("kermany2018.grim.xray.bacterial_viral.sensitivity", "inconsistent"),
-        ("kermany2018.weighted.multiclass.as_said", "inconsistent"),
-        ("kermany2018.weighted.limited", "inconsistent"),
-        ("kermany2018.counts.oct.train_images", "consistent"),
-        ("kermany2018.counts.xray.train_patients", "inconsistent"),
-        ("kermany2018.design.epochs", "inconsistent"),
-        ("rajkomar2017.counts.augmented.train", "consistent"),
-        ("rajkomar2017.interval.test", "consistent"),
-        ("rajkomar2017.pools", "consistent"),
-        ("rajkomar2017.p.augmentation.parents", "undecidable"),
-        ("rajkomar2017.transformed.frontal.by_cutoff", "undecidable"),
-        ("zech2018.positives.msh_nih_iu.sum", "consistent"),
-        ("zech2018.f1.mean", "consistent"),
-        ("carr2020.counts.covid.augmented", "consistent"),
-        ("carr2020.counts.bridge", "inconsistent"),
-        ("carr2020.balanced.covid", "undecidable"),
-    ],
-)
-def test_when_audited_then_this_is_what_the_printed_numbers_say(audit, check, outcome):
-    assert audit[0].loc[check, "outcome"] == outcome
+def test_inconsistent_numbers_are_ranked_by_how_much_they_matter(table):
+    worst = ranked(table)
+    assert worst["rank"].tolist() == list(range(1, len(worst) + 1)) and worst["matters"].is_monotonic_decreasing
+    assert table.loc[table["outcome"] != "inconsistent", "rank"].isna().all()
 
 
 @pytest.mark.parametrize(
-    ("paper", "changes", "check", "outcome"),
+    ("name", "printed", "check", "outcomes"),
     [
-        ("kermany2018", {"oct.drusen_normal.accuracy": "98.6%"}, "kermany2018.table.oct.drusen_normal", "consistent"),
-        ("kermany2018", {"oct.dme_normal.accuracy": "98.3%"}, "kermany2018.table.oct.dme_normal", "inconsistent"),
-        ("kermany2018", {"xray.data.train_patients": "1,856"}, "kermany2018.counts.xray.train_patients", "consistent"),
-        ("rajkomar2017", {"augmentation.children": "105"}, "rajkomar2017.counts.augmented.train", "inconsistent"),
-        ("rajkomar2017", {"view.pooled.color": "90.2"}, "rajkomar2017.pools", "inconsistent"),
-        ("zech2018", {"generalization.nih.msh.ppv": "0.441"}, "zech2018.positives.nih.msh", "inconsistent"),
-        ("carr2020", {"retina.data.bridge_images": "108,312"}, "carr2020.counts.bridge", "consistent"),
+        ("kermany2018.oct.drusen_normal.accuracy", "98.6%", "table.oct.drusen_normal", "inconsistent consistent"),
+        ("kermany2018.oct.limited.weighted_error", "11.7%", "weighted.limited", "inconsistent consistent"),
+        ("kermany2018.xray.pneumonia.accuracy", "92.7%", "grim.xray.pneumonia.accuracy", "consistent inconsistent"),
+        ("kermany2018.xray.data.train_patients", "1,856", "counts.xray.train_patients", "inconsistent consistent"),
+        ("kermany2018.xray.data.test_patients", "600", "counts.xray.test_patients", "undecidable consistent"),
+        ("kermany2018.oct.penalty.correct", "1", "penalty.correct", "consistent inconsistent"),
+        ("rajkomar2017.augmentation.children", "105", "counts.augmented.train", "consistent inconsistent"),
+        ("rajkomar2017.augmentation.children", "20", "design.children", "undecidable consistent"),
+        ("rajkomar2017.view.pooled.color", "90.2", "pools", "consistent inconsistent"),
+        ("rajkomar2017.view.cutoff_range.low", "54.3 %", "cutoff.chosen_on_test", "consistent undecidable"),
+        ("zech2018.generalization.nih.msh.ppv", "0.441", "positives.nih.msh", "consistent inconsistent"),
+        ("zech2018.generalization.nih.msh.ppv", "0.441", "interval.nih.msh", "consistent undecidable"),
+        ("carr2020.retina.data.bridge_images", "108,312", "counts.bridge", "inconsistent consistent"),
+        ("carr2020.covid.sensitivity", "0.944", "balanced.covid", "undecidable consistent"),
     ],
 )
-def test_when_a_printed_number_is_changed_then_the_answer_follows(tmp_path, paper, changes, check, outcome):
-    folder = shutil.copytree(PUBLISHED, tmp_path / "published")
+def test_the_outcome_follows_a_changed_number(tmp_path, outcome, name, printed, check, outcomes):
+    folder, paper = shutil.copytree(PUBLISHED, tmp_path / "published"), name.split(".")[0]
     rows = pd.read_csv(folder / f"{paper}.csv", dtype=str, keep_default_na=False).set_index("id", drop=False)
-    for name, printed in changes.items():
-        fact = invented(printed, unit=rows.loc[f"{paper}.{name}", "unit"])
-        rows.loc[f"{paper}.{name}", ["value", "printed"]] = [repr(fact.value), printed]
+    value = printed_number(printed, rows.loc[name, "unit"] == "proportion")[0]
+    rows.loc[(rows["id"] == name) | (rows["repeats"] == name), ["value", "printed"]] = [repr(value), printed]
     rows.to_csv(folder / f"{paper}.csv", index=False)
-    assert paper_audit.run_audit(folder).set_index("check").loc[check, "outcome"] == outcome
+    now = next(one for one in load_checks(folder) if one.id == f"{paper}.{check}").row()["outcome"]
+    assert [outcome[f"{paper}.{check}"], now] == outcomes.split()
 
 
-def test_when_a_fact_is_missing_then_the_nearest_is_named():
-    with pytest.raises(
-        ClaimError, match="needs 'kermany2018.oct.multiclass.acuracy'.*did you mean kermany2018.oct.multi"
-    ):
-        Facts.load()["kermany2018.oct.multiclass.acuracy"]
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('rule = "pools_fit"', 'rule = "pools_fits"', "no rule 'pools_fits'.*pools_fit"),
+        ('id = "pools"', 'id = "counts.test"', "two checks are called rajkomar2017.counts.test"),
+        ('facts = "data.{studies,', 'facts = "data.{study,', "needs 'rajkomar2017.data.study'.*did you mean"),
+    ],
+)
+def test_a_slip_in_the_file_of_checks_is_named(tmp_path, old, new, message):
+    folder = shutil.copytree(PUBLISHED, tmp_path / "published")
+    text = (folder / CHECKS).read_text(encoding="utf-8")
+    assert old in text
+    (folder / CHECKS).write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ClaimError, match=message):
+        run_audit(load_checks(folder))
 
 
-def test_when_a_check_is_not_whole_then_it_is_refused():
-    options = {"assumption": "none", "found": "nothing", "sentence": "No."}
-    with pytest.raises(ValueError, match="no outcome 'perhaps'"):
-        checked("x", "rule", [invented("50%")], "perhaps", matters=1, **options)
-    with pytest.raises(ValueError, match="no change is named"):
-        checked("x", "rule", [invented("50%")], False, matters=1, **options)
-    with pytest.raises(ValueError, match="two checks are called"):
-        as_frame([Check("a", "r", "p", "w", "1", "n", "consistent", "f", 1, "s.")] * 2)
-
-
-def test_when_numbers_follow_from_others_then_they_are_the_claims_of_this_notebook():
+def test_numbers_that_follow_from_others_are_the_claims_of_this_notebook(checks):
     published = load_published()
     mine = published[(published["notebook"] == "13_paper_audit") & (published["repeats"] == "")]
-    assert sorted(mine["id"]) == sorted(derived(Facts.load()))
+    found = derived(checks)
+    assert sorted(mine["id"]) == sorted(found)
 
 
-def test_when_drawn_then_the_figures_show_what_the_checks_found():
+def test_figures_show_what_the_checks_found(checks):
     from matplotlib import pyplot as plt
 
-    from helpers.audit import figures as draw
+    from helpers.audit import figures
 
-    facts = Facts.load()
-    widths, positives = shown_in_figures.interval_widths(facts), shown_in_figures.positives(facts)
+    widths, positives = figures.interval_widths(checks), figures.positives(checks)
     assert len(widths) == 17 and (widths[["printed", "recomputed"]] > 0).all().all()
-    assert set(positives["site"]) == set(shown_in_figures.SITES) and positives["low"].notna().all()
-    figures = [
-        draw.attainable(shown_in_figures.proportions(facts)),
-        draw.two_by_two(shown_in_figures.tables(facts)),
-        draw.weighted_errors(shown_in_figures.weighted_errors(facts)),
-        draw.widths_and_positives(widths, positives, shown_in_figures.SITES),
-    ]
-    words = [text.get_text() for text in figures[0].findobj(plt.Text)]
+    shared = positives[positives["what"] == "shared"].set_index("site")[["low", "high"]]
+    assert len(positives) == 22 and {k: tuple(shared.loc[k.upper()]) for k in POSSIBLE_POSITIVES} == POSSIBLE_POSITIVES
+    drawn = figures.attainable(checks)
+    words = [text.get_text() for text in drawn.findobj(plt.Text)]
     assert "363 or 364 of 390" in words and "242 of 250" in words
+    assert len(figures.two_by_two(checks).axes) == 4 and len(figures.intervals_and_positives(checks).axes) == 2
+    assert len(figures.weighted_errors(checks).axes[0].get_yticklabels()) == 3
     plt.close("all")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import nearest
 from helpers.run.published import ClaimError, load_published, printed_number
 
-EPS = 1e-9  # a count over n that lies exactly between two printed values may have been rounded to either
+EPS = 1e-9  # a proportion that lies exactly between two printed values may have been rounded to either
+ELSEWHERE = "elsewhere"  # what begins the id of a fact that no paper of the four prints
+VALUES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,6 @@ class Fact:
     quote: str = ""
     limits: tuple[float, float] | None = None  # its interval, as printed
     n: int | None = None
-    n_positive: int | None = None
 
     @property
     def low(self) -> float:
@@ -43,6 +47,11 @@ class Fact:
     def high(self) -> float:
         return self.value + self.half + EPS
 
+    @property
+    def width(self) -> float:
+        """The width of the printed interval."""
+        return self.limits[1] - self.limits[0]
+
     def holds(self, x: Any) -> Any:
         """Whether `x` (a number or an array of them) would be printed as this fact is."""
         return (x >= self.low) & (x <= self.high)
@@ -51,51 +60,136 @@ class Fact:
         """Whether one number, rounded in one manner, may print as this fact and as `other`."""
         return abs(self.value - other.value) < max(self.half + other.half, EPS) - EPS or self.value == other.value
 
-    def steps(self, x: float) -> int:
-        """How many units of the last printed digit `x` is away from what is printed: 0 where it would print so."""
-        return 0 if self.holds(x) else max(1, round(abs(x - self.value) / (2 * self.half)))
+    def counts(self, n: int) -> range:
+        """The counts k of 0 to n for which k / n would be printed as this fact is."""
+        return range(max(0, math.ceil(self.low * n - EPS)), min(n, math.floor(self.high * n + EPS)) + 1)
+
+    def steps(self, x: Any) -> Any:
+        """How many units of the last printed digit `x` (or each of an array) is away: 0 where it would print so."""
+        away = np.maximum(1, np.rint(abs(x - self.value) / (2 * self.half or EPS)))
+        return np.where(self.holds(x), 0, away).astype(int)
 
     def show(self, x: float) -> str:
         """`x` as this fact is printed: '93.1 %', '0.945', '5,856'."""
-        if self.percent:
-            return f"{100 * x:.{self.decimals}f} %"
-        return f"{x:,.{self.decimals}f}"
+        return f"{100 * x:.{self.decimals}f} %" if self.percent else f"{x:,.{self.decimals}f}"
 
     def gap(self, x: float) -> float:
         """How far what is printed is from `x`, relative to what is printed."""
         return 0.0 if self.holds(x) else abs(x - self.value) / abs(self.value) if self.value else math.inf
 
 
+@dataclass(frozen=True)
+class ScoredSet:
+    """A test set on which several networks were scored, and whose number of positives is not printed.
+
+    `rows` hold the printed values of each network (by its name, then by `VALUES`); `parts` the sets that it joins.
+    """
+
+    title: str
+    size: Fact
+    rows: Mapping[str, Mapping[str, Fact]]
+    parts: tuple[ScoredSet, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return int(self.size.value)
+
+    @cached_property
+    def by_row(self) -> dict[str, np.ndarray]:
+        """The numbers of positives that each row allows."""
+        return {name: possible_positives(row, self.n) for name, row in self.rows.items()}
+
+    @cached_property
+    def shared(self) -> np.ndarray:
+        """The numbers of positives that all rows allow."""
+        return reduce(np.intersect1d, self.by_row.values())
+
+    @cached_property
+    def of_parts(self) -> np.ndarray:
+        """Every sum of a number of positives of each part."""
+        return reduce(lambda a, b: np.unique(a[:, None] + b[None, :]), [part.positives for part in self.parts])
+
+    @cached_property
+    def positives(self) -> np.ndarray:
+        """The numbers of positives that all rows, and the parts where there are any, allow."""
+        return np.intersect1d(self.shared, self.of_parts) if self.parts else self.shared
+
+    @property
+    def span(self) -> str:
+        """'261 to 277', for a sentence."""
+        return f"{min(self.positives):,} to {max(self.positives):,}" if len(self.positives) else "no number of"
+
+    @property
+    def rate(self) -> float:
+        """The mean prevalence of what is possible; NaN where nothing is."""
+        return float(np.mean(self.positives)) / self.n if len(self.positives) else math.nan
+
+
+def possible_positives(row: Mapping[str, Fact], n: int) -> np.ndarray:
+    """The numbers of positives (1 to n - 1) for which some counts of correct answers print as every value of `row`.
+
+    `row` needs sensitivity and specificity; accuracy, PPV and NPV are used where they are there.
+    """
+    p, (sens, spec) = np.arange(1, n), (row["sensitivity"], row["specificity"])
+    tp = np.ceil(sens.low * p - EPS), np.floor(sens.high * p + EPS)
+    tn = np.ceil(spec.low * (n - p) - EPS), np.floor(spec.high * (n - p) + EPS)
+    keep = (tp[0] <= tp[1]) & (tn[0] <= tn[1])
+    others = {name: fact for name, fact in row.items() if name not in ("sensitivity", "specificity")}
+    for name, fact in others.items():  # each rises with both counts, so the corners bound it
+        low, high = (_value(name, tp[side], tn[side], p, n) for side in (0, 1))
+        keep &= (high >= fact.low) & (low <= fact.high)
+    found = []
+    for positives in map(int, p[keep]):
+        tp, tn = np.meshgrid(sens.counts(positives), spec.counts(n - positives))
+        fits = [fact.holds(_value(name, tp, tn, positives, n)) for name, fact in others.items()]
+        if np.all(fits, axis=0).any():
+            found.append(positives)
+    return np.array(found, dtype=int)
+
+
+def _value(name: str, tp: Any, tn: Any, p: Any, n: int) -> Any:
+    """Accuracy, PPV or NPV of `tp` of `p` positives and `tn` of `n - p` negatives correctly identified."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if name == "accuracy":
+            return (tp + tn) / n
+        return tp / (tp + (n - p - tn)) if name == "ppv" else tn / (tn + (p - tp))
+
+
 class Facts:
     """The rows of data/published/ by id; `facts['kermany2018.oct.multiclass.accuracy']` is a `Fact`."""
 
-    def __init__(self, rows: pd.DataFrame) -> None:
-        self.rows = rows.set_index("id", drop=False)
-
-    @classmethod
-    def load(cls, folder: Path = PUBLISHED) -> Facts:
-        """All papers' facts, and the few from elsewhere (`audit_facts.csv`) under `elsewhere.`"""
+    def __init__(self, folder: Path = PUBLISHED) -> None:
+        """All papers' facts, and the few from elsewhere (`audit_facts.csv`)."""
         rows = load_published(folder=folder)
         other = pd.read_csv(folder / "audit_facts.csv", dtype=str, keep_default_na=False)
-        other = other.assign(value=other["value"].astype(float), paper="elsewhere", kind="number")
-        return cls(pd.concat([rows, other.rename(columns={"source": "where"})], ignore_index=True))
+        other = other.assign(value=other["value"].astype(float), paper=ELSEWHERE, kind="number")
+        rows = pd.concat([rows, other.rename(columns={"source": "where"})], ignore_index=True)
+        self.rows, self.papers = rows.set_index("id", drop=False), set(rows["paper"])
 
     def __getitem__(self, name: str) -> Fact:
         if name not in self.rows.index:
-            raise ClaimError(f"the audit needs '{name}', which data/published/ does not hold{self._nearest(name)}")
+            hint = nearest(name, self.rows.index)
+            raise ClaimError(f"the audit needs '{name}', which data/published/ does not hold{hint}")
         return as_fact(self.rows.loc[name])
 
-    def get(self, prefix: str, *names: str) -> list[Fact]:
-        """Several facts whose ids begin alike."""
-        return [self[f"{prefix}.{name}"] for name in names]
+    def find(self, pattern: str, paper: str) -> list[Fact]:
+        """The facts that `pattern` names: 'a.{x,y}.z' is a.x.z and a.y.z, and * anything without a dot.
 
-    def where(self, keep: Callable[[pd.DataFrame], pd.Series]) -> list[Fact]:
-        """The numbers of the papers that `keep` selects from the rows, in the file's order."""
-        rows = self.rows[(self.rows["kind"] == "number") & (self.rows["paper"] != "elsewhere")]
-        return [as_fact(row) for _, row in rows[keep(rows)].iterrows()]
+        An id that does not begin with a paper is one of `paper`.
+        """
+        names = [name if name.split(".")[0] in self.papers else f"{paper}.{name}" for name in braces(pattern)]
+        patterns = [(name, re.compile(re.escape(name).replace(r"\*", "[^.]+"))) for name in names]
+        groups = [filter(regex.fullmatch, self.rows.index) if "*" in name else [name] for name, regex in patterns]
+        return [self[name] for group in groups for name in group]
 
-    def _nearest(self, name: str) -> str:
-        return nearest(name, self.rows.index)
+
+def braces(pattern: str) -> list[str]:
+    """'a.{x,y}' as ['a.x', 'a.y']; of several braces the first varies slowest."""
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if not found:
+        return [pattern]
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    return [name for choice in found[1].split(",") for name in braces(before + choice + after)]
 
 
 def as_fact(row: pd.Series) -> Fact:
@@ -103,41 +197,15 @@ def as_fact(row: pd.Series) -> Fact:
     shown = printed_number(row["printed"], row["unit"] == "proportion")
     half, decimals = (shown[1], shown[2]) if shown else (0.0, 0)
     percent = row["unit"] == "proportion" and bool(shown) and half < 0.4 * 10.0**-decimals
-    limits = None if pd.isna(row["low"]) else (float(row["low"]), float(row["high"]))
+    text = row["printed"].replace(" (%)", "")
     return Fact(
-        id=row["id"],
-        paper=row["paper"],
-        where=row["where"],
-        quantity=row["quantity"],
+        *(row[column] for column in ("id", "paper", "where", "quantity")),
         value=float(row["value"]),
         half=half,
         decimals=decimals,
         percent=percent,
-        text=_text(row, percent),
+        text=text if "%" in text or not percent else f"{text} %",
         quote="" if pd.isna(row["quote"]) else row["quote"],
-        limits=limits,
+        limits=None if pd.isna(row["low"]) else (float(row["low"]), float(row["high"])),
         n=None if pd.isna(row["n"]) else int(row["n"]),
-        n_positive=None if pd.isna(row["n_positive"]) else int(row["n_positive"]),
     )
-
-
-def invented(
-    printed: str, name: str = "invented.x", n: int | None = None, unit: str = "proportion", **given: Any
-) -> Fact:
-    """A fact that nobody published, for tests and examples: `invented('96.6%', n=1000)`."""
-    shown = printed_number(printed, unit == "proportion")
-    if shown is None:
-        raise ValueError(f"'{printed}' prints no number")
-    row = {"id": name, "paper": name.split(".")[0], "where": "nowhere", "quantity": name, "value": shown[0]}
-    row |= {"low": math.nan, "high": math.nan, "n": n, "n_positive": None, "unit": unit, "printed": printed}
-    return as_fact(pd.Series(row | {"quote": printed} | given, dtype=object))
-
-
-def names(facts: Iterable[Fact]) -> str:
-    """'accuracy 92.8%, sensitivity 93.2%', for a sentence."""
-    return ", ".join(f"{fact.quantity} {fact.text}" for fact in facts)
-
-
-def _text(row: pd.Series, percent: bool) -> str:
-    text = row["printed"].replace(" (%)", "")
-    return text if "%" in text or not percent else f"{text} %"

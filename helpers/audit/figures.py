@@ -1,62 +1,70 @@
-"""The audit's figures: printed beside attainable values, two-by-two tables, weighted errors, intervals, positives."""
+"""The audit's figures: printed beside attainable values, two-by-two tables, weighted errors, intervals, positives.
+
+Each shows the checks of one rule that have a title in the file of checks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from helpers.audit.consistency import TwoByTwo
-from helpers.audit.facts import Fact
-from helpers.audit.grim import counts_for, neighbours
+from helpers.audit.checks import Check
+from helpers.audit.rules import neighbours
+from helpers.audit.rules_results import TwoByTwo, auroc_spread, interval, penalty_totals
 from helpers.plots.style import DOUBLE, READERS, REFERENCE, canvas, letter, print_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-POSSIBLE, IMPOSSIBLE = "#0072B2", "#D55E00"  # blue and vermilion: told apart by colour-blind readers
+POSSIBLE, IMPOSSIBLE = "#0072B2", "#D55E00"  # blue and vermilion, which colour-blind readers distinguish
 SPAN = 6  # units of the last printed digit shown to either side
 
 
+def _titled(checks: Sequence[Check], rule: str) -> Iterator[Check]:
+    return (check for check in checks if check.rule == rule and check.title)
+
+
 @print_style
-def attainable(rows: Sequence[tuple[str, Fact]]) -> Figure:
-    """Each printed proportion with its rounding, and the counts of n near it; `rows` are (label, fact with n)."""
+def attainable(checks: Sequence[Check]) -> Figure:
+    """Each proportion of the two-by-two tables with its rounding, and the counts of its n near it."""
+    rows = [fact for check in _titled(checks, "one_table") for fact in check.facts]
     figure, axes = canvas(DOUBLE, 0.5 + 0.23 * len(rows))
-    for place, (_, fact) in enumerate(rows):
-        unit, good = 2 * fact.half, bool(counts_for(fact, fact.n))
-        axes.barh(place, 1, left=-0.5, height=0.62, color=POSSIBLE if good else IMPOSSIBLE, alpha=0.35, lw=0)
+    for place, fact in enumerate(rows):
+        unit, counts = 2 * fact.half, fact.counts(fact.n)
+        axes.barh(place, 1, left=-0.5, height=0.62, color=POSSIBLE if counts else IMPOSSIBLE, alpha=0.35, lw=0)
         first = int(np.ceil((fact.value - SPAN * unit) * fact.n - 1e-9))
         last = min(fact.n, int(np.floor((fact.value + SPAN * unit) * fact.n + 1e-9)))
         at = (np.arange(first, last + 1) / fact.n - fact.value) / unit
         axes.vlines(at, place - 0.31, place + 0.31, color="0.25", lw=0.8)
-        told = (
-            " or ".join(f"{k}" for k, _ in neighbours(fact, fact.n)) if not good else f"{counts_for(fact, fact.n)[0]}"
-        )
-        axes.text(SPAN + 0.3, place, f"{told} of {fact.n}", va="center", fontsize=6)
-    axes.set_yticks(range(len(rows)), [f"{label}: {fact.text}" for label, fact in rows])
+        near = " or ".join(map(str, counts[:1] or neighbours(fact, fact.n)))
+        axes.text(SPAN + 0.3, place, f"{near} of {fact.n}", va="center", fontsize=6)
+    axes.set_yticks(range(len(rows)), [f"{fact.quantity}: {fact.text}" for fact in rows])
     axes.set(xlim=(-SPAN - 0.1, SPAN + 0.1), ylim=(len(rows) - 0.4, -0.6))
     axes.set_xlabel("tenths of a point from the printed value; each tick is a count of n")
     for name, colour, x in (("some count prints so", POSSIBLE, 0.0), ("no count prints so", IMPOSSIBLE, 0.3)):
-        axes.annotate(
-            f"\N{FULL BLOCK} {name}", (x, 1.01), xycoords="axes fraction", color=colour, fontsize=6.5, alpha=0.8
-        )
+        options = {"xycoords": "axes fraction", "color": colour, "fontsize": 6.5, "alpha": 0.8}
+        axes.annotate(f"\N{FULL BLOCK} {name}", (x, 1.01), **options)
     axes.tick_params(axis="y", length=0)
     return figure
 
 
 @print_style
-def two_by_two(tables: Mapping[str, TwoByTwo]) -> Figure:
+def two_by_two(checks: Sequence[Check]) -> Figure:
     """For each classifier the three printed values as bands over (sensitivity, specificity): they must share a dot."""
-    figure, grid = canvas(DOUBLE, 2.15, columns=len(tables))
-    for axes, (title, table), name in zip(np.atleast_1d(grid), tables.items(), "abcdef", strict=False):
+    shown = list(_titled(checks, "one_table"))
+    figure, grid = canvas(DOUBLE, 2.15, columns=len(shown))
+    for axes, check, name in zip(grid, shown, "abcdef", strict=False):
+        sizes = (int(check.names[size].value) for size in ("positives", "negatives"))
+        table = TwoByTwo(*check.facts, *sizes)
         _bands(axes, table)
-        axes.set_title(f"{title}\n{table.positives} and {table.negatives} images", fontsize=7)
+        axes.set_title(f"{check.title}\n{table.positives} and {table.negatives} images", fontsize=7)
         axes.set_xlabel("sensitivity (%)")
         letter(axes, name)
-    np.atleast_1d(grid)[0].set_ylabel("specificity (%)")
+    grid[0].set_ylabel("specificity (%)")
     return figure
 
 
@@ -65,10 +73,8 @@ def _bands(axes: Axes, table: TwoByTwo) -> None:
     sensitivity, specificity, accuracy = table.sensitivity, table.specificity, table.accuracy
     # Where the accuracy's band meets the printed sensitivity and the printed specificity: the view holds both.
     right = accuracy.value * (p + n)
-    xs = [sensitivity.value, (right - specificity.value * n) / p]
-    ys = [specificity.value, (right - sensitivity.value * p) / n]
-    x_low, x_high = _view(xs)
-    y_low, y_high = _view(ys)
+    x_low, x_high = _view(sensitivity.value, (right - specificity.value * n) / p)
+    y_low, y_high = _view(specificity.value, (right - sensitivity.value * p) / n)
     x = np.array([x_low, x_high])
     lower, upper = ((limit * (p + n) - x * p) / n for limit in (accuracy.low, accuracy.high))
     axes.fill_between(100 * x, 100 * lower, 100 * upper, color="0.45", alpha=0.35, lw=0)
@@ -80,62 +86,73 @@ def _bands(axes: Axes, table: TwoByTwo) -> None:
     for one, other in table.tables():
         axes.plot(100 * one / p, 100 * other / n, "o", color="black", ms=4, zorder=4)
     axes.set(xlim=(100 * x_low, 100 * x_high), ylim=(100 * y_low, 100 * y_high))
-    words = f"sensitivity {sensitivity.text}", f"specificity {specificity.text}", f"accuracy {accuracy.text}"
-    for place, (word, colour) in enumerate(zip(words, (IMPOSSIBLE, READERS, "0.3"), strict=True)):
+    words = {"sensitivity": IMPOSSIBLE, "specificity": READERS, "accuracy": "0.3"}
+    for place, (word, colour) in enumerate(words.items()):
         box = {"facecolor": "white", "alpha": 0.85, "lw": 0, "pad": 0.6}
         options = {"transform": axes.transAxes, "ha": "right", "va": "top", "bbox": box, "zorder": 5}
-        axes.text(0.99, 0.98 - 0.09 * place, word, color=colour, fontsize=5.5, **options)
+        text = f"{word} {getattr(table, word).text}"
+        axes.text(0.99, 0.98 - 0.09 * place, text, color=colour, fontsize=5.5, **options)
 
 
-def _view(values: Sequence[float]) -> tuple[float, float]:
+def _view(*values: float) -> tuple[float, float]:
     """Limits that hold the values with room around them, within 0 to 1 and a little over."""
     middle, reach = (min(values) + max(values)) / 2, max(0.6 * (max(values) - min(values)) + 0.004, 0.012)
     return max(0.0, middle - reach), min(1.002, middle + reach)
 
 
 @print_style
-def weighted_errors(models: Mapping[str, tuple[Fact, Sequence[float]]]) -> Figure:
+def weighted_errors(checks: Sequence[Check]) -> Figure:
     """Each model's printed weighted error beside those that its accuracy, sensitivity and specificity allow."""
-    figure, axes = canvas(DOUBLE, 0.75 + 0.3 * len(models))
-    for place, (printed, allowed) in enumerate(models.values()):
-        axes.plot(100 * np.array(allowed), [place] * len(allowed), "|", color=POSSIBLE, ms=9, mew=1.4)
-        axes.plot(100 * printed.value, place, "x", color=IMPOSSIBLE, ms=6, mew=1.6)
-        axes.annotate(
-            printed.text,
-            (100 * printed.value, place),
-            (0, 6),
-            textcoords="offset points",
-            ha="center",
-            fontsize=6,
-            color=IMPOSSIBLE,
-        )
-    axes.set_yticks(range(len(models)), list(models))
-    axes.set(ylim=(len(models) - 0.5, -0.7), xlabel="weighted error (%): mean penalty an image, times 100")
+    shown = list(_titled(checks, "weighted_error"))
+    figure, axes = canvas(DOUBLE, 0.75 + 0.3 * len(shown))
+    for place, check in enumerate(shown):
+        *results, printed = check.facts
+        totals = penalty_totals(results, check.names["penalties"], **check.parameters)
+        allowed = 100 * np.array(sorted(totals)) / results[0].n
+        (possible,) = axes.plot(allowed, [place] * len(allowed), "|", color=POSSIBLE, ms=9, mew=1.4)
+        (mark,) = axes.plot(100 * printed.value, place, "x", color=IMPOSSIBLE, ms=6, mew=1.6)
+        options = {"textcoords": "offset points", "ha": "center", "fontsize": 6, "color": IMPOSSIBLE}
+        axes.annotate(printed.text, (100 * printed.value, place), (0, 6), **options)
+    axes.set_yticks(range(len(shown)), [check.title for check in shown])
+    axes.set(ylim=(len(shown) - 0.5, -0.7), xlabel="weighted error (%): mean penalty an image, times 100")
     axes.grid(axis="x")
-    handles = [
-        axes.plot([], [], "|", color=POSSIBLE, ms=8, mew=1.4, label="possible")[0],
-        axes.plot([], [], "x", color=IMPOSSIBLE, ms=5, mew=1.6, label="printed")[0],
-    ]
-    axes.legend(handles=handles, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+    place = {"ncols": 2, "loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+    axes.legend([possible, mark], ["possible", "printed"], **place)
     return figure
 
 
 @print_style
-def widths_and_positives(widths: pd.DataFrame, positives: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """(a) Widths of intervals, printed against recomputed; (b) the positives that each row of a table allows.
-
-    `widths` and `positives` are those of `helpers.audit.shown`; `names` the test sets' names by site.
-    """
+def intervals_and_positives(checks: Sequence[Check]) -> Figure:
+    """(a) Widths of intervals, printed against recomputed; (b) the positives that each row of a table allows."""
     figure, (left, right) = canvas(DOUBLE, 3.2, columns=2, width_ratios=(1, 1.35))
-    _widths(left, widths)
-    _positives(right, positives, names)
+    _widths(left, interval_widths(checks))
+    _positives(right, positives(checks))
     letter(left, "a")
     letter(right, "b")
     return figure
 
 
+def interval_widths(checks: Sequence[Check]) -> pd.DataFrame:
+    """Printed and recomputed widths of 95 % intervals, one row each: what, printed, recomputed, method.
+
+    Accuracies by the method that the text names; AUROCs by Hanley and McNeil's, with the middle of the numbers of
+    positives that the other columns allow.
+    """
+    rows = []
+    for check in _titled(checks, "interval_follows"):
+        fact, method = check.facts[0], check.parameters["method"]
+        low, high = interval(round(fact.value * fact.n), fact.n, method)
+        rows.append((check.title, fact.width, high - low, method))
+    for check in _titled(checks, "auroc_width"):
+        fact, test_set = check.facts[0], check.names["test_set"]
+        middle = int(np.mean(test_set.shared[[0, -1]]))
+        rows.append((check.title, fact.width, auroc_spread(fact.value, middle, test_set.n), "Hanley"))
+    return pd.DataFrame(rows, columns=["what", "printed", "recomputed", "method"])
+
+
 def _widths(axes: Axes, widths: pd.DataFrame) -> None:
-    ends = 0.7 * widths[["printed", "recomputed"]].min().min(), 1.4 * widths[["printed", "recomputed"]].max().max()
+    both = widths[["printed", "recomputed"]]
+    ends = 0.7 * both.min().min(), 1.4 * both.max().max()
     axes.plot(ends, ends, color=REFERENCE, lw=0.7)
     axes.annotate("equal", (ends[0], ends[0]), (16, 6), textcoords="offset points", ha="left", fontsize=6, color="0.4")
     marks = {
@@ -150,38 +167,40 @@ def _widths(axes: Axes, widths: pd.DataFrame) -> None:
     axes.legend(loc="upper left")
 
 
-def _positives(axes: Axes, table: pd.DataFrame, names: Mapping[str, str]) -> None:
-    """Bars relative to the middle of what a test set's rows share, one group a test set."""
+def positives(checks: Sequence[Check]) -> pd.DataFrame:
+    """The numbers of positives that each row of a test set allows, that all share, and that its parts add up to.
+
+    Columns: site, n, what (a row, 'shared', 'sum of its parts'), low, high; NaN where no number is possible.
+    """
+    rows = []
+    for check in _titled(checks, "positives_of_set"):
+        one = check.names["test_set"]
+        found = one.by_row | ({"sum of its parts": one.of_parts} if one.parts else {}) | {"shared": one.shared}
+        ends = {what: found[[0, -1]] if len(found) else (np.nan, np.nan) for what, found in found.items()}
+        rows += [(one.title, one.n, what, low, high) for what, (low, high) in ends.items()]
+    return pd.DataFrame(rows, columns=["site", "n", "what", "low", "high"]).astype({"low": float, "high": float})
+
+
+def _positives(axes: Axes, table: pd.DataFrame) -> None:
+    """Bars relative to the middle of what a test set's rows share, one group for each test set."""
     place, ticks, labels = 0.0, [], []
-    for site, rows in table.groupby("site", sort=False):
-        shared = rows.loc[rows["what"] == "shared", ["low", "high"]].iloc[0]
-        middle = float(shared.mean()) if shared.notna().all() else float(rows[["low", "high"]].mean().mean())
-        n = int(rows["n"].iloc[0])
-        axes.text(
-            -20.5, place, f"{names[site]}: {_span(shared)} of {n:,}", va="center", fontsize=6.5, fontweight="bold"
-        )
-        for row in rows[rows["what"] != "shared"].itertuples():
+    for (site, n), rows in table.groupby(["site", "n"], sort=False):
+        *_, shared = rows[["low", "high"]].to_numpy()
+        known = np.isfinite(shared).all()
+        middle = shared.mean() if known else np.nanmean(rows[["low", "high"]].to_numpy())
+        span = " to ".join(f"{x:,.0f}" for x in dict.fromkeys(shared)) if known else "no number in common"
+        axes.text(-20.5, place, f"{site}: {span} of {n:,}", va="center", fontsize=6.5, fontweight="bold")
+        for row in rows[:-1].itertuples():
             place += 1
             ticks.append(place)
-            labels.append("sum of its parts" if row.what == "parts" else row.what)
-            if np.isfinite(row.low):
-                colour = "#009E73" if row.what == "parts" else POSSIBLE
-                axes.barh(
-                    place, row.high - row.low + 1, left=row.low - middle - 0.5, height=0.6, color=colour, alpha=0.75
-                )
-        if shared.notna().all():
-            low, high = shared - middle
-            axes.fill_betweenx(
-                [place - len(rows) + 1.6, place + 0.4], low - 0.5, high + 0.5, color="0.2", alpha=0.18, lw=0
-            )
+            labels.append(row.what)
+            colour = "#009E73" if row.what == "sum of its parts" else POSSIBLE
+            left, width = row.low - middle - 0.5, row.high - row.low + 1
+            axes.barh(place, width, left=left, height=0.6, color=colour, alpha=0.75)  # NaN draws nothing
+        if known:
+            low, high = shared - middle + (-0.5, 0.5)
+            axes.fill_betweenx([place - len(rows) + 1.6, place + 0.4], low, high, color="0.2", alpha=0.18, lw=0)
         place += 1.5
     axes.set_yticks(ticks, labels, fontsize=5.5)
     axes.set(ylim=(place - 1, -0.8), xlim=(-21, 30), xlabel="positives, from the middle of what all rows share")
     axes.tick_params(axis="y", length=0)
-
-
-def _span(shared: pd.Series) -> str:
-    if not shared.notna().all():
-        return "no number in common"
-    low, high = (int(x) for x in shared)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,0 +1,207 @@
+"""The audit's checks: which facts are put to which rule (data/published/audit_checks.toml), and the answers.
+
+Each answer is consistent, inconsistent or undecidable, under an assumption that the check states. An inconsistent
+number is most likely a misprint: nothing here says why it stands there. Undecidable means that the text tells too
+little, or that the answer hangs on a reading.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+
+from helpers.audit import rules_results  # noqa: F401 (its rules register themselves)
+from helpers.audit.facts import ELSEWHERE, VALUES, Fact, Facts, ScoredSet
+from helpers.audit.rules import RULES, Answer
+from helpers.run.paths import PUBLISHED
+from helpers.run.profile import nearest
+from helpers.run.published import ClaimError
+
+OUTCOMES = ("consistent", "inconsistent", "undecidable")
+COLUMNS = (
+    *("rank", "check", "rule", "paper", "where", "printed", "assumption"),
+    *("outcome", "found", "matters", "gap", "mend", "sentence"),
+)
+FORMULA = {f.__name__: f for f in (abs, math.ceil, len, max, min, round, set, sum, zip)}  # what a formula may call
+MISPRINT = "A misprint is the likeliest cause."
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question put to printed facts. `names` are facts, test sets, tables and formulas that it uses, by name.
+
+    `texts` are the entry of the file: rule, assumption, and what replaces the rule's own words.
+    """
+
+    id: str
+    facts: tuple[Fact, ...]
+    names: Mapping[str, Any]
+    texts: Mapping[str, Any]
+
+    @property
+    def rule(self) -> str:
+        return self.texts["rule"]
+
+    @property
+    def title(self) -> str:
+        """Its name in a figure; '' where no figure shows it."""
+        return self.texts.get("title", "")
+
+    def answer(self) -> Answer:
+        """What the rule says; it gets those of `names` that it asks for, and all of the entry's `with`."""
+        if self.rule not in RULES:
+            raise ClaimError(f"{self.id}: no rule '{self.rule}'{nearest(self.rule, RULES)}")
+        apply, _ = RULES[self.rule]
+        wanted = {k: self.names[k] for k in inspect.getfullargspec(apply).kwonlyargs if k in self.names}
+        return apply(*self.facts, **wanted, **self.parameters)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The entry's `with`; its texts may refer to facts and formulas."""
+        own = self.texts.get("with", {})
+        return {k: v.format(*self.facts, **self.names) if isinstance(v, str) else v for k, v in own.items()}
+
+    def row(self) -> dict[str, Any]:
+        """The answer as a row of the table: the columns of `COLUMNS` but the rank."""
+        answer = self.answer()
+        failing = self.texts.get("otherwise", "inconsistent")
+        outcome = {True: "consistent", False: failing, None: "undecidable"}[answer.good]
+        values = {"made": answer.value, **self.names, **self.parameters, **answer.more, "found": answer.found}
+
+        def text(name: str, default: str) -> str:
+            return self.texts[name].format(*self.facts, **values) if name in self.texts else default
+
+        values["found"] = found = text("found", answer.found)
+        why = "" if outcome == "consistent" else text("why", MISPRINT if outcome == "inconsistent" else "")
+        first = self.facts[0]
+        printed = "" if found.startswith(first.text) else f" ({first.text})"
+        sentence = text("sentence", f"{first.quantity}{printed}: {found}.")
+        places = dict.fromkeys(fact.where for fact in (*self.facts, *self.names.get("see", [])))
+        return {
+            "check": self.id,
+            "rule": self.texts.get("question", RULES[self.rule][1]),
+            "paper": " and ".join(dict.fromkeys(fact.paper for fact in self.facts if fact.paper != ELSEWHERE)),
+            "where": "; ".join(places),
+            "printed": ", ".join(dict.fromkeys(fact.text for fact in self.facts)),
+            "assumption": text("assumption", ""),
+            "outcome": outcome,
+            "found": found,
+            "matters": int(self.texts["matters"]),
+            "gap": float(answer.gap) if outcome == "inconsistent" else 0.0,
+            "mend": text("mend", answer.mend) if outcome != "consistent" else "",
+            "sentence": f"{sentence} {why}".strip(),
+        }
+
+
+def load_checks(folder: Path = PUBLISHED) -> list[Check]:
+    """Every check of the file, entries for several (`each`, `every`) taken apart.
+
+    Raises `ClaimError` where a fact or a rule is not there, and for two checks of one name.
+    """
+    facts = Facts(folder)
+    entries = tomllib.loads((folder / "audit_checks.toml").read_text(encoding="utf-8"))
+    sets = _scored_sets(entries.pop("sets"), facts)
+    found: dict[str, Check] = {}
+    for paper, several in entries.items():
+        for entry in (one for each in several for one in _instances(each, facts)):
+            check = _check(entry.pop("paper", paper), entry, facts, sets, folder)
+            if check.id in found:
+                raise ClaimError(f"two checks are called {check.id}")
+            found[check.id] = check
+    return list(found.values())
+
+
+def _scored_sets(entries: Mapping[str, Mapping], facts: Facts) -> dict[str, ScoredSet]:
+    sets: dict[str, ScoredSet] = {}
+    for name, entry in entries.items():
+        rows = {row: {value: facts[f"{where}.{value}"] for value in VALUES} for row, where in entry["rows"].items()}
+        parts = tuple(sets[part] for part in entry.get("parts", ()))
+        sets[name] = ScoredSet(entry["title"], facts[entry["size"]], rows, parts)
+    return sets
+
+
+def _instances(entry: dict[str, Any], facts: Facts) -> Iterator[dict[str, Any]]:
+    """The entry for each choice of its `each`, or for each fact that `every` means, with $name replaced."""
+    each = entry.pop("each", {})
+    if every := entry.pop("every", ""):
+        each = list(_every(every, facts, tuple(entry.pop("but", ["-"]))))
+    if isinstance(each, Mapping):
+        each = [dict(zip(each, choice, strict=True)) for choice in product(*each.values())]
+    for choice in each:
+        yield json.loads(Template(json.dumps(entry)).safe_substitute(choice))
+
+
+def _every(what: str, facts: Facts, but: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """Paper, name and ids of: every proportion with or without n (repeats left out), or every repeated number."""
+    rows = facts.rows[(facts.rows["kind"] == "number") & (facts.rows["paper"] != ELSEWHERE)]
+    if what == "repeated number":
+        groups = rows[rows["repeats"] != ""].groupby("repeats", sort=False)["id"]
+        ids = [[first, *others] for first, others in groups]
+    else:
+        once = (rows["measure"] == "proportion") & (rows["repeats"] == "") & ~rows["id"].str.startswith(but)
+        ids = [[name] for name in rows.loc[once & (rows["n"].notna() == (what == "proportion with n")), "id"]]
+    for first, *others in ids:
+        paper, _, name = first.partition(".")
+        yield {"paper": paper, "name": name, "ids": "{" + ",".join([first, *others]) + "}"}
+
+
+def _check(paper: str, entry: dict[str, Any], facts: Facts, sets: Mapping[str, ScoredSet], folder: Path) -> Check:
+    def find(name: str | list[str]) -> Any:
+        """A fact for an id, a list of facts for a list or a pattern, a test set, or a table."""
+        if isinstance(name, list):
+            return [fact for one in name for fact in facts.find(one, paper)]
+        if name.startswith("sets."):
+            return sets[name.removeprefix("sets.")]
+        if name.endswith(".csv"):
+            return pd.read_csv(folder / name, index_col=0)
+        found = facts.find(name, paper)
+        return found if set(name) & set("{*") else found[0]
+
+    given = entry["facts"] if isinstance(entry["facts"], dict) else {"facts": entry["facts"]}
+    given = {name: find(value) for name, value in given.items()}
+    positional = [fact for value in given.values() for fact in (value if isinstance(value, list) else [value])]
+    names = {**given, "facts": positional} | {name: find(value) for name, value in entry.get("given", {}).items()}
+    for name, formula in entry.get("formulas", {}).items():  # the file is a part of this package, as its code is
+        names[name] = eval(formula, {"__builtins__": FORMULA, **names})
+    return Check(f"{paper}.{entry['id']}", tuple(positional), names, entry)
+
+
+def run_audit(checks: Sequence[Check]) -> pd.DataFrame:
+    """The answers, one row each, with the columns of `COLUMNS`; `rank` numbers the inconsistent, gravest first.
+
+    They are ordered by `matters` (4: a main result, which readers quote; 3: another result, or its interval; 2: how
+    large the study was, or how it was done; 1: wording, naming, a version), then by `gap`, then by name.
+    """
+    table = pd.DataFrame([check.row() for check in checks])
+    ranks = {name: rank for rank, name in enumerate(ranked(table)["check"], 1)}
+    table["rank"] = table["check"].map(ranks).astype("Int64")
+    return table[list(COLUMNS)]
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """The inconsistent checks, the gravest first."""
+    worst = table[table["outcome"] == "inconsistent"]
+    return worst.sort_values(["matters", "gap", "check"], ascending=[False, False, True]).reset_index(drop=True)
+
+
+def tally(table: pd.DataFrame, by: str = "paper") -> pd.DataFrame:
+    """How many checks had which outcome, one row for each `by` (a paper, or a rule), with their sum."""
+    counts = pd.crosstab(table[by], table["outcome"]).reindex(columns=list(OUTCOMES), fill_value=0)
+    counts = counts.loc[sorted(counts.index)] if by == "paper" else counts.loc[table[by].value_counts().index]
+    counts.loc["all"] = counts.sum()
+    return counts.assign(checks=counts.sum(axis=1)).rename_axis(columns=None)
+
+
+def derived(checks: Sequence[Check]) -> dict[str, float]:
+    """Ids of printed numbers that other numbers of the same text determine, and what those make of them."""
+    return {check.facts[0].id: check.answer().value for check in checks if check.texts.get("derived")}

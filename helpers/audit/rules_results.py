@@ -1,0 +1,451 @@
+"""The audit's rules for results: tables of two by two, weighted errors, predictive values, AUROCs, intervals, pools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from helpers.audit.facts import Fact, ScoredSet
+from helpers.audit.rules import Answer, rule
+from helpers.metrics import proportions
+from helpers.run.published import hanley_mcneil
+
+METHODS = proportions.METHODS | {"Wald": "normal"}  # our name: statsmodels' name
+LOOSE = 0.15  # an AUROC's interval may be so much wider or narrower than Hanley and McNeil's, another method
+
+
+# --- one table of two by two --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TwoByTwo:
+    """What was printed of a binary classifier, and how many images it saw of each class."""
+
+    accuracy: Fact
+    sensitivity: Fact
+    specificity: Fact
+    positives: int
+    negatives: int
+
+    @property
+    def facts(self) -> list[Fact]:
+        return [self.accuracy, self.sensitivity, self.specificity]
+
+    @property
+    def counts(self) -> list[range]:
+        """The counts of correct answers that print as each value does: in all, among the positives, the negatives."""
+        sizes = self.positives + self.negatives, self.positives, self.negatives
+        return [fact.counts(n) for fact, n in zip(self.facts, sizes, strict=True)]
+
+    def values(self, tp: Any, tn: Any) -> list[Any]:
+        """Accuracy, sensitivity and specificity of `tp` and `tn` correct."""
+        return [(tp + tn) / (self.positives + self.negatives), tp / self.positives, tn / self.negatives]
+
+    def tables(self) -> list[tuple[int, int]]:
+        """Every (true positives, true negatives) that prints as all three values do."""
+        right, *both = self.counts
+        return [(tp, tn) for tp, tn in product(*both) if tp + tn in right]
+
+
+def smallest_changes(table: TwoByTwo) -> list[tuple[int, int, int, dict[str, float]]]:
+    """The tables that need the fewest values changed: one for each choice of values, with the fewest steps.
+
+    Each as (units of the last printed digits in all, true positives, true negatives, the changed values by name).
+    """
+    tp, tn = np.meshgrid(np.arange(table.positives + 1), np.arange(table.negatives + 1), indexing="ij")
+    away = np.stack([fact.steps(value) for fact, value in zip(table.facts, table.values(tp, tn), strict=True)])
+    moved, total = away > 0, away.sum(axis=0)
+    number = moved.sum(axis=0)
+    found = []
+    for pattern in sorted(set(map(tuple, moved[:, number == number.min()].T)), reverse=True):
+        same = (moved == np.array(pattern)[:, None, None]).all(axis=0)
+        place = np.unravel_index(np.where(same, total, total.max() + 1).argmin(), total.shape)
+        right = int(tp[place]), int(tn[place])
+        new = zip(("accuracy", "sensitivity", "specificity"), table.values(*right), pattern, strict=True)
+        found.append((int(total[place]), *right, {name: value for name, value, go in new if go}))
+    return sorted(found, key=lambda change: change[0])
+
+
+def implied_share(accuracy: Fact, sensitivity: Fact, specificity: Fact) -> tuple[float, float]:
+    """The share of positives that the three values imply (accuracy lies between the other two, weighted by it).
+
+    Lowest and highest that the rounding allows, within 0 to 1; NaN for both where none does.
+    """
+    ends = product(*((fact.low, fact.high) for fact in (accuracy, sensitivity, specificity)))
+    corners = [(a - c) / (s - c) for a, s, c in ends if s != c]
+    if min(corners) > 1 or max(corners) < 0:
+        return math.nan, math.nan
+    return max(0.0, min(corners)), min(1.0, max(corners))
+
+
+@rule("one table gives accuracy, sensitivity and specificity")
+def one_table(accuracy: Fact, sensitivity: Fact, specificity: Fact, *, positives: Fact, negatives: Fact) -> Answer:
+    """Do accuracy, sensitivity and specificity come from one table of two by two?"""
+    p, q = int(positives.value), int(negatives.value)
+    table = TwoByTwo(accuracy, sensitivity, specificity, p, q)
+    if tables := table.tables():
+        return Answer(True, "; ".join(f"{tp} of {p} and {tn} of {q}" for tp, tn in tables[:3]))
+    low, high = implied_share(*table.facts)
+    share = "no share of positives at all" if np.isnan(low) else f"{100 * low:.0f} to {100 * high:.0f} % positives"
+    found = f"no table; the three imply {share}, the text says {100 * p / (p + q):.1f} %"
+    if all(table.counts):
+        tp, tn = (counts[0] for counts in table.counts[1:])
+        right = f"{tp} of {p} and {tn} of {q} make {tp + tn} right"
+        found = f"{right}, which is {accuracy.show((tp + tn) / (p + q))}; {found}"
+    changes = smallest_changes(table)
+    gap = sum(getattr(table, name).gap(value) for name, value in changes[0][-1].items())
+    return Answer(False, found, gap, "; or ".join(_describe(table, *change) for change in changes[:3]))
+
+
+def _describe(table: TwoByTwo, steps: int, tp: int, tn: int, changed: Mapping[str, float]) -> str:
+    """'accuracy 98.6 % (4 in the last digits; 245 of 250 and 248 of 250 right)'."""
+    values = " and ".join(f"{name} {getattr(table, name).show(value)}" for name, value in changed.items())
+    return f"{values} ({steps} in the last digits; {tp} of {table.positives} and {tn} of {table.negatives} right)"
+
+
+@rule("accuracy lies between sensitivity and specificity")
+def accuracy_between(accuracy: Fact, sensitivity: Fact, specificity: Fact) -> Answer:
+    """Is there any share of positives for which accuracy is the weighted mean of the other two?"""
+    low, high = implied_share(accuracy, sensitivity, specificity)
+    found = "no share of positives" if np.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f} % positives"
+    near = min((sensitivity.value, specificity.value), key=lambda x: abs(x - accuracy.value))
+    return Answer(not np.isnan(low), found, accuracy.gap(near), accuracy.show(near))
+
+
+# --- the weighted error -------------------------------------------------------------------------------------------
+
+
+def penalty_totals(
+    results: Sequence[Fact], penalties: Sequence[Fact], none_as_normal: bool = False
+) -> dict[float, str]:
+    """Each sum of penalties that accuracy, sensitivity and specificity allow, and how it comes about.
+
+    Accuracy counts all classes, sensitivity and specificity urgent referral, so only the urgent images that were missed
+    have a choice of penalty. `penalties` are those of an urgent image called normal, an urgent one called drusen, and
+    any other error; with `none_as_normal` no urgent image was called normal.
+    """
+    normal, drusen, other = (fact.value for fact in penalties)
+    n, urgent = results[0].n, results[1].n
+    counts = [fact.counts(size) for fact, size in zip(results, (n, urgent, n - urgent), strict=True)]
+    found = {}
+    for right, tp, tn in product(*counts):
+        wrong, missed, needless = n - right, urgent - tp, n - urgent - tn
+        if missed + needless > wrong:
+            continue
+        for as_normal in range(1 if none_as_normal else missed + 1):
+            total = normal * as_normal + drusen * (missed - as_normal) + other * (wrong - missed)
+            how = f"{missed - as_normal} urgent called drusen, {as_normal} called normal, {needless} needless referrals"
+            found.setdefault(total, f"{how}, {wrong - missed - needless} other errors")
+    return found
+
+
+@rule("weighted error agrees with accuracy, sensitivity and specificity")
+def weighted_error(*facts: Fact, penalties: Sequence[Fact], none_as_normal: bool = False) -> Answer:
+    """Is the weighted error, the last fact, one that accuracy, sensitivity, specificity and the penalties allow?"""
+    *results, error = facts
+    n = results[0].n
+    possible = {total / n: how for total, how in penalty_totals(results, penalties, none_as_normal).items()}
+    if not possible:
+        return Answer(False, "more referral errors than errors in all", 1.0, "a lower accuracy")
+    if how := next((how for value, how in possible.items() if error.holds(value)), ""):
+        return Answer(True, how)
+    nearest = sorted(possible, key=lambda value: abs(value - error.value))
+    near, low, high = nearest[0], min(possible), max(possible)
+    span = error.show(low)
+    if low != high:
+        close = ", ".join(error.show(value) for value in nearest[:2])
+        span += f" to {error.show(high)} in {len(possible)} steps (nearest: {close})"
+    mends = [f"weighted error {error.show(near)}, {error.steps(near)} in the last digit"]
+    mends += _other_values(results, error, penalties, none_as_normal)
+    return Answer(False, f"{span}; {possible[near]}", error.gap(near), "; or ".join(mends))
+
+
+def _other_values(results: Sequence[Fact], error: Fact, *penalties: Any) -> list[str]:
+    """The nearest accuracy, and the nearest sensitivity, that would make the weighted error possible, each alone."""
+    found = []
+    for place, name in enumerate(("accuracy", "sensitivity")):
+        fact = results[place]
+        for value in sorted((k / fact.n for k in range(fact.n + 1)), key=lambda x: abs(x - fact.value)):
+            changed = [replace(fact, value=value, half=0.0) if i == place else x for i, x in enumerate(results)]
+            if any(error.holds(total / results[0].n) for total in penalty_totals(changed, *penalties)):
+                found.append((fact.steps(value), f"{name} {fact.show(value)}, {fact.steps(value)} in the last digit"))
+                break
+    return [text for _, text in sorted(found)]
+
+
+# --- predictive values: one number of positives for a test set ----------------------------------------------------
+
+
+def spans(found: np.ndarray, n: int) -> str:
+    """'261 to 277 (1.2 to 1.3 %)'."""
+    if not len(found):
+        return "none"
+    low, high = int(min(found)), int(max(found))
+    if low == high:
+        return f"{low:,} ({100 * low / n:.1f} %)"
+    return f"{low:,} to {high:,} ({100 * low / n:.1f} to {100 * high / n:.1f} %)"
+
+
+@rule("one number of positives for a test set")
+def positives_of_row(*facts: Fact, test_set: ScoredSet, row: str) -> Answer:
+    """Do the predictive values of one network share a number of positives?"""
+    found, printed = test_set.by_row[row], test_set.rows[row]
+    rest = {name: {k: fact for k, fact in printed.items() if k != name} for name in ("accuracy", "ppv", "npv")}
+    culprits = [] if len(found) else [k for k, r in rest.items() if len(replace(test_set, rows={row: r}).shared)]
+    mend = f"another {' or '.join(culprits) or 'value in more than one place'}"
+    return Answer(bool(len(found)), f"positives: {spans(found, test_set.n)}", 1e-3, mend)
+
+
+@rule("one number of positives for a test set")
+def positives_of_set(size: Fact, *facts: Fact, test_set: ScoredSet) -> Answer:
+    """Do all networks that were scored on one test set share a number of positives?"""
+    each = "; ".join(spans(found, test_set.n) for found in test_set.by_row.values())
+    rows, shared = test_set.rows, test_set.shared
+    rest = {name: {k: row for k, row in rows.items() if k != name} for name in rows}
+    odd = [] if len(shared) else [k for k, row in rest.items() if len(replace(test_set, rows=row).shared)]
+    mend = f"other values {' or '.join(odd)}" if odd else "more than one row changed"
+    return Answer(bool(len(shared)), f"shared: {spans(shared, test_set.n)}; each row: {each}", 1e-2, mend)
+
+
+@rule("one number of positives for a test set")
+def positives_of_parts(size: Fact, *sizes: Fact, test_set: ScoredSet) -> Answer:
+    """Is a number of positives of the joint set the sum of numbers of its parts?"""
+    own, parts, both = (spans(x, test_set.n) for x in (test_set.shared, test_set.of_parts, test_set.positives))
+    return Answer(bool(len(test_set.positives)), f"joint {own}; parts {parts}; common {both}", 1e-2)
+
+
+# --- AUROCs and operating points ----------------------------------------------------------------------------------
+
+
+@rule("AUROC fits its operating point")
+def auroc_at_point(auroc: Fact, sensitivity: Fact, specificity: Fact) -> Answer:
+    """Is the AUROC within what a rising curve through the printed point can have?
+
+    At the least the curve is 0 before the point and `sensitivity` after it; at the most `sensitivity` before, 1 after.
+    """
+    low = sensitivity.low * specificity.low
+    high = 1 - (1 - min(1.0, sensitivity.high)) * (1 - min(1.0, specificity.high))
+    near = high if auroc.value > high else low
+    good = auroc.low <= high and auroc.high >= low
+    return Answer(good, f"{auroc.show(low)} to {auroc.show(high)} possible", auroc.gap(near), auroc.show(near))
+
+
+@rule("likelihood ratios follow from sensitivity and specificity")
+def likelihood_ratios(sensitivity: Fact, specificity: Fact) -> Answer:
+    """What likelihood ratios that are only in a picture should be, with what rounding allows."""
+
+    def over(top: float, bottom: float) -> float:
+        return max(0.0, top) / bottom if bottom > 0 else math.inf
+
+    s, c = sensitivity, specificity
+    ratios = {
+        "positive": [over(s.value, 1 - c.value), over(s.low, 1 - c.low), over(s.high, 1 - c.high)],
+        "negative": [over(1 - s.value, c.value), over(1 - s.high, c.high), over(1 - s.low, c.low)],
+    }
+    shown = [f"{name} {x:.3g} ({low:.3g} to {high:.3g} by rounding)" for name, (x, low, high) in ratios.items()]
+    return Answer(None, "; ".join(shown))
+
+
+@rule("AUROC of a joint set fits those of its parts")
+def auroc_of_parts(joint: Fact, *aurocs: Fact, test_set: ScoredSet) -> Answer:
+    """Can the joint set's AUROC arise from its parts' AUROCs, whatever pairs across them do?"""
+    if not all(len(part.positives) for part in test_set.parts):
+        return Answer(None, "no number of positives is possible", more={"sizes": "unknown"})
+    sizes = [(int(np.median(part.positives)), part.n) for part in test_set.parts]
+    least, most = between_groups(joint, aurocs, [(p, n - p) for p, n in sizes])
+    found = f"pairs across hospitals: {100 * max(0, least):.1f} to {100 * min(1, most):.1f} % in the right order"
+    mend = f"a joint AUROC {'below' if least > 1 else 'above'} {joint.text}"
+    more = {"sizes": ", ".join(f"{p:,} of {n:,}" for p, n in sizes)}
+    return Answer(least <= 1 and most >= 0, found, max(0.0, least - 1, -most), mend, more=more)
+
+
+def between_groups(joint: Fact, aurocs: Sequence[Fact], sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """The mean AUROC, lowest and highest, that pairs from two different groups must have, so that `joint` comes out.
+
+    `sizes` holds each group's positives and negatives. Pairs within a group count by their number.
+    """
+    pairs = sum(p for p, _ in sizes) * sum(q for _, q in sizes)
+    inside = [p * q for p, q in sizes]
+    low, high = (float(np.dot(inside, [getattr(fact, end) for fact in aurocs])) for end in ("low", "high"))
+    across = pairs - sum(inside)
+    return (joint.low * pairs - high) / across, (joint.high * pairs - low) / across
+
+
+# --- intervals ----------------------------------------------------------------------------------------------------
+
+
+def interval(k: int, n: int, method: str) -> tuple[float, float]:
+    """The 95 % interval of `k` of `n`, cut to 0 and 1 as it would be printed."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(k, n, alpha=proportions.ALPHA, method=METHODS[method])
+    return (0.0 if k == 0 else max(0.0, float(low))), (1.0 if k == n else min(1.0, float(high)))
+
+
+def fits_interval(fact: Fact, n: int, method: str) -> bool:
+    """Whether some count prints as the value, and its interval by `method` as the printed limits."""
+    room = 0.5 * 10.0 ** -_limit_digits(fact) / (100 if fact.percent else 1) + 1e-9
+    return any(np.allclose(interval(k, n, method), fact.limits, rtol=0, atol=room) for k in fact.counts(n))
+
+
+def _limit_digits(fact: Fact) -> int:
+    """The decimals that the limits show; they may be more than the value's ('100 % (99.73-100 %)')."""
+    scale = 100 if fact.percent else 1
+    return max(fact.decimals, *(len(f"{scale * x:.6f}".rstrip("0").partition(".")[2]) for x in fact.limits))
+
+
+def show_limits(fact: Fact, k: int, n: int, method: str) -> str:
+    """The interval of `k` of `n` with as many digits as the printed limits: '99.67 to 99.78 %'."""
+    scale, unit = (100, " %") if fact.percent else (1, "")
+    return " to ".join(f"{scale * x:.{_limit_digits(fact)}f}" for x in interval(k, n, method)) + unit
+
+
+@rule("printed interval follows from n")
+def interval_follows(fact: Fact, *, method: str, sizes: Sequence[Fact], whose: Sequence[str]) -> Answer:
+    """Is the interval of a proportion that of `method`, for the first of `sizes`?
+
+    The other sizes (`whose`) and methods are tried as well: `more` holds what they would give.
+    """
+    tried = {int(size.value): words for size, words in zip(sizes, whose, strict=True)}
+    hits = {
+        (n, m): f"{m} of {n:,} ({words})" for n, words in tried.items() for m in METHODS if fits_interval(fact, n, m)
+    }
+    n, *others = tried
+    k = max(fact.counts(n), default=round(fact.value * n))
+    would = [f"n = {m:,} ({tried[m]}) would give {show_limits(fact, round(fact.value * m), m, method)}" for m in others]
+    found, gap = f"fits {'; '.join(hits.values()) or 'none of those tried'}", max(map(fact.gap, interval(k, n, method)))
+    return Answer((n, method) in hits, found, gap, show_limits(fact, k, n, method), more={"others": "; ".join(would)})
+
+
+@rule("printed interval follows from n")
+def interval_of_either(fact: Fact, *, method: str, sizes: Sequence[Fact], whose: Sequence[str]) -> Answer:
+    """Is the interval, where all are correct, that of any one of `sizes`?"""
+    tried = [(int(size.value), words) for size, words in zip(sizes, whose, strict=True)]
+    shown = "; ".join(f"{words} {show_limits(fact, n, n, method)}" for n, words in tried)
+    return Answer(any(fits_interval(fact, n, method) for n, _ in tried), shown)
+
+
+@rule("printed interval follows from n")
+def interval_if_dependent(fact: Fact, *, method: str, units: Fact) -> Answer:
+    """What an interval would be if only `units` of the n observations were independent; no rule can tell."""
+    n = int(units.value)
+    k, right = round(fact.value * n), fact.counts(fact.n)
+    wide = show_limits(fact, k, n, method)
+    found = f"{wide} for {k:,} of {n:,}; {fact.n - right[-1]:,} to {fact.n - right[0]:,} images are wrong"
+    return Answer(None, found, more={"wide": wide})
+
+
+@rule("printed interval follows from n")
+def auroc_width(fact: Fact, *, test_set: ScoredSet) -> Answer:
+    """Is an AUROC's printed interval about as wide as Hanley and McNeil's for so many positives?
+
+    The text names no method, and DeLong's differs somewhat, so a difference within `LOOSE` is consistent and a larger
+    one is undecidable: it never proves a misprint. Limits that do not hold the value would.
+    """
+    if not fact.limits[0] - fact.half <= fact.value <= fact.limits[1] + fact.half:
+        return Answer(False, f"{fact.value} is not inside the limits", 1.0, "an interval that holds the value")
+    if not len(test_set.positives):
+        return Answer(None, "no number of positives is possible")
+    low, high = sorted(auroc_spread(fact.value, p, test_set.n) for p in test_set.positives[[0, -1]])
+    near = (1 - LOOSE) * low - 2 * fact.half <= fact.width <= (1 + LOOSE) * high + 2 * fact.half
+    ratio = fact.width / ((low + high) / 2)
+    found = f"{fact.width:.3f} wide; Hanley and McNeil's is {low:.3f} to {high:.3f} (ratio {ratio:.2f})"
+    return Answer(True if near else None, found)
+
+
+def auroc_spread(auroc: float, positives: int, n: int) -> float:
+    """The width of Hanley and McNeil's 95 % interval of an AUROC."""
+    return 2 * 1.959964 * hanley_mcneil(auroc, int(positives), n - int(positives))
+
+
+@rule("printed interval follows from n")
+def alike_widths(*facts: Fact, times: float) -> Answer:
+    """Are intervals on the same images about as wide: the widest at most `times` the narrowest?"""
+    low, *_, high = sorted(facts, key=lambda fact: fact.width)
+    shown = " to ".join(f"{fact.width:.3f} ({fact.quantity.rpartition(', ')[2]})" for fact in (low, high))
+    return Answer(high.width / low.width <= times, f"{shown} wide, {high.width / low.width:.2f} times")
+
+
+# --- pooled accuracies and their p values -------------------------------------------------------------------------
+
+
+@rule("pooled accuracies fit each other")
+def pools_fit(
+    *facts: Fact, pools: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], sizes: Sequence[Fact]
+) -> Answer:
+    """Do accuracies of single models exist that give every printed pool?
+
+    Models are `rows` x `columns`, and each was validated on as many images as `sizes` says of its column. A pool names
+    rows and columns; where it names none of either, it holds all of them.
+    """
+    models = list(product(rows, columns))
+    inside = np.array([[_in_pool(model, pool, rows, columns) for model in models] for pool in pools])
+    weights = inside * np.tile([size.value for size in sizes], len(rows))
+    found = accuracies_of_models(facts, weights)
+    also = f"a plain mean of models would {'not fit' if accuracies_of_models(facts, inside) is None else 'fit too'}"
+    if found is not None:
+        each = [
+            f"{' / '.join(m)} {low:.2f} to {high:.2f} %" for m, (low, high) in zip(models, 100 * found, strict=True)
+        ]
+        return Answer(True, f"{'; '.join(each)}; {also}")
+    rest = [([*facts[:i], *facts[i + 1 :]], np.delete(weights, i, axis=0)) for i in range(len(facts))]
+    odd = [fact for fact, others in zip(facts, rest, strict=True) if accuracies_of_models(*others) is not None]
+    which = " or ".join(f"{fact.quantity} ({fact.text})" for fact in odd) or "more than one of them"
+    return Answer(False, f"no accuracies of the models give all of them; {also}", 1e-3, f"another value for {which}")
+
+
+def _in_pool(model: tuple[str, str], pool: Sequence[str], *kinds: Sequence[str]) -> bool:
+    return all(name in pool or not set(pool) & set(kind) for name, kind in zip(model, kinds, strict=True))
+
+
+def accuracies_of_models(facts: Sequence[Fact], weights: np.ndarray) -> np.ndarray | None:
+    """The lowest and highest accuracy of each model (k, 2) that all pooled `facts` allow; None where none fit.
+
+    `weights` (facts, k) are the images of each model in each pool. Pools are linear in the accuracies, so that a linear
+    programme finds the ends.
+    """
+    from scipy.optimize import linprog
+
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    bounds = {"A_ub": np.vstack([shares, -shares]), "b_ub": [f.high for f in facts] + [-f.low for f in facts]}
+    goals = [sign * goal for goal in np.eye(shares.shape[1]) for sign in (1, -1)]
+    results = [linprog(goal, **bounds, bounds=(0, 1), method="highs") for goal in goals]
+    if not all(result.success for result in results):
+        return None
+    return np.array([abs(result.fun) for result in results]).reshape(-1, 2)
+
+
+def chi_squared(a: Fact, n_a: int, b: Fact, n_b: int) -> tuple[float, float]:
+    """Lowest and highest p of Pearson's test (no correction) of two shares, over all counts that print as they do."""
+    from scipy.stats import chi2_contingency
+
+    counts = [fact.counts(n) or [round(fact.value * n)] for fact, n in ((a, n_a), (b, n_b))]
+    values = []
+    for k_a, k_b in product(*((some[0], some[-1]) for some in counts)):
+        table = [[k_a, n_a - k_a], [k_b, n_b - k_b]]
+        same = k_a + k_b in (0, n_a + n_b)  # without an error, or without a success, nothing can differ
+        values.append(1.0 if same else float(chi2_contingency(table, correction=False).pvalue))
+    return min(values), max(values)
+
+
+@rule("p value follows from the counts")
+def p_follows(a: Fact, b: Fact, limit: Fact) -> Answer:
+    """Is the printed p limit that of the printed accuracies and their numbers of images?"""
+    low, high = chi_squared(a, a.n, b, b.n)
+    found = f"p = {low:.2g}" + (f" to {high:.2g} by rounding" if high > low else "")
+    good = True if high < limit.value else None if low < limit.value else False
+    return Answer(good, found, max(0.0, (low - limit.value) / limit.value), found)
+
+
+@rule("p value follows from the counts")
+def p_if_dependent(a: Fact, b: Fact, limit: Fact, *, units: Fact, models: Sequence[int]) -> Answer:
+    """The same with only `units` independent images for each of the pooled models: does the conclusion stand?"""
+    n_a, n_b = (int(units.value) * k for k in models)
+    low, high = chi_squared(a, n_a, b, n_b)
+    found = f"p = {low:.2g} to {high:.2g}" if high > low else f"p = {low:.2g}"
+    return Answer(high < limit.value, found, more={"n_a": n_a, "n_b": n_b})
