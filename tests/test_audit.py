@@ -7,13 +7,13 @@ import shutil
 import pandas as pd
 import pytest
 
-from helpers.audit import rules, rules_results
+from helpers.audit import rules, rules_curves, rules_tables
 from helpers.audit.checks import OUTCOMES, derived, load_checks, ranked, run_audit, tally
 from helpers.audit.facts import VALUES, ScoredSet, as_fact, braces, possible_positives
 from helpers.audit.rules import RULES
 from helpers.run.paths import PUBLISHED
 from helpers.run.published import ClaimError, load_published, printed_number
-from helpers.zech.generalization import POSSIBLE_POSITIVES
+from helpers.zech.prevalence import POSSIBLE_POSITIVES
 
 CHECKS = "audit_checks.toml"
 
@@ -151,15 +151,15 @@ def test_what_a_text_says_of_its_numbers():
 def test_one_table_of_two_by_two_gives_all_three():
     sizes = {"positives": number("250"), "negatives": number("250")}
     assert good("one_table", *facts("98.2%", "96.8%", "99.6%"), **sizes)  # 242 and 249
-    answer = rules_results.one_table(*facts("99.0%", "98.0%", "99.2%"), **sizes)
+    answer = rules_tables.one_table(*facts("99.0%", "98.0%", "99.2%"), **sizes)
     assert not answer.good and "make 493 right, which is 98.6 %" in answer.found
     assert answer.mend.startswith("accuracy 98.6 % (4 in the last digits; 245 of 250 and 248 of 250 right)")
     assert "sensitivity 98.8 %" in answer.mend and "specificity 100.0 %" in answer.mend
 
 
 def test_the_smallest_change_is_that_of_a_search_of_all_tables():
-    table = rules_results.TwoByTwo(*facts("70%", "60%", "60%"), 13, 9)
-    steps, _, _, changed = rules_results.smallest_changes(table)[0]
+    table = rules_tables.TwoByTwo(*facts("70%", "60%", "60%"), 13, 9)
+    steps, _, _, changed = rules_tables.smallest_changes(table)[0]
     costs = []
     for tp, tn in itertools.product(range(14), range(10)):
         away = [int(one.steps(v)) for one, v in zip(table.facts, table.values(tp, tn), strict=True)]
@@ -168,7 +168,7 @@ def test_the_smallest_change_is_that_of_a_search_of_all_tables():
 
 
 def test_accuracy_lies_between_sensitivity_and_specificity():
-    low, high = rules_results.implied_share(*facts("90.0%", "80.0%", "95.0%"))
+    low, high = rules_tables.implied_share(*facts("90.0%", "80.0%", "95.0%"))
     assert low < 1 / 3 < high and high - low < 0.02  # .8 x 1/3 + .95 x 2/3 = .9
     assert good("accuracy_between", *facts("90.0%", "80.0%", "95.0%"))
     assert not good("accuracy_between", *facts("99.0%", "80.0%", "95.0%"))
@@ -181,12 +181,12 @@ def test_a_weighted_error_is_one_that_the_rest_allows():
     penalties = [number(x) for x in "421"]
     # 34 wrong, 11 urgent missed, 13 needless: 23 points and 2 or 4 for each of the 11, so 45, 47, ... 67.
     best = model("96.6%", "97.8%", "97.4%")
-    assert list(rules_results.penalty_totals(best, penalties, none_as_normal=True)) == [45]
-    assert sorted(rules_results.penalty_totals(best, penalties)) == list(range(45, 68, 2))
+    assert list(rules_tables.penalty_totals(best, penalties, none_as_normal=True)) == [45]
+    assert sorted(rules_tables.penalty_totals(best, penalties)) == list(range(45, 68, 2))
     assert good("weighted_error", *best, fact("4.5%"), penalties=penalties, none_as_normal=True)
-    said = rules_results.weighted_error(*best, fact("6.6%"), penalties=penalties, none_as_normal=True)
+    said = rules_tables.weighted_error(*best, fact("6.6%"), penalties=penalties, none_as_normal=True)
     assert not said.good and said.mend.startswith("weighted error 4.5 %, 21 in the last digit")
-    free = rules_results.weighted_error(*best, fact("6.6%"), penalties=penalties)  # 66 is even, every possible sum odd
+    free = rules_tables.weighted_error(*best, fact("6.6%"), penalties=penalties)  # 66 is even, every possible sum odd
     assert not free.good and "6.5 %, 6.7 %" in free.found and "sensitivity 97.6 %" in free.mend
     assert not good("weighted_error", *model("99.9%", "90.0%", "90.0%", "5.0%"), penalties=penalties)
 
@@ -217,10 +217,10 @@ def test_rows_and_parts_share_a_number_of_positives():
     assert good("positives_of_row", test_set=both, row="one") and good("positives_of_set", both.size, test_set=both)
     assert 100 in both.positives
     odd = ScoredSet("s", number("1,000"), rows | {"odd": row_of(190, 10, 400, 400)})
-    answer = rules_results.positives_of_set(odd.size, test_set=odd)
+    answer = rules_tables.positives_of_set(odd.size, test_set=odd)
     assert not answer.good and answer.mend == "other values odd"
     wrong = ScoredSet("s", number("1,000"), {"one": row_of(95, 5, 800, 100, ppv=0.6)})
-    answer = rules_results.positives_of_row(test_set=wrong, row="one")
+    answer = rules_tables.positives_of_row(test_set=wrong, row="one")
     assert not answer.good and "ppv" in answer.mend
     part = ScoredSet("p", number("500"), {"one": row_of(45, 5, 400, 50)})
     joint = ScoredSet("j", number("1,000"), {"one": row_of(90, 10, 800, 100)}, (part, part))
@@ -233,10 +233,10 @@ def test_an_auroc_fits_its_point_and_its_parts():
     point = facts("90%", "80%")  # at least .72, at most .98
     assert good("auroc_at_point", fact("95%"), *point)
     assert not good("auroc_at_point", fact("99.5%"), *point) and not good("auroc_at_point", fact("60%"), *point)
-    answer = rules_results.likelihood_ratios(*facts("90.0%", "80.0%"))
+    answer = rules_curves.likelihood_ratios(*facts("90.0%", "80.0%"))
     assert answer.good is None and "positive 4.5" in answer.found and "negative 0.125" in answer.found
     # Two groups of 10 and 10: 200 of 400 pairs are within groups, so .7 within needs (.8 - .35) / .5 = .9 across.
-    across = rules_results.between_groups(fact("0.800"), facts("0.700", "0.700"), [(10, 10), (10, 10)])
+    across = rules_curves.between_groups(fact("0.800"), facts("0.700", "0.700"), [(10, 10), (10, 10)])
     assert across == pytest.approx((0.9, 0.9), abs=2e-3)
     part = ScoredSet("p", number("100"), {"one": row_of(45, 5, 45, 5)})
     joint = ScoredSet("j", number("200"), {"one": row_of(90, 10, 90, 10)}, (part, part))
@@ -247,16 +247,16 @@ def test_an_auroc_fits_its_point_and_its_parts():
 def test_an_interval_follows_from_its_method_and_n():
     options = {"method": "Clopper-Pearson", "whose": ["both", "one"]}
     both = fact("100 %", n=1377, limits=(0.9973, 1.0))  # 0.025 ** (1 / 1377) = .99732
-    answer = rules_results.interval_follows(both, sizes=[number("1377"), number("377")], **options)
+    answer = rules_curves.interval_follows(both, sizes=[number("1377"), number("377")], **options)
     assert answer.good and answer.more["others"] == "n = 377 (one) would give 99.03 to 100.00 %"
     assert not good("interval_of_either", both, sizes=[number("377"), number("1000")], **options)
     wald = fact("90.0%", n=100, limits=(0.841, 0.959))  # .9 -+ 1.96 x .03
     options |= {"sizes": [number("100")], "whose": ["all"]}
-    answer = rules_results.interval_follows(wald, **options)
+    answer = rules_curves.interval_follows(wald, **options)
     assert not answer.good and answer.found == "fits Wald of 100 (all)" and answer.mend == "82.4 to 95.1 %"
     assert good("interval_follows", wald, **options | {"method": "Wald"})
     children = fact("99.0%", n=10_600, limits=(0.988, 0.992))
-    answer = rules_results.interval_if_dependent(children, method="Clopper-Pearson", units=number("100"))
+    answer = rules_curves.interval_if_dependent(children, method="Clopper-Pearson", units=number("100"))
     assert answer.good is None and "94.6 to 100.0 %" in answer.found  # 99 of 100
 
 
@@ -282,7 +282,7 @@ def test_a_p_value_is_that_of_the_counts():
     from scipy.stats import chi2_contingency
 
     a, b = fact("95.0", n=2000), fact("93.0", n=2000)
-    low, high = rules_results.chi_squared(a, 2000, b, 2000)
+    low, high = rules_curves.chi_squared(a, 2000, b, 2000)
     assert low < chi2_contingency([[1900, 100], [1860, 140]], correction=False).pvalue < high
     for printed, expected in (("p < 0.05", True), ("p < 0.001", False), ("p < 0.008", None)):  # None: by rounding
         assert good("p_follows", a, b, fact(printed, unit="1")) is expected

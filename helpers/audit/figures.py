@@ -13,7 +13,8 @@ import pandas as pd
 
 from helpers.audit.checks import Check
 from helpers.audit.rules import neighbours
-from helpers.audit.rules_results import TwoByTwo, auroc_spread, interval, penalty_totals
+from helpers.audit.rules_curves import auroc_spread, interval
+from helpers.audit.rules_tables import TwoByTwo, penalty_totals
 from helpers.plots.style import DOUBLE, READERS, REFERENCE, canvas, letter, print_style
 
 if TYPE_CHECKING:
