@@ -1,11 +1,19 @@
-"""Saliency maps: right on a network whose gradient is known, complete where theory promises it."""
+"""Saliency and class activation maps: correct on networks whose answer is known, complete where theory promises it."""
 
 import keras
 import numpy as np
 import pytest
 
-from helpers.explain import from_model
-from helpers.explain.gradients import IncompleteMap, gradient, gradients_of, integrated_gradients, smoothgrad
+from helpers.explain.gradients import (
+    IncompleteMap,
+    class_activation,
+    enlarged,
+    gradient,
+    integrated_gradients,
+    smoothgrad,
+)
+from helpers.explain.maps import from_logits, from_model
+from helpers.model.engine import input_gradients
 
 SIZE = 12
 CLASSES = ("A", "B", "C")
@@ -45,38 +53,28 @@ def test_the_gradient_of_a_linear_network_is_its_weights():
 
 def test_smoothgrad_of_a_linear_network_is_the_same_as_noise_cancels():
     classifier, weights = linear()
-    found = smoothgrad(classifier, pictures(1), "A", samples=7, batch_size=3)
+    found = smoothgrad(classifier, pictures(1), "A", samples=7)
     assert found.maps[0] == pytest.approx(np.abs(weights[..., 0]), rel=1e-4)
-
-
-def test_the_log_probability_also_counts_what_speaks_for_other_classes():
-    classifier, weights = linear()
-    image = pictures(1)
-    chance = np.asarray(classifier.model(image[..., None].astype(np.float32)))[0]
-    expected = weights[..., 1] - weights @ chance
-    found = gradient(classifier, image, "B", score="log_probability")
-    assert found.maps[0] == pytest.approx(np.abs(expected), abs=1e-6)
 
 
 def test_gradients_agree_with_differences():
     classifier, image = curved(), pictures(1)[0].astype(np.float32)
-    slope = gradients_of(classifier)
-    found = slope(image[None], np.array([1]))[0][0]
+    slope = input_gradients(classifier.logits_model)
+    found = slope(image[None, ..., None], np.array([1]))[0][0, ..., 0]
     for row, column in ((2, 3), (6, 6), (9, 4)):
         there = np.repeat(image[None], 2, axis=0)
         there[:, row, column] += (-0.05, 0.05)
-        low, high = slope(there, np.array([1, 1]))[1]
+        low, high = slope(there[..., None], np.array([1, 1]))[1]
         assert found[row, column] == pytest.approx((high - low) / 0.1, rel=0.05, abs=2e-4)
 
 
-@pytest.mark.parametrize("score", ["logit", "log_probability"])
-@pytest.mark.parametrize("baseline", [0.0, 90.0, np.full((SIZE, SIZE), 30.0)])
-def test_integrated_gradients_sum_to_the_difference_of_the_scores(score, baseline):
+@pytest.mark.parametrize("baseline", [0.0, np.full((SIZE, SIZE), 30.0)])
+def test_integrated_gradients_sum_to_the_difference_of_the_logits(baseline):
     classifier, images = curved(), pictures()
-    found = integrated_gradients(classifier, images, "B", baseline=baseline, score=score, tolerance=0.01)
-    slope = gradients_of(classifier, score)
+    found = integrated_gradients(classifier, images, "B", baseline=baseline, tolerance=0.01)
     start = np.broadcast_to(np.asarray(baseline, np.float32), images.shape)
-    difference = slope(images, np.ones(3))[1] - slope(start, np.ones(3))[1]
+    own, base = (np.asarray(classifier.logits_model(one[..., None].astype(np.float32))) for one in (images, start))
+    difference = (own - base)[:, 1]
     assert found.extra["difference"] == pytest.approx(difference, abs=1e-5)
     assert found.maps.sum(axis=(1, 2)) == pytest.approx(difference, abs=0.011 * max(1, np.abs(difference).max()))
     assert found.extra["gap"] == pytest.approx(found.maps.sum(axis=(1, 2)) - difference, abs=1e-4)
@@ -89,33 +87,81 @@ def test_integrated_gradients_of_a_linear_network_are_exact_with_one_step():
     assert found.maps[0] == pytest.approx(weights[..., 2] * (image[0] - 10.0), abs=1e-4)
 
 
-def test_too_few_steps_are_said_to_be_too_few():
+def test_too_few_steps_give_a_warning():
     with pytest.warns(IncompleteMap, match="of 3 sums are off"):
         integrated_gradients(curved(), pictures(), "A", steps=1, most_steps=1, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("method", [gradient, smoothgrad, integrated_gradients])
 def test_a_network_that_looks_at_nothing_has_an_empty_map(method):
-    found = method(linear(dead=True)[0], pictures(1), "A")
-    assert np.abs(found.maps).max() == 0
+    assert np.abs(method(linear(dead=True)[0], pictures(1), "A").maps).max() == 0
 
 
 @pytest.mark.parametrize("method", [gradient, smoothgrad, integrated_gradients])
-def test_maps_do_not_depend_on_the_batch_or_on_other_images(method):
+def test_a_map_does_not_depend_on_other_images(method):
     classifier, images = curved(), pictures(5)
-    together = method(classifier, images, "A", batch_size=2).maps
+    together = method(classifier, images, "A").maps
     assert together[3:4] == pytest.approx(method(classifier, images[3:4], "A").maps, rel=1e-4, abs=1e-7)
 
 
 def test_what_does_not_fit_is_refused():
     classifier = curved()
-    with pytest.raises(ValueError, match="no score 'probability'"):
-        gradient(classifier, pictures(), "A", score="probability")
     with pytest.raises(ValueError, match="no class 'D'"):
         gradient(classifier, pictures(), "D")
+    with pytest.raises(ValueError, match="2 targets for 3 images"):
+        gradient(classifier, pictures(), ["A", "B"])
     with pytest.raises(ValueError, match="uint8"):
         gradient(classifier, pictures().astype(float), "A")
     with pytest.raises(ValueError, match="samples = 0"):
         smoothgrad(classifier, pictures(), "A", samples=0)
     with pytest.raises(ValueError, match="steps = 0"):
         integrated_gradients(classifier, pictures(), "A", steps=0)
+
+
+# --- class activation ------------------------------------------------------------------------------------------------
+
+
+def multilabel(seed=0):
+    """Averages of one stage and maxima of the next, under one linear layer."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((SIZE, SIZE, 1))
+    first = keras.layers.Conv2D(4, 3, 2, "same")(keras.layers.Rescaling(1 / 40, -2)(inputs))
+    second = keras.layers.Conv2D(5, 3, 2, "same")(first)
+    pooled = [keras.layers.GlobalAveragePooling2D()(first), keras.layers.GlobalMaxPooling2D()(second)]
+    logits = keras.layers.Dense(2, bias_initializer="ones")(keras.layers.Concatenate()(pooled))
+    return from_logits(keras.Model(inputs, logits), ("Effusion", "Mass"))
+
+
+def test_a_class_activation_map_adds_up_to_the_logit():
+    network, images = multilabel(), pictures(5)
+    maps = class_activation(network, images, ["Mass", "Effusion", "Mass", "Mass", "Effusion"])
+    logits = np.asarray(network.logits_model(images[..., None].astype(np.float32)))
+    np.testing.assert_allclose(maps.extra["logit"], logits[np.arange(5), [1, 0, 1, 1, 0]], rtol=1e-4)
+    np.testing.assert_allclose(maps.maps.sum(axis=(1, 2)) + 1, maps.extra["logit"], rtol=1e-3, atol=1e-3)
+    chances = np.asarray(network.model(images[..., None].astype(np.float32)))
+    np.testing.assert_allclose(chances, 1 / (1 + np.exp(-logits)), rtol=1e-4)
+
+
+def test_with_a_reference_a_map_adds_up_to_the_difference_from_its_mean_logit():
+    network, images, reference = multilabel(), pictures(2), pictures(7, seed=3)
+    maps = class_activation(network, images, "Mass", reference)
+    expected = maps.extra["logit"] - class_activation(network, reference, "Mass").extra["logit"].mean()
+    np.testing.assert_allclose(maps.maps.sum(axis=(1, 2)), expected, rtol=1e-3, atol=2e-3)
+
+
+def test_a_map_of_one_average_is_as_zhou_has_it():
+    classifier = curved()
+    maps = class_activation(classifier, pictures(1), "B")
+    bias = classifier.logits_model.get_weights()[-1][1]
+    assert maps.maps.sum() + bias == pytest.approx(maps.extra["logit"][0], abs=1e-3)
+    with pytest.raises(ValueError, match="no average or maximum"):
+        class_activation(linear()[0], pictures(1), "A")
+
+
+def test_an_enlarged_map_keeps_its_sum_and_its_place():
+    coarse = np.zeros((1, 4, 4), np.float32)
+    coarse[0, 1, 2] = 3.0
+    fine = enlarged(coarse, 32)
+    assert fine.sum() == pytest.approx(3.0, rel=1e-4)
+    row, column = np.unravel_index(fine[0].argmax(), (32, 32))
+    assert 8 <= row < 16 and 16 <= column < 24

@@ -414,7 +414,7 @@ def test_when_saved_and_loaded_then_predictions_and_history_are_the_same(tmp_pat
 
 
 def test_a_tuned_network_can_be_explained(problem, finished):
-    from helpers.explain.classifier import from_model
+    from helpers.explain.maps import from_model
 
     result, _ = finished
     classifier = from_model(result.model, result.classes)

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.explain.activation import class_activation, enlarged
 from helpers.model.backbones import load_backbone
 from helpers.model.finetune import ArraySource
 from helpers.model.finetune_network import Scaling
@@ -106,49 +105,6 @@ def test_what_is_saved_is_the_same_network(tmp_path):
 
 
 # --- maps ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_class_activation_map_adds_up_to_the_logit():
-    run, _, _, pixels = tuned(epochs=1)
-    maps = class_activation(run, pixels[:5], ["Mass", "Effusion", "Mass", "Mass", "Effusion"])
-    bias = run.weights[-1][[1, 0, 1, 1, 0]]
-    np.testing.assert_allclose(maps.maps.sum(axis=(1, 2)) + bias, maps.extra["logit"], rtol=1e-3, atol=1e-3)
-    assert maps.maps.shape == (5, 32, 32) and maps.target[1] == "Effusion"
-
-
-def test_with_a_reference_a_map_adds_up_to_the_difference_from_its_mean_logit():
-    run, _, _, pixels = tuned(epochs=1)
-    plain, others = class_activation(run, pixels[:2], "Mass"), class_activation(run, pixels[2:9], "Mass")
-    maps = class_activation(run, pixels[:2], "Mass", pixels[2:9])
-    expected = plain.extra["logit"] - others.extra["logit"].mean()
-    np.testing.assert_allclose(maps.maps.sum(axis=(1, 2)), expected, rtol=1e-3, atol=2e-3)
-
-
-def test_a_map_of_an_average_alone_is_as_zhou_has_it():
-    backbone = load_backbone("MobileNetV2", "none", 64)
-    rng = np.random.default_rng(0)
-    weights = [*backbone.model.get_weights(), rng.normal(size=(backbone.features, 2)).astype(np.float32), np.ones(2)]
-    run = MultilabelRun(backbone, LABELS, weights, 0, pd.DataFrame(), {}, "")
-    image = rng.integers(0, 255, (1, 64, 64), dtype=np.uint8)
-    maps = class_activation(run, image, "Mass")
-    assert maps.maps.sum() == pytest.approx(maps.extra["logit"][0] - 1, abs=1e-3)
-
-
-def test_an_enlarged_map_keeps_its_sum_and_its_place():
-    coarse = np.zeros((1, 4, 4), np.float32)
-    coarse[0, 1, 2] = 3.0
-    fine = enlarged(coarse, 32)
-    assert fine.sum() == pytest.approx(3.0, rel=1e-4)
-    row, column = np.unravel_index(fine[0].argmax(), (32, 32))
-    assert 8 <= row < 16 and 16 <= column < 24
-
-
-def test_maps_are_refused_for_unknown_labels_and_wrong_images():
-    run, _, _, pixels = tuned(epochs=1)
-    with pytest.raises(ValueError, match="did you mean Mass"):
-        class_activation(run, pixels[:1], "mas")
-    with pytest.raises(ValueError, match="uint8"):
-        class_activation(run, pixels[:1].astype(float), "Mass")
 
 
 def test_examples_are_the_clearest_and_the_nearest_and_none_twice():

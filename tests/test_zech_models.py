@@ -9,7 +9,8 @@ from tiny import run_maker, tiny_images
 from helpers.data.images import read_grey
 from helpers.model.experiment import Images
 from helpers.run.profile import load_profile
-from helpers.zech import regions, site_maps, sites
+from helpers.zech import maps as heat
+from helpers.zech import regions, sites
 from helpers.zech.chexnet import FEW, learnable, train_chexnet
 
 SITES, CLASSES = ("N", "M", "I"), ("Pneumonia", "No pneumonia")
@@ -81,13 +82,13 @@ def test_the_share_outside_the_lungs_counts_what_speaks_for_the_hospital_alone()
     lungs[:, :, :2] = True
     maps[0, 0, 0], maps[0, 0, 3] = 1.0, 3.0
     frame = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["a", "b"], "site": ["N", "M"]})
-    found = site_maps.outside(frame, maps, lungs)
+    found = heat.share_outside(frame, maps, lungs)
     assert found["outside"][0] == pytest.approx(0.75) and found["by_chance"][0] == 0.5 and np.isnan(found["outside"][1])
 
 
 def test_explained_images_are_test_images_of_every_site_one_a_patient(study):
     frame = study.frame.assign(markers="on")
-    rows = site_maps.chosen(frame, 9)
+    rows = heat.choose_images(frame, 9)
     assert rows["site"].value_counts().to_dict() == dict.fromkeys(SITES, 3) and set(rows["split"]) == {"test"}
 
 

@@ -1,27 +1,39 @@
-"""What every explainer takes and gives."""
+"""What is explained, a classifier of grey images, and what every explainer returns, one map for each image.
+
+Every method has one signature, `method(classifier, images, target, **settings) -> Maps`: `images` are uint8
+(n, size, size), `target` is one class name for all of them or a sequence of one name per image, and the maps lie on the
+pixels of these images.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from helpers.model.backbones import Backbone, weights_digest
+from helpers.model.engine import choose, compile_model
+from helpers.model.head import Head
 from helpers.run.profile import nearest
 
 if TYPE_CHECKING:
-    from helpers.explain.classifier import Classifier
+    import keras
+
+# uint8 or float32 (b, size, size), grey 0..255, to float32 (b, classes), for any b
+Predictor = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Maps:
-    """One map an image.
+    """One map per image.
 
-    `maps`: float32 (n, height, width), on the pixels of the images that were given; higher means that the pixel speaks
-    more for the target. `units` says of what: "probability" for occlusion's drop, for example. `target`: the class
-    explained, one an image. `settings`: what would make the same maps again. `seconds`: the time they took.
-    `extra`: what a method leaves besides, such as occlusion's grid of positions.
+    `maps`: float32 (n, height, width), on the pixels of the explained images; higher means that the pixel is more
+    important for the target. `units` names the unit: "probability" for occlusion's drop, for example. `target`: the
+    explained class of each image. `settings`: what would make the same maps again. `seconds`: the time they took.
+    `extra`: what else a method returns, such as occlusion's probabilities at every position.
     """
 
     maps: np.ndarray
@@ -32,26 +44,136 @@ class Maps:
     seconds: float
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def take(self, positions: np.ndarray) -> Maps:
+        """The maps at these positions, with what `extra` keeps of them and their share of the time."""
+        n = len(self.maps)
+        per_image = {name for name, value in self.extra.items() if name != "starts" and len(value) == n}
+        extra = {name: value[positions] if name in per_image else value for name, value in self.extra.items()}
+        target = tuple(self.target[i] for i in positions)
+        seconds = self.seconds * len(positions) / max(n, 1)
+        return replace(self, maps=self.maps[positions], target=target, seconds=seconds, extra=extra)
 
-def class_codes(classifier: Classifier, target: str | Sequence[str], count: int) -> np.ndarray:
-    """int (count,) positions in `classifier.classes` of one class name for all images, or of one an image.
 
-    Raises `ValueError` for a name that is no class and for another number of names than images.
+@dataclass(frozen=True)
+class Classifier:
+    """A network and the names of its classes.
+
+    `model` maps float32 (b, image_size, image_size, 1), grey 0..255, to probabilities (b, classes); `logits_model` to
+    the logits. Both share layers and weights, and gradients flow through both. `key`: 16 hexadecimal digits over all
+    weights, computed once: a model that is trained further needs a new Classifier.
     """
-    names = [target] * count if isinstance(target, str) else [str(name) for name in target]
-    if len(names) != count:
-        raise ValueError(f"{len(names)} targets for {count} images; give one class name, or one an image")
-    order = {name: code for code, name in enumerate(classifier.classes)}
-    for name in names:
-        if name not in order:
-            raise ValueError(f"there is no class '{name}'{nearest(name, order)}")
-    return np.array([order[name] for name in names], int)
+
+    model: keras.Model
+    logits_model: keras.Model
+    classes: tuple[str, ...]
+    image_size: int
+    key: str
+
+    def predictor(self, engine: str = "auto", batch_size: int = 64) -> Predictor:
+        """The probabilities in float32 on the fastest engine of this machine; see `helpers.model.engine`.
+
+        Takes whole numbers or fractions of a grey level. `batch_size`: images at once on a GPU.
+        """
+        function = compile_model(self.model, choose(engine, "float32"), batch_size)
+        return lambda images: function(np.asarray(images, np.float32)[..., None])
+
+    def codes(self, target: str | Sequence[str], count: int) -> np.ndarray:
+        """int (count,) positions in `classes` of one class name for all images, or of one name per image.
+
+        Raises `ValueError` for an unknown name and for another number of names than images.
+        """
+        names = [target] * count if isinstance(target, str) else [str(name) for name in target]
+        if len(names) != count:
+            raise ValueError(f"{len(names)} targets for {count} images; pass one class name, or one per image")
+        for name in names:
+            if name not in self.classes:
+                raise ValueError(f"there is no class '{name}'{nearest(name, self.classes)}")
+        return np.array([self.classes.index(name) for name in names], int)
+
+    def check(self, images: np.ndarray) -> np.ndarray:
+        """`images` unchanged if they are uint8 (n, size, size) of the classifier's size; else a `ValueError`."""
+        images, size = np.asarray(images), self.image_size
+        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (size, size):
+            raise ValueError(
+                f"images are {images.dtype} {images.shape}; the classifier takes uint8 (n, {size}, {size})"
+            )
+        return images
+
+    def maps(
+        self,
+        maps: np.ndarray,
+        method: str,
+        units: str,
+        codes: np.ndarray,
+        settings: dict[str, Any],
+        began: float,
+        extra: dict[str, Any] | None = None,
+    ) -> Maps:
+        """`Maps` of classes `codes`, made since `began` (a reading of `time.monotonic`)."""
+        target = tuple(self.classes[code] for code in codes)
+        settings = {"classifier": self.key, **settings}
+        return Maps(maps, method, units, target, settings, monotonic() - began, extra or {})
 
 
-def checked_images(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """`images` as they are, once they are uint8 (n, size, size) of the classifier's size; else a `ValueError`."""
-    images = np.asarray(images)
-    size = classifier.image_size
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (size, size):
-        raise ValueError(f"images are {images.dtype} {images.shape}; the classifier takes uint8 (n, {size}, {size})")
-    return images
+def from_head(backbone: Backbone, head: Head) -> Classifier:
+    """A frozen backbone with a softmax head trained on its bottleneck features, as one network.
+
+    Raises `ValueError` where the head was trained on another number of features.
+    """
+    import keras
+
+    if len(head.kernel) != backbone.features:
+        raise ValueError(f"{backbone.name} gives {backbone.features} features, the head takes {len(head.kernel)}")
+    last = keras.layers.Dense(len(head.classes), dtype="float32", name="logits")
+    logits = last(backbone.model.output)
+    last.set_weights([head.kernel, head.bias])
+    return _assemble(backbone.model.input, logits, head.classes)
+
+
+def from_model(model: keras.Model, classes: Sequence[str]) -> Classifier:
+    """A trained network, such as a fine-tuned one, whose last layer is a softmax over `classes`.
+
+    The softmax may be a layer of its own, a dense layer's activation, or the end of a model used as a layer. Raises
+    `ValueError` for another ending, another number of classes, or an input other than (b, size, size, 1).
+    """
+    shape = tuple(model.input_shape)
+    if len(shape) != 4 or shape[1] is None or shape[1] != shape[2] or shape[3] != 1:
+        raise ValueError(f"{model.name} takes {shape}; an explained network takes (batch, size, size, 1)")
+    if model.output_shape[-1] != len(classes):
+        raise ValueError(f"{model.name} gives {model.output_shape[-1]} probabilities for {len(classes)} classes")
+    return _assemble(model.inputs[0], _before_softmax(model.outputs[0]), classes)
+
+
+def from_logits(model: keras.Model, labels: Sequence[str]) -> Classifier:
+    """A multi-label network that gives one logit per label; its probabilities are their sigmoids."""
+    return _assemble(model.inputs[0], model.outputs[0], labels, "sigmoid")
+
+
+def _assemble(inputs, logits, classes: Sequence[str], activation: str = "softmax") -> Classifier:
+    import keras
+
+    probabilities = keras.layers.Activation(activation, dtype="float32", name="probabilities")(logits)
+    model = keras.Model(inputs, probabilities, name="classifier")
+    logits_model = keras.Model(inputs, logits, name="logits")
+    return Classifier(model, logits_model, tuple(classes), int(inputs.shape[1]), weights_digest(model))
+
+
+def _before_softmax(output):
+    """The symbolic tensor that the softmax behind `output` is applied to."""
+    import keras
+
+    last, node, _ = output._keras_history  # the layer that made it, and which of the layer's calls
+    source = last._inbound_nodes[node].input_tensors[0]
+    if isinstance(last, keras.Model):  # a model used as a layer
+        return keras.Model(last.inputs[0], _before_softmax(last.outputs[0]), name=f"{last.name}_logits")(source)
+    softmax = getattr(last, "activation", None) is keras.activations.softmax
+    if isinstance(last, keras.layers.Softmax) or (softmax and isinstance(last, keras.layers.Activation)):
+        return source
+    if softmax and isinstance(last, keras.layers.Dense):
+        linear = keras.layers.Dense.from_config(
+            last.get_config() | {"activation": "linear", "name": f"{last.name}_logits"}
+        )
+        logits = linear(source)
+        linear.set_weights(last.get_weights())
+        return logits
+    raise ValueError(f"a network to explain ends in a softmax, not in {type(last).__name__} '{last.name}'")

@@ -1,239 +1,299 @@
-"""The probabilities at every position of the box: every image in full, or only what the box changes.
+"""The probabilities at any position of the box: every occluded image in full, or only what the box changes.
 
-Both hold a few dozen occluded images at a time, however many positions there are.
+Both hold `CHUNK` occluded images at a time, however many positions there are, and compute in float32.
 """
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from helpers.explain import occlusion_local as local
-from helpers.explain.occlusion_plan import Plan, Step, best_plan
-from helpers.explain.occlusion_rest import rest_of
-from helpers.explain.runner import compile_model
-from helpers.model.engine import Engine, EngineError, EngineWarning, candidates
+from helpers.explain.occlusion_plan import Plan, Step
+from helpers.model.engine import Engine, compile_model
 
 if TYPE_CHECKING:
-    from helpers.explain.classifier import Classifier
+    from helpers.explain.maps import Classifier
 
 CHUNK = 64  # occluded images, or their parts, held at once
-WINDOW_REQUEST = 32  # windows an engine request: they are small
+WINDOW_REQUEST = 32  # windows per engine request: they are small
 SHARING = 4  # positions a block holds on one axis, from which on its surroundings are sent once for all of them
-CHECKED = 16  # positions at which an image's probabilities are compared with those of Keras
-TRUST = 0.005  # the largest difference in probability there; half of what a map may be off anywhere
+LOWEST = -1e30  # below any value of a layer
 
 
-@dataclass(frozen=True)
-class Box:
-    """`side` pixels of grey level `level`; its top left corners: `starts`, the same for rows and columns."""
-
-    side: int
-    level: float
-    starts: np.ndarray
-
-
-class Sweep(Protocol):
-    """A way to get the probabilities. `engine` runs it; `rows` is how many rows of positions it does best at once."""
-
-    engine: Engine
-    rows: int
-
-    def image(self, image: np.ndarray) -> np.ndarray:
-        """Takes uint8 (size, size) as the image to occlude; returns its own probabilities (classes,)."""
-
-    def at(self, box: Box, corners: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 (b, classes), of boxes whose top left pixels are `corners`, int (b, 2)."""
-
-    def band(self, box: Box, rows: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 (len(rows), len(box.starts), classes), for top edges `rows`."""
-
-
-def occluded(image: np.ndarray, box: Box, corners: np.ndarray) -> np.ndarray:
-    """float32 (b, rows, columns, 1): `image` with the box at each of `corners` (b, 2), which may lie beyond it."""
+def occluded(image: np.ndarray, side: int, level: float, corners: np.ndarray) -> np.ndarray:
+    """float32 (b, rows, columns, 1): `image` with a box at each of `corners` (b, 2), which may lie beyond it."""
     out = np.repeat(image[None].astype(np.float32), len(corners), axis=0)
     for one, (top, left) in zip(out, corners, strict=True):
-        one[top : top + box.side, left : left + box.side] = box.level
+        one[top : top + side, left : left + side] = level
     return out[..., None]
 
 
-class _Checked:
-    """An engine held against Keras in float32 on the images themselves: a first one always, each where its precision is
-    reduced, at `CHECKED` positions. Beyond `trust` the next engine is taken, with an `EngineWarning`.
-    """
-
-    def _begin(self, classifier: Classifier, side: int, engines: list[Engine], trust: float) -> None:
-        self._classifier, self._side, self._trust = classifier, side, trust
-        self._engines, self._checked = iter(engines), False
-        self._next_engine()
-
-    def _next_engine(self) -> None:
-        chosen = next(self._engines, None)
-        if chosen is None:
-            raise EngineError(f"no engine gives this network's probabilities to within {self._trust}")
-        self.engine = chosen
-        self._compile(chosen)
-
-    def image(self, image: np.ndarray) -> np.ndarray:
-        """As `Sweep.image`."""
-        probabilities = self._take(image)
-        if self.engine.precision == "float32" and self._checked:
-            return probabilities
-        last = self._classifier.image_size - self._side
-        box = Box(self._side, 0.0, np.arange(last + 1))
-        corners = np.random.default_rng(0).integers(0, last + 1, (CHECKED, 2))
-        expected = np.asarray(self._classifier.model(occluded(image, box, corners), training=False))
-        while not (off := float(np.abs(self.at(box, corners) - expected).max())) <= self._trust:
-            warnings.warn(f"{self.engine} is {off:.2g} off Keras in float32", EngineWarning, stacklevel=2)
-            self._next_engine()
-            probabilities = self._take(image)
-        self._checked = True
-        return probabilities
-
-    def band(self, box: Box, rows: np.ndarray) -> np.ndarray:
-        """As `Sweep.band`."""
-        return self.at(box, _corners(rows, box.starts)).reshape(len(rows), len(box.starts), -1)
-
-
-class FullSweep(_Checked):
+class FullSweep:
     """Every occluded image through the whole network."""
 
-    rows = 8
+    def __init__(self, classifier: Classifier, side: int, engine: Engine) -> None:
+        self._side, self._function = side, compile_model(classifier.model, engine, CHUNK)
 
-    def __init__(
-        self, classifier: Classifier, side: int, engine: str = "auto", precision: str = "auto", trust: float = TRUST
-    ) -> None:
-        self._begin(classifier, side, candidates(engine, precision), trust)
-
-    def _compile(self, engine: Engine) -> None:
-        self._function = compile_model(self._classifier.model, engine, CHUNK)
-
-    def _take(self, image: np.ndarray) -> np.ndarray:
+    def take(self, image: np.ndarray) -> np.ndarray:
+        """Set the image to occlude, uint8 (size, size); returns its own probabilities (classes,)."""
         self._image = image
         return self._function(image[None, ..., None].astype(np.float32))[0]
 
-    def at(self, box: Box, corners: np.ndarray) -> np.ndarray:
-        """Probabilities (b, classes) at any positions `corners` (b, 2)."""
-        starts = range(0, len(corners), CHUNK)
-        parts = [self._function(occluded(self._image, box, corners[one : one + CHUNK])) for one in starts]
-        return np.concatenate(parts)
+    def at(self, level: float, corners: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 (b, classes), of boxes whose top left pixels are `corners`, int (b, 2)."""
+        chunks = np.split(corners, range(CHUNK, len(corners), CHUNK))
+        return np.concatenate([self._function(occluded(self._image, self._side, level, one)) for one in chunks])
 
 
-class WindowSweep(_Checked):
+class WindowSweep:
     """Early layers recomputed only around the box (see `occlusion_plan`), the others in full.
 
-    Positions are taken in blocks that share all that lies around them; where a stride leaves only a few in a block,
-    each is sent with its own surroundings instead, so that batches stay full. Where the engine has a faster precision
-    than float32, the late layers run in it on differences (see `occlusion_difference`), and the windows in float32.
-    Raises `ValueError` where the network has no part that could be recomputed so.
+    Positions are taken in blocks that share all that lies around them; where `stride`, the pixels between positions,
+    leaves only a few in a block, each is sent with its own surroundings instead, so that batches stay full.
     """
 
     def __init__(
-        self,
-        classifier: Classifier,
-        side: int,
-        engine: str = "auto",
-        precision: str = "auto",
-        stride: int = 1,
-        trust: float = TRUST,
+        self, classifier: Classifier, side: int, engine: Engine, steps: list[Step], plan: Plan, stride: int = 1
     ) -> None:
-        self._steps, plan = best_plan(classifier.model, side)
-        if plan is None:
-            raise ValueError("recomputing windows saves nothing in this network")
-        self.plan: Plan = plan
-        self.rows, held = plan.block, len(range(0, plan.block, stride))  # positions a block holds on one axis
-        self._shared = held >= SHARING
-        self._request = min(WINDOW_REQUEST, held**2) if self._shared else WINDOW_REQUEST
-        self._borders: dict = {}  # what `local.fill` keeps
-        self._windows, self._extras = local.build(self._steps, plan, self._shared)
-        self._known = _known_outputs(classifier, self._extras, self._steps, plan)
-        self._begin(classifier, side, _engines(engine, precision, plan.last == len(self._steps) - 1), trust)
+        import keras
 
-    def _compile(self, engine: Engine) -> None:
-        self._after = rest_of(self._classifier, self._steps, self.plan, engine, CHUNK)
-        windows = replace(engine, precision="float32") if self._after and self._after.differences else engine
-        self._before = compile_model(self._windows, windows, CHUNK, self._request)
+        held = len(range(0, plan.stride, stride))  # positions that a block holds on one axis
+        self._side, self.plan, self._shared = side, plan, held >= SHARING
+        self._graph = _WindowGraph(steps, plan, self._shared)
+        request = min(WINDOW_REQUEST, held**2) if self._shared else WINDOW_REQUEST
+        self._before = compile_model(self._graph.model, engine, CHUNK, request)
+        needed, output, self._after = {extra.step for extra in self._graph.extras}, classifier.model.outputs[0], None
+        if plan.last < len(steps) - 1:
+            needed |= {plan.last}
+            self._after = compile_model(keras.Model(steps[plan.last].tensor, output, name="rest"), engine, CHUNK)
+        self._needed = sorted(needed)
+        self._known = keras.Model(classifier.model.inputs[0], [*(steps[one].tensor for one in self._needed), output])
 
-    def _take(self, image: np.ndarray) -> np.ndarray:
-        *base, probabilities = self._known(image[None, ..., None].astype(np.float32))
+    def take(self, image: np.ndarray) -> np.ndarray:
+        """As `FullSweep.take`."""
+        *base, probabilities = self._known.predict_on_batch(image[None, ..., None].astype(np.float32))
         self._image = image.astype(np.float32)
-        self._base = {step: local.Layer(np.asarray(value)[0]) for step, value in base}
-        if self._after:
-            self._after.take(self._base[self.plan.last].values)
-        return np.asarray(probabilities)[0]
+        self._base = {step: _Base(values[0]) for step, values in zip(self._needed, base, strict=True)}
+        return probabilities[0]
 
-    def at(self, box: Box, corners: np.ndarray) -> np.ndarray:
-        """Probabilities (b, classes) at any positions; those of one block are taken together."""
-        out = np.empty((len(corners), len(self._classifier.classes)), np.float32)
+    def at(self, level: float, corners: np.ndarray) -> np.ndarray:
+        """As `FullSweep.at`; positions of one block are taken together."""
         blocks, mine = np.unique(corners // self.plan.stride, axis=0, return_inverse=True)
-        order, mine = np.argsort(mine.ravel(), kind="stable"), mine.ravel()
-        if self._shared:
-            chunks = [rows for number in range(len(blocks)) for rows in _chunks(np.flatnonzero(mine == number))]
-        else:
-            chunks = _chunks(order)
-        for rows in chunks:
-            out[rows] = self._chunk(box, corners[rows], blocks[mine[rows]])
+        order = np.argsort(mine.ravel(), kind="stable")
+        ends = np.cumsum(np.bincount(mine.ravel()))[:-1] if self._shared else []
+        out = None
+        for group in np.split(order, ends):
+            for rows in np.split(group, range(CHUNK, len(group), CHUNK)):
+                found = self._chunk(level, corners[rows], blocks[mine.ravel()[rows]])
+                out = np.empty((len(corners), found.shape[1]), np.float32) if out is None else out
+                out[rows] = found
         return out
 
-    def _chunk(self, box: Box, corners: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-        """Probabilities (b, classes) of `CHUNK` positions at most, `corners` (b, 2), each in its block (b, 2)."""
+    def _chunk(self, level: float, corners: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+        """Probabilities (b, classes) of a few positions, `corners` (b, 2), each in its block (b, 2)."""
         places, mine = np.unique(blocks, axis=0, return_inverse=True)
-        places, mine = [tuple(int(one) for one in place) for place in places], mine.ravel()
-        spans = [local.shifted(self.plan, 0, self.plan.outputs[0], place) for place in places]
-        patches = np.concatenate(
-            [
-                occluded(local.crop(self._image, spans[k]), box, one[None] - _first(spans[k]))
-                for k, one in zip(mine, corners, strict=True)
-            ]
-        )
-        filled = [
-            local.fill(self._extras, self._steps, self.plan, self._base, place, self._borders) for place in places
+        spans = [self._graph.moved(0, self.plan.outputs[0], place) for place in places]
+        crops = [crop(self._image, span) for span in spans]
+        patches = [
+            occluded(crops[k], self._side, level, one[None] - spans[k][:, 0])
+            for k, one in zip(mine.ravel(), corners, strict=True)
         ]
-        extras = filled[0] if self._shared else [np.concatenate(each) for each in zip(*filled, strict=True)]
-        if not self._shared and len(places) < len(mine):  # some share a block: each has its own row all the same
-            extras = [each[mine] for each in extras]
-        windows = self._before(patches, *extras)
-        return windows if self._after is None else self._after(windows, [places[k] for k in mine])
+        filled = [self._graph.fill(self._base, place) for place in places]
+        extras = (
+            filled[0] if self._shared else [np.concatenate(each)[mine.ravel()] for each in zip(*filled, strict=True)]
+        )
+        windows = self._before(np.concatenate(patches), *extras)
+        return windows if self._after is None else self._after(self._whole(windows, blocks))
+
+    def _whole(self, windows: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+        """The windows (b, rows, columns, channels) of the plan's last step among its unoccluded values."""
+        last = self.plan.last
+        whole = np.repeat(self._base[last].values[None], len(windows), axis=0)
+        for one, window, place in zip(whole, windows, blocks, strict=True):
+            there, here = overlap(self._graph.moved(last, self.plan.outputs[last], place), one.shape[:2])
+            one[there] = window[here]
+        return whole
 
 
-def _known_outputs(classifier: Classifier, extras: list[local.Extra], steps: list[Step], plan: Plan):
-    """A function of an image (1, size, size, 1): (step, output) where that is needed, and last the probabilities."""
-    import keras
-    import tensorflow as tf
+class _Extra(NamedTuple):
+    """An array that the graph needs for each block, the same for all its positions.
 
-    needed = {extra.step for extra in extras if extra.kind in ("ring", "rest", "most")}
-    needed = sorted(needed | ({plan.last} if plan.last < len(steps) - 1 else set()))
-    model = keras.Model(
-        classifier.model.inputs[0], [*(steps[one].tensor for one in needed), classifier.model.outputs[0]]
-    )
+    `kind`: "ring", the unoccluded values of step `step` in `window` with zeros where the changed window comes; "mask",
+    1 inside the image and 0 beyond; "rest" and "most", the sum and the maximum of unoccluded values outside `window`;
+    "share", what corrects an average at the image's border for padding that does not count.
+    """
 
-    traced = tf.function(lambda image: model(image, training=False), autograph=False)
-
-    def known(image: np.ndarray) -> list:
-        *values, probabilities = traced(tf.constant(image))
-        return [*zip(needed, values, strict=True), probabilities]
-
-    return known
+    kind: str
+    step: int
+    window: tuple[tuple[int, int], tuple[int, int]]
 
 
-def _engines(engine: str, precision: str, all_windows: bool) -> list[Engine]:
-    """The engines to try. Windows alone are too small a work to gain by a reduced precision, and lose exactness."""
-    if all_windows and precision == "auto":
-        return [replace(one, reason="windows are small") for one in candidates(engine, "float32")]
-    return candidates(engine, precision)
+class _WindowGraph:
+    """The network that recomputes only a plan's windows.
+
+    `model` maps an occluded patch (b, rows, columns, 1) and the `extras` to the window of the plan's last step. Extras
+    are (1, ...) where `shared`, the same for all patches, which then are of one block; else (b, ...), each its own. Its
+    layers are copies of the network's, with the same weights, without padding.
+    """
+
+    def __init__(self, steps: list[Step], plan: Plan, shared: bool) -> None:
+        import keras
+
+        self._steps, self._plan, self._batch = steps, plan, 1 if shared else None
+        self._inputs: dict[_Extra, Any] = {}
+        self._borders: dict[tuple[_Extra, tuple[int, int]], np.ndarray] = {}  # masks and shares, which no image changes
+        patch = keras.Input((*(plan.outputs[0][:, 1] - plan.outputs[0][:, 0]).tolist(), 1), name="patch")
+        self._values = {0: patch}
+        for number in range(1, plan.last + 1):
+            self._values[number] = self._computed(number, steps[number])
+        self.extras = list(self._inputs)
+        self.model = keras.Model([patch, *self._inputs.values()], self._values[plan.last], name="windows")
+
+    def _computed(self, number: int, step: Step) -> Any:
+        """The symbolic window of a step."""
+        if step.kind in ("average", "maximum"):
+            return self._pooled(step)
+        if step.kind == "plain":
+            values = [self._values[one] for one in step.inputs]
+        else:
+            values = [self._spliced(one, self._plan.reads[number], step.padded) for one in step.inputs]
+        if step.kind == "shift":
+            return values[0]
+        value = _copied(step)(values if len(values) > 1 else values[0])
+        if step.padded and type(step.layer).__name__ == "AveragePooling2D":
+            value = value * self._extra("share", number, self._plan.outputs[number], 1)
+        return value
+
+    def _spliced(self, number: int, window: np.ndarray, masked: bool) -> Any:
+        """Step `number`'s changed window, put among unoccluded values to fill `window`."""
+        import keras
+
+        value, inside = self._values[number], self._plan.outputs[number]
+        if masked:
+            value = value * self._extra("mask", number, inside, 1)
+        lacking = np.stack([inside[:, 0] - window[:, 0], window[:, 1] - inside[:, 1]], axis=1)
+        if (lacking < 0).any():  # a strided layer may not read all that changed
+            (top, bottom), (left, right) = np.maximum(-lacking, 0).tolist()
+            value = value[:, top : value.shape[1] - bottom, left : value.shape[2] - right, :]
+        if (lacking > 0).any():
+            value = keras.ops.pad(value, [(0, 0), *np.maximum(lacking, 0).tolist(), (0, 0)])
+            value = value + self._extra("ring", number, window, int(value.shape[3]))
+        return value
+
+    def _pooled(self, step: Step) -> Any:
+        """A global average or maximum: the window's own, combined with what lies around it."""
+        import keras
+
+        source, (rows, columns) = step.inputs[0], self._steps[step.inputs[0]].size
+        window = self._plan.outputs[source]
+        value = self._spliced(source, window, True)
+        around = self._extra("rest" if step.kind == "average" else "most", source, window, int(value.shape[3]))
+        if step.kind == "average":
+            return (keras.ops.sum(value, axis=(1, 2)) + around) * (1.0 / (rows * columns))
+        beyond = 1.0 - self._extra("mask", source, window, 1)  # 0 inside the image, 1 beyond it
+        return keras.ops.maximum(keras.ops.max(value + LOWEST * beyond, axis=(1, 2)), around)
+
+    def _extra(self, kind: str, step: int, window: np.ndarray, channels: int) -> Any:
+        """The graph's input for it, one per distinct extra."""
+        import keras
+
+        extra = _Extra(kind, step, tuple(map(tuple, window.tolist())))
+        if extra not in self._inputs:
+            shape = () if kind in ("rest", "most") else (window[:, 1] - window[:, 0]).tolist()
+            self._inputs[extra] = keras.Input(batch_shape=(self._batch, *shape, channels))
+        return self._inputs[extra]
+
+    def moved(self, step: int, window: np.ndarray, block: np.ndarray) -> np.ndarray:
+        """A window of step `step` in that step's own coordinates, for the block `block` (a multiple of the stride)."""
+        return np.asarray(window) + (np.asarray(block) * self._plan.stride // self._plan.scales[step])[:, None]
+
+    def fill(self, base: dict[int, _Base], block: np.ndarray) -> list[np.ndarray]:
+        """The extras of a block, float32 (1, ...) each, from the unoccluded outputs of the steps."""
+        values = []
+        for extra in self.extras:
+            spans, place = self.moved(extra.step, extra.window, block), (extra, tuple(block.tolist()))
+            if extra.kind in ("mask", "share"):
+                if place not in self._borders:
+                    self._borders[place] = self._border(extra.kind, self._steps[extra.step], spans)
+                values.append(self._borders[place])
+                continue
+            if extra.kind == "ring":
+                value = crop(base[extra.step].values, spans)
+                changed = self._plan.outputs[extra.step] - np.array(extra.window)[:, :1]
+                (top, bottom), (left, right) = np.maximum(changed, 0)
+                value[top:bottom, left:right] = 0
+            else:
+                value = base[extra.step].outside(extra.kind, spans)
+            values.append(np.ascontiguousarray(value, np.float32)[None])
+        return values
+
+    def _border(self, kind: str, step: Step, spans: np.ndarray) -> np.ndarray:
+        """A mask, or a share: kernel size over the number of inputs that are not padding; (1, rows, columns, 1)."""
+        sides = []
+        for axis, span in enumerate(spans):
+            places, kernel = np.arange(*span), step.kernel[axis]
+            if kind == "mask":
+                sides.append((places >= 0) & (places < step.size[axis]))
+                continue
+            first, size = places * step.stride[axis] - step.pad[axis], self._steps[step.inputs[0]].size[axis]
+            sides.append(kernel / np.maximum(np.minimum(first + kernel, size) - np.maximum(first, 0), 1))
+        return np.outer(*sides).astype(np.float32)[None, ..., None]
 
 
-def _chunks(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
+class _Base:
+    """One step's unoccluded output, `values` (rows, columns, channels), and what lies outside windows of it."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def outside(self, kind: str, spans: np.ndarray) -> np.ndarray:
+        """The sum ("rest") or the maximum ("most") of the values outside `spans`, (channels,)."""
+        (rows, columns), _ = overlap(spans, self.values.shape[:2])
+        if kind == "rest":
+            return self._total - self.values[rows, columns].sum(axis=(0, 1), dtype=np.float64)
+        band, (above, below) = self.values[rows], self._maxima
+        sides = [side.max(axis=(0, 1), initial=LOWEST) for side in (band[:, : columns.start], band[:, columns.stop :])]
+        return np.max([above[rows.start], below[rows.stop], *sides], axis=0)
+
+    @cached_property
+    def _total(self) -> np.ndarray:
+        return self.values.sum(axis=(0, 1), dtype=np.float64)
+
+    @cached_property
+    def _maxima(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows + 1, channels) each: the maximum of all rows before each, and of each row and all after it."""
+        rows, lowest = self.values.max(axis=1), np.full((1, self.values.shape[2]), LOWEST)
+        above = np.maximum.accumulate(np.vstack([lowest, rows]))
+        return above, np.maximum.accumulate(np.vstack([lowest, rows[::-1]]))[::-1]
 
 
-def _first(spans) -> np.ndarray:
-    return np.array([span[0] for span in spans])
+def _copied(step: Step) -> Any:
+    """A layer of its own with the same weights, so that the explained network's graph stays as it was."""
+    changes = {"padding": "valid"} if step.kind == "slide" else {}
+    copy = step.layer.__class__.from_config(step.layer.get_config() | changes)
+    if step.layer.weights:
+        shape = step.layer._build_shapes_dict["input_shape"]
+        copy.build((*[None] * (len(shape) - 1), shape[-1]))  # of any size: windows may be larger than the image
+        copy.set_weights(step.layer.get_weights())
+    return copy
 
 
-def _corners(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """int (rows * columns, 2), row by row."""
-    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+def crop(values: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """A copy of `values` (rows, columns, ...) in `spans`, with zeros where these reach beyond it."""
+    out = np.zeros((*(spans[:, 1] - spans[:, 0]), *values.shape[2:]), values.dtype)
+    there, here = overlap(spans, values.shape[:2])
+    out[here] = values[there]
+    return out
+
+
+def overlap(spans: np.ndarray, size: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where `spans` meet an array of `size`: as slices of the array, and as slices of the window."""
+    there, here = [], []
+    for (first, past), n in zip(spans.tolist(), size, strict=True):
+        start = min(max(first, 0), n)
+        stop = max(min(past, n), start)
+        there.append(slice(start, stop))
+        here.append(slice(start - first, stop - first) if stop > start else slice(0, 0))
+    return tuple(there), tuple(here)

@@ -1,32 +1,30 @@
-"""Does a map point at the lesion? Scores of one image each, then their means with intervals, by class and lesion size.
+"""How good are maps? Whether they point at the lesion, follow the network's answer, agree, and depend on the weights.
 
 Kermany 2018, Occlusion Test: "The highest drop in the probability represents the region of interest that contributed
-the highest importance"; table S3 counts the images whose region experts found to be the lesion. Here the lesion is a
-mask, and the peak counts as right where a box of the occluder's size, centred on it, touches the mask: the pointing
-game of Zhang et al. 2016 with the box as its tolerance. By chance that happens too, so the chance stands beside it.
+the highest importance". Here the lesion is a mask, and the peak counts as a hit where a box of the occluder's size,
+centred on it, touches the mask: the pointing game of Zhang et al. 2016 with the box as its tolerance. By chance that
+happens too, so the chance stands beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from helpers.explain.cases import Cases
+from helpers.explain.maps import Classifier, Maps, Predictor, from_model
 from helpers.metrics.bootstrap import mean_by_patient
-from helpers.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
-    from helpers.explain.maps import Maps
+    from helpers.metrics.estimate import Estimate
 
 THRESHOLDS = 64  # of the map, tried for the best overlap
-MEASURES = {  # column of `localisation`: what it is, for tables
-    "hit": "localisation accuracy",
-    "inside": "peak pixel inside the lesion",
-    "mass": "share of the map inside the lesion",
-    "iou": "overlap at the best threshold",
-}
+BLUR = 0.06  # standard deviation of the blur that stands for "no detail", as a share of the image's side
+MEASURES = ("hit", "mass", "iou", "deletion", "insertion", "on retina")  # of `compare_methods`
 
 
 def importance(maps: np.ndarray) -> np.ndarray:
@@ -35,9 +33,9 @@ def importance(maps: np.ndarray) -> np.ndarray:
 
 
 def localisation(
-    maps: Maps | np.ndarray, masks: np.ndarray, box: int, window: int = 0, allowed: np.ndarray | None = None
+    maps: Maps, masks: np.ndarray, box: int, window: int = 0, allowed: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """How well each map (n, h, w) points at its lesion, bool (n, h, w); one row an image, NaN where it has no lesion.
+    """How well each map (n, h, w) points at its lesion, bool (n, h, w); one row per image, NaN where it has no lesion.
 
     `box` (pixels) is the side of the occluder. The peak is `extra["peak"]` where the maps carry it (occlusion: the
     centre of the box with the highest drop); else the map's own, averaged over a window of `window` pixels first, so
@@ -45,52 +43,41 @@ def localisation(
     (n, h, w), is where a guess would fall, such as the retina (everywhere where None). Columns:
 
     - `hit`: the box at the peak touches the lesion; `hit_by_chance`: share of the allowed places where it would;
-    - `inside`: the peak pixel itself is in the lesion; `inside_by_chance`: likewise;
     - `mass`: share of the map's positive part in the lesion; `mass_by_chance`: the lesion's share of the allowed area;
     - `iou`: intersection over union with the lesion at the best of `THRESHOLDS` thresholds, the best for each image;
-    - `area`: the lesion's pixels; `parts`: its pieces; `side`: the root of its largest piece's area, in pixels;
-      `size_over_box`: `side` over `box`; `peak_row`, `peak_column`; `peak`: the map's highest value.
+    - `size_over_box`: the root of the area of the lesion's largest piece over `box`; `peak_row`, `peak_column`;
+      `peak`: the map's highest value.
     """
-    given = np.asarray(getattr(maps, "maps", maps), np.float32)
     masks = np.asarray(masks, bool)
-    if given.shape != masks.shape or given.ndim != 3:
-        raise ValueError(f"maps are {given.shape} and masks {masks.shape}; both must be (n, height, width)")
+    if maps.maps.shape != masks.shape or masks.ndim != 3:
+        raise ValueError(f"maps are {maps.maps.shape} and masks {masks.shape}; both must be (n, height, width)")
     if box < 1:
         raise ValueError(f"box = {box}; it must be at least 1 pixel")
     places = np.ones(masks.shape, bool) if allowed is None else np.asarray(allowed, bool)
-    values, known = importance(given), getattr(maps, "extra", {}).get("peak")
-    peaks = [peak_of(one, window) for one in values] if known is None else known
-    smooth = [smoothed(one, window) for one in values]
-    return pd.DataFrame([_one(*parts, box) for parts in zip(values, smooth, masks, places, peaks, strict=True)])
+    values = importance(maps.maps)
+    peaks = maps.extra.get("peak")
+    peaks = [peak_of(one, window) for one in values] if peaks is None else peaks
+    return pd.DataFrame([_localised(*parts, window, box) for parts in zip(values, masks, places, peaks, strict=True)])
 
 
-def _one(
-    values: np.ndarray, smooth: np.ndarray, mask: np.ndarray, allowed: np.ndarray, peak: tuple[int, int], box: int
+def _localised(
+    values: np.ndarray, mask: np.ndarray, allowed: np.ndarray, peak: Sequence[int], window: int, box: int
 ) -> dict[str, float]:
     from scipy.ndimage import label
 
     row, column = (int(at) for at in peak)
-    found = {"peak_row": row, "peak_column": column, "peak": float(values.max()), "area": int(mask.sum())}
+    found = {"peak_row": row, "peak_column": column, "peak": float(values.max())}
     if not mask.any():
-        chances = ("hit_by_chance", "inside_by_chance", "mass_by_chance")
-        return found | dict.fromkeys((*MEASURES, *chances, "side", "size_over_box"), np.nan) | {"parts": 0}
-    near = touched(mask, box)
+        return found | dict.fromkeys(("hit", "hit_by_chance", "mass", "mass_by_chance", "iou", "size_over_box"), np.nan)
+    near, total = touched(mask, box), float(values.sum(dtype=float))
     allowed = allowed if allowed.any() else np.ones_like(allowed)
-    pieces, count = label(mask)
-    side = float(np.sqrt(np.bincount(pieces.ravel())[1:].max()))
-    total = float(values.sum(dtype=float))
-    points = np.ptp(values) > 0
     return found | {
-        "hit": float(points and near[row, column]),
+        "hit": float(np.ptp(values) > 0 and near[row, column]),
         "hit_by_chance": float(near[allowed].mean()),
-        "inside": float(points and mask[row, column]),
-        "inside_by_chance": float(mask[allowed].mean()),
         "mass": float(values[mask].sum(dtype=float) / total) if total > 0 else 0.0,
         "mass_by_chance": float(mask[allowed].mean()),
-        "iou": best_overlap(smooth, mask),
-        "parts": count,
-        "side": side,
-        "size_over_box": side / box,
+        "iou": best_overlap(smoothed(values, window), mask),
+        "size_over_box": float(np.sqrt(np.bincount(label(mask)[0].ravel())[1:].max())) / box,
     }
 
 
@@ -106,14 +93,13 @@ def peak_of(values: np.ndarray, window: int = 0) -> tuple[int, int]:
     pieces, count = label(highest)
     if count > 1:  # the largest plateau
         highest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    rows, columns = np.nonzero(highest)
-    middle = np.array([rows.mean(), columns.mean()])
-    nearest = int(np.argmin((rows - middle[0]) ** 2 + (columns - middle[1]) ** 2))
-    return int(rows[nearest]), int(columns[nearest])
+    places = np.argwhere(highest)
+    row, column = places[np.argmin(((places - places.mean(axis=0)) ** 2).sum(axis=1))]
+    return int(row), int(column)
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:
-    """The map (h, w) averaged over a window of `window` pixels; as it is for 0."""
+    """The map (h, w) averaged over a window of `window` pixels; unchanged for 0."""
     from scipy.ndimage import uniform_filter
 
     return uniform_filter(np.asarray(values, np.float64), window, mode="constant") if window else values
@@ -135,31 +121,21 @@ def best_overlap(values: np.ndarray, mask: np.ndarray) -> float:
     return float((both / (mask.sum() + false)).max())
 
 
-def means(
-    frame: pd.DataFrame,
-    columns: Iterable[str],
-    by: Sequence[str] = (),
-    *,
-    resamples: int = 2000,
-    seed: int = 1,
-    bounds: tuple[float, float] | None = (0.0, 1.0),
-    total: str = "",
-) -> pd.DataFrame:
-    """The mean of each column, with its 95 % interval by patient, in each group: columns of `by`, measure, value, low,
-    high, n, method, note.
+def share_within(maps: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Share of each map's positive part, (n, h, w), in the region, bool (n, h, w): (n,), NaN where the map is flat."""
+    kept = importance(maps)
+    total = kept.sum(axis=(1, 2), dtype=float)
+    inside = (kept * region).sum(axis=(1, 2), dtype=float)
+    return np.divide(inside, total, out=np.full(len(kept), np.nan), where=total > 0)
 
-    `frame` has one row an image and `patient_id`; rows where a column is NaN do not count for it. `total` names a last
-    group of all rows ("all") where `by` is one column.
+
+def localised(maps: Maps, cases: Cases, box: int) -> pd.DataFrame:
+    """`localisation` of these maps, with label, patient_id and image_id; chance is a guess on the retina.
+
+    Maps of single pixels are averaged over the box first, since the question is which region they point at.
     """
-    groups = [((), frame)] if not by else list(frame.groupby(list(by), sort=False, observed=True))
-    if total and len(by) == 1:
-        groups.append(((total,), frame))
-    rows = []
-    for names, part in groups:
-        for column in columns:
-            found = mean_of(part, column, resamples=resamples, seed=seed, bounds=bounds)
-            rows.append(dict(zip(by, names, strict=True)) | {"measure": column} | found.as_dict())
-    return pd.DataFrame(rows)
+    found = localisation(maps, cases.masks, box, 0 if "peak" in maps.extra else box, cases.retina)
+    return found.assign(label=cases.labels, patient_id=cases.patients, image_id=cases.rows["image_id"].to_numpy())
 
 
 def mean_of(
@@ -170,42 +146,180 @@ def mean_of(
     seed: int = 1,
     bounds: tuple[float, float] | None = (0.0, 1.0),
 ) -> Estimate:
-    """The mean of one column of an image each, with its 95 % interval by patient; NaN rows do not count."""
+    """The mean of a column over images, with its 95 % interval by patient; NaN rows do not count."""
     known = frame[frame[column].notna()]
     values, patients = known[column].to_numpy(float), known["patient_id"].to_numpy()
     return mean_by_patient(values, patients, resamples, seed, bounds)
 
 
-def size_bins(sizes: pd.Series, bins: int = 4) -> pd.Series:
-    """Each size's quantile bin as text, '0.31 to 0.62', ordered; fewer bins where sizes are equal."""
-    if sizes.notna().sum() < bins:
-        bins = max(1, int(sizes.notna().sum()))
-    cut, edges = pd.qcut(sizes, bins, retbins=True, duplicates="drop")
-    names = [f"{low:.2g} to {high:.2g}" for low, high in zip(edges, edges[1:], strict=False)]
-    return cut.cat.rename_categories(names)
+def means(
+    frame: pd.DataFrame, columns: Iterable[str], by: Sequence[str] = (), *, total: str = "", **options
+) -> pd.DataFrame:
+    """The mean of each column, with its 95 % interval by patient, in each group: columns of `by`, measure, value, low,
+    high, n, method, note.
 
-
-def table_s3(frame: pd.DataFrame, order: Sequence[str], **options) -> tuple[pd.DataFrame, dict[str, Estimate]]:
-    """Table S3: localisation accuracy of each class of `order` and of all, and the estimates by name ("all" the last).
-
-    Beside it stands what a guess would get (`hit_by_chance`), so that easy targets are not taken for good maps.
+    `frame` has one row per image and `patient_id`. `total` names a last group of all rows ("all") where `by` is one
+    column. `options` are those of `mean_of`.
     """
-    found = {name: mean_of(frame[frame["label"] == name], "hit", **options) for name in order}
-    found["all"] = mean_of(frame[frame["label"].isin(list(order))], "hit", **options)
+    groups = [((), frame)] if not by else list(frame.groupby(list(by), sort=False, observed=True))
+    if total and len(by) == 1:
+        groups.append(((total,), frame))
     rows = []
-    for name, estimate in found.items():
-        part = frame[frame["label"].isin(list(order))] if name == "all" else frame[frame["label"] == name]
-        rows.append(
-            {
-                "class": name,
-                "images": estimate.n,
-                "localisation accuracy": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "by chance": part["hit_by_chance"].mean(),
-                "lesion size over box (median)": part["size_over_box"].median(),
-                "highest mean drop (median)": part["peak"].median(),
-                "interval": estimate.method,
-            }
-        )
-    return pd.DataFrame(rows), found
+    for names, part in groups:
+        for column in columns:
+            found = mean_of(part, column, **options)
+            rows.append(dict(zip(by, names, strict=True)) | {"measure": column} | found.as_dict())
+    return pd.DataFrame(rows)
+
+
+def deletion_insertion(
+    images: np.ndarray,
+    codes: np.ndarray,
+    maps: np.ndarray,
+    predict: Predictor,
+    *,
+    steps: int = 16,
+    random_order: int | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Deletion and insertion (Petsiuk et al. 2018): the areas of each image, and the curves.
+
+    From the most important pixel on, 1/`steps` of the pixels at a time are replaced by the blurred image (`deletion`),
+    or brought back into the blurred image (`insertion`), and the probability of class `codes`, int (n,), is asked.
+    The areas, `deletion` (low is good) and `insertion` (high is good), are means of the probability over the path, one
+    row per image; the curves have image (its position), share (of pixels changed), deletion, insertion. No mask is
+    needed, but an image with holes is unlike any training image: with `random_order`, a seed, pixels go in random
+    order instead, which shows what the holes alone do.
+    """
+    if maps.shape != images.shape or steps < 1:
+        raise ValueError(f"images {images.shape}, maps {maps.shape}, steps = {steps} (1 or more)")
+    shares, parts = np.linspace(0, 1, steps + 1), []
+    for i, image in enumerate(images):
+        order = _order(maps[i], None if random_order is None else random_order + i)
+        chance = predict(_paths(image, order, shares))[:, codes[i]].reshape(2, -1)
+        parts.append(pd.DataFrame({"image": i, "share": shares, "deletion": chance[0], "insertion": chance[1]}))
+    columns = ("deletion", "insertion")
+    areas = {name: [float(np.trapezoid(part[name], part["share"])) for part in parts] for name in columns}
+    return pd.DataFrame(areas), pd.concat(parts, ignore_index=True)
+
+
+def _order(values: np.ndarray, seed: int | None) -> np.ndarray:
+    """Rank of each pixel (h, w), 0 for the most important; equals in a fixed random order, all with a `seed`."""
+    random = np.random.default_rng(0 if seed is None else seed).random(values.size)
+    important = -values.ravel().astype(np.float64) if seed is None else np.zeros(values.size)
+    ranks = np.empty(values.size, np.int64)
+    ranks[np.lexsort((random, important))] = np.arange(values.size)
+    return ranks.reshape(values.shape)
+
+
+def _paths(image: np.ndarray, order: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """The images along both ways, deletion first, uint8 (2 (steps + 1), h, w)."""
+    from scipy.ndimage import gaussian_filter
+
+    blank = np.round(gaussian_filter(image.astype(np.float32), BLUR * len(image))).astype(np.uint8)
+    changed = order < np.round(shares * order.size)[:, None, None]
+    return np.concatenate([np.where(changed, blank, image), np.where(changed, image, blank)])
+
+
+def compare_methods(
+    methods: Mapping[str, Maps],
+    cases: Cases,
+    classifier: Classifier,
+    box: int,
+    *,
+    predict: Predictor | None = None,
+    steps: int = 16,
+    **options,
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Scores of each method on the same images, with intervals by patient, and the deletion and insertion curves.
+
+    The table has explainer, measure (`MEASURES`), value, low, high, n, method, note, seconds (per image). A last row of
+    each measure, "a guess", is chance: a place on the retina for `hit`, the lesion's share of the retina for `mass`,
+    pixels in random order for deletion and insertion, the retina's share of the image for `on retina`. `options` are
+    those of `mean_of`.
+    """
+    asked = (cases.images, classifier.codes(cases.labels, len(cases.images)))
+    run, tables, curves = predict or classifier.predictor(), [], {}
+    for name, maps in methods.items():
+        areas, curves[name] = deletion_insertion(*asked, maps.maps, run, steps=steps)
+        frame = pd.concat([localised(maps, cases, box), areas], axis=1)
+        frame["on retina"] = share_within(maps.maps, cases.retina)
+        seconds = maps.seconds / len(maps.maps)
+        tables.append(means(frame, MEASURES, **options).assign(explainer=name, seconds=seconds))
+    seed = options.get("seed", 1)
+    areas, curves["random order"] = deletion_insertion(*asked, maps.maps, run, steps=steps, random_order=seed)
+    guess = frame.assign(hit=frame["hit_by_chance"], mass=frame["mass_by_chance"], iou=np.nan, **areas)
+    guess["on retina"] = cases.retina.mean(axis=(1, 2))
+    tables.append(means(guess, MEASURES, **options).assign(explainer="a guess", seconds=0.0))
+    columns = ["explainer", "measure", "value", "low", "high", "n", "method", "note", "seconds"]
+    return pd.concat(tables, ignore_index=True)[columns], curves
+
+
+def randomised(classifier: Classifier, seed: int = 1) -> Classifier:
+    """The same network with its weights shuffled within each array, from `seed`.
+
+    Adebayo et al. 2018, "Sanity checks for saliency maps": a method whose map stays the same shows the image's edges,
+    not the network's reasons. Shuffled, not drawn anew: each array keeps its mean, spread and signs, so that
+    activations stay in range and nothing but what was learnt is lost.
+    """
+    import keras
+
+    copy, random = keras.models.clone_model(classifier.model), np.random.default_rng(seed)
+    weights = classifier.model.get_weights()
+    copy.set_weights([random.permutation(one.ravel()).reshape(one.shape) for one in weights])
+    return from_model(copy, classifier.classes)
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray, cell: int = 8) -> np.ndarray:
+    """Spearman's correlation of two maps' positive parts, averaged over cells of `cell` pixels: (n,), -1 to 1.
+
+    Maps (n, h, w) of single pixels are too grainy to compare one by one, hence the cells. NaN where a map is flat.
+    """
+    from scipy.stats import spearmanr
+
+    if first.shape != second.shape:
+        raise ValueError(f"maps of {first.shape} and {second.shape} cannot be compared")
+    found = np.full(len(first), np.nan)
+    for i, (one, other) in enumerate(zip(_cells(first, cell), _cells(second, cell), strict=True)):
+        if np.ptp(one) > 0 and np.ptp(other) > 0:
+            found[i] = spearmanr(one, other).statistic
+    return found
+
+
+def _cells(maps: np.ndarray, cell: int) -> np.ndarray:
+    """(n, cells): the mean of each whole cell of the maps' positive parts."""
+    n, height, width = maps.shape
+    rows, columns = max(1, height // cell), max(1, width // cell)
+    tall, wide = min(cell, height), min(cell, width)
+    kept = importance(maps)[:, : rows * tall, : columns * wide]
+    return kept.reshape(n, rows, tall, columns, wide).mean(axis=(2, 4)).reshape(n, -1)
+
+
+def agreement(methods: Mapping[str, Maps], patients: np.ndarray, *, cell: int = 8, **options) -> pd.DataFrame:
+    """The mean rank correlation of each pair of methods' maps of the same images, with its interval.
+
+    Columns: a, b, value, low, high, n, method, note. `patients` names the patient of each image. `options` are those
+    of `mean_of`.
+    """
+    pairs = {(a, b): (methods[a], methods[b]) for a, b in combinations(methods, 2)}
+    rows = [{"a": a, "b": b} | _correlation(*maps, patients, cell, options) for (a, b), maps in pairs.items()]
+    return pd.DataFrame(rows)
+
+
+def sanity_check(
+    trained: Mapping[str, Maps], shuffled: Mapping[str, Maps], patients: np.ndarray, *, cell: int = 8, **options
+) -> pd.DataFrame:
+    """Mean rank correlation of each method's maps with those of the network with shuffled weights: near 0 is sound.
+
+    Columns: explainer, value, low, high, n, method, note. `options` are those of `mean_of`.
+    """
+    rows = [
+        {"explainer": name} | _correlation(maps, shuffled[name], patients, cell, options)
+        for name, maps in trained.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _correlation(first: Maps, second: Maps, patients: np.ndarray, cell: int, options: dict) -> dict:
+    """The mean rank correlation of two methods' maps, as a row of a table."""
+    frame = pd.DataFrame({"value": rank_correlation(first.maps, second.maps, cell), "patient_id": patients})
+    return mean_of(frame, "value", bounds=(-1.0, 1.0), **options).as_dict()

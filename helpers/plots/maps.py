@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers.explain.retina import frame_of
+from helpers.explain.cases import frame_of
 from helpers.plots.style import CLASSES, DOUBLE, NAMES, REFERENCE, SINGLE, VALIDATION, canvas, print_style
 
 if TYPE_CHECKING:
@@ -126,11 +126,11 @@ def signed_maps(images: np.ndarray, maps: Maps, labels: Sequence[str], masks: np
 
 
 @print_style
-def localisation_curve(curves: pd.DataFrame, by_class: pd.DataFrame) -> Figure:
+def localisation_curve(curves: pd.DataFrame, table_s3: pd.DataFrame) -> Figure:
     """Beyond the paper: does the box find the lesion, against the lesion's size over the box's?
 
-    `curves` has box, centre (of a bin of sizes over the box), value, low, high, chance: one line a box. `by_class` has
-    label, size_over_box (its median), value, low, high, at the paper's box.
+    `curves` has box, centre (of a bin of sizes over the box), value, low, high, chance: one line per box. `table_s3`
+    has class, lesion size over box (median), localisation accuracy, low, high, at the paper's box.
     """
     figure, axes = canvas(SINGLE * 1.45, 2.7)
     if curves.empty:
@@ -144,11 +144,10 @@ def localisation_curve(curves: pd.DataFrame, by_class: pd.DataFrame) -> Figure:
         axes.plot(part["centre"], part["value"], color=colour, marker=mark, ms=3, label=f"box of {box} pixels")
         guess = "a guess on the retina" if k == 0 else None
         axes.plot(part["centre"], part["chance"], color=colour, lw=0.7, ls=":", label=guess)
-    for row in by_class.itertuples():
-        spread = [[row.value - row.low], [row.high - row.value]]
-        colour = CLASSES.get(row.label, REFERENCE)
-        style = {"color": colour, "marker": "D", "ms": 4, "capsize": 2, "ls": ""}
-        axes.errorbar(row.size_over_box, row.value, spread, label=NAMES.get(row.label, row.label), **style)
+    for row in table_s3[table_s3["class"] != "all"].to_dict("records"):
+        name, size, value = row["class"], row["lesion size over box (median)"], row["localisation accuracy"]
+        style = {"color": CLASSES.get(name, REFERENCE), "marker": "D", "ms": 4, "capsize": 2, "ls": ""}
+        axes.errorbar(size, value, [[value - row["low"]], [row["high"] - value]], label=NAMES.get(name, name), **style)
     axes.axvline(1, color=REFERENCE, lw=0.7, ls="--")
     axes.set(xscale="log", ylim=(0, 1.02), xlabel="lesion's size over the box's side", ylabel="localisation accuracy")
     low, high = curves["centre"].min() / 1.5, curves["centre"].max() * 1.5
@@ -186,7 +185,7 @@ def lesions_against_box(each: pd.DataFrame, box: int) -> Figure:
     """Beyond the paper: a mark a lesion, by how much of it one box hides (left) and how bright it is (right), against
     the highest drop; filled where the box was found on it.
 
-    `each` is what `helpers.explain.compare.reasons` gives for each image: label, hidden, contrast, drop, hit.
+    `each` has a row per image: label, hidden, contrast, drop, hit.
     """
     figure, (left, right) = canvas(DOUBLE, 2.5, 1, 2, sharey=True)
     if each.empty:

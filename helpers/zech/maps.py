@@ -1,41 +1,49 @@
-"""Which images of several labels are explained, and how often the map's peak lies on the finding."""
+"""Where Zech 2018's networks look: class activation maps of CheXNet's labels, occlusion maps of the hospital's network.
+
+Which images are explained, how often a map's peak lies on the finding, and how much of a map lies outside the lungs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import NO_FINDING, Catalogue
-from helpers.data.images import read_square
-from helpers.explain.activation import class_activation
-from helpers.explain.maps import Maps
-from helpers.explain.marks import lesion_masks
-from helpers.explain.scores import localisation, mean_of
+from helpers.data.images import read_grey, read_square
+from helpers.explain.cases import lesion_masks
+from helpers.explain.gradients import class_activation
+from helpers.explain.maps import Maps, from_head, from_logits
+from helpers.explain.occlusion import default_box, occlusion
+from helpers.explain.scores import localisation, means, share_within
+from helpers.model.head import Head
 from helpers.model.multilabel_run import MultilabelRun
+from helpers.zech import regions
 
+if TYPE_CHECKING:
+    from helpers.run.profile import Profile
+
+COUNT = 24  # test images whose site is explained
 TOLERANCE = 15 / 224  # of the image's side: how far beside the finding a peak may lie, as in Zhang et al. 2016
 
 
 def clearest(scores: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """Of each label the image that has it and the highest probability of it: columns image_id, target."""
-    rows = []
-    for label in labels:
-        mine = scores[scores[f"y_{label}"]]
-        if len(mine):
-            rows.append({"image_id": mine.loc[mine[f"p_{label}"].idxmax(), "image_id"], "target": label})
-    return pd.DataFrame(rows, columns=["image_id", "target"])
+    """For each label the image that has it and the highest probability of it: columns image_id, target."""
+    positive = {label: scores[scores[f"y_{label}"]] for label in labels}
+    found = {label: part.loc[part[f"p_{label}"].idxmax(), "image_id"] for label, part in positive.items() if len(part)}
+    return pd.DataFrame({"image_id": list(found.values()), "target": list(found)})
 
 
 def nearest(scores: pd.DataFrame, label: str, probabilities: Sequence[float]) -> pd.DataFrame:
     """The image whose probability of `label` is nearest to each of `probabilities`, none twice: image_id, target."""
-    left, rows = scores, []
+    left, found = scores, []
     for value in probabilities:
-        row = left.loc[(left[f"p_{label}"] - value).abs().idxmin()]
-        left = left[left["image_id"] != row["image_id"]]
-        rows.append({"image_id": row["image_id"], "target": label})
-    return pd.DataFrame(rows, columns=["image_id", "target"])
+        found.append(left.loc[(left[f"p_{label}"] - value).abs().idxmin(), "image_id"])
+        left = left[left["image_id"] != found[-1]]
+    return pd.DataFrame({"image_id": found, "target": label})
 
 
 def alone(catalogue: Catalogue, labels: Sequence[str]) -> pd.DataFrame:
@@ -54,10 +62,9 @@ def healthy(run: MultilabelRun, catalogue: Catalogue, frame: pd.DataFrame, most:
     """Up to `most` tuning images without a finding, at the network's size, uint8 (m, size, size): what maps are
     compared with. `frame` is the split frame; the first ones in the order of their digests are taken."""
     rows = frame[(frame["split"] == "validation") & (frame["label"] == NO_FINDING)].sort_values("digest").head(most)
-    size = run.backbone.image_size
     if rows.empty:
         raise ValueError(f"{catalogue.name}: no tuning image is without a finding")
-    return np.stack([read_square(catalogue.file(path), size) for path in rows["path"]])
+    return np.stack([read_square(catalogue.file(path), run.backbone.image_size) for path in rows["path"]])
 
 
 def explain(
@@ -65,32 +72,66 @@ def explain(
 ) -> tuple[np.ndarray, Maps, np.ndarray | None]:
     """The images of `chosen` (image_id, target) at the network's size, uint8 (n, size, size); the class activation map
     of each one's target, less that of `reference` images; and the masks of their findings, bool (n, size, size), None
-    where nobody knows them."""
+    where they are not known."""
     rows = catalogue.frame.set_index("image_id").loc[chosen["image_id"]].reset_index()
     size = run.backbone.image_size
     images = np.stack([read_square(catalogue.file(path), size) for path in rows["path"]])
     masks = lesion_masks(catalogue, rows, size) if "mask" in rows else None
-    return images, class_activation(run, images, chosen["target"].tolist(), reference), masks
+    network = from_logits(run.logits(), run.labels)
+    return images, class_activation(network, images, chosen["target"].tolist(), reference), masks
 
 
 def pointing_game(
     maps: Maps, masks: np.ndarray, chosen: pd.DataFrame, patients: Mapping[str, str], resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Of each label, and of "all", the share of maps whose peak lies on the finding or within `TOLERANCE` of it.
+    """For each label, and for "all", the share of maps whose peak lies on the finding or within `TOLERANCE` of it.
 
     Columns label, value, low, high (bootstrap by patient), n, chance (that of a random place), share (of the map's
     positive part that lies on the finding), method.
     """
-    size = masks.shape[1]
-    window = max(1, round(TOLERANCE * size))
+    window = max(1, round(TOLERANCE * masks.shape[1]))
     found = localisation(maps, masks, 2 * window + 1, window)
     found = found.assign(label=chosen["target"].to_numpy(), patient_id=chosen["image_id"].map(patients).to_numpy())
-    rows = []
-    for label in [*dict.fromkeys(sorted(found["label"])), "all"]:
-        part = found if label == "all" else found[found["label"] == label]
-        hit = mean_of(part, "hit", resamples=resamples, seed=seed)
-        rows.append(
-            {"label": label, "value": hit.value, "low": hit.low, "high": hit.high, "n": hit.n}
-            | {"chance": part["hit_by_chance"].mean(), "share": part["mass"].mean(), "method": hit.method}
-        )
-    return pd.DataFrame(rows)
+    found = found.sort_values("label", kind="stable")
+    table = means(found, ["hit"], ["label"], total="all", resamples=resamples, seed=seed)
+    beside = pd.concat([found, found.assign(label="all")]).groupby("label")[["hit_by_chance", "mass"]].mean()
+    table = table.assign(chance=table["label"].map(beside["hit_by_chance"]), share=table["label"].map(beside["mass"]))
+    return table[["label", "value", "low", "high", "n", "chance", "share", "method"]]
+
+
+def choose_images(frame: pd.DataFrame, count: int = COUNT) -> pd.DataFrame:
+    """About `count` test images with their hospital's markers, as many of each hospital, one per patient, by name."""
+    rows = frame[(frame["split"] == "test") & (frame["markers"] == "on") & (frame["cohort"] == "natural")]
+    order = list(dict.fromkeys(frame["site"]))
+    rows = rows.sort_values("image_id").drop_duplicates("patient_id")
+    kept = rows.groupby("site", sort=False).head(-(-count // rows["site"].nunique()))
+    return kept.sort_values("site", key=lambda sites: sites.map(order.index), kind="stable").reset_index(drop=True)
+
+
+def explain_site(
+    catalogue: Catalogue, frame: pd.DataFrame, head: Path, profile: Profile
+) -> tuple[Maps, np.ndarray, np.ndarray]:
+    """Occlusion maps of the true hospital's probability for each row of `frame`, with a box of the image's own mean;
+    the images, uint8 (n, size, size); and where the lungs are, bool (n, size, size): of phantoms their masks, of real
+    images `regions.CROP`. `head`: the file of the hospital's head."""
+    backbone = regions.load_site_backbone(profile)
+    size, box = backbone.image_size, default_box(backbone.image_size)
+    images, lungs = (
+        regions.read_variant(catalogue, frame, size, "whole", profile.workers),
+        np.zeros((len(frame), size, size), bool),
+    )
+    for k in range(len(frame)):
+        if "lung_mask" in frame:
+            lungs[k] = regions.resized(read_grey(catalogue.file(frame["lung_mask"].iloc[k])), size) > 127
+        else:
+            lungs[k][regions.crop_of((size, size))] = True
+    network = from_head(backbone, Head.load(head))
+    return occlusion(network, images, list(frame["site"]), box=box, fill="mean", stride=box), images, lungs
+
+
+def share_outside(frame: pd.DataFrame, maps: np.ndarray, lungs: np.ndarray) -> pd.DataFrame:
+    """For each image the share of its map outside the lungs, and the share of the image that lies there: columns site,
+    patient_id, outside, by_chance, excess. A map without anything that speaks for the hospital has no share (NaN)."""
+    share, chance = share_within(maps, ~lungs), (~lungs).mean(axis=(1, 2))
+    kept = frame[["image_id", "patient_id", "site"]].reset_index(drop=True)
+    return kept.assign(outside=share, by_chance=chance, excess=share - chance)
