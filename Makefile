@@ -7,44 +7,50 @@
 SHELL := /bin/bash
 
 # An active conda or virtual environment is used; otherwise .venv is made here from the newest Python that will do.
+# Paths may hold blanks, so they are quoted wherever a shell reads them, and none is a target of make.
 ACTIVE := $(or $(VIRTUAL_ENV),$(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX)))
 ENVIRONMENT := $(or $(ACTIVE),$(CURDIR)/.venv)
-PYTHON := $(ENVIRONMENT)/bin/python
-STAMP := $(ENVIRONMENT)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+PYTHON := "$(ENVIRONMENT)/bin/python"
+STAMP := "$(ENVIRONMENT)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)"
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 # What the user gave as KEY=VALUE, handed on untouched: Python knows the names, and refuses a wrong one.
 SETTINGS = $(MAKEOVERRIDES)
 export PYTHONUNBUFFERED := 1
 
+# The code beside this file is used, also where the environment was made for another checkout.
+export PYTHONPATH := $(CURDIR)
+
 # Notebooks run in their own folder, where a relative KERAS_HOME would mean another place.
 ifdef KERAS_HOME
-export KERAS_HOME := $(abspath $(KERAS_HOME))
+export KERAS_HOME := $(shell cd "$(KERAS_HOME)" 2>/dev/null && pwd || echo "$(KERAS_HOME)")
 endif
 
-.PHONY: help setup reproduce test lab data report compare benchmarks keys clean gpu
+.PHONY: help setup install reproduce test lab data report compare reference benchmarks keys count clean gpu
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 	@echo
 	@echo "  Settings for reproduce and data: PROFILE= DATA_DIR= ONLY= JOBS= RUN= and any key of 'make keys'"
 
-$(STAMP):
+setup:  ## the environment: an active one, or .venv
+	@test -e $(STAMP) || $(MAKE) --no-print-directory install
+
+install:
 ifeq ($(ACTIVE),)
 	@python=$$(for p in python3.13 python3.12 python3.11 python3 python; do \
-	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done); \
+	  $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done); \
 	test -n "$$python" || { echo "error: Python 3.11, 3.12 or 3.13 is needed; none is on the PATH" >&2; exit 1; }; \
 	echo "making .venv with $$($$python --version)"; $$python -m venv .venv
 else
 	@echo "using the active environment $(ENVIRONMENT)"
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	@$(PYTHON) -c '$(SUPPORTED)' || \
 	  { echo "error: Python 3.11, 3.12 or 3.13 is needed; the active environment has $$($(PYTHON) --version)" >&2; exit 1; }
 endif
 	@echo "installing the pinned packages; this takes a few minutes, once"
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@rm -f $(ENVIRONMENT)/.installed-*; touch $@
-
-setup: $(STAMP)  ## the environment: an active one, or .venv
+	@rm -f "$(ENVIRONMENT)"/.installed-*; touch $(STAMP)
 
 reproduce: setup  ## run what is out of date: data, models, notebooks, figures, report
 	@$(PYTHON) -m helpers reproduce $(SETTINGS)
@@ -58,14 +64,20 @@ lab: setup  ## JupyterLab with this environment
 data: setup  ## download and unpack a profile's data sets: make data PROFILE=paper
 	@$(PYTHON) -m helpers data $(SETTINGS)
 
-keys: setup  ## the profile's keys, their defaults and meaning
+keys: setup  ## the profile's keys by paper, their defaults and meaning
 	@$(PYTHON) -m helpers keys
 
-compare: setup  ## this run's figures and tables beside the committed figures/phantom
-	@$(PYTHON) -m helpers compare phantom
+compare: setup  ## this run's figures and tables beside the committed figures/reference
+	@$(PYTHON) -m helpers compare $(or $(RUN),phantom)
+
+reference: setup  ## make the figures and tables of the default run the committed reference
+	@$(PYTHON) -m helpers reference phantom
 
 benchmarks: setup  ## the speed claims, measured here
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+
+count: setup  ## code lines against the budgets
+	@$(PYTHON) tools/count_code.py
 
 gpu: setup  ## add TensorFlow's CUDA packages
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]==$$($(PYTHON) -c 'from importlib.metadata import version; print(version("tensorflow"))')"

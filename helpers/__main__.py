@@ -11,12 +11,13 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 USAGE = """\
 python -m helpers reproduce [KEY=VALUE ...]   bring a run up to date: PROFILE= ONLY= JOBS= RUN= and any profile key
 python -m helpers data [KEY=VALUE ...]        download and unpack the real data sets of a profile
-python -m helpers keys                        the profile's keys, their defaults and what they mean
-python -m helpers stage NAME RUN              one step of a run (used by the Snakefile)
+python -m helpers keys                        the profile's keys by paper, their defaults and what they mean
+python -m helpers step NAME RUN               one step of a run (used by the Snakefile)
 python -m helpers notebook NAME RUN           one notebook of a run (used by the Snakefile)
 python -m helpers dicom KEY=VALUE ...         DICOM radiographs to PNG, without patient data: SOURCE= TARGET= KEY=
 python -m helpers report RUN                  the report of a run, from what it has so far
-python -m helpers compare RUN                 figures/RUN beside the committed figures/phantom
+python -m helpers compare RUN                 figures/RUN beside the committed figures/reference
+python -m helpers reference RUN               make figures/RUN the new reference
 """
 
 
@@ -90,17 +91,22 @@ def _dicom(*words: str) -> int:
 
 
 def _keys() -> None:
-    from helpers.run.profile import Profile
+    from helpers.run.keys import CoreKeys
+    from helpers.run.steps import studies
 
-    for key, field in Profile.model_fields.items():
-        print(f"{key:28} {'' if field.is_required() else field.default!s:24} {field.description}")
+    groups = {"All papers": CoreKeys} | {study.title: study.keys for study in studies().values() if study.keys}
+    for title, keys in groups.items():
+        print(f"\n{title}")
+        for key, field in keys.model_fields.items():
+            default = "" if field.is_required() else field.default
+            print(f"  {key:28} {default!s:24} {field.description}")
 
 
-def _stage(name: str, run: str) -> None:
+def _step(name: str, run: str) -> None:
     from helpers.run.runs import Run
-    from helpers.run.stages import run_stage
+    from helpers.runner import run_step
 
-    run_stage(name, Run(run))
+    run_step(name, Run(run))
 
 
 def _notebook(name: str, run: str) -> int:
@@ -125,15 +131,23 @@ def _compare(run: str = "phantom") -> int:
     return compare_with_reference(Run(run))
 
 
+def _reference(run: str = "phantom") -> None:
+    from helpers.run.compare import make_reference
+    from helpers.run.runs import Run
+
+    make_reference(Run(run))
+
+
 COMMANDS = {
     "reproduce": _reproduce,
     "data": _data,
     "dicom": _dicom,
     "keys": _keys,
-    "stage": _stage,
+    "step": _step,
     "notebook": _notebook,
     "report": _report,
     "compare": _compare,
+    "reference": _reference,
 }
 
 if __name__ == "__main__":

@@ -6,25 +6,30 @@ import time
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+from IPython.display import Image
+from matplotlib.figure import Figure
+
+from helpers.data.catalogue import Catalogue
+from helpers.data.images import read_grey
+from helpers.data.source import Source
+from helpers.data.splits import Split
 from helpers.metrics.estimate import Estimate
-from helpers.run.paths import PUBLISHED as PRINTED
+from helpers.model.experiment import Experiment
+from helpers.plots.style import add_footnote, save_figure
+from helpers.run import paths
+from helpers.run.cache import notebook_key, settings_of_notebook
+from helpers.run.claims import compare, settings
+from helpers.run.hardware import describe
 from helpers.run.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
+from helpers.run.published import load_published
 from helpers.run.provenance import collected_warnings, commit, digest_of, versions, write_atomically, write_json
-from helpers.run.runs import Run, notebook_names
-from helpers.run.stages import Parts, experiment_of, readers_of
-from helpers.run.steps import STEPS, needed, reads
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from IPython.display import Image
-    from matplotlib.figure import Figure
-
-    from helpers.data.catalogue import Catalogue
-    from helpers.data.splits import Split
-    from helpers.model.experiment import Experiment
-    from helpers.model.features import Features
+from helpers.run.runs import Run
+from helpers.run.steps import needed, notebook_names, notebook_reads, step_named
+from helpers.runner import experiment_of
 
 Published = str | tuple[str, ...]  # one id of data/published/, or several
 
@@ -36,23 +41,36 @@ def open_study(
 
     `profile` is a name in profiles/ or a TOML file's path, `overrides` a mapping of profile keys or 'key=value' words,
     `run` the folder under runs/ and figures/ (the profile's name where empty). Raises `ProfileError` with the nearest
-    right name for anything unknown.
+    right name for anything unknown, and where the notebook lies in another checkout than the code.
     """
+    _require_own_checkout()
     if notebook not in notebook_names():
         raise ProfileError(f"there is no notebook '{notebook}'{nearest(notebook, notebook_names())}")
     checked = load_profile(profile, parse_overrides(overrides))
     return Study(notebook, checked, Run(run or checked.name))
 
 
+def _require_own_checkout() -> None:
+    """Refuse to run beside another checkout's code, which one shared environment would import silently."""
+    here = Path.cwd()
+    for folder in (here, here.parent):
+        if (folder / "helpers" / "study.py").is_file() and folder.resolve() != paths.ROOT:
+            raise ProfileError(
+                f"this notebook lies in {folder}, but `helpers` is imported from {paths.ROOT}: start it with "
+                f"`make lab` or `make reproduce` in {folder}, or run `pip install --no-deps -e .` there"
+            )
+
+
 class Study:
     """One notebook's study. Data and models are made, or found on disk, when first asked for."""
 
     def __init__(self, notebook: str, profile: Profile, run: Run) -> None:
-        self.notebook, self.profile, self.run = notebook, profile, run
+        self.notebook, self.run, self._profile = notebook, run, profile
+        self.profile = settings_of_notebook(notebook, profile)
         self.warnings: list[str] = []
         self._began = time.time()
-        self.data = reads(notebook).data
-        self._parts = Parts(profile, self.data)
+        self._reads = notebook_reads(notebook)
+        self._source = Source(self._reads.data, self.profile)
         self._experiments: dict[str, Experiment] = {}
         self._figures: list[dict] = []
         self._tables: list[dict] = []
@@ -66,22 +84,17 @@ class Study:
     @property
     def catalogue(self) -> Catalogue:
         """The study's images, checked; see `helpers.data.catalogue`."""
-        return self._parts.catalogue
+        return self._source.catalogue
 
     @property
     def split(self) -> Split:
         """`split.frame`: the rows used, with `split` (train, validation, test); `split.dropped`: those left out."""
-        return self._parts.split
-
-    @property
-    def bottlenecks(self) -> Features:
-        """The frozen backbone's features of every image, rows as `catalogue.frame`."""
-        return self._parts.bottlenecks
+        return self._source.split
 
     def experiment(self, name: str) -> Experiment:
         """A trained head or network, its history and scores; trained now if this run has not trained it yet."""
         if name not in self._experiments:
-            self._experiments[name] = experiment_of(self._parts, self.run, name)
+            self._experiments[name] = experiment_of(name, self.run, self._profile)
         return self._experiments[name]
 
     def scores(self, name: str, selection: str = "validation", split: str = "test") -> pd.DataFrame:
@@ -90,29 +103,14 @@ class Study:
         return scores[(scores["selection"] == selection) & (scores["split"] == split)].reset_index(drop=True)
 
     @cached_property
-    def readers(self) -> pd.DataFrame:
-        """Reads of the test images (reader, image_id, label, simulated); empty where there are none."""
-        return readers_of(self.profile, self.catalogue)
-
-    @property
-    def readers_are(self) -> str:
-        """Who the readers are, in words for a figure: nobody may take simulated ones for people."""
-        if self.readers.empty:
-            return "no readers: the paper's reads are not public"
-        people = self.readers["reader"].nunique()
-        return f"{people} SIMULATED readers" if self.readers["simulated"].all() else f"{people} readers"
-
-    @cached_property
     def comparable(self) -> tuple[bool, str]:
         """Whether results may be held against the paper, and a sentence that says on which images they rest."""
-        if self.data == "published":
+        if not self._reads.data:
             return True, "The printed numbers themselves: no image is read."
-        from helpers.data.sources import describes_paper
-
-        own = describes_paper(self.catalogue)
-        others = {STEPS[step].data for step in needed(reads(self.notebook).steps)} - {self.data} if own[0] else ()
-        told = [describes_paper(Parts(self.profile, data).catalogue) for data in sorted(others)]
-        return next((beside for beside in told if not beside[0]), own)  # a bridge that is not the paper's, say
+        own = self._source.description
+        others = {step_named(step).data for step in needed(self._reads.steps)} - {self._reads.data} if own[0] else ()
+        described = [Source(data, self.profile).description for data in sorted(others)]
+        return next((found for found in described if not found[0]), own)  # a bridge that is not the paper's, say
 
     # --- what the study leaves ----------------------------------------------------------------------------------
 
@@ -122,10 +120,6 @@ class Study:
         `shows` is what it reproduces ('Figure 4A'), `published` the ids of its rows in data/published/, if it has any.
         What is no evidence about the paper says so at its foot. Files carry no date: the same figure is the same file.
         """
-        from IPython.display import Image
-
-        from helpers.plots.style import add_footnote, save_figure
-
         note = "" if self.comparable[0] else self.comparable[1]
         add_footnote(figure, note)
         folder = self.run.figures / self.notebook
@@ -136,12 +130,22 @@ class Study:
         return Image(data=(folder / f"{name}.png").read_bytes(), format="png", width=width)
 
     def table(
-        self, name: str, table: pd.DataFrame, *, shows: str, caption: str, published: Published = ()
+        self,
+        name: str,
+        table: pd.DataFrame,
+        *,
+        shows: str,
+        caption: str,
+        published: Published = (),
+        deterministic: bool = False,
     ) -> pd.DataFrame:
-        """Save `table` as CSV under figures/<run>/<notebook>/ and return it for the notebook to show."""
+        """Save `table` as CSV under figures/<run>/<notebook>/ and return it for the notebook to show.
+
+        `deterministic`: no trained network is behind it, so that `make compare` asks for the same table anywhere.
+        """
         path, named = self.run.figures / self.notebook / f"{name}.csv", any(table.index.names)
         write_atomically(path, lambda file: table.to_csv(file, index=named, float_format="%.6g", lineterminator="\n"))
-        self._tables.append(_item(name, shows, caption, published))
+        self._tables.append(_item(name, shows, caption, published, deterministic=deterministic))
         return table
 
     def claim(self, claim: str, obtained: Estimate | float, grounds: tuple[bool, str] | None = None) -> None:
@@ -149,15 +153,13 @@ class Study:
 
         `grounds`: whether it may be held against the paper and what it rests on, where that is not `comparable`.
         """
-        from helpers.run.claims import exact
-
-        self._claims[claim] = obtained if isinstance(obtained, Estimate) else exact(obtained)
+        self._claims[claim] = obtained if isinstance(obtained, Estimate) else Estimate.exact(obtained)
         self._grounds.pop(claim, None)
         if grounds is not None:
             self._grounds[claim] = grounds
 
     def warn(self, text: str) -> None:
-        """Say something that the report must repeat."""
+        """Warn of something that the report must repeat."""
         if text not in self.warnings:
             self.warnings.append(text)
         warnings.warn(text, UserWarning, stacklevel=2)
@@ -167,11 +169,10 @@ class Study:
 
         Raises `ClaimError` for a claimed id that data/published/ does not have, with the nearest.
         """
-        from helpers.run.claims import compare, load_published, settings
-
         published = load_published()
         comparable, sentence = self.comparable
-        obtained = settings(published, self.profile) | self._claims
+        obtained = {name: Estimate.exact(value) for name, value in settings(published, self._profile).items()}
+        obtained |= self._claims
         table = compare(published, obtained, comparable=comparable, why_not=sentence, grounds=self._grounds)
         return table[table["notebook"] == self.notebook].reset_index(drop=True)
 
@@ -179,21 +180,34 @@ class Study:
         """Leave the record the report is made from, and return the notebook's claims. The last cell calls this."""
         claims = self.claims()
         self._collecting.__exit__(None, None, None)
+        write_json(self.run.figures / self.notebook / "tables.json", self._facts())
         write_json(self.run.record(self.notebook), self._record(claims))
         return claims
 
-    def _record(self, claims: pd.DataFrame) -> dict[str, Any]:
-        from helpers.run.hardware import describe
+    def _facts(self) -> dict[str, Any]:
+        """What no training decides, for `make compare`: tables by name, and the data in counts and grey levels."""
+        data: dict[str, Any] = {}
+        if self._reads.data:
+            frame = self.split.frame.sort_values("image_id")
+            columns = ["image_id", "patient_id", "label", "split"]
+            data = {"source": self.catalogue.name, "rows": digest_of(frame[columns].to_csv(index=False))}
+            data |= {f"{part} images": int(count) for part, count in frame["split"].value_counts().items()}
+        if self._reads.data and self.catalogue.phantom:
+            for label, path in frame.groupby("label")["path"].first().items():
+                data[f"mean grey level, {label}"] = round(float(read_grey(self.catalogue.file(path)).mean()), 2)
+        return {"data": data, "deterministic": [item["name"] for item in self._tables if item["deterministic"]]}
 
-        made_from, excluded = self._made_from()
+    def _record(self, claims: pd.DataFrame) -> dict[str, Any]:
+        fingerprint, source, excluded = self._made_from()
         return {
             "notebook": self.notebook,
+            "key": notebook_key(self.notebook, self._profile),
             "run": self.run.name,
-            "profile": self.profile.model_dump(mode="json"),
+            "profile": self._profile.model_dump(mode="json"),
             "comparable": self.comparable[0],
             "data": self.comparable[1],
             "excluded": excluded,
-            "fingerprints": made_from,
+            "fingerprints": {"data": fingerprint, "source": source},
             "figures": self._figures,
             "tables": self._tables,
             "claims": claims.to_dict("records"),
@@ -205,15 +219,14 @@ class Study:
             "seconds": round(time.time() - self._began, 1),
         }
 
-    def _made_from(self) -> tuple[dict[str, str], list[dict]]:
-        """Fingerprints of what was read, and the files set aside."""
-        if self.data != "published":
-            told = {"data": self.catalogue.fingerprint(), "source": self.catalogue.name}
-            return told, self.catalogue.excluded.to_dict("records")
-        texts = [path.read_text(encoding="utf-8") for path in sorted(PRINTED.glob("*.csv"))]
-        return {"data": digest_of(texts), "source": "data/published"}, []
+    def _made_from(self) -> tuple[str, str, list[dict]]:
+        """A fingerprint of what was read, its name, and the files set aside."""
+        if self._reads.data:
+            return self.catalogue.fingerprint(), self.catalogue.name, self.catalogue.excluded.to_dict("records")
+        texts = [path.read_text(encoding="utf-8") for path in sorted(paths.PUBLISHED.glob("*.csv"))]
+        return digest_of(texts), "data/published", []
 
 
-def _item(name: str, shows: str, caption: str, published: Published) -> dict[str, Any]:
+def _item(name: str, shows: str, caption: str, published: Published, **more: Any) -> dict[str, Any]:
     ids = [published] if isinstance(published, str) else list(published)
-    return {"name": name, "shows": shows, "caption": caption, "published": ids}
+    return {"name": name, "shows": shows, "caption": caption, "published": ids, **more}

@@ -112,12 +112,12 @@ def test_pixels_come_in_the_order_of_the_rows(tmp_path):
 
 
 def test_without_a_gpu_training_is_cut_with_a_warning_and_with_one_it_is_not(monkeypatch):
-    monkeypatch.setattr(module, "gpus", lambda: [])
+    monkeypatch.setattr(module, "usable_gpus", lambda: [])
     with pytest.warns(CpuWarning, match="4 epochs of 250 images instead of 30 of 5,000; LIMIT=0 lifts"):
         assert affordable("the network", 30, 5000, 1000, "limit") == (4, 250)
     with pytest.warns(CpuWarning):
         assert affordable("the network", 30, 100, 1000, "limit") == (10, 100)
     assert affordable("the network", 2, 100, 1000, "limit") == (2, 100)
     assert affordable("the network", 30, 5000, 0, "limit") == (30, 5000)
-    monkeypatch.setattr(module, "gpus", lambda: ["GPU:0"])
+    monkeypatch.setattr(module, "usable_gpus", lambda: ["GPU:0"])
     assert affordable("the network", 30, 5000, 1000, "limit") == (30, 5000)

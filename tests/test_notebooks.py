@@ -5,7 +5,7 @@ import pytest
 
 from helpers.run.notebooks import check_parameters
 from helpers.run.paths import NOTEBOOKS
-from helpers.run.runs import notebook_names
+from helpers.run.steps import notebook_names
 
 ALL = notebook_names()
 

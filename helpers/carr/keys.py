@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
-from helpers.run.keys import rising
+from helpers.run.keys import Rising
 
 
 class CarrKeys(BaseModel):
@@ -40,13 +40,8 @@ class CarrKeys(BaseModel):
     )
     bridge_covid_subjects: int = Field(102, ge=1, description="COVID-19 target: training subjects a class")
     bridge_octid_images: int = Field(50, ge=1, description="retinal target: training images a class")
-    bridge_per_class: tuple[int, ...] = Field(
+    bridge_per_class: Rising = Field(
         (5, 10, 25, 50, 102), min_length=1, description="target images a class at which the four starts are compared"
     )
     bridge_seeds: int = Field(5, ge=2, le=100, description="draws of target images at each number")
     bridge_target_epochs: int = Field(8, ge=1, le=1000, description="epochs of the whole network on the target")
-
-    @field_validator("bridge_per_class")
-    @classmethod
-    def _rising(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        return rising(values)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
 
-from helpers.run.keys import rising
+from helpers.run.keys import Rising
 
 
 class KermanyKeys(BaseModel):
@@ -29,7 +29,7 @@ class KermanyKeys(BaseModel):
     )
     limited_per_class: int = Field(1000, ge=1, description="training images a class of the limited model")
     smoothing: float = Field(0.6, ge=0, lt=1, description="TensorBoard smoothing of the drawn curves")
-    curve_per_class: tuple[int, ...] = Field(
+    curve_per_class: Rising = Field(
         (10, 30, 100, 300, 1000), min_length=1, description="training images a class"
     )
     curve_seeds: int = Field(5, ge=2, le=100, description="repeats a point of the learning curve")
@@ -72,8 +72,3 @@ class KermanyKeys(BaseModel):
     occlusion_stride: int = Field(1, ge=1, le=1024, description="pixels between two places of the occluding box")
     marks_file: str = Field("", description="CSV of expert marks (image, x, y, or image, mask); empty: none")
     readers_file: str = Field("", description="CSV of expert reads (reader, image, label); empty: none")
-
-    @field_validator("curve_per_class")
-    @classmethod
-    def _rising(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        return rising(values)

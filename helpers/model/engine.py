@@ -84,7 +84,7 @@ def choose(engine: str = "auto", precision: str = "auto") -> Engine:
         if precision not in ("auto", "float32"):
             raise EngineError(f"precision={precision} needs Keras on TensorFlow, not on {backend}; use float32")
         return Engine("keras", "float32", f"Keras runs on {backend}")
-    gpus = hardware.gpus()
+    gpus = usable_gpus()
     name = engine if engine != "auto" else "keras" if gpus else "openvino"
     chosen = _choose_keras(precision, gpus) if name == "keras" else _choose_openvino(precision)
     if gpus and name == "openvino":
@@ -92,6 +92,21 @@ def choose(engine: str = "auto", precision: str = "auto") -> Engine:
     elif not gpus and hardware.driver_gpus():
         _warn("the driver sees a GPU, but TensorFlow cannot use it: install its CUDA packages (the gpu extra)")
     return chosen
+
+
+def usable_gpus() -> list[str]:
+    """Names of the GPUs that Keras can use on its backend. Imports Keras, which takes seconds."""
+    import keras
+
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        found = tf.config.list_physical_devices("GPU")
+        return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in found]
+    try:
+        return [str(device) for device in keras.distribution.list_devices("gpu")]
+    except (RuntimeError, AttributeError):  # JAX without a GPU, and PyTorch, whose Keras backend lists none
+        return hardware.driver_gpus()
 
 
 def candidates(engine: str = "auto", precision: str = "auto") -> list[Engine]:
@@ -200,7 +215,7 @@ def compile_model(
 def _compile(model: keras.Model, engine: Engine, batch_size: int, request: int, workers: int, pixels: bool = False):
     if engine.name == "openvino":
         return _compile_openvino(model, engine.precision, request, workers or hardware.available_cores(), pixels)
-    return _compile_keras(model, engine.precision, batch_size, pixels, fixed=bool(hardware.gpus()))
+    return _compile_keras(model, engine.precision, batch_size, pixels, fixed=bool(usable_gpus()))
 
 
 def _compile_keras(model: keras.Model, precision: str, batch_size: int, pixels: bool, fixed: bool) -> Function:

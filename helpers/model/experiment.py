@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import batches
-from helpers.run.hardware import gpus
+from helpers.model.engine import usable_gpus
 from helpers.run.profile import Profile
 from helpers.run.provenance import read_json, write_json
 
@@ -176,7 +176,7 @@ def affordable(what: str, epochs: int, epoch_images: int, limit: int, key: str) 
 
     Epochs go down to four before the images of an epoch do: a network that never sees an image twice learns most.
     """
-    if not limit or gpus() or epochs * epoch_images <= limit:
+    if not limit or usable_gpus() or epochs * epoch_images <= limit:
         return epochs, epoch_images
     kept = max(min(epochs, 4), limit // epoch_images)
     images = min(epoch_images, max(1, limit // kept))

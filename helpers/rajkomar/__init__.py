@@ -1,4 +1,28 @@
-from helpers.rajkomar.keys import RajkomarKeys
-from helpers.run.steps import PaperStudy
+"""Rajkomar 2017: frontal and lateral chest radiographs, told by networks pre-trained in colour and grey (notebook 08)."""
 
-STUDY = PaperStudy("rajkomar", RajkomarKeys)
+from helpers.rajkomar.keys import RajkomarKeys
+from helpers.run.steps import DataSet, Notebook, PaperStudy, Step, data_step
+
+DATA = "helpers.rajkomar.data"
+
+STUDY = PaperStudy(
+    paper="rajkomar2017",
+    title="Rajkomar et al. 2017, High-throughput classification of radiographs using deep convolutional neural networks",
+    keys=RajkomarKeys,
+    data={
+        "views": DataSet(
+            f"{DATA}:load_views",
+            f"{DATA}:split_views",
+            f"{DATA}:describe_views",
+            ("seed", "split", "view_source", "view_labels_file", "phantom_view_"),
+            f"{DATA}:folders_views",
+        ),
+    },
+    steps={
+        "views_data": data_step("views"),
+        "view_models": Step(
+            "experiment", "views", "helpers.rajkomar.models:train_view_models", ("backbone", "view_"), ("views_data",)
+        ),
+    },
+    notebooks={"08_view_classification": Notebook("views", ("view_models",))},
+)

@@ -30,36 +30,33 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
-from helpers.metrics.estimate import Estimate
 from helpers.run.profile import Profile, nearest
 from helpers.run.published import (
     ClaimError,
     half_unit,
-    load_published,
     printed_number,
     published_interval,
 )
-
-__all__ = [
-    "ClaimError",
-    "Verdict",
-    "compare",
-    "coverage",
-    "exact",
-    "load_published",
-    "settings",
-    "stated",
-    "verdict",
-]
 
 WORDS = ("reproduced", "not reproduced", "not comparable", "not run")
 WIDE = 0.1  # an uncertainty of 10 points or more is called wide: it would hide a much worse result
 Grounds = tuple[bool, str]  # whether a number may be held against the paper, and what it rests on
 Row = Mapping[str, Any]  # a row of load_published: a dict, or a pandas Series
+
+
+class Obtained(Protocol):
+    """A number with its interval, as `helpers.metrics.estimate` makes it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    note: str
+    defined: bool
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Verdict:
             raise ClaimError(f"no verdict '{self.word}'{nearest(self.word, WORDS)}")
 
 
-def verdict(published: Row, obtained: Estimate | None, *, comparable: bool, why_not: str = "") -> Verdict:
+def verdict(published: Row, obtained: Obtained | None, *, comparable: bool, why_not: str = "") -> Verdict:
     """What may be said of one published number, given what was obtained (None: nothing was).
 
     Raises `ClaimError` for a figure or table, for an obtained proportion that is not 0 to 1, and when results that
@@ -97,7 +94,7 @@ def verdict(published: Row, obtained: Estimate | None, *, comparable: bool, why_
     return RULES[published["measure"]](published, obtained)
 
 
-def _within_uncertainty(row: Row, obtained: Estimate) -> Verdict:
+def _within_uncertainty(row: Row, obtained: Obtained) -> Verdict:
     value, (low, high, how) = float(row["value"]), published_interval(row)
     difference = obtained.value - value
     ours = obtained.value - obtained.low if difference >= 0 else obtained.high - obtained.value
@@ -111,7 +108,7 @@ def _within_uncertainty(row: Row, obtained: Estimate) -> Verdict:
     return Verdict("reproduced" if within else "not reproduced", text)
 
 
-def _equal_count(row: Row, obtained: Estimate) -> Verdict:
+def _equal_count(row: Row, obtained: Obtained) -> Verdict:
     difference = obtained.value - float(row["value"])
     if difference == 0:
         return Verdict("reproduced", "equal")
@@ -120,19 +117,19 @@ def _equal_count(row: Row, obtained: Estimate) -> Verdict:
     return Verdict("reproduced" if within else "not reproduced", text + (", within its rounding" if within else ""))
 
 
-def _equal_setting(row: Row, obtained: Estimate) -> Verdict:
+def _equal_setting(row: Row, obtained: Obtained) -> Verdict:
     if math.isclose(obtained.value, float(row["value"]), rel_tol=1e-9):
         return Verdict("reproduced", "the same setting")
     return Verdict("not reproduced", f"another setting: {obtained.value:,.10g}, published {row['printed']}")
 
 
-def _below_limit(row: Row, obtained: Estimate) -> Verdict:
+def _below_limit(row: Row, obtained: Obtained) -> Verdict:
     within = obtained.value < float(row["value"])
     text = f"{obtained.value:.3g} {row['unit']}, published {row['printed']}"
     return Verdict("reproduced" if within else "not reproduced", text)
 
 
-RULES: dict[str, Callable[[Row, Estimate], Verdict]] = {
+RULES: dict[str, Callable[[Row, Obtained], Verdict]] = {
     "proportion": _within_uncertainty,
     "auroc": _within_uncertainty,
     "mean": _within_uncertainty,
@@ -154,20 +151,15 @@ def _distance(row: Row, difference: float) -> str:
     return f"{_amount(row, abs(difference))} {'higher' if difference > 0 else 'lower'} than published"
 
 
-def exact(value: float, method: str = "counted", n: int = 0) -> Estimate:
-    """A number without uncertainty (a count, a setting, a duration) as an `Estimate`."""
-    return Estimate(float(value), float(value), float(value), n, method)
-
-
-def settings(published: pd.DataFrame, profile: Profile) -> dict[str, Estimate]:
-    """What the profile sets, for every published setting whose row names a profile key: id to `Estimate`."""
+def settings(published: pd.DataFrame, profile: Profile) -> dict[str, float]:
+    """What the profile sets, for every published setting whose row names a profile key, by its id."""
     rows = published[(published["key"] != "") & (published["repeats"] == "")]
-    return {row["id"]: exact(getattr(profile, row["key"]), "set in the profile") for _, row in rows.iterrows()}
+    return {row["id"]: float(getattr(profile, row["key"])) for _, row in rows.iterrows()}
 
 
 def compare(
     published: pd.DataFrame,
-    obtained: Mapping[str, Estimate],
+    obtained: Mapping[str, Obtained],
     comparable: bool,
     why_not: str = "",
     grounds: Mapping[str, Grounds] | None = None,
@@ -186,16 +178,16 @@ def compare(
     rows = []
     for _, row in claims.iterrows():
         result = obtained.get(row["id"])
-        given = verdict(row, result, comparable=comparable, why_not=why_not)
+        found = verdict(row, result, comparable=comparable, why_not=why_not)
         if result is not None and row["id"] in (grounds or {}):
-            able, told = grounds[row["id"]]
-            given = verdict(row, result, comparable=able, why_not=told)
-            given = Verdict(given.word, f"{given.explanation}; {told}") if able else given
+            able, why = grounds[row["id"]]
+            found = verdict(row, result, comparable=able, why_not=why)
+            found = Verdict(found.word, f"{found.explanation}; {why}") if able else found
         where = f"{row['where']}; also {again[row['id']]}" if row["id"] in again.index else row["where"]
         n = result.n if result is not None and result.n else ""
         texts = (_published_text(row), _obtained_text(row, result))
-        told = (given.word, given.explanation, row["notebook"], row["measure"])
-        rows.append((row["id"], where, row["quantity"], *texts, n, *told))
+        rows.append((row["id"], where, row["quantity"], *texts, n, found.word, found.explanation))
+        rows[-1] += (row["notebook"], row["measure"])
     names = ["id", "where", "quantity", "published", "obtained", "n"]
     names += ["verdict", "explanation", "notebook", "measure"]
     return pd.DataFrame(rows, columns=names)
@@ -210,7 +202,7 @@ def _published_text(row: Row) -> str:
     return printed if row["unit"] in ("proportion", "1") or row["measure"] == "below" else f"{printed} {row['unit']}"
 
 
-def _obtained_text(row: Row, obtained: Estimate | None) -> str:
+def _obtained_text(row: Row, obtained: Obtained | None) -> str:
     if obtained is None:
         return ""
     if not obtained.defined:

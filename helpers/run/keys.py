@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from helpers.run.paths import RAW, ROOT
+
+
+class ProfileError(ValueError):
+    """A profile, or an override of one, that cannot be used; the message says what to write instead."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """'; did you mean X?' for the known name most like `word`, whatever its case; else the list of names."""
+    spelt = {str(name).lower(): str(name) for name in known}
+    close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=0.5)
+    return f"; did you mean {spelt[close[0]]}?" if close else f"; known: {', '.join(sorted(spelt.values()))}"
+
+
+def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    if any(v < 1 for v in values) or list(values) != sorted(set(values)):
+        raise ValueError("images per class must be positive and rising")
+    return values
+
+
+def _penalties(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(v < 0 for v in values):
+        raise ValueError("a weight penalty is 0 or more")
+    return values
+
+
+Rising = Annotated[tuple[int, ...], AfterValidator(_rising)]
+Penalties = Annotated[tuple[float, ...], AfterValidator(_penalties)]
 
 
 class CoreKeys(BaseModel):
@@ -38,26 +67,12 @@ class CoreKeys(BaseModel):
     head_batch: int = Field(1000, ge=1, description="bottlenecks a step")
     head_learning_rate: float = Field(0.001, gt=0, description="of Adam")
     head_evaluate_every: int = Field(1, ge=1, description="steps between held-out evaluations")
-    head_l2: tuple[float, ...] = Field((0.0,), min_length=1, description="weight penalties tried; validation chooses")
+    head_l2: Penalties = Field((0.0,), min_length=1, description="weight penalties tried; validation chooses")
     head_standardise: bool = Field(False, description="centre and scale bottlenecks by the training images")
     bootstrap: int = Field(2000, ge=100, description="resamples of patients for an interval")
-
-    @field_validator("head_l2")
-    @classmethod
-    def _penalties(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if any(v < 0 for v in values):
-            raise ValueError("a weight penalty is 0 or more")
-        return values
 
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         """A relative folder is meant from the project's root, wherever the notebook's kernel happens to run."""
         return value if value.is_absolute() else (ROOT / value.expanduser()).resolve()
-
-
-def rising(values: tuple[int, ...]) -> tuple[int, ...]:
-    """The values, if they are positive and rise; else a `ValueError` that pydantic reports with the key's name."""
-    if any(v < 1 for v in values) or list(values) != sorted(set(values)):
-        raise ValueError("images per class must be positive and rising")
-    return values

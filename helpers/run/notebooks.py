@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.run.paths import ROOT
 from helpers.run.profile import ProfileError, load_profile, nearest
 from helpers.run.provenance import write_json
 from helpers.run.runs import Run
@@ -57,6 +59,7 @@ def execute(
     notebook's code prints goes to `log`.
     """
     parameters = dict(parameters or {})
+    os.environ["PYTHONPATH"] = str(ROOT)  # the kernel imports this checkout's code, whichever one was installed
     check_parameters(notebook, parameters)
     for path in (good, failed, *([log] if log else [])):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,4 +9,5 @@ PUBLISHED = ROOT / "data" / "published"  # what the papers print: committed fact
 RAW = ROOT / "data" / "raw"  # downloaded archives and what they unpack to
 CACHE = ROOT / "data" / "cache"  # phantoms, scans and bottlenecks: can be deleted, will be made again
 FIGURES = ROOT / "figures"  # figures/<run>/<notebook>/: pictures and tables
+REFERENCE = FIGURES / "reference"  # the committed ones, made by `make reference`
 RUNS = ROOT / "runs"  # runs/<run>/: executed notebooks, scores, claims, report

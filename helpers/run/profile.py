@@ -6,8 +6,7 @@ notebook's parameters (`-p overrides "head_steps=500"`). Case and `-`/`_` do not
 
 from __future__ import annotations
 
-import difflib
-import importlib
+import os
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,38 +15,20 @@ from typing import Any, get_origin
 
 from pydantic import ConfigDict, ValidationError
 
-from helpers.run.keys import CoreKeys
-from helpers.run.paths import PROFILES
+from helpers.run.keys import CoreKeys, ProfileError, nearest
+from helpers.run.paths import PROFILES, ROOT
+from helpers.run.steps import studies
 
 
-class ProfileError(ValueError):
-    """A profile, or an override of one, that cannot be used; the message says what to write instead."""
-
-
-PAPERS = ("kermany", "rajkomar", "carr", "zech")  # the wings, whose keys a profile has beside the core's
-
-
-class Profile(*(importlib.import_module(f"helpers.{paper}").STUDY.keys for paper in PAPERS), CoreKeys):
+class Profile(CoreKeys, *(study.keys for study in reversed(studies().values()))):
     """All that a run may vary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    @property
-    def phantom(self) -> bool:
-        """True where all images are made here, so that no result is evidence about a paper."""
-        sources = [key for key in type(self).model_fields if key.endswith("_source")]
-        return all(getattr(self, key).startswith("phantom") for key in sources)
-
 
 KEYS = tuple(Profile.model_fields)
+NEUTRAL = ("name", "workers", "data_dir")  # change no result: the data's content counts, not where they lie
 LISTS = {key for key, field in Profile.model_fields.items() if get_origin(field.annotation) is tuple}
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' for the known name most like `word`, whatever its case; else the list of names."""
-    spelt = {str(name).lower(): str(name) for name in known}
-    close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=0.5)
-    return f"; did you mean {spelt[close[0]]}?" if close else f"; known: {', '.join(sorted(spelt.values()))}"
 
 
 def profile_names() -> list[str]:
@@ -94,15 +75,28 @@ def load_profile(name: str = "phantom", overrides: str | Iterable[str] | Mapping
     for key in values:
         if key not in KEYS:
             raise ProfileError(f"{path}: the profile has no key '{key}'{nearest(key, KEYS)}")
+    values = {key: _from_folder(key, value, ROOT) for key, value in values.items()}
     given = parse_overrides(overrides)
     if "backbone" in given:  # a backbone that is asked for is meant for every network that is not named as well
         values |= {key: "" for key in KEYS if key.endswith("_backbone")}
     for key, value in given.items():
-        values[key] = _words(value) if key in LISTS else value
+        values[key] = _words(value) if key in LISTS else _from_folder(key, value, Path.cwd())
     try:
         return Profile(**{"name": path.stem, **values})
     except ValidationError as error:
         raise ProfileError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _from_folder(key: str, value: Any, folder: Path) -> Any:
+    """The absolute path where a text names a file, meant from `folder`; `ProfileError` where that file is missing."""
+    if not isinstance(value, str) or not value or key == "data_dir":
+        return value
+    path = folder / Path(value).expanduser()
+    if path.is_file():
+        return str(path.resolve())
+    if key.endswith("_file") or os.sep in value or path.suffix in (".h5", ".keras"):
+        raise ProfileError(f"{key}={value}: there is no file {path}")
+    return value
 
 
 def _words(value: Any) -> Any:
@@ -119,3 +113,38 @@ def _explain(problem: Mapping[str, Any]) -> str:
         expected = [word.strip("' ") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
         text += nearest(str(problem.get("input")), expected)
     return text
+
+
+class Settings:
+    """The part of a profile that a step or notebook declares to read, with the profile's own attribute names.
+
+    Reading another key raises `ProfileError`, so that none can be missing in the digest that a result is kept under.
+    """
+
+    def __init__(self, profile: Profile, names: Iterable[str], reader: str) -> None:
+        self._profile, self._names, self._reader = profile, frozenset(names), reader
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked for by copy and pickle before there is a profile
+            raise AttributeError(name)
+        if name in KEYS and name not in self._names and name not in NEUTRAL:
+            raise ProfileError(f"{self._reader} reads '{name}' without naming it: add it to its keys in the STUDY")
+        return getattr(self._profile, name)
+
+    def values(self) -> dict[str, Any]:
+        """The settings by name, those left out that cannot change a result."""
+        return {name: getattr(self._profile, name) for name in sorted(self._names.difference(NEUTRAL))}
+
+
+def keys_matching(names: Iterable[str]) -> set[str]:
+    """The profile's keys of these names; a name that ends in '_' stands for all keys that begin so.
+
+    Raises `ProfileError` for a name that no key has.
+    """
+    found: set[str] = set()
+    for name in names:
+        matching = {key for key in KEYS if key == name or (name.endswith("_") and key.startswith(name))}
+        if not matching:
+            raise ProfileError(f"a STUDY names the key '{name}', which no profile has{nearest(name, KEYS)}")
+        found |= matching
+    return found

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy.stats import binomtest
 
-from helpers.metrics.proportions import Z, proportion
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import KEYS, nearest
+from helpers.run.steps import notebook_names
 
 COLUMNS = (
     *("id", "paper", "kind", "where", "quote", "quantity", "value", "low", "high", "n", "n_positive", "unit"),
@@ -39,12 +40,9 @@ UNITS = (
     *("decimal acuity", "causes", "figures", "tables", "seconds", "images per second", "ratio", "1"),
     *("studies", "models", "layers", "modules", "parameters", "bits", "degrees", "diagnoses", "reports"),
 )
-NOTEBOOKS = (
-    *("00_data", "01_training_curves", "02_multiclass_roc", "03_binary_roc", "04_limited_data"),
-    *("05_expert_comparison", "06_occlusion", "07_pneumonia", "08_view_classification", "09_covid_bridge"),
-    *("10_retinal_bridge", "11_chexnet", "12_generalization", "13_paper_audit"),
-)
 CONTEXT = "quoted context, not a result"  # the reason of a number that a paper takes from elsewhere
+
+Z = 1.959963984540054  # of a 95 % interval
 
 _NUMBER = re.compile(r"(\d[\d,]*(?:\.\d+)?|\.\d+)\s*(%|\(%\)|million)?")
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -118,7 +116,7 @@ def load_published(papers: str | Iterable[str] | None = None, folder: Path = PUB
     return frame.astype({c: "float64" for c in ("value", "low", "high")} | {"n": "Int64", "n_positive": "Int64"})
 
 
-def load_weighted_errors(paper: str = "kermany2018", folder: Path = PUBLISHED) -> dict[str, float]:
+def load_weighted_errors(paper: str, folder: Path = PUBLISHED) -> dict[str, float]:
     """The weighted errors that the text prints (figure 4C, table S2): 'published: who, which' to penalty an image."""
     table = pd.read_csv(folder / f"{paper}_weighted_errors.csv")
     names = table["who"] + table["statistic"].map(lambda what: "" if what == "value" else f", {what}")
@@ -134,8 +132,8 @@ def published_interval(row: Mapping[str, Any]) -> tuple[float, float, str]:
         return value, value, ""
     n = int(row["n"])
     if row["measure"] == "proportion":
-        interval = proportion(round(value * n), n)
-        return interval.low, interval.high, f"{interval.method} from n = {n:,}"
+        interval = binomtest(round(value * n), n).proportion_ci(method="exact")
+        return interval.low, interval.high, f"Clopper-Pearson from n = {n:,}"
     positives = int(row["n_positive"])
     error = hanley_mcneil(value - (half_unit(row) if value == 1 else 0), positives, n - positives)
     low, high = max(0.0, value - Z * error), min(1.0, value + Z * error)
@@ -187,7 +185,7 @@ def _checked(row: dict, paper: str) -> dict:
     for column, known in (("kind", KINDS), ("measure", MEASURES)):
         if row[column] not in known:
             raise ClaimError(f"{place}: unknown {column} '{row[column]}'{nearest(row[column], known)}")
-    for column, known in (("unit", UNITS), ("notebook", NOTEBOOKS), ("key", KEYS)):
+    for column, known in (("unit", UNITS), ("notebook", notebook_names()), ("key", KEYS)):
         if row[column] and row[column] not in known:
             raise ClaimError(f"{place}: unknown {column} '{row[column]}'{nearest(row[column], known)}")
     for column in ("value", "low", "high", "n", "n_positive"):

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from helpers.run.claims import compare, coverage, stated
 from helpers.run.provenance import read_json, write_atomically
-from helpers.run.report_coverage import anchor, coverage_of
-from helpers.run.runs import Run, blocked_by, failed_steps, notebook_names
+from helpers.run.published import load_published
+from helpers.run.runs import Run, blocked_by, failed_steps
+from helpers.run.steps import notebook_names, studies
 
-PAPERS = {  # in the order in which the report tells of them
-    "kermany2018": "Kermany 2018, Identifying medical diagnoses and treatable diseases by image-based deep learning",
-    "rajkomar2017": "Rajkomar et al. 2017, High-throughput classification of radiographs using deep CNNs",
-    "zech2018": "Zech 2018, CheXNet reproduced, and why it does not generalise",
-    "carr2020": "Carr et al. 2020, A bridge to small data sets",
-}
 VERDICTS = ("reproduced", "not reproduced", "not comparable", "not run")
 SHOWN_ROWS = 60  # of a table; the CSV has all
 OPEN_ROWS = 25  # a longer table is folded
-PIXELS_AN_INCH = 130  # of a figure: what is 7 pt in print can be read
+PIXELS_PER_INCH = 130  # of a figure: what is 7 pt in print can be read
+STATUS = {"made": "made", "not made": "not in this run", "no notebook": "left out"}
 
 
 def build_report(run: Run) -> Path:
@@ -32,9 +30,8 @@ def build_report(run: Run) -> Path:
     """
     import jinja2
 
-    from helpers.run.claims import load_published, stated
-
     records = records_of(run)
+    papers = paper_titles()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -49,12 +46,12 @@ def build_report(run: Run) -> Path:
         tally=Counter(claims.loc[claims["measure"] != "setting", "verdict"]),
         stated=stated(load_published()).to_dict("records"),
         verdicts=VERDICTS,
-        papers=PAPERS,
-        short={paper: f"{paper[:-4].title()} {paper[-4:]}" for paper in PAPERS},
-        claims={paper: claims[claims["paper"] == paper].to_dict("records") for paper in PAPERS},
+        papers=papers,
+        short={paper: f"{paper[:-4].title()} {paper[-4:]}" for paper in papers},
+        claims={paper: claims[claims["paper"] == paper].to_dict("records") for paper in papers},
         failures=_failures(run),
         sections=[_section(run, record) for record in records.values()],
-        coverage=coverage_of(run, records, PAPERS),
+        coverage=coverage_of(run, records, papers),
         warnings=_warnings(run, records),
         excluded=_excluded(records),
         facts=_facts(records),
@@ -62,6 +59,11 @@ def build_report(run: Run) -> Path:
     )
     write_atomically(run.report, lambda file: file.write_text(page, encoding="utf-8"))
     return run.report
+
+
+def paper_titles() -> dict[str, str]:
+    """The papers by the name of their file in data/published/, in the order of the report."""
+    return {study.paper: study.title for study in studies().values() if study.paper}
 
 
 def records_of(run: Run) -> dict[str, dict]:
@@ -72,8 +74,6 @@ def records_of(run: Run) -> dict[str, dict]:
 
 def claims_table(records: dict[str, dict]) -> pd.DataFrame:
     """Every published number: with what a notebook obtained where one ran, else 'not run'."""
-    from helpers.run.claims import compare, load_published
-
     waiting = compare(load_published(), {}, comparable=True)
     done = [pd.DataFrame(record["claims"]) for record in records.values() if record["claims"]]
     order = {claim: place for place, claim in enumerate(waiting["id"])}
@@ -85,20 +85,22 @@ def summary(run: Run) -> str:
     """The claims in a few lines, for the terminal."""
     records = records_of(run)
     table = claims_table(records)
-    told = table[~table["verdict"].isin(["not run"]) & (table["obtained"] != "")]
+    shown = table[~table["verdict"].isin(["not run"]) & (table["obtained"] != "")]
     lines = [f"claims   {', '.join(f'{n} {word}' for word, n in Counter(table['verdict']).items())}"]
     lines += [f"         {line}" for line in _headlines(records)]
-    for row in told[told["measure"].isin(["proportion", "auroc"])].to_dict("records") if len(told) else []:
+    for row in shown[shown["measure"].isin(["proportion", "auroc"])].to_dict("records") if len(shown) else []:
         lines.append(f"  {row['quantity'][:58]:58}  {row['published']:>22}  {row['obtained']:>28}  {row['verdict']}")
     return "\n".join(lines)
 
 
 def _headlines(records: dict[str, dict]) -> list[str]:
-    """On which images the results rest: one sentence a data set, with the notebooks it holds for."""
-    told: dict[str, list[str]] = {}
+    """On which images the results rest: one sentence per data set, with the notebooks it holds for."""
+    notebooks: dict[str, list[str]] = {}
     for name, record in records.items():
-        told.setdefault(record["data"], []).append(name.split("_")[0])
-    return [f"{', '.join(names)}: {data}" for data, names in told.items()] or ["No notebook of this run has finished."]
+        notebooks.setdefault(record["data"], []).append(name.split("_")[0])
+    return [f"{', '.join(names)}: {data}" for data, names in notebooks.items()] or [
+        "No notebook of this run has finished."
+    ]
 
 
 def _failures(run: Run) -> list[dict[str, str]]:
@@ -141,7 +143,9 @@ def _papers_of(record: dict[str, Any]) -> str:
     ids = [claim["id"] for claim in record["claims"]]
     ids += [name for item in record["figures"] + record["tables"] for name in item["published"]]
     papers = {name.split(".")[0] for name in ids}
-    return PAPERS[papers.pop()] if len(papers) == 1 else f"{len(papers)} papers" if papers else "beyond the papers"
+    return (
+        paper_titles()[papers.pop()] if len(papers) == 1 else f"{len(papers)} papers" if papers else "beyond the papers"
+    )
 
 
 def _picture(png: Path) -> dict[str, Any]:
@@ -149,8 +153,8 @@ def _picture(png: Path) -> dict[str, Any]:
     from PIL import Image
 
     with Image.open(png) as image:
-        inches = image.width / image.info.get("dpi", (PIXELS_AN_INCH,))[0]
-    return {"data": base64.b64encode(png.read_bytes()).decode(), "width": round(inches * PIXELS_AN_INCH)}
+        inches = image.width / image.info.get("dpi", (PIXELS_PER_INCH,))[0]
+    return {"data": base64.b64encode(png.read_bytes()).decode(), "width": round(inches * PIXELS_PER_INCH)}
 
 
 def _rows(csv: Path) -> dict[str, Any]:
@@ -175,9 +179,9 @@ def _warnings(run: Run, records: dict[str, dict]) -> list[tuple[str, str]]:
         for path in sorted((run.folder / "stages").glob("*.json"))
         for text in read_json(path)["warnings"]
     ]
-    told = {text for _, text in stages}
+    listed = {text for _, text in stages}
     return stages + [
-        (name, text) for name, record in records.items() for text in record["warnings"] if text not in told
+        (name, text) for name, record in records.items() for text in record["warnings"] if text not in listed
     ]
 
 
@@ -197,18 +201,20 @@ def _facts(records: dict[str, dict]) -> list[tuple[str, str]]:
 
 
 def _steps(run: Run) -> list[dict[str, Any]]:
-    """Every step and notebook: how many seconds it took, and what it said of itself."""
+    """Every step and notebook: how many seconds it took, and what it recorded."""
     seconds = {path.stem: read_json(path)["seconds"] for path in (run.folder / "timings").glob("*.json")}
-    told = {path.stem: read_json(path) for path in (run.folder / "stages").glob("*.json")}
-    names = sorted(seconds.keys() | told.keys(), key=lambda name: (name in notebook_names(), name))
+    left = {path.stem: read_json(path) for path in (run.folder / "stages").glob("*.json")}
+    names = sorted(seconds.keys() | left.keys(), key=lambda name: (name in notebook_names(), name))
     return [
         {
             "name": name,
             "seconds": seconds.get(name, ""),
-            "told": [
-                (key, _words(value)) for key, value in told.get(name, {}).items() if key not in ("warnings", "key")
+            "facts": [
+                (key, _words(value))
+                for key, value in left.get(name, {}).items()
+                if key not in ("warnings", "key", "kept")
             ],
-            "key": told.get(name, {}).get("key", ""),
+            "key": left.get(name, {}).get("key", ""),
         }
         for name in names
     ]
@@ -220,3 +226,67 @@ def _words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# --- coverage: every figure and table of the texts, with the file that shows it or why none does ---
+
+
+def coverage_of(run: Run, records: dict[str, dict], papers: Iterable[str]) -> list[dict[str, Any]]:
+    """One entry per paper: its key, a tally in words, and a row for each figure and table.
+
+    A row holds what `coverage` of `helpers.run.claims` gives, `status` in words, `files` (what shows it, see
+    `files_made`) and `reason`: why none can make it, what ours cannot show, or why this run has not made it. Raises
+    `ClaimError` for a published id that data/published/ does not have.
+    """
+    files = files_made(run, records)
+    table = coverage(load_published(), files)
+    found = []
+    for paper in papers:
+        rows = table[table["paper"] == paper].to_dict("records")
+        for row in rows:
+            row["files"] = files.get(row["id"], [])
+            row["ran"] = row["notebook"] in records
+            if row["status"] == "not made":
+                row["reason"] = _why_not_made(run, row["notebook"], records) or row["reason"]
+            row["status"] = STATUS[row["status"]]
+        found.append({"paper": paper, "tally": _tally(rows), "rows": rows})
+    return found
+
+
+def files_made(run: Run, records: dict[str, dict]) -> dict[str, list[dict[str, str]]]:
+    """For every published id that a notebook of this run made: the files, in the notebooks' order.
+
+    Each has `file`, its place in the repository; `href`, its address from the report; and `anchor`, where the report
+    shows it.
+    """
+    found: dict[str, list[dict[str, str]]] = {}
+    for notebook, record in records.items():
+        for suffix, items in ((".png", record["figures"]), (".csv", record["tables"])):
+            for item in items:
+                file = f"figures/{run.name}/{notebook}/{item['name']}{suffix}"
+                shown = {"file": file, "href": f"../../{file}", "anchor": anchor(notebook, item["name"])}
+                for published in item["published"]:
+                    found.setdefault(published, []).append(shown)
+    return found
+
+
+def anchor(notebook: str, name: str) -> str:
+    """Where the report shows a figure or table."""
+    return f"{notebook}-{name}"
+
+
+def _why_not_made(run: Run, notebook: str, records: dict[str, dict]) -> str:
+    if notebook in records:
+        return "the notebook ran and did not make it"
+    if run.failed(notebook).is_file():
+        return "the notebook failed"
+    if steps := blocked_by(run, notebook):
+        return f"the step {', '.join(steps)} failed"
+    return ""
+
+
+def _tally(rows: list[dict]) -> str:
+    """'35 figures and tables: 31 made, 4 left out'."""
+    counts = Counter(row["status"] for row in rows)
+    parts = [f"{counts[word]} {word}" for word in STATUS.values() if counts[word]]
+    return f"{len(rows)} figures and tables: {', '.join(parts)}"

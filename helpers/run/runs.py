@@ -11,7 +11,7 @@ from typing import Any
 from helpers.run import paths
 from helpers.run.profile import Profile, ProfileError, load_profile
 from helpers.run.provenance import read_json, write_json
-from helpers.run.steps import STEPS, needed, reads
+from helpers.run.steps import all_steps, needed, notebook_reads
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Run:
     @property
     def profile_file(self) -> Path:
         return self.folder / "profile.json"
+
+    def key(self, name: str) -> Path:
+        """The key of a step or notebook as last planned: Snakemake runs it again when this file changes."""
+        return self.folder / "keys" / f"{name}.json"
 
     @property
     def experiments(self) -> Path:
@@ -67,14 +71,15 @@ class Run:
     def save_profile(self, asked: str, overrides: Mapping[str, Any]) -> Profile:
         """Check the profile asked for, with its overrides, and keep both; the file changes only with its content."""
         profile = load_profile(asked, overrides)
-        said = {"asked": str(asked), "overrides": dict(overrides), "profile": profile.model_dump(mode="json")}
-        write_json(self.profile_file, said)
+        values = profile.model_dump(mode="json")
+        content = {"asked": str(asked), "overrides": {key: values[key] for key in overrides}, "profile": values}
+        write_json(self.profile_file, content)
         return profile
 
     def parameters(self) -> dict[str, Any]:
         """What a notebook of this run gets: the profile's name, the overrides, the run."""
-        said = self._saved()
-        return {"profile": said["asked"], "overrides": said["overrides"], "run": self.name}
+        saved = self._saved()
+        return {"profile": saved["asked"], "overrides": saved["overrides"], "run": self.name}
 
     def load_profile(self) -> Profile:
         """The profile this run was started with."""
@@ -89,7 +94,7 @@ class Run:
 def failed_steps(run: Run) -> dict[str, str]:
     """The steps whose last start ended with an error, and the error; a step that was killed is among them."""
     found = {}
-    for name in STEPS:
+    for name in all_steps():
         if run.timing(name).is_file() and (error := read_json(run.timing(name))["error"]):
             found[name] = error
     return found
@@ -97,9 +102,4 @@ def failed_steps(run: Run) -> dict[str, str]:
 
 def blocked_by(run: Run, notebook: str) -> tuple[str, ...]:
     """The failed steps that `notebook` rests on: what an earlier run left of it is then not of this run."""
-    return tuple(name for name in needed(reads(notebook).steps) if name in failed_steps(run))
-
-
-def notebook_names() -> list[str]:
-    """The numbered notebooks of the project, in order."""
-    return sorted(path.stem for path in paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    return tuple(name for name in needed(notebook_reads(notebook).steps) if name in failed_steps(run))

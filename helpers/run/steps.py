@@ -1,101 +1,143 @@
-"""The steps of a run and what each notebook reads: said here once, for the Snakefile, the stages and the report.
+"""What a run is made of: the data sets, steps, notebooks and settings that each paper's STUDY declares.
 
-data > bottlenecks > heads > notebooks          one such row a data set: OCT, pneumonia radiographs, views
-data > fine-tuned networks > notebooks
+The core learns of a paper only here, by its wing's name. Functions are named as "package.module:function" and imported
+when they are wanted, so that reading this list imports nothing heavy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import importlib
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
+from helpers.run import paths
+from helpers.run.keys import ProfileError, nearest
+
+PAPERS = ("kermany", "rajkomar", "carr", "zech")  # the wings, in the order in which a run makes them
+FEATURES_KEYS = ("seed", "backbone", "weights", "image_size", "engine", "precision")
+
 
 @dataclass(frozen=True)
-class PaperStudy:
-    """What a paper's wing offers the core."""
+class DataSet:
+    """A data set: who loads it, splits it and describes it, and the profile's keys that they read.
 
-    name: str
-    keys: type[BaseModel]
+    `load(settings)` gives a Catalogue, `split(catalogue, settings)` a Split, `describe(catalogue)` whether these are
+    the paper's images, with a sentence; `folders(settings)` the files and folders read from outside the project.
+    """
+
+    load: str
+    split: str
+    describe: str
+    keys: tuple[str, ...]
+    folders: str = ""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its kind (a rule of the Snakefile), the data set it works on, and the steps it reads."""
+    """One step of a run: who makes it, from which data set, after which steps, reading which of the profile's keys.
+
+    `kind` is data, features or experiment. A key that ends in "_" stands for all that begin so.
+    """
 
     kind: str
     data: str
+    maker: str = ""
+    keys: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Reads:
-    """What a notebook reads: a data set ('published' for the printed numbers alone) and the steps before it."""
+class Notebook:
+    """What a notebook reads: a data set ('' for the printed numbers alone), steps, and what lies beside them.
 
-    data: str = "oct"
+    `keys` are those of the profile beyond its own paper's, `files` patterns below the project's root, `folders` names a
+    function of the settings that gives what is read from outside the project.
+    """
+
+    data: str = ""
     steps: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    folders: str = ""
 
 
-def _heads(data: str, *names: str) -> dict[str, Step]:
-    return {name: Step("experiment", data, (f"{data}_bottlenecks",)) for name in names}
+@dataclass(frozen=True)
+class PaperStudy:
+    """A paper's wing, as the core sees it."""
+
+    paper: str  # as its file in data/published/ is called
+    title: str
+    keys: type[BaseModel]
+    data: dict[str, DataSet] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+    notebooks: dict[str, Notebook] = field(default_factory=dict)
 
 
-STEPS: dict[str, Step] = {
-    "oct_data": Step("data", "oct"),
-    "oct_bottlenecks": Step("bottlenecks", "oct", ("oct_data",)),
-    **_heads("oct", "multiclass", "limited", "cnv_normal", "dme_normal", "drusen_normal", "learning_curve"),
-    "xray_data": Step("data", "xray"),
-    "xray_bottlenecks": Step("bottlenecks", "xray", ("xray_data",)),
-    **_heads("xray", "pneumonia", "bacteria_virus", "referral"),
-    "referral_finetuned": Step("network", "xray", ("xray_data",)),
-    "views_data": Step("data", "views"),
-    "view_models": Step("network", "views", ("views_data",)),
-    "nih_data": Step("data", "nih"),
-    "chexnet": Step("network", "nih", ("nih_data",)),
-    "covid_data": Step("data", "covid"),
-    "covid_bridge": Step("network", "covid", ("covid_data", "xray_data")),
-    "octid_data": Step("data", "octid"),
-    "retinal_bridge": Step("network", "octid", ("octid_data", "oct_data")),
-    "sites_data": Step("data", "sites"),
-    "regions_data": Step("data", "regions"),
-    "site_models": Step("network", "sites", ("sites_data",)),
-    "region_models": Step("network", "sites", ("sites_data", "regions_data")),
-}
-
-READS: dict[str, Reads] = {
-    "00_data": Reads("oct", ("oct_bottlenecks",)),
-    "01_training_curves": Reads("oct", ("multiclass", "cnv_normal", "dme_normal", "drusen_normal")),
-    "02_multiclass_roc": Reads("oct", ("multiclass", "limited")),
-    "03_binary_roc": Reads("oct", ("cnv_normal", "dme_normal", "drusen_normal")),
-    "04_limited_data": Reads("oct", ("multiclass", "limited", "learning_curve")),
-    "05_expert_comparison": Reads("oct", ("multiclass", "limited")),
-    "06_occlusion": Reads("oct", ("multiclass",)),
-    "07_pneumonia": Reads("xray", ("pneumonia", "bacteria_virus", "referral", "referral_finetuned")),
-    "08_view_classification": Reads("views", ("view_models",)),
-    "11_chexnet": Reads("nih", ("chexnet",)),
-    "09_covid_bridge": Reads("covid", ("covid_bridge",)),
-    "10_retinal_bridge": Reads("octid", ("retinal_bridge",)),
-    "12_generalization": Reads("sites", ("site_models", "region_models")),
-    "13_paper_audit": Reads("published"),
-}
+def data_step(data: str) -> Step:
+    """The step that draws or catalogues a data set."""
+    return Step("data", data)
 
 
-def reads(notebook: str) -> Reads:
-    """What a notebook reads; one that is not listed (a user's own) reads the OCT images and their bottlenecks."""
-    return READS.get(notebook, Reads("oct", ("oct_bottlenecks",)))
+def features_step(data: str) -> Step:
+    """The step that computes the frozen backbone's features of a data set."""
+    return Step("features", data, "helpers.model.features:extract_for", FEATURES_KEYS, (f"{data}_data",))
 
 
-def of_kind(kind: str) -> tuple[str, ...]:
-    return tuple(name for name, step in STEPS.items() if step.kind == kind)
+def studies() -> dict[str, PaperStudy]:
+    """The STUDY of each wing, by the wing's name."""
+    return {name: importlib.import_module(f"helpers.{name}").STUDY for name in PAPERS}
+
+
+@functools.cache
+def all_steps() -> dict[str, Step]:
+    """Every step of a run, in the order of the papers."""
+    return {name: step for study in studies().values() for name, step in study.steps.items()}
+
+
+@functools.cache
+def all_notebooks() -> dict[str, Notebook]:
+    """What each notebook reads, in the notebooks' order."""
+    found = {name: reads for study in studies().values() for name, reads in study.notebooks.items()}
+    return dict(sorted(found.items()))
+
+
+def notebook_names() -> list[str]:
+    """The numbered notebooks of the project, in order."""
+    return sorted(path.stem for path in paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def notebook_reads(name: str) -> Notebook:
+    """What a notebook reads; one that no STUDY lists (a user's own) reads the first paper's first data set."""
+    first = next(iter(next(iter(studies().values())).data))
+    return all_notebooks().get(name, Notebook(first, (f"{first}_features",)))
+
+
+def step_named(name: str) -> Step:
+    """The step of this name. Raises `ProfileError` with the nearest for an unknown one."""
+    if name not in all_steps():
+        raise ProfileError(f"there is no step '{name}'{nearest(name, all_steps())}")
+    return all_steps()[name]
+
+
+def data_set(name: str) -> DataSet:
+    """The data set of this name."""
+    return paper_of(name).data[name]
+
+
+def paper_of(data: str) -> PaperStudy:
+    """The study that declares a data set."""
+    return next(study for study in studies().values() if data in study.data)
 
 
 def needed(names: tuple[str, ...]) -> tuple[str, ...]:
-    """These steps and all before them, in the order of `STEPS`."""
+    """These steps and all before them, in the order of a run."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += STEPS[name].after
-    return tuple(name for name in STEPS if name in found)
+            waiting += step_named(name).after
+    return tuple(name for name in all_steps() if name in found)

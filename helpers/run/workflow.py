@@ -12,12 +12,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from helpers.run import paths
-from helpers.run.profile import ProfileError, nearest
-from helpers.run.provenance import read_json
-from helpers.run.runs import Run, failed_steps, notebook_names
+from helpers.run.cache import notebook_key, step_key
+from helpers.run.profile import KEYS, Profile, ProfileError, load_profile, nearest, parse_overrides
+from helpers.run.provenance import read_json, write_json
+from helpers.run.runs import Run, failed_steps
+from helpers.run.steps import needed, notebook_names, notebook_reads
 
 
-class Teller(logging.Handler):
+class ProgressHandler(logging.Handler):
     """Turns Snakemake's events into lines a reader wants: what starts, what is done, how long it took, what is left."""
 
     def __init__(self) -> None:
@@ -32,9 +34,9 @@ class Teller(logging.Handler):
         if handler:
             handler(record)
         elif record.levelno >= logging.ERROR and not event:
-            self.say(record.getMessage())
+            self.print(record.getMessage())
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     def _run_info(self, record: logging.LogRecord) -> None:
@@ -42,19 +44,19 @@ class Teller(logging.Handler):
         self.total = sum(counts.values())
         if self.total:
             parts = ", ".join(f"{n} {rule}{'s' if n > 1 and rule == 'notebook' else ''}" for rule, n in counts.items())
-            self.say(f"{self.total} steps to run: {parts}")
+            self.print(f"{self.total} steps to run: {parts}")
 
     def _job_info(self, record: logging.LogRecord) -> None:
         self.names[record.jobid] = record.wildcards.get("name") or record.rule_name
         if record.rule_name == "all":
             return
         self.began[record.jobid] = time.monotonic()
-        self.say(f"  start  {self.names[record.jobid]}")
+        self.print(f"  start  {self.names[record.jobid]}")
 
     def _job_finished(self, record: logging.LogRecord) -> None:
         if record.job_id in self.began:
             self.done += 1
-            self.say(
+            self.print(
                 f"  done   {self._timed(record.job_id)}   [{self.done} of {self.total}]{self._running(record.job_id)}"
             )
 
@@ -62,7 +64,7 @@ class Teller(logging.Handler):
         if record.jobid in self.began:
             self.failed += 1
             logs = ", ".join(map(str, getattr(record, "log", None) or []))
-            self.say(f"  FAILED {self._timed(record.jobid)}{'   see ' + logs if logs else ''}")
+            self.print(f"  FAILED {self._timed(record.jobid)}{'   see ' + logs if logs else ''}")
 
     def _timed(self, job: int) -> str:
         return f"{self.names[job]}  {time.monotonic() - self.began.pop(job):.1f} s"
@@ -77,8 +79,6 @@ def split_settings(given: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
     Raises `ProfileError` for a word that is neither, with the nearest right name.
     """
-    from helpers.run.profile import KEYS, parse_overrides
-
     own = {"profile": "phantom", "only": "", "jobs": "", "run": ""}
     overrides = []
     for word in given:
@@ -119,19 +119,18 @@ def jobs_from(text: str) -> int:
 def reproduce(settings: Sequence[str]) -> int:
     """Bring a run up to date and print its claims; the exit status: 0, or 1 where a notebook failed.
 
-    `settings` are `KEY=VALUE` words. Everything wrong with them is said here, before anything is computed.
+    `settings` are `KEY=VALUE` words. Everything wrong with them is refused before anything is computed.
     """
     own, overrides = split_settings(settings)
     notebooks, jobs = wanted_notebooks(own["only"]), jobs_from(own["jobs"])
-    from helpers.run.profile import load_profile, parse_overrides
-
     profile = load_profile(own["profile"], overrides)
     run = Run(own["run"] or profile.name)
     lock = FileLock(run.folder / ".lock")
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         with lock.acquire(timeout=0):
-            run.save_profile(own["profile"], parse_overrides(overrides))
+            profile = run.save_profile(own["profile"], parse_overrides(overrides))
+            plan(run, notebooks, profile)
             return _bring_up_to_date(run, notebooks, jobs)
     except Timeout:
         raise ProfileError(
@@ -139,27 +138,36 @@ def reproduce(settings: Sequence[str]) -> int:
         ) from None
 
 
+def plan(run: Run, notebooks: Sequence[str], profile: Profile) -> None:
+    """Write the key of every step and notebook that is wanted: Snakemake makes again whatever is older than its key."""
+    steps = needed(tuple(step for name in notebooks for step in notebook_reads(name).steps))
+    for name in steps:
+        write_json(run.key(name), {"key": step_key(name, profile)})
+    for name in notebooks:
+        write_json(run.key(name), {"key": notebook_key(name, profile)})
+
+
 def _bring_up_to_date(run: Run, notebooks: list[str], jobs: int) -> int:
     began = time.monotonic()
     targets = [str(run.notebook(name).relative_to(paths.ROOT)) for name in notebooks]
     report = run.report.relative_to(paths.ROOT)
-    teller = _snakemake({"run": run.name}, targets, jobs)
+    progress = _snakemake({"run": run.name}, targets, jobs)
     failed = [name for name in notebooks if run.failed(name).is_file()]
     from helpers.run.report import build_report, summary
 
     build_report(run)
-    say = teller.say
-    if not teller.total:
-        say("nothing to do: everything is up to date")
-    say(summary(run))
+    line = progress.print
+    if not progress.total:
+        line("nothing to do: everything is up to date")
+    line(summary(run))
     for name, error in failed_steps(run).items():
-        say(f"FAILED  step {name}: {error.splitlines()[0]}")
+        line(f"FAILED  step {name}: {error.splitlines()[0]}")
     for name in failed:
-        say(f"FAILED  {name}: {_last_line(run, name)}\n        see {run.failed(name).relative_to(paths.ROOT)}")
-    say(
+        line(f"FAILED  {name}: {_last_line(run, name)}\n        see {run.failed(name).relative_to(paths.ROOT)}")
+    line(
         f"report   {report}\nfigures  {run.figures.relative_to(paths.ROOT)}/\ntook     {time.monotonic() - began:.0f} s"
     )
-    return 1 if failed or teller.failed else 0
+    return 1 if failed or progress.failed else 0
 
 
 def _last_line(run: Run, name: str) -> str:
@@ -167,7 +175,7 @@ def _last_line(run: Run, name: str) -> str:
     return next((line for line in reversed(lines) if line.strip()), "no error was kept")
 
 
-def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> Teller:
+def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> ProgressHandler:
     """Run the Snakefile. Its own lock is off, since a killed run would leave it; `reproduce` holds one instead."""
     from snakemake import logging as snakemake_logging
     from snakemake.api import SnakemakeApi
@@ -177,20 +185,23 @@ def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> Tell
         DAGSettings,
         ExecutionSettings,
         OutputSettings,
+        RerunTrigger,
         ResourceSettings,
         SchedulingSettings,
     )
 
-    teller = Teller()
+    progress = ProgressHandler()
     with SnakemakeApi(OutputSettings(skip_plugin_handlers=True, enable_file_logging=False)) as api:
-        snakemake_logging.logger.handlers = [teller]
+        snakemake_logging.logger.handlers = [progress]
         workflow = api.workflow(
             ResourceSettings(cores=jobs),
             ConfigSettings(config=config),
             snakefile=paths.ROOT / "Snakefile",
             workdir=paths.ROOT,
         )
-        dag = workflow.dag(DAGSettings(targets=set(targets), force_incomplete=True))
+        dag = workflow.dag(
+            DAGSettings(targets=set(targets), force_incomplete=True, rerun_triggers={RerunTrigger.MTIME})
+        )
         try:
             dag.execute_workflow(
                 executor="local",
@@ -199,7 +210,7 @@ def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> Tell
                 scheduler_settings=SchedulerSettings(),
             )
         except Exception as error:
-            if not teller.failed:  # not a step's failure, which has been told, but one of the workflow itself
-                teller.say(f"the workflow stopped: {error or type(error).__name__}")
-                teller.failed += 1
-    return teller
+            if not progress.failed:  # not a step's failure, which has been shown, but one of the workflow itself
+                progress.print(f"the workflow stopped: {error or type(error).__name__}")
+                progress.failed += 1
+    return progress

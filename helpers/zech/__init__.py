@@ -1,4 +1,55 @@
-from helpers.run.steps import PaperStudy
+"""Zech 2018: CheXNet reproduced, and why it does not generalise (notebooks 11 and 12)."""
+
+from helpers.run.steps import DataSet, Notebook, PaperStudy, Step, data_step
 from helpers.zech.keys import ZechKeys
 
-STUDY = PaperStudy("zech", ZechKeys)
+DATA = "helpers.zech.data"
+NETWORK = ("seed", "backbone", "weights", "image_size", "engine", "precision", "sites_")
+
+STUDY = PaperStudy(
+    paper="zech2018",
+    title="Zech 2018, Deep learning in radiology: promise and caveats",
+    keys=ZechKeys,
+    data={
+        "nih": DataSet(
+            f"{DATA}:load_nih",
+            f"{DATA}:split_nih",
+            f"{DATA}:describe_nih",
+            ("seed", "split", "nih_source", "phantom_nih_"),
+            f"{DATA}:folders_nih",
+        ),
+        "sites": DataSet(
+            f"{DATA}:load_sites",
+            f"{DATA}:split_sites",
+            f"{DATA}:describe_sites",
+            ("seed", "split", "sites_source", "phantom_sites_bodies"),
+            f"{DATA}:folders_sites",
+        ),
+        "regions": DataSet(
+            f"{DATA}:load_regions", f"{DATA}:split_regions", "", ("seed", "split", "phantom_sites_regions")
+        ),
+    },
+    steps={
+        "nih_data": data_step("nih"),
+        "chexnet": Step(
+            "experiment",
+            "nih",
+            "helpers.zech.chexnet:train_chexnet",
+            ("backbone", "weights", "chexnet_", "head_standardise"),
+            ("nih_data",),
+        ),
+        "sites_data": data_step("sites"),
+        "site_models": Step("experiment", "sites", "helpers.zech.sites:train_site_models", NETWORK, ("sites_data",)),
+        "regions_data": data_step("regions"),
+        "region_models": Step(
+            "experiment", "sites", "helpers.zech.regions:train_region_models", NETWORK, ("sites_data", "regions_data")
+        ),
+    },
+    notebooks={
+        "11_chexnet": Notebook("nih", ("chexnet",), folders=f"{DATA}:folders_predictions"),
+        "12_generalization": Notebook(
+            "sites", ("site_models", "region_models"), files=("data/published/audit_facts.csv",)
+        ),
+        "13_paper_audit": Notebook(files=("data/published/*",)),
+    },
+)

@@ -9,8 +9,7 @@ from helpers.run.profile import ProfileError, load_profile, parse_overrides, pro
 
 def test_both_profiles_of_the_project_load():
     assert profile_names() == ["paper", "phantom"]
-    assert load_profile("phantom").phantom
-    assert not load_profile("paper").phantom
+    assert (load_profile("phantom").oct_source, load_profile("paper").oct_source) == ("phantom_oct", "kermany_oct")
 
 
 def test_when_nothing_is_overridden_then_the_paper_profile_is_as_published():

@@ -1,0 +1,143 @@
+"""`make reproduce`: what is refused before anything starts, and what a run makes again after an edit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from checkout import copy_checkout, edit, run_python
+
+from helpers.run.paths import ROOT
+from helpers.run.profile import ProfileError
+from helpers.run.runs import Run
+from helpers.run.workflow import jobs_from, split_settings, wanted_notebooks
+
+TINY = ("phantom_oct_train=120", "phantom_oct_test_per_class=6", "head_steps=40", "limited_per_class=4")
+TINY += ("image_size=64", "bootstrap=100", "validation_fraction=0.3")
+
+
+def test_settings_are_sorted_into_the_runs_own_and_the_profiles_whatever_their_case():
+    own, overrides = split_settings(["PROFILE=paper", "DATA_DIR=/data", "backbone=MobileNetV2", "jobs=3"])
+    assert own == {"profile": "paper", "only": "", "jobs": "3", "run": ""}
+    assert overrides == ["DATA_DIR=/data", "backbone=MobileNetV2"]
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [("PROFIL=paper", "did you mean PROFILE?"), ("BACKBON=x", "did you mean BACKBONE?"), ("seed", "write key=value")],
+)
+def test_a_misspelt_setting_is_refused_with_the_nearest(word, answer):
+    with pytest.raises(ProfileError, match=answer.replace("?", r"\?")):
+        split_settings([word])
+
+
+def test_notebooks_are_named_in_full_or_by_number():
+    assert wanted_notebooks("02") == wanted_notebooks("notebooks/02_multiclass_roc.ipynb") == ["02_multiclass_roc"]
+    assert wanted_notebooks("00,02_multiclass_roc") == ["00_data", "02_multiclass_roc"]
+    with pytest.raises(ProfileError, match=r"did you mean 02_multiclass_roc\?"):
+        wanted_notebooks("02_multiclas_roc")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
+def test_jobs_must_be_a_whole_number(text):
+    with pytest.raises(ProfileError, match="JOBS"):
+        jobs_from(text)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "Upper", "x/y"])
+def test_a_run_cannot_be_named_so_that_it_leaves_its_folder(name):
+    with pytest.raises(ProfileError, match="cannot name a run"):
+        Run(name)
+
+
+@pytest.mark.parametrize("word", ["PROFILE=papr", "RUN=../x", "HEAD_STEPS=none", "READERS_FILE=nowhere.csv"])
+def test_a_wrong_command_line_exits_with_2_and_one_line(word):
+    done = run_python(ROOT, "-m", "helpers", "reproduce", word)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_starting_a_notebook_imports_no_tensorflow():
+    code = "import helpers.study, helpers.run.report, sys; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    assert run_python(ROOT, "-c", code).stdout.strip() == "False False"
+
+
+# --- a small run in a checkout of its own, whose path holds a blank ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return copy_checkout(tmp_path_factory.mktemp("workflow"))
+
+
+def reproduce(place: Path) -> list[str]:
+    """The names of what ran, and the run must end well."""
+    done = run_python(place, "-m", "helpers", "reproduce", "ONLY=02", *TINY)
+    assert done.returncode == 0, done.stderr
+    return [line.split()[1] for line in done.stderr.splitlines() if line.startswith("  done ")]
+
+
+def numbers(place: Path) -> pd.DataFrame:
+    return pd.read_csv(place / "figures/phantom/02_multiclass_roc/metrics.csv")
+
+
+@pytest.mark.timeout(600)
+def test_an_edit_makes_again_what_depends_on_it_and_a_comment_nothing(checkout):
+    steps = ["oct_data", "oct_features", "multiclass", "limited", "02_multiclass_roc"]
+    assert sorted(reproduce(checkout)) == sorted(steps)
+    first = numbers(checkout)
+    assert reproduce(checkout) == []
+
+    edit(checkout, "helpers/kermany/models.py", "# --- heads", "# heads, a comment")
+    edit(checkout, "notebooks/01_training_curves.ipynb", "# 01 ", "# 01  ")
+    assert reproduce(checkout) == []
+
+    edit(checkout, "helpers/kermany/models.py", "learning_rate=profile.head_learning_rate", "learning_rate=0.3")
+    assert sorted(reproduce(checkout)) == sorted(steps[2:])
+    assert not numbers(checkout)["value"].equals(first["value"])
+
+    record = json.loads((checkout / "runs/phantom/records/02_multiclass_roc.json").read_text())
+    assert record["key"] == json.loads((checkout / "runs/phantom/keys/02_multiclass_roc.json").read_text())["key"]
+
+
+def test_a_notebooks_kernel_imports_the_code_beside_it(checkout):
+    """Also where the environment was made for another checkout."""
+    notebook = {
+        "cells": [
+            {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": "x = 1", "outputs": []},
+            {"cell_type": "code", "metadata": {}, "source": "import helpers; print(helpers.__file__)", "outputs": []},
+        ],
+        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
+    for cell in notebook["cells"]:
+        cell["execution_count"] = None
+    (checkout / "mine.ipynb").write_text(json.dumps(notebook))
+    code = (
+        "from pathlib import Path; from helpers.run.notebooks import execute;"
+        "print(execute(Path('mine.ipynb'), Path('good.ipynb'), Path('failed.ipynb')).error)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, check=True)
+    assert str(checkout / "helpers") in (checkout / "good.ipynb").read_text()
+
+
+def test_a_notebook_of_another_checkout_is_refused_with_the_remedy(checkout):
+    code = "from helpers.study import open_study; open_study('02_multiclass_roc')"
+    done = run_python(checkout, "-c", code, cwd="notebooks", PYTHONPATH=str(ROOT))
+    assert done.returncode and "is imported from" in done.stderr and "make lab" in done.stderr
+
+
+def test_make_works_where_the_path_holds_a_blank(checkout):
+    stamps = list(Path(sys.prefix).glob(".installed-*"))
+    if not stamps or shutil.which("make") is None:
+        pytest.skip("needs make, and an environment that `make setup` has made")
+    environment = os.environ | {"VIRTUAL_ENV": sys.prefix}
+    done = subprocess.run(["make", "keys"], cwd=checkout, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "head_steps" in done.stdout, done.stderr
+    assert "installing" not in done.stdout
