@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import read_grey
-from helpers.data.source import Source
+from helpers.data.sources import Source
 from helpers.data.splits import Split
 from helpers.metrics.estimate import Estimate
 from helpers.model.experiment import Experiment
@@ -25,8 +25,8 @@ from helpers.run.cache import notebook_key, settings_of_notebook
 from helpers.run.claims import compare, settings
 from helpers.run.hardware import describe
 from helpers.run.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
-from helpers.run.published import load_published
 from helpers.run.provenance import collected_warnings, commit, digest_of, versions, write_atomically, write_json
+from helpers.run.published import load_published
 from helpers.run.runs import Run
 from helpers.run.steps import needed, notebook_names, notebook_reads, step_named
 from helpers.runner import experiment_of

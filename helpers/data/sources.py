@@ -1,45 +1,44 @@
-"""Which wing loads, splits and describes each data set, by the data set's name."""
+"""A data set as a run uses it: its catalogue and split, loaded when first asked for."""
 
 from __future__ import annotations
 
-from functools import partial
-from importlib import import_module
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
 
 from helpers.data.catalogue import Catalogue, phantoms_described
 from helpers.data.splits import Split
-
-WINGS = {
-    **dict.fromkeys(("oct", "xray"), "kermany"),
-    "views": "rajkomar",
-    **dict.fromkeys(("covid", "octid"), "carr"),
-    **dict.fromkeys(("nih", "sites", "regions"), "zech"),
-}
-NAMES = {"kermany_oct": "oct", "kermany_xray": "xray", "covid_xray": "covid", "openi": "views", "cohen_views": "views"}
+from helpers.run.cache import resolve
+from helpers.run.profile import Settings
+from helpers.run.steps import data_set
 
 
-def _function(verb: str, data: str):
-    return getattr(import_module(f"helpers.{WINGS[data]}.data"), f"{verb}_{data}")
+@dataclass
+class Source:
+    """One of the data sets that the papers' STUDYs declare, with the settings it is loaded and split by."""
 
+    name: str
+    settings: Settings
 
-def load(data: str, settings) -> Catalogue:
-    return _function("load", data)(settings)
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The images: drawn where they are phantoms that are not there yet, else looked for in `data_dir`."""
+        return resolve(data_set(self.name).load)(self.settings)
 
+    @cached_property
+    def split(self) -> Split:
+        """The catalogue's rows with their `split`, and those dropped; see `helpers.data.splits`."""
+        return resolve(data_set(self.name).split)(self.catalogue, self.settings)
 
-def split(data: str, catalogue: Catalogue, settings) -> Split:
-    return _function("split", data)(catalogue, settings)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows that are used, with their `split`."""
+        return self.split.frame
 
-
-def folders(data: str, settings) -> list[Path]:
-    """What the data set is read from outside the project; empty for phantoms."""
-    return _function("folders", data)(settings)
-
-
-LOADERS = {data: partial(load, data) for data in WINGS}
-
-
-def describes_paper(catalogue: Catalogue) -> tuple[bool, str]:
-    """Whether these images are the published ones, and a sentence for reports that says what they are."""
-    if catalogue.phantom:
-        return phantoms_described(catalogue)
-    return _function("describe", NAMES.get(catalogue.name, catalogue.name))(catalogue)
+    @property
+    def description(self) -> tuple[bool, str]:
+        """Whether these are the images of the paper, and a sentence for reports that says what they are."""
+        if self.catalogue.phantom:
+            return phantoms_described(self.catalogue)
+        return resolve(data_set(self.name).describe)(self.catalogue)

@@ -51,7 +51,7 @@ STUDY = PaperStudy(
         "referral_finetuned": Step(
             "experiment",
             "xray",
-            f"{MODELS}:train_referral_network",
+            "helpers.kermany.referral_network:referral_finetuned",
             ("backbone", "weights", "finetune_", *HEAD),
             ("xray_data",),
         ),

@@ -24,6 +24,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from helpers.data.catalogue import Catalogue
 from helpers.kermany.data import URGENT, is_urgent
 from helpers.kermany.numbers import PENALTIES, weighted_error
 from helpers.metrics.classification import accuracy, confusion, predicted_labels, rates
@@ -51,6 +52,24 @@ NOISY = 0.6  # on the noisiest image
 
 class ReaderError(ValueError):
     """Reads that cannot be used; the message names the file, the line and the nearest right name."""
+
+
+def open_reads(settings, catalogue: Catalogue) -> pd.DataFrame:
+    """Reads of the test images: from `readers_file`; without one simulated on phantoms, and none on real images."""
+    test = catalogue.frame[catalogue.frame["published_split"] == "test"]
+    if settings.readers_file:
+        return load_readers(settings.readers_file, test["image_id"], catalogue.classes)
+    if not catalogue.phantom:
+        return pd.DataFrame(columns=["reader", "image_id", "label", "simulated"])
+    return simulate_readers(test, catalogue.classes, seed=settings.seed)
+
+
+def describe_reads(reads: pd.DataFrame) -> str:
+    """Who the readers are, in words for a figure: nobody may take simulated ones for people."""
+    if reads.empty:
+        return "no readers: the paper's reads are not public"
+    people = reads["reader"].nunique()
+    return f"{people} SIMULATED readers" if reads["simulated"].all() else f"{people} readers"
 
 
 def load_readers(path: str | Path, catalogue_image_ids: Iterable[str], classes: Sequence[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Rajkomar 2017: frontal and lateral chest radiographs, told by networks pre-trained in colour and grey (notebook 08)."""
+"""Rajkomar 2017: frontal or lateral, by networks pre-trained in colour and in grey (notebook 08)."""
 
 from helpers.rajkomar.keys import RajkomarKeys
 from helpers.run.steps import DataSet, Notebook, PaperStudy, Step, data_step
@@ -7,7 +7,7 @@ DATA = "helpers.rajkomar.data"
 
 STUDY = PaperStudy(
     paper="rajkomar2017",
-    title="Rajkomar et al. 2017, High-throughput classification of radiographs using deep convolutional neural networks",
+    title="Rajkomar et al. 2017, High-throughput classification of radiographs using deep CNNs",
     keys=RajkomarKeys,
     data={
         "views": DataSet(
@@ -21,7 +21,7 @@ STUDY = PaperStudy(
     steps={
         "views_data": data_step("views"),
         "view_models": Step(
-            "experiment", "views", "helpers.rajkomar.models:train_view_models", ("backbone", "view_"), ("views_data",)
+            "experiment", "views", "helpers.rajkomar.models:view_models", ("backbone", "view_"), ("views_data",)
         ),
     },
     notebooks={"08_view_classification": Notebook("views", ("view_models",))},

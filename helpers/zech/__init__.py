@@ -26,7 +26,10 @@ STUDY = PaperStudy(
             f"{DATA}:folders_sites",
         ),
         "regions": DataSet(
-            f"{DATA}:load_regions", f"{DATA}:split_regions", "", ("seed", "split", "phantom_sites_regions")
+            f"{DATA}:load_regions",
+            f"{DATA}:split_regions",
+            f"{DATA}:describe_regions",
+            ("seed", "split", "phantom_sites_regions"),
         ),
     },
     steps={

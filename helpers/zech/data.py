@@ -287,6 +287,15 @@ class Predictions:
     entries: int
 
 
+def folders_predictions(settings) -> list[Path]:
+    """The published predictions, where they lie: notebook 11 scores them again."""
+    return [path for path in _prediction_folders(settings.data_dir) if (path / "preds.csv").is_file()][:1]
+
+
+def _prediction_folders(data_dir: Path) -> tuple[Path, ...]:
+    return (data_dir / PREDICTIONS_LAYOUT, data_dir / "pretrained", data_dir)
+
+
 def load_predictions(data_dir: Path) -> Predictions:
     """The predictions beside NIH's labels, in the file's order.
 
@@ -294,8 +303,7 @@ def load_predictions(data_dir: Path) -> Predictions:
     without its columns, a value that is no probability, and an image that NIH's table does not list.
     """
     data_dir = Path(data_dir)
-    places = (data_dir / PREDICTIONS_LAYOUT, data_dir / "pretrained", data_dir)
-    folder = next((place for place in places if (place / "preds.csv").is_file()), None)
+    folder = next((place for place in _prediction_folders(data_dir) if (place / "preds.csv").is_file()), None)
     if folder is None:
         raise FileNotFoundError(f"no published predictions in {data_dir}: looked for {PREDICTIONS_LAYOUT}/preds.csv")
     renamed = {NAME: "image_id"} | {f"prob_{label}": f"p_{label}" for label in FINDINGS}
