@@ -47,22 +47,24 @@ def _reproduce(*words: str) -> int:
 
 
 def _data(*words: str) -> int:
-    from helpers.data.download import fetch_for
-    from helpers.data.transfer import DownloadError
-    from helpers.run.profile import load_profile
+    from importlib import import_module
+
+    from helpers.data.download import DownloadError, fetch_dataset
+    from helpers.run.profile import PAPERS, load_profile
     from helpers.run.workflow import split_settings
 
     own, overrides = split_settings(words)
     profile = load_profile(own["profile"], overrides)
-    try:
-        folders = fetch_for(profile)
-    except DownloadError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for folder in folders:
-        print(f"ready: {folder}")
-    if not folders:
-        print(f"profile {profile.name} makes its own images: nothing to download")
+    wings = [import_module(f"helpers.{paper}.data") for paper in PAPERS]
+    names = dict.fromkeys(name for wing in wings if hasattr(wing, "downloads") for name in wing.downloads(profile))
+    for name in names:
+        try:
+            print(f"ready: {fetch_dataset(name, profile.data_dir)}")
+        except DownloadError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    if not names:
+        print(f"profile {profile.name} makes its own images, or what it reads is fetched by hand: nothing to download")
     return 0
 
 

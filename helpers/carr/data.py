@@ -26,6 +26,7 @@ Rare retinal disease, `load_octid`. Gholami et al., "OCTID: Optical Coherence To
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -295,6 +296,16 @@ def folders_octid(settings) -> list[Path]:
     if settings.octid_source == "phantom_oct":
         return []
     return existing(settings.data_dir, (OCTID_LAYOUT,), OCTID_FOLDERS)
+
+
+def downloads(settings) -> list[str]:
+    """OCTID, which no program can fetch, where one of its archives or its folder is there to be unpacked or read."""
+    if settings.octid_source == "phantom_oct":
+        return []
+    if any((settings.data_dir / name).exists() for name in (OCTID_LAYOUT, *(f"{c}.zip" for c in OCTID_CLASSES))):
+        return ["octid"]
+    warnings.warn("OCTID is not there, and can only be fetched by hand: see data/README.md", stacklevel=2)
+    return []
 
 
 # --- a target made larger ---

@@ -3,254 +3,352 @@
 What is known of each (address, size, digest, licence) is a fact of `data/datasets.toml`. An archive lands in the data
 folder under its own name, is checked, and unpacks beside itself, as its authors laid it out; the loaders read that.
 Where a folder or an archive is there already, put there by hand say, it is used, and nothing is fetched.
+
+A cut download goes on where it broke (RFC 9110: Range, If-Range), also in a later run: pooch, the usual choice, starts
+6 GB over again. Archives are unpacked into a hidden folder, which gets its name when all is there: a killed run leaves
+nothing that a loader reads.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import json
 import logging
+import re
 import shutil
+import tarfile
+import time
+import tomllib
 import warnings
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import requests
+import urllib3
 from filelock import FileLock
+from requests.adapters import HTTPAdapter
+from tqdm import tqdm
+from urllib3.util import Retry
 
-from helpers.data import archives
-from helpers.data.datasets import DATASETS, Dataset, RemoteFile, read_datasets
-from helpers.data.transfer import DownloadError, Goal, Part, Patience, WrongFileError, fetch
-from helpers.run.profile import Profile, nearest
+from helpers.data.scan import is_stray
+from helpers.run.paths import ROOT
+from helpers.run.profile import nearest
 
 logger = logging.getLogger(__name__)
 
+DATASETS = ROOT / "data" / "datasets.toml"
+MARKER = ".unpacked.json"  # inside an unpacked folder: what it came from
+MAGIC = {".zip": b"PK", ".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b"}  # how a file of that name begins
+CHUNK = 1 << 18  # bytes; what a reset connection may lose
+STALLS = 6  # connections in a row that bring nothing new, before giving up
+WAIT = 1.0  # seconds before the next connection; doubles with each stall
+TIMEOUT = 60.0  # seconds to connect, and between two pieces of the body
 UNPACKED_SHARE = 1.2  # of the archive's size: what images take once unpacked, with room for the disk's blocks
-SIZE_SLACK = 1.25  # how far a file may exceed a size that is only known roughly
+LARGEST = 4  # times the archive's size that it may unpack to: images hardly compress, so more is a bomb
 
 
-def ensure(
-    dataset_name: str,
-    data_dir: Path,
-    *,
-    catalogue_file: Path = DATASETS,
-    progress: bool = True,
-    full_check: bool = False,
-    patience: Patience | None = None,
-) -> Path:
-    """The data set's folder below `data_dir`, downloaded, checked and unpacked where it is not there yet.
-
-    A second call does nothing. `full_check` hashes the archives again, where they are still there, and counts what
-    they unpacked to. Several processes may call this at once: one works, the others wait.
-
-    Raises `DownloadError`, with what to do by hand, for an unknown name, too small a disk, a server or a file that is
-    not as it should be, and an archive that is broken or not safe.
-    """
-    datasets = read_datasets(catalogue_file)
-    if dataset_name not in datasets:
-        raise DownloadError(f"there is no data set '{dataset_name}'{nearest(dataset_name, datasets)}")
-    dataset, data_dir = datasets[dataset_name], Path(data_dir)
-    _refuse_hopeless(dataset, data_dir)
-    # Without the lock, so that a finished data set may lie in a folder that cannot be written to.
-    if full_check or not all(_present(file, data_dir) for file in dataset.files):
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / f".{dataset_name}.lock"):
-            _require_space(dataset, data_dir)
-            job = _Job(dataset, data_dir, progress, full_check, patience or Patience())
-            for file in dataset.files:
-                job.bring(file)
-    return data_dir / dataset.folder
+class DownloadError(RuntimeError):
+    """A data set that could not be had; the message says what was expected, what came, and what to do."""
 
 
-def fetch_for(
-    profile: Profile, *, catalogue_file: Path = DATASETS, progress: bool = True, full_check: bool = False
-) -> list[Path]:
-    """The folders of all data sets that the profile reads, fetched where missing; empty for one that makes its own.
-
-    Kermany's images are taken as version 2 of the record, unless version 3 is there already.
-    """
-    names = wanted(profile)
-    if not names:
-        logger.info("profile %s makes its own images: nothing to download", profile.name)
-    if profile.octid_source == "octid" and "octid" not in names:
-        warnings.warn("OCTID is not there, and can only be fetched by hand: see data/README.md", stacklevel=2)
-    options = {"catalogue_file": catalogue_file, "progress": progress, "full_check": full_check}
-    return [ensure(name, profile.data_dir, **options) for name in names]
+class WrongFileError(DownloadError):
+    """The server has another file than the one expected; nothing of it is kept."""
 
 
-def wanted(profile: Profile) -> list[str]:
-    """The data sets of `DATASETS` that a profile reads; of views the one asked for, or the one that is there; OCTID,
-    which no program can fetch, where an archive or the folder is there."""
-    there = {name: (profile.data_dir / name).is_dir() for name in ("OCT2017", "CellData", "chest_xray")}
-    names = []
-    if profile.oct_source == "kermany_oct":
-        names.append("kermany-v3" if there["CellData"] and not there["OCT2017"] else "kermany-v2-oct")
-    if profile.xray_source == "kermany_xray":
-        names.append("kermany-v3" if there["CellData"] and not there["chest_xray"] else "kermany-v2-xray")
-    if profile.view_source != "phantom_chest":
-        cohen = profile.view_source == "cohen" or (profile.data_dir / "covid-chestxray-dataset").is_dir()
-        names.append("cohen-covid" if cohen and profile.view_source != "openi" else "open-i")
-    zips = ("octid", *(file.name for file in read_datasets()["octid"].files))
-    if profile.octid_source == "octid" and any((profile.data_dir / name).exists() for name in zips):
-        names.append("octid")
-    return list(dict.fromkeys(names))
-
-
-def _refuse_hopeless(dataset: Dataset, data_dir: Path) -> None:
-    """Raise where no download can help: no address, or a data folder named one level too deep."""
-    top = Path(dataset.folder).parts[0]
-    if (data_dir / top).exists():
-        return
-    if not dataset.files:
-        raise DownloadError(f"{dataset.name} has no address that a program can use.{_by_hand(dataset, data_dir)}")
-    if data_dir.name == top and data_dir.is_dir():
-        raise DownloadError(f"the data folder is the one that holds {top}: give {data_dir.parent}, not {data_dir}")
-
-
-def _by_hand(dataset: Dataset, data_dir: Path) -> str:
-    names = " and ".join(file.name for file in dataset.files)
-    what = f"put {names} into {data_dir}" if names else f"lay it out in {data_dir / dataset.folder} ({dataset.remarks})"
-    return f"\nBy hand: open {dataset.page} in a browser, {what}, and run the same command again."
-
-
-def _present(file: RemoteFile, data_dir: Path) -> bool:
-    """Whether nothing is left to do for this file, judged without reading it."""
-    place = file.place(data_dir)
-    if file.unpacks_to is None:
-        return place.is_file() and _record(place).is_file() and file.size in (None, place.stat().st_size)
-    if not place.is_dir():
-        return False
-    marker = archives.read_marker(place)
-    if marker is None:
-        warnings.warn(f"{place} was not unpacked by this program: used as found, unchecked", stacklevel=4)
-    elif file.sha256 and marker.get("sha256") != file.sha256:
-        raise DownloadError(f"{place} came from another archive ({marker.get('sha256')}): move it away")
-    return True
-
-
-def _require_space(dataset: Dataset, data_dir: Path) -> None:
-    """Raise before anything starts where the disk cannot take the archives and what they unpack to."""
-    need = 0.0
-    for file in dataset.files:
-        if not file.place(data_dir).exists():
-            held = [data_dir / file.name, _part(data_dir / file.name)]
-            need += max(0, file.expected - sum(path.stat().st_size for path in held if path.is_file()))
-            need += UNPACKED_SHARE * file.expected if file.unpacks_to else 0
-    free = shutil.disk_usage(data_dir).free
-    if need > free:
-        raise DownloadError(
-            f"{dataset.name} needs about {need / 1e9:,.1f} GB more in {data_dir}, and {free / 1e9:,.1f} GB are free; "
-            "choose another disk with DATA_DIR="
-        )
+class _CutError(Exception):
+    """This connection came to nothing or ended early; another may do better."""
 
 
 @dataclass(frozen=True)
-class _Job:
-    """Bringing one data set's files in: where to, and how."""
+class RemoteFile:
+    """An archive of a data set. Sizes in bytes; what is not known is left out, never guessed. `unpacks_to` lies below
+    the data folder, and is named as the archive's top folder, unless the archive has none (`flat`)."""
 
-    dataset: Dataset
-    data_dir: Path
-    progress: bool
-    full_check: bool
-    patience: Patience
-
-    def bring(self, file: RemoteFile) -> None:
-        """Download, check and unpack what of that is not yet done."""
-        archive, place = self.data_dir / file.name, file.place(self.data_dir)
-        unpacked = file.unpacks_to is not None and place.is_dir()
-        if unpacked and not self.full_check and _present(file, self.data_dir):
-            return
-        digest = None
-        if archive.is_file():
-            digest = self._accept(file, archive)
-        elif not unpacked:  # an archive may be deleted once it is unpacked
-            digest = self._download(file, archive)
-        if unpacked:
-            _recount(place)
-        elif file.unpacks_to is not None:
-            self._unpack(file, archive, place, digest)
-
-    def _accept(self, file: RemoteFile, archive: Path) -> str:
-        """The SHA-256 of an archive that is there: ours, or one put there by hand, which is never deleted."""
-        try:
-            return _check(file, archive, archive, self.full_check)
-        except WrongFileError as error:
-            raise WrongFileError(f"{error}. Move it away and run again.") from error
-
-    def _download(self, file: RemoteFile, archive: Path) -> str:
-        """Fetch to a partial file, check it, and only then give it its name. Returns the SHA-256."""
-        part, by_hand = _part(archive), _by_hand(self.dataset, self.data_dir)
-        free = shutil.disk_usage(self.data_dir).free
-        limit = file.size or int(SIZE_SLACK * (file.about or 0)) or int(free / (1 + UNPACKED_SHARE))
-        try:
-            if not file.url:
-                raise DownloadError(f"{file.name} has no address that a program can use")
-            goal = Goal(file.name, file.size, limit)
-            fetch(file.url, part, goal, patience=self.patience, progress=self.progress)
-            digest = _check(file, part, archive, full_check=True)
-        except WrongFileError as error:
-            Part(part, file.url).discard()
-            raise WrongFileError(f"{error}. Nothing of it was kept.{by_hand}") from error
-        except DownloadError as error:
-            raise DownloadError(f"{error}.{by_hand}") from error
-        part.replace(archive)
-        Part(part, file.url).discard()
-        return digest
-
-    def _unpack(self, file: RemoteFile, archive: Path, place: Path, digest: str | None) -> None:
-        note = {"archive": file.name, "sha256": digest, "url": file.url}
-        try:
-            archives.unpack(archive, place, flat=file.flat, note=note, progress=self.progress)
-        except archives.ArchiveError as error:
-            raise DownloadError(f"{archive} {error}. Delete it and its .sha256, and run again.") from error
+    name: str
+    unpacks_to: str
+    url: str = ""  # empty: no address that a program can use
+    size: int | None = None
+    about: int | None = None  # the size, where only a rounded one is known
+    sha256: str | None = None
+    flat: bool = False
 
 
-def _check(file: RemoteFile, path: Path, archive: Path, full_check: bool) -> str:
-    """The SHA-256 of `path`, which is or becomes `archive`; raises `WrongFileError` where size or digest are wrong.
+@dataclass(frozen=True)
+class Dataset:
+    """A data set's card. `page` is where a person reads about it, `folder` what a loader is given."""
 
-    The digest stands beside the archive, as sha256sum writes it. It is believed while it is younger than the archive,
-    unless `full_check`. Without a published digest, the first one seen is what later ones are held against.
+    title: str
+    page: str
+    licence: str
+    folder: str
+    doi: str = ""
+    cite: str = ""
+    remarks: str = ""
+    files: tuple[RemoteFile, ...] = ()
+
+
+def read_datasets(path: Path = DATASETS) -> dict[str, Dataset]:
+    """The data sets of a facts file, by name."""
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    files = {name: tuple(RemoteFile(**file) for file in table.get("files", ())) for name, table in tables.items()}
+    return {name: Dataset(**table | {"files": files[name]}) for name, table in tables.items()}
+
+
+def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: bool = True) -> Path:
+    """The data set's folder below `data_dir`, downloaded, checked and unpacked where it is not there yet.
+
+    A second call does nothing. Several processes may call this at once: one works, the others wait. Raises
+    `DownloadError`, with what to do by hand, for an unknown name, too small a disk, a server or a file that is not as
+    it should be, and an archive that is broken or not safe.
     """
-    size, record = path.stat().st_size, _record(archive)
-    if file.size not in (None, size):
-        raise WrongFileError(f"{path.name}: expected {file.size:,} bytes, got {size:,}")
-    seen = next(iter(record.read_text(encoding="ascii").split()), None) if record.is_file() else None
-    expected = file.sha256 or seen
-    trusted = seen and not full_check and record.stat().st_mtime >= path.stat().st_mtime
-    digest = seen if trusted else _sha256(path)
-    if expected is None:
-        warnings.warn(
-            f"{file.name}: no checksum is published for it. Its SHA-256 {digest} is taken on trust, and recorded in "
-            f"{record.name} for later checks",
-            stacklevel=2,
+    datasets = read_datasets(facts)
+    if name not in datasets:
+        raise DownloadError(f"there is no data set '{name}'{nearest(name, datasets)}")
+    dataset, data_dir = datasets[name], Path(data_dir)
+    top = Path(dataset.folder).parts[0]
+    missing = [file for file in dataset.files if not _unpacked(data_dir / file.unpacks_to)]
+    try:
+        if not dataset.files and not (data_dir / top).exists():
+            raise DownloadError(f"{name} has no address that a program can use")
+        if missing and data_dir.name == top and data_dir.is_dir():
+            raise DownloadError(f"the data folder is the one that holds {top}: give {data_dir.parent}, not {data_dir}")
+        if missing:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            with FileLock(data_dir / f".{name}.lock"):
+                _require_space(name, missing, data_dir)
+                for file in missing:
+                    if not (data_dir / file.unpacks_to).exists():  # another process may have been faster
+                        _bring(file, data_dir, progress)
+    except DownloadError as error:
+        names = " and ".join(file.name for file in dataset.files)
+        what = f"put {names} into {data_dir}" if names else f"lay it out in {data_dir / dataset.folder}"
+        by_hand = f"By hand: open {dataset.page} in a browser, {what}, and run the same command again."
+        raise DownloadError(f"{error}.\n{by_hand} {dataset.remarks}") from error
+    return data_dir / dataset.folder
+
+
+def _unpacked(place: Path) -> bool:
+    if place.is_dir() and not (place / MARKER).is_file():
+        warnings.warn(f"{place} was not unpacked by this program: used as found, unchecked", stacklevel=3)
+    return place.is_dir()
+
+
+def _require_space(name: str, missing: list[RemoteFile], data_dir: Path) -> None:
+    """Raises before anything starts where the disk cannot take the archives and what they unpack to."""
+    need = 0.0
+    for file in missing:
+        expected, archive = file.size or file.about or 0, data_dir / file.name
+        here = sum(path.stat().st_size for path in (archive, _part(archive)) if path.is_file())
+        need += max(0, expected - here) + UNPACKED_SHARE * expected
+    free = shutil.disk_usage(data_dir).free
+    if need > free:
+        raise DownloadError(
+            f"{name} needs about {need / 1e9:,.1f} GB more in {data_dir}, and {free / 1e9:,.1f} GB are free; choose "
+            "another disk with DATA_DIR="
         )
-    elif digest != expected:
-        source = "published" if file.sha256 else f"in {record.name}, seen before"
-        raise WrongFileError(f"{path.name}: expected SHA-256 {expected} ({source}), got {digest}")
-    if not trusted:
-        record.write_text(f"{digest}  {file.name}\n", encoding="ascii")
+
+
+def _bring(file: RemoteFile, data_dir: Path, progress: bool) -> None:
+    """Downloads, checks and unpacks one archive. One that is there, put there by hand say, is never deleted."""
+    archive = data_dir / file.name
+    if archive.is_file():
+        digest = _checked(file, archive, "Move it away and run again")
+    else:
+        if not file.url:
+            raise DownloadError(f"{file.name} has no address that a program can use")
+        fetch(file.url, archive, file.size, progress)
+        digest = _checked(file, _part(archive))
+        _part(archive).replace(archive)
+        _discard(archive)
+    note = {"archive": file.name, "sha256": digest, "url": file.url}
+    try:
+        unpack(archive, data_dir / file.unpacks_to, flat=file.flat, note=note)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise DownloadError(f"{archive} cannot be unpacked: {error}. Delete it and run again") from error
+
+
+def _checked(file: RemoteFile, path: Path, remedy: str = "Nothing of it was kept") -> str:
+    """The file's SHA-256; raises where size or digest are not the published ones."""
+    size = path.stat().st_size
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if file.size not in (None, size) or file.sha256 not in (None, digest):
+        _discard(path.with_name(file.name))
+        wanted = f"{file.size or size:,} bytes, SHA-256 {file.sha256 or 'not published'}"
+        raise DownloadError(f"{path}: expected {wanted}; got {size:,} bytes, {digest}. {remedy}")
+    if file.sha256 is None:
+        warnings.warn(f"{file.name}: no checksum is published; SHA-256 {digest} is taken on trust", stacklevel=2)
     return digest
 
 
-def _recount(place: Path) -> None:
-    """Compare an unpacked folder with what was written then."""
-    marker = archives.read_marker(place)
-    if marker is None:
-        return
-    sizes = [path.stat().st_size for path in place.rglob("*") if path.is_file() and path.name != archives.MARKER]
-    if (len(sizes), sum(sizes)) != (marker["files"], marker["bytes"]):
-        raise DownloadError(
-            f"{place} holds {len(sizes):,} files of {sum(sizes):,} bytes, and {marker['files']:,} of "
-            f"{marker['bytes']:,} were unpacked. Move it away and run again."
-        )
+# --- one file over HTTP ---
 
 
-def _part(archive: Path) -> Path:
-    return archive.with_name(archive.name + ".part")
+def fetch(url: str, path: Path, size: int | None = None, progress: bool = True) -> None:
+    """Brings the whole file to `path`.part, going on with what is there from an earlier attempt or run.
+
+    A refused connection, HTTP 408, 425, 429 and 5xx are tried again with growing pauses (urllib3's `Retry`), and so is
+    a connection that is cut; what came so far is kept. Raises `DownloadError` for a web page in place of the file, a
+    file of another kind or size, any other HTTP status, or when patience is at an end.
+    """
+    part, stalls, session = _part(path), 0, requests.Session()
+    busy = (408, 425, 429, 500, 502, 503, 504)
+    again = Retry(STALLS, connect=0, read=0, backoff_factor=WAIT, status_forcelist=busy, raise_on_status=False)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=again))
+    # identity: a transport encoding would change the bytes that sizes, offsets and digests are about
+    session.headers.update({"User-Agent": "medical-imaging-reproductions", "Accept-Encoding": "identity"})
+    with session, tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=not progress) as bar:
+        while _held(part) != size:
+            before = _held(part)
+            try:
+                return _receive(session, url, path, size, bar)
+            except WrongFileError:
+                _discard(path)
+                raise
+            except requests.exceptions.SSLError as error:
+                raise DownloadError(f"{url}: the server's certificate is not valid ({error})") from error
+            except (_CutError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                stalls = 0 if _held(part) > before else stalls + 1
+                reason = f"{type(error).__name__.strip('_')}: {error}"
+            logger.warning("%s: %s; %s bytes so far", path.name, reason, f"{_held(part):,}")
+            if stalls == STALLS:
+                kept = f"{_held(part):,} bytes of it are kept, and the next run goes on from there"
+                raise DownloadError(f"{path.name}: gave up: {reason}; {kept}")
+            time.sleep(WAIT * 2**stalls if stalls else 0)
 
 
-def _record(archive: Path) -> Path:
-    return archive.with_name(archive.name + ".sha256")
+def _receive(session: requests.Session, url: str, path: Path, size: int | None, bar: tqdm) -> None:
+    """One connection. Returns when the file is whole, else raises."""
+    part, validator = _part(path), _part(path).with_suffix(".validator")
+    known = validator.read_text() if validator.is_file() else ""
+    held = _held(part) if known else 0  # what is of an unknown version is fetched again
+    headers = {"Range": f"bytes={held}-", "If-Range": known} if held else {}
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if url.startswith("https:") and not response.url.startswith("https:"):
+            raise DownloadError(f"{url}: redirects to {response.url}, which is not encrypted")
+        resumed, total = _answer(response, path, held, known)
+        if response.status_code == 416:  # the server's file ends here
+            if size is not None:
+                raise WrongFileError(f"{path.name}: expected {size:,} bytes; the server's file has {total:,}")
+            return
+        validator.write_text(_validator(response))
+        bar.n = held if resumed else 0
+        with part.open("ab" if resumed else "wb") as file:
+            for chunk in response.raw.stream(CHUNK, decode_content=False):
+                if file.tell() == 0:
+                    _refuse_other_kind(response, chunk, path.name)
+                file.write(chunk)
+                bar.update(len(chunk))
+                if size is not None and file.tell() > size:
+                    raise WrongFileError(f"{path.name}: expected {size:,} bytes; the server sends more")
+    if _held(part) < (size or total):
+        raise _CutError(f"ended after {_held(part):,} of {size or total:,} bytes")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _answer(response: requests.Response, path: Path, held: int, known: str) -> tuple[bool, int]:
+    """Whether the body continues what is held, and the whole file's size (0: not said)."""
+    status, said = response.status_code, response.headers.get("Content-Range", "")
+    found = re.fullmatch(rf"bytes (?:{held}-\d+|\*)/(\d+)", said)
+    if status == 416 and found and int(found[1]) == held:
+        return False, held
+    if status == 416 or (status == 206 and (not found or _validator(response) != known)):
+        _discard(path)
+        raise _CutError("the server resumed at the wrong place, or another file")
+    if status not in (200, 206):
+        raise DownloadError(f"{path.name}: HTTP {status} {response.reason} from {response.url}")
+    return status == 206, int(found[1]) if found else int(response.headers.get("Content-Length") or 0)
+
+
+def _validator(response: requests.Response) -> str:
+    """What names this very version of the file. A weak ETag (W/...) is no promise of the same bytes."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+
+
+def _refuse_other_kind(response: requests.Response, head: bytes, name: str) -> None:
+    """Recognises a login page, or another kind of file, by its first bytes: not after 6 GB."""
+    page = re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE)
+    if page or response.headers.get("Content-Type", "").startswith("text/html"):
+        title = re.search(rb"<title[^>]*>([^<]{1,80})", head, re.IGNORECASE)
+        words = f" ('{title[1].decode('utf-8', 'replace').strip()}')" if title else ""
+        raise WrongFileError(f"{name}: the server sent a web page{words}, perhaps a login, in place of the file")
+    if not head.startswith(MAGIC.get(Path(name).suffix, b"")[: len(head)]):
+        raise WrongFileError(f"{name}: what the server sent does not begin like such a file: {head[:8]!r}")
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _held(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _discard(path: Path) -> None:
+    _part(path).unlink(missing_ok=True)
+    _part(path).with_suffix(".validator").unlink(missing_ok=True)
+
+
+# --- unpacking ---
+
+
+def unpack(archive: Path, target: Path, *, flat: bool = False, note: dict | None = None) -> None:
+    """Unpacks a zip or tar(.gz) so that `target` appears whole, or not at all; `note` goes into its marker file.
+
+    The archive must hold a top folder of the target's name; `flat` instead takes all it holds as the target's content.
+    Nothing is written outside, no link leads there (the standard library's "data" filter), and what operating systems
+    leave behind is left out. Raises `RuntimeError` for what is not safe, and whatever tarfile and zipfile raise for
+    what is broken.
+    """
+    staging = target.parent / f".unpacking-{target.name}"
+    shutil.rmtree(staging, ignore_errors=True)  # a killed run's
+    staging.mkdir(parents=True)
+    try:
+        most = min(max(LARGEST * archive.stat().st_size, 200_000_000), shutil.disk_usage(staging).free)
+        (_unzip if archive.suffix == ".zip" else _untar)(archive, staging, most)
+        root = staging if flat else staging / target.name
+        if not root.is_dir():
+            raise RuntimeError(f"it holds {', '.join(sorted(p.name for p in staging.iterdir()))}, not {target.name}")
+        (root / MARKER).write_text(json.dumps(note or {}, indent=1), encoding="utf-8")
+        root.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _unzip(archive: Path, staging: Path, most: int) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        members = [info for info in opened.infolist() if not _stray(info.filename)]
+        _refuse_bomb(sum(info.file_size for info in members), most)
+        for info in tqdm(members, desc=f"unpacking {archive.name}", unit="file", delay=3):
+            if info.filename.startswith("/") or ".." in re.split(r"[/\\]", info.filename):
+                raise RuntimeError(f"the member {info.filename!r} would be written outside the target folder")
+            opened.extract(info, staging)
+
+
+def _untar(archive: Path, staging: Path, most: int) -> None:
+    total = 0
+
+    def keep(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        nonlocal total
+        total += member.size
+        _refuse_bomb(total, most)
+        return None if _stray(member.name) else tarfile.data_filter(member, path)
+
+    with (gzip.open if archive.suffix in (".gz", ".tgz") else open)(archive, "rb") as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as opened:
+            opened.extractall(staging, filter=keep)
+        while stream.read(CHUNK):  # to the end, where gzip keeps its checksum
+            pass
+
+
+def _stray(name: str) -> bool:
+    return is_stray("/".join(part for part in name.split("/") if part not in ("", ".", "..")))
+
+
+def _refuse_bomb(size: int, most: int) -> None:
+    if size > most:
+        raise RuntimeError(f"it unpacks to {size:,} bytes or more; at most {most:,} are allowed")

@@ -77,6 +77,17 @@ def folders_xray(settings) -> list[Path]:
     return [] if settings.xray_source == "phantom_chest" else kermany_xray.folders(settings.data_dir)
 
 
+def downloads(settings) -> list[str]:
+    """The data sets to fetch: version 2 of the record, unless version 3 is there already."""
+    there = {name: (settings.data_dir / name).is_dir() for name in ("OCT2017", "CellData", "chest_xray")}
+    names = []
+    if settings.oct_source == "kermany_oct":
+        names.append("kermany-v3" if there["CellData"] and not there["OCT2017"] else "kermany-v2-oct")
+    if settings.xray_source == "kermany_xray":
+        names.append("kermany-v3" if there["CellData"] and not there["chest_xray"] else "kermany-v2-xray")
+    return names
+
+
 def _describe(catalogue: Catalogue, paper: Mapping[str, Mapping], versions: Mapping[str, Mapping]) -> tuple[bool, str]:
     if catalogue.phantom:
         return phantoms_described(catalogue)

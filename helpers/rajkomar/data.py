@@ -112,6 +112,14 @@ def folders_views(settings) -> list[Path]:
     return [*labels, *openi, *(cohen.folders(settings.data_dir) if settings.view_source != "openi" else [])]
 
 
+def downloads(settings) -> list[str]:
+    """The data set to fetch: the one asked for, or the one that is there, or else Open-i."""
+    if settings.view_source == "phantom_chest":
+        return []
+    use_cohen = settings.view_source == "cohen" or (settings.data_dir / cohen.LAYOUT).is_dir()
+    return ["cohen-covid" if use_cohen and settings.view_source != "openi" else "open-i"]
+
+
 # --- Open-i ---
 
 
