@@ -50,7 +50,8 @@ def _data(*words: str) -> int:
     from importlib import import_module
 
     from helpers.data.download import DownloadError, fetch_dataset
-    from helpers.run.profile import PAPERS, load_profile
+    from helpers.run.profile import load_profile
+    from helpers.run.steps import PAPERS
     from helpers.run.workflow import split_settings
 
     own, overrides = split_settings(words)
