@@ -36,7 +36,7 @@ import pandas as pd
 
 from helpers.data import cohen, kermany_xray
 from helpers.data.augment import generator, light
-from helpers.data.catalogue import Catalogue, CatalogueError, phantoms_described
+from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.copies import connected, duplicates
 from helpers.data.images import read_square
 from helpers.data.scan import catalogue_of, existing, find_folder, scan
@@ -172,8 +172,6 @@ def describe_covid(catalogue: Catalogue) -> tuple[bool, str]:
     They may where each class has the poster's 142 subjects, of the collections that it names. Which subjects it drew,
     of a collection that has grown and lost images since, is not said.
     """
-    if catalogue.phantom:
-        return phantoms_described(catalogue)
     frame = catalogue.frame[~aside(catalogue.frame)]
     counts = frame.groupby("label")["patient_id"].nunique()
     sizes = f"{int(counts.min())} subjects a class of Cohen's and Kermany's collections ({len(frame):,} images)"
@@ -280,8 +278,6 @@ def split_octid(catalogue: Catalogue, settings) -> Split:
 
 def describe_octid(catalogue: Catalogue) -> tuple[bool, str]:
     """Whether all published images are there, and a sentence for reports. The draw is our own either way."""
-    if catalogue.phantom:
-        return phantoms_described(catalogue)
     here = catalogue.frame["label"].value_counts().to_dict()
     test = int((catalogue.frame["published_split"] == "test").sum())
     sizes = f"{len(catalogue) - test:,} images to learn and choose from, {test:,} to assess"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data import kermany_oct, kermany_xray
-from helpers.data.catalogue import Catalogue, phantoms_described
+from helpers.data.catalogue import Catalogue
 from helpers.data.splits import SPLITS, Split, hold_out, split
 from helpers.run.paths import CACHE
 
@@ -89,8 +89,6 @@ def downloads(settings) -> list[str]:
 
 
 def _describe(catalogue: Catalogue, paper: Mapping[str, Mapping], versions: Mapping[str, Mapping]) -> tuple[bool, str]:
-    if catalogue.phantom:
-        return phantoms_described(catalogue)
     here = {split: catalogue.frame.query("published_split == @split") for split in ("train", "test")}
     train, test = (here[split]["label"].value_counts().to_dict() for split in ("train", "test"))
     sizes = f"{len(here['train']):,} training and {len(here['test']):,} test images"

@@ -35,7 +35,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from helpers.data import cohen
-from helpers.data.catalogue import Catalogue, CatalogueError, phantoms_described
+from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.scan import catalogue_of, existing, find_folder, scan
 from helpers.data.splits import Split, split
 from helpers.run.paths import CACHE
@@ -94,8 +94,6 @@ def split_views(catalogue: Catalogue, settings) -> Split:
 
 def describe_views(catalogue: Catalogue) -> tuple[bool, str]:
     """Never the paper's: its hospital images are not public, and which 1,000 public ones it drew is not said."""
-    if catalogue.phantom:
-        return phantoms_described(catalogue)
     counts = catalogue.frame["label"].value_counts()
     return False, (
         f"Not the paper's images, which are not public, but {catalogue.name}: "

@@ -60,6 +60,7 @@ LISTS = {"train_list.txt": "train", "val_list.txt": "train", "train_val_list.txt
 
 SITE_CLASSES = ("Pneumonia", "No pneumonia")
 SITE_VALIDATION = 0.3  # of each hospital's training patients
+REGION_VALIDATION = 0.25  # of the training patients of images with and without a small nodule
 
 PREDICTIONS_LAYOUT = "reproduce-chexnet/pretrained"
 NAME = "Image Index"  # the images' column in the tables of NIH and of the predictions
@@ -110,8 +111,6 @@ def split_nih(catalogue: Catalogue, settings) -> Split:
 
 def describe_nih(catalogue: Catalogue) -> tuple[bool, str]:
     """Whether these are all of the talk's "112,120 NIH chest x-rays", and a sentence that says what they are."""
-    if catalogue.phantom:
-        return phantoms_described(catalogue)
     test = int((catalogue.frame["published_split"] == "test").sum())
     sizes = f"{len(catalogue):,} of the {IMAGES:,} images of ChestX-ray14, {test:,} of them test images"
     whole = len(catalogue) == IMAGES
@@ -236,8 +235,6 @@ def split_sites(catalogue: Catalogue, settings) -> Split:
 
 def describe_sites(catalogue: Catalogue) -> tuple[bool, str]:
     """Never the talk's images, for Mount Sinai's are not public; and a sentence that says what there is."""
-    if catalogue.phantom:
-        return phantoms_described(catalogue)
     counts = [
         f"{site} {len(rows):,} images ({int((rows['label'] == SITE_CLASSES[0]).sum()):,} with pneumonia)"
         for site, rows in catalogue.frame.groupby("site", sort=False)
@@ -261,16 +258,11 @@ def load_regions(settings) -> Catalogue:
 
 
 def split_regions(catalogue: Catalogue, settings) -> Split:
-    """A share of the training patients of each class is for validation."""
-    return split(catalogue, settings.split, settings.validation_fraction, settings.seed)
+    """No patient is in two splits."""
+    return split(catalogue, "patient-disjoint", REGION_VALIDATION, settings.seed)
 
 
 describe_regions = phantoms_described
-
-
-def folders_regions(settings) -> list[Path]:
-    """Nothing is read from outside the project."""
-    return []
 
 
 # --- published predictions ---
@@ -321,3 +313,12 @@ def load_predictions(data_dir: Path) -> Predictions:
     scores[truth] = scores[truth].astype(bool)
     columns = ["image_id", "patient_id", *truth, *(f"p_{label}" for label in FINDINGS)]
     return Predictions(scores[columns], aucs, len(entries))
+
+
+def folders_predictions(settings) -> list[Path]:
+    """What the predictions and their labels are read from, where it lies there."""
+    places = (PREDICTIONS_LAYOUT, "pretrained")
+    return [
+        *existing(settings.data_dir, places, ("preds.csv", "aucs.csv")),
+        *existing(settings.data_dir, (LAYOUT,), ENTRIES),
+    ]

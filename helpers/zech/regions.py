@@ -24,7 +24,6 @@ from PIL import Image
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import read_grey, read_square, worker_count
-from helpers.data.splits import split
 from helpers.model.backbones import load_backbone
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Inputs, Results
@@ -50,7 +49,6 @@ REGION_VARIANTS = ("whole, low", "whole, full", "found region", "true region")
 REGION_SIDE = 128  # pixels a side of the crop, of 512, and of the whole image at low resolution
 FINDER_SIDE = 32  # pixels a side of the image that the finder sees
 FINDER_PENALTIES = (1.0, 10.0, 100.0, 1000.0)
-VALIDATION = 0.25  # of the training patients
 
 
 # --- an image's variants ---------------------------------------------------------------------------------------------
@@ -130,7 +128,7 @@ def train_region_models(inputs: Inputs) -> Results:
     held-out images), history.
     """
     catalogue, settings = inputs.others["regions"].catalogue, inputs.settings
-    frame = split(catalogue, "patient-disjoint", VALIDATION, settings.seed).frame
+    frame = inputs.others["regions"].frame
     images = np.array([read_grey(catalogue.file(path)) for path in frame["path"]])
     true = np.array([right_apex(read_grey(catalogue.file(path)) > 127) for path in frame["lung_mask"]])
     found, penalty = find_regions(images, true, frame["split"].to_numpy())
