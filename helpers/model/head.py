@@ -141,10 +141,9 @@ def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> E
         if bad.any():
             raise ValueError(f"the features of row {first + int(bad.argmax())} hold NaN or infinity")
     codes = pd.Index(classes).get_indexer(labels).astype(np.int32)
-    if (unknown := labels[codes < 0]).size:
-        raise ValueError(
-            f"{len(unknown)} labels are none of {', '.join(classes)}: {', '.join(sorted(set(unknown))[:3])}"
-        )
+    if (codes < 0).any():
+        strange = ", ".join(sorted({str(label) for label in labels[codes < 0]})[:3])
+        raise ValueError(f"{int((codes < 0).sum())} labels are none of {', '.join(classes)}: {strange}")
     rows = {name: np.flatnonzero(split == name) for name in SPLITS}
     if empty := [name for name in SPLITS if not len(rows[name])]:
         raise ValueError(f"no {' and no '.join(empty)} images")
