@@ -280,12 +280,9 @@ class Predictions:
 
 
 def folders_predictions(settings) -> list[Path]:
-    """The published predictions, where they lie: notebook 11 scores them again."""
-    return [path for path in _prediction_folders(settings.data_dir) if (path / "preds.csv").is_file()][:1]
-
-
-def _prediction_folders(data_dir: Path) -> tuple[Path, ...]:
-    return (data_dir / PREDICTIONS_LAYOUT, data_dir / "pretrained", data_dir)
+    """What notebook 11 scores again, where it lies: the published predictions, and NIH's table of labels."""
+    predictions = existing(settings.data_dir, (PREDICTIONS_LAYOUT, "pretrained"), ("preds.csv", "aucs.csv"))
+    return [*predictions, *existing(settings.data_dir, (LAYOUT,), ENTRIES)]
 
 
 def load_predictions(data_dir: Path) -> Predictions:
@@ -295,7 +292,8 @@ def load_predictions(data_dir: Path) -> Predictions:
     without its columns, a value that is no probability, and an image that NIH's table does not list.
     """
     data_dir = Path(data_dir)
-    folder = next((place for place in _prediction_folders(data_dir) if (place / "preds.csv").is_file()), None)
+    places = (data_dir / PREDICTIONS_LAYOUT, data_dir / "pretrained", data_dir)
+    folder = next((place for place in places if (place / "preds.csv").is_file()), None)
     if folder is None:
         raise FileNotFoundError(f"no published predictions in {data_dir}: looked for {PREDICTIONS_LAYOUT}/preds.csv")
     renamed = {NAME: "image_id"} | {f"prob_{label}": f"p_{label}" for label in FINDINGS}
@@ -313,12 +311,3 @@ def load_predictions(data_dir: Path) -> Predictions:
     scores[truth] = scores[truth].astype(bool)
     columns = ["image_id", "patient_id", *truth, *(f"p_{label}" for label in FINDINGS)]
     return Predictions(scores[columns], aucs, len(entries))
-
-
-def folders_predictions(settings) -> list[Path]:
-    """What the predictions and their labels are read from, where it lies there."""
-    places = (PREDICTIONS_LAYOUT, "pretrained")
-    return [
-        *existing(settings.data_dir, places, ("preds.csv", "aucs.csv")),
-        *existing(settings.data_dir, (LAYOUT,), ENTRIES),
-    ]
