@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
-from helpers.phantoms.chest_anatomy import Body, draw_body, with_profile
+from helpers.phantoms.chest_anatomy import Body, draw_body
 from helpers.phantoms.chest_findings import FINDINGS, SHAPES
 from helpers.phantoms.chest_scene import Pose, Scene, enlarge
 from helpers.phantoms.store import rng_of
@@ -26,6 +26,7 @@ TILT, TILT_HARD = 1.6, 6.0  # degrees in the image's plane
 LEAN = {"PA": 0.0, "AP": 6.0, "lateral": 0.0}  # degrees by which the beam comes from above
 TIGHT = 0.6  # share of hard patients whose image was collimated to a part of the chest, ...
 PART = 0.55  # ... by up to this share of its width
+TEXT_PLACE = (0.04, 0.03)  # from the left and from the top, as shares of the side
 RIGHT = 0.6  # share of lateral patients who look to the image's right
 
 
@@ -33,7 +34,6 @@ RIGHT = 0.6  # share of lateral patients who look to the image's right
 class Signature:
     """One site's or scanner's way with an image. Lengths as shares of the image's side."""
 
-    name: str
     marker: str = "R"  # the letter of the side marker, or none: it stands on the patient's right for R, left for L
     marker_shape: str = "plain"  # plain, box or circle
     marker_place: tuple[float, float] = (0.07, 0.1)  # from its side, and from the top
@@ -47,41 +47,35 @@ class Signature:
     noise: float = 1.0  # factor
     blur: float = 0.4  # pixels of 256
     text: str = ""  # burnt in
-    text_place: tuple[float, float] = (0.04, 0.03)
     zoom: float = 1.0  # below 1 crops tighter
     lines: float = 0.0  # chance of leads and tubes on the skin
 
 
 SIGNATURES = {
-    signature.name: signature
-    for signature in (
-        Signature("A"),
-        # Site A's images after its archive changed: another curve, a tighter crop, more noise. See `load_pneumonia`.
-        Signature(
-            "A2", marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.9, zoom=0.88,
-            black=0.04,
-        ),
-        Signature(
-            "B", marker="L", marker_shape="box", marker_place=(0.08, 0.06), marker_size=0.05, gamma=1.25, slope=4.2,
-            collimation=0.015, local=0.25, noise=0.8, blur=0.35,
-        ),
-        Signature(
-            "C", marker="L", marker_shape="circle", marker_place=(0.1, 0.16), marker_size=0.04, gamma=0.9, slope=2.4,
-            black=0.06, white=0.86, local=0.45, noise=1.3, blur=0.7,
-        ),
-        Signature(
-            "portable", marker="", text="PORTABLE", gamma=0.85, slope=2.6, black=0.05, white=0.97, local=0.15,
-            noise=1.9, blur=0.9, collimation=0.03, lines=0.6,
-        ),
-        Signature("neutral", marker=""),
-    )
+    "neutral": Signature(marker=""),
+    "A": Signature(),
+    # Site A's images after its archive changed: another curve, a tighter crop, more noise.
+    "A2": Signature(
+        marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.9, zoom=0.88, black=0.04,
+    ),
+    "B": Signature(
+        marker="L", marker_shape="box", marker_place=(0.08, 0.06), marker_size=0.05, gamma=1.25, slope=4.2,
+        collimation=0.015, local=0.25, noise=0.8, blur=0.35,
+    ),
+    "C": Signature(
+        marker="L", marker_shape="circle", marker_place=(0.1, 0.16), marker_size=0.04, gamma=0.9, slope=2.4,
+        black=0.06, white=0.86, local=0.45, noise=1.3, blur=0.7,
+    ),
+    "portable": Signature(
+        marker="", text="PORTABLE", gamma=0.85, slope=2.6, black=0.05, white=0.97, local=0.15, noise=1.9, blur=0.9,
+        collimation=0.03, lines=0.6,
+    ),
+    "portable-ED": Signature(  # the emergency department's, beside the inpatients' portable scanner
+        marker="L", marker_shape="box", marker_place=(0.12, 0.07), gamma=0.95, slope=2.6, black=0.05, white=0.97,
+        local=0.15, noise=1.6, blur=0.9, lines=0.25,
+    ),
 }  # fmt: skip
-# Two departments of one hospital, whose scanners differ.
 SIGNATURES["portable-inpatient"] = SIGNATURES["portable"]
-SIGNATURES["portable-ED"] = replace(
-    SIGNATURES["portable"], text="", marker="L", marker_shape="box", marker_place=(0.12, 0.07), collimation=0.0,
-    gamma=0.95, noise=1.6, lines=0.25,
-)  # fmt: skip
 
 
 def radiograph(
@@ -149,7 +143,7 @@ def _breathe_and_stand(
     shallow = 0.16 * (1 + (view == "AP")) + 0.2 * hard
     body = draw_body(rng_of(seed, patient, 0, 0), age, float(np.clip(0.9 - abs(n[8]) * shallow, 0, 1)))
     if hard:
-        body = with_profile(body, fat=body.fat * (1 + 1.3 * hard * u[1]))
+        body = replace(body, fat=body.fat * (1 + 1.3 * hard * u[1]))
     if view == "lateral":
         field = 31.5 - 2.5 * body.child + body.fat
     else:
@@ -244,7 +238,7 @@ def decorate(grey: np.ndarray, signature: Signature, view: str, facing: int, rng
         tall = signature.marker_size * size * (1 + 0.12 * draws[6])
         _letter(draw, signature, (away if left else size - away, down), tall)
     if signature.text:
-        place = [(p + b) * size for p, b in zip(signature.text_place, borders[[0, 2]], strict=True)]
+        place = [(p + b) * size for p, b in zip(TEXT_PLACE, borders[[0, 2]], strict=True)]
         draw.text(place, signature.text, fill=235, font=ImageFont.load_default(0.038 * size))
     out = np.array(picture)
     left, right, top, bottom = (int(round(b * size)) for b in borders)

@@ -7,25 +7,14 @@ and vessels are clouds of points with a mass, which fall on the detector at full
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from helpers.phantoms import chest_bones
-from helpers.phantoms.chest_anatomy import (
-    SIDES,
-    Ball,
-    Body,
-    at,
-    heart_balls,
-    lobe_distance,
-    lung_distance,
-    skin_distance,
-    wall_distance,
-    with_profile,
-)
+from helpers.phantoms.chest_anatomy import SIDES, Ball, Body
 
 COARSE = 72  # rays a side of the coarse grid
 DEPTHS = 18  # samples along a ray
@@ -33,6 +22,7 @@ DISTANCE = {"PA": 180.0, "AP": 105.0, "lateral": 180.0}  # cm from the source to
 VIEWS = tuple(DISTANCE)
 WATER = 0.205  # attenuation of soft tissue a cm
 SHOWS = 0.05  # attenuation from which a change belongs to the lesion mask: about 3 grey levels
+EVERYWHERE = slice(0, COARSE), slice(0, COARSE)
 Distance = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -174,12 +164,12 @@ class Scene:
 
     def __init__(self, body: Body, pose: Pose, size: int, texture: np.random.Generator) -> None:
         if pose.view == "lateral":  # arms are held up, out of the beam
-            body = with_profile(body, arms=1.0)
+            body = replace(body, arms=1.0)
         self.body, self.size, self.texture = body, size, texture
         self.rays = rays = Rays(pose)
         self.branches = chest_bones.tree(body, texture.spawn(1)[0])
-        inside = lung_distance(body, rays.x, rays.y, rays.z)
-        rays.join(inside, heart_balls(body), remove=True)
+        inside = body.lung_distance(rays.x, rays.y, rays.z)
+        rays.join(inside, body.heart_balls(), remove=True)
         self.lungs = rays.shares(inside)
         self.lung = rays.chord(self.lungs)
         self.coarse = np.zeros((COARSE, COARSE), np.float32)
@@ -190,7 +180,7 @@ class Scene:
     def _healthy(self) -> np.ndarray:
         body, rays = self.body, self.rays
         lateral = rays.pose.view == "lateral"
-        skin = skin_distance(body, rays.x, rays.y, rays.z)
+        skin = body.skin_distance(rays.x, rays.y, rays.z)
         rays.join(skin, _extras(body))
         if lateral or body.arms > 0.15:  # hanging, they are beside the image
             for side in SIDES:
@@ -249,24 +239,14 @@ class Scene:
         self.coarse[window] += added
         return added
 
-    def everywhere(self) -> tuple[slice, slice]:
-        return slice(0, COARSE), slice(0, COARSE)
-
     def add(self, cloud: chest_bones.Cloud) -> None:
         """Add a cloud of points to the findings' part."""
         self.fine += splat(*cloud, self.rays, self.size)
 
-    def lobe(self, name: str) -> Distance:
-        return lambda x, y, z: lobe_distance(name, x, y, z)
-
-    def wall(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Distance from the inner chest wall, cm."""
-        return wall_distance(self.body, x, y, z)
-
     def heart_region(self) -> np.ndarray:
         """Where the heart's shadow is at least 3 cm deep, bool (COARSE, COARSE)."""
         inside = np.full_like(self.rays.x, -9)
-        self.rays.join(inside, heart_balls(self.body)[:2])
+        self.rays.join(inside, self.body.heart_balls()[:2])
         return self.rays.chord(self.rays.shares(inside)) > 3
 
     # What comes out
@@ -298,7 +278,7 @@ def _extras(body: Body) -> tuple[Ball, ...]:
         )
         for side in SIDES
     ]
-    front = float(at(body, "front", np.float32(4.0)))
+    front = float(body.at("front", np.float32(4.0)))
     if body.breast:
         size = 3.6 + 0.75 * body.breast
         balls += [Ball((side * 8.2, front + 0.5, 2.2), (size, 0.7 + body.breast, size)) for side in SIDES]
