@@ -14,7 +14,7 @@ import numpy as np
 
 from helpers.phantoms import chest_bones
 from helpers.phantoms.chest_anatomy import SIDES, Ball, Body, lobe_distance
-from helpers.phantoms.chest_scene import EVERYWHERE, WATER, Scene
+from helpers.phantoms.chest_scene import WATER, Scene
 
 LOBES = {  # a place in the middle of each lobe
     "RUL": (-6.5, -1.0, 14.0),
@@ -54,7 +54,7 @@ def consolidate(scene: Scene, lobe: str, radius: float, density: float, rng: np.
     def place(*xyz: np.ndarray) -> np.ndarray:
         return np.minimum(ball.inside(*xyz), 3 * lobe_distance(lobe, *xyz))
 
-    scene.opacity(place, scene.rays.window(centre, max(radii)), density, 0.32 * radius, pattern)
+    scene.opacity(place, density, 0.32 * radius, pattern, scene.rays.window(centre, max(radii)))
     points, width, length = scene.branches
     airs = (place(*points.T) > 0.3 * radius) & (width > 0.07) & (rng.random(len(points)) < 0.8)
     branches = points[airs] + np.float32(0.3), 1.25 * width[airs], length[airs]
@@ -78,13 +78,13 @@ def interstitial(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     scene.add(chest_bones.net(scene.body, 1500, (0.008 + 0.024 * severity) * lead[1], seeds[1]))
     pattern = np.clip(0.35 + 0.6 * scene.noise(13, seeds[2]), 0, 1.8)
     depth = (0.05 + 0.14 * severity) * lead[2]
-    scene.opacity(lambda x, y, z: np.ones_like(x), EVERYWHERE, depth, 1.0, pattern)
+    scene.opacity(lambda x, y, z: np.ones_like(x), depth, 1.0, pattern)
     if focal:  # a collapsed patch, easily taken for a consolidation
         lobe = str(seeds[3].choice(list(LOBES)))
         consolidate(scene, lobe, 2.4 + 1.6 * severity, 0.2 + 0.4 * severity, seeds[3])
     for side in SIDES:  # more of it about the lungs' roots
         ball = Ball((side * 4.6, -0.6, 8.5), (4.2, 4.5, 5.0))
-        scene.opacity(ball.inside, scene.rays.window(ball.centre, 5), 0.04 + 0.15 * severity * lead[0], 3.0)
+        scene.fill(ball, 0.04 + 0.15 * severity * lead[0], 3.0)
 
 
 def ground_glass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -109,7 +109,7 @@ def patches(
         y = float(scene.body.at("middle", height)) - far * float(scene.body.at("half", height)) * np.cos(angle)
         radii = radius * np.exp(0.2 * n[k])
         ball = Ball((x, y, z), tuple(radii))
-        scene.opacity(ball.inside, scene.rays.window(ball.centre, ball.reach), density, 0.5 * radius, pattern)
+        scene.fill(ball, density, 0.5 * radius, pattern)
 
 
 def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -119,7 +119,7 @@ def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
         side = SIDES[int(u[k, 0] < 0.5)]
         centre = (side * (6.8 + 0.8 * n[k, 0]), 0.5 + 2 * n[k, 1], scene.body.domes[0] + 2.0 + 3 * u[k, 1])
         plate = Ball(centre, (2.6 + 1.6 * severity, 3.2, 0.45 + 0.35 * severity), 0.25 * n[k, 2])
-        scene.opacity(plate.inside, scene.rays.window(centre, plate.reach), 0.6 + 0.4 * severity, 0.3)
+        scene.fill(plate, 0.6 + 0.4 * severity, 0.3)
 
 
 def large_heart(body: Body, severity: float, rng: np.random.Generator) -> Body:
@@ -141,7 +141,7 @@ def effusion(scene: Scene, severity: float, rng: np.random.Generator) -> None:
         return np.minimum(side * x, level + climb - z)
 
     for side in sides:
-        scene.opacity(partial(fluid, side), EVERYWHERE, 1.0, 0.8)
+        scene.opacity(partial(fluid, side), 1.0, 0.8)
 
 
 def infiltration(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -160,7 +160,7 @@ def mass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A solid lump more than 3 cm wide."""
     centre, radii = _place(scene, rng, 1.0), (1.7 + 2.0 * severity) * np.exp(0.1 * rng.normal(size=3))
     ball = Ball(tuple(centre), tuple(radii))
-    scene.opacity(ball.inside, scene.rays.window(centre, ball.reach), 1.0, 0.35)
+    scene.fill(ball, 1.0, 0.35)
 
 
 def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -195,7 +195,7 @@ def pneumothorax(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     def free(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         return np.minimum(side * x, gap(z) - scene.body.wall_distance(x, y, z))
 
-    scene.opacity(free, EVERYWHERE, -0.95 * body.air / (1 - body.air), 0.3)
+    scene.opacity(free, -0.95 * body.air / (1 - body.air), 0.3)
     points, radius, length = scene.branches
     bare = free(*points.T) > 0
     lost = points[bare], radius[bare], length[bare]
@@ -215,7 +215,7 @@ def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     pattern = np.clip(0.9 + 0.25 * scene.noise(16, seeds[0]), 0.2, 1.6)
     for side in SIDES:
         ball = Ball((side * 5.0, -0.5, 8.0), (5.6, 6.0, 8.0))
-        scene.opacity(ball.inside, scene.rays.window(ball.centre, ball.reach), 0.12 + 0.3 * severity, 4.0, pattern)
+        scene.fill(ball, 0.12 + 0.3 * severity, 4.0, pattern)
     scene.add(chest_bones.cuffs(scene.branches, 0.05 + 0.12 * severity, seeds[1]))
     scene.add(chest_bones.net(scene.body, 900, 0.004 + 0.012 * severity, seeds[2], low=0.7, outer=0.5))
 
@@ -252,7 +252,7 @@ def thick_pleura(scene: Scene, severity: float, rng: np.random.Generator) -> Non
         taper = np.clip(1.3 - np.square((z - np.float32(middle)) / np.float32(half)), 0, 1)
         return np.minimum(side * x - 3, deep * taper - scene.body.wall_distance(x, y, z))
 
-    scene.opacity(rind, EVERYWHERE, 1.0, 0.25)
+    scene.opacity(rind, 1.0, 0.25)
 
 
 def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -260,7 +260,7 @@ def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     radius = 2.6 + 2.0 * severity
     centre = np.array([rng.normal(1.0, 0.8), -3.6, max(scene.body.domes) + 0.6 * radius])
     ball = Ball(tuple(centre), (1.25 * radius, 0.9 * radius, radius))
-    scene.opacity(ball.inside, scene.rays.window(centre, ball.reach), 1.0, 0.4)
+    scene.fill(ball, 1.0, 0.4)
     points, weights = _lump(centre, 0.8 * radius, -0.8 * WATER, rng)
     upper = points[:, 2] > centre[2] + 0.1 * radius
     scene.add((points[upper], weights[upper]))

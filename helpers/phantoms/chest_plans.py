@@ -174,23 +174,19 @@ def plan_covid(*, train: int, test: int, seed: int) -> pd.DataFrame:
 # ChestX-ray14
 NONE = "No Finding"
 REAL_TOTAL = 112_120
-# Images of each label among them (Wang et al. 2017, as Data_Entry_2017 has them), in the order of Zech's table.
-REAL_IMAGES = {
-    "Atelectasis": 11_559, "Cardiomegaly": 2_776, "Effusion": 13_317, "Infiltration": 19_894, "Mass": 5_782,
-    "Nodule": 6_331, "Pneumonia": 1_431, "Pneumothorax": 5_302, "Consolidation": 4_667, "Edema": 2_303,
-    "Emphysema": 2_516, "Fibrosis": 1_686, "Pleural_Thickening": 3_385, "Hernia": 227,
+# Of each label, in the order of Zech's table, how many of them have it (Wang et al. 2017, as Data_Entry_2017 has it), and
+# the mean severity at which it is drawn: what is plain and what is hard to see differs as it does in life, so that
+# AUROCs differ between labels.
+LABELS = {
+    "Atelectasis": (11_559, 0.65), "Cardiomegaly": (2_776, 0.55), "Effusion": (13_317, 0.50),
+    "Infiltration": (19_894, 0.65), "Mass": (5_782, 0.75), "Nodule": (6_331, 0.80), "Pneumonia": (1_431, 0.65),
+    "Pneumothorax": (5_302, 0.50), "Consolidation": (4_667, 0.40), "Edema": (2_303, 0.70), "Emphysema": (2_516, 0.50),
+    "Fibrosis": (1_686, 0.60), "Pleural_Thickening": (3_385, 0.60), "Hernia": (227, 0.65),
 }  # fmt: skip
 # The rarest real label would have three images in a phantom data set of 1,500. So prevalences are the real ones' square
 # roots, times this, and no less than that: their order stays, and every label has positives to test on.
 FACTOR, LEAST = 0.42, 0.08
-PREVALENCE = {label: max(LEAST, FACTOR * float(np.sqrt(n / REAL_TOTAL))) for label, n in REAL_IMAGES.items()}
-# The mean severity at which each is drawn: what is plain and what is hard to see differs as it does in life, so that
-# AUROCs differ between labels.
-VISIBILITY = {
-    "Atelectasis": 0.65, "Cardiomegaly": 0.55, "Effusion": 0.50, "Infiltration": 0.65, "Mass": 0.75,
-    "Nodule": 0.80, "Pneumonia": 0.65, "Pneumothorax": 0.50, "Consolidation": 0.40, "Edema": 0.70,
-    "Emphysema": 0.50, "Fibrosis": 0.60, "Pleural_Thickening": 0.60, "Hernia": 0.65,
-}  # fmt: skip
+PREVALENCE = {label: max(LEAST, FACTOR * float(np.sqrt(n / REAL_TOTAL))) for label, (n, _) in LABELS.items()}
 SPREAD = 5.0  # of a label's severities: the sum of a beta distribution's two parameters
 LASTING = ("Cardiomegaly", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia", "Mass", "Nodule")
 STAYS = 0.7  # chance that the findings that do not last are there on a follow-up
@@ -214,10 +210,10 @@ def plan_nih(*, images: int, seed: int, test_share: float, label_noise: float) -
 
 def _labelled(patient: int, images: int, split: str, rng: np.random.Generator, noise: float) -> Iterator[dict]:
     drawn = {label: rng.random() < share for label, share in PREVALENCE.items()}
-    level = {label: rng.beta(SPREAD * mean, SPREAD * (1 - mean)) for label, mean in VISIBILITY.items()}
+    level = {label: rng.beta(SPREAD * mean, SPREAD * (1 - mean)) for label, (_, mean) in LABELS.items()}
     # Lasting ones first: a finding's drawing follows from its place in the list, and is to be the same on all images.
     lasting = [label for label in LASTING if drawn[label]]
-    passing = [label for label in REAL_IMAGES if drawn[label] and label not in LASTING]
+    passing = [label for label in LABELS if drawn[label] and label not in LASTING]
     age, quality = float(np.clip(rng.normal(50, 16), 18, 92)), rng.beta(*QUALITY)
     for visit in range(images):
         there = lasting + (passing if visit == 0 or rng.random() < STAYS else [])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -23,6 +23,7 @@ VIEWS = tuple(DISTANCE)
 WATER = 0.205  # attenuation of soft tissue a cm
 SHOWS = 0.05  # attenuation from which a change belongs to the lesion mask: about 3 grey levels
 EVERYWHERE = slice(0, COARSE), slice(0, COARSE)
+ALIKE = np.ones((COARSE, COARSE), np.float32)  # the pattern of what has none
 Distance = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -220,24 +221,23 @@ class Scene:
         few = int(cells) + 3
         return enlarge(rng.standard_normal((few, few), np.float32) * np.float32(1.4), COARSE)
 
-    # What findings call
-
     def opacity(
-        self, distance: Distance, window: tuple, density: float, soft: float, pattern: np.ndarray | float = 1.0
-    ) -> np.ndarray:
+        self, distance: Distance, density: float, soft: float, pattern: np.ndarray = ALIKE, window: tuple = EVERYWHERE
+    ) -> None:
         """Fill the air of the lungs where `distance` (cm, positive inside) says so.
 
         `density`: of the air's missing attenuation, how much is added (1: solid); it is reached `soft` cm inside.
-        `pattern` (COARSE, COARSE) modulates it. Returns the added attenuation of the window.
+        `pattern` (COARSE, COARSE) modulates it.
         """
         x, y, z = (0.5 * (c[..., 1:] + c[..., :-1]) for c in self.rays.at(window))
         share = np.clip(distance(x, y, z) / np.float32(soft), 0, 1)
         added = (share * self.lungs[window]).sum(axis=-1) * np.float32(self.rays.step)
         added *= np.float32(density * WATER * (1 - self.body.air))
-        if not np.isscalar(pattern):
-            added *= pattern[window]
-        self.coarse[window] += added
-        return added
+        self.coarse[window] += added * pattern[window]
+
+    def fill(self, ball: Ball, density: float, soft: float, pattern: np.ndarray = ALIKE) -> None:
+        """As `opacity`, in a ball."""
+        self.opacity(ball.inside, density, soft, pattern, self.rays.window(ball.centre, ball.reach))
 
     def add(self, cloud: chest_bones.Cloud) -> None:
         """Add a cloud of points to the findings' part."""
@@ -249,8 +249,7 @@ class Scene:
         self.rays.join(inside, self.body.heart_balls()[:2])
         return self.rays.chord(self.rays.shares(inside)) > 3
 
-    # What comes out
-
+    @cached_property
     def lung_mask(self) -> np.ndarray:
         """Where a ray crosses a good depth of lung, bool (size, size)."""
         high = np.percentile(self.lung, 97)
@@ -270,14 +269,8 @@ class Scene:
 
 def _extras(body: Body) -> tuple[Ball, ...]:
     """Shoulders, breasts and head: soft parts that are no tube."""
-    balls = [
-        Ball(
-            (side * 13.0, -1.0, body.apex - 4.0 + 3 * body.arms),
-            (7.0, 6.0 + 1.5 * body.arms, 5 + 0.3 * body.fat),
-            side * 0.2,
-        )
-        for side in SIDES
-    ]
+    high, shoulder = body.apex - 4.0 + 3 * body.arms, (7.0, 6.0 + 1.5 * body.arms, 5 + 0.3 * body.fat)
+    balls = [Ball((side * 13.0, -1.0, high), shoulder, side * 0.2) for side in SIDES]
     front = float(body.at("front", np.float32(4.0)))
     if body.breast:
         size = 3.6 + 0.75 * body.breast

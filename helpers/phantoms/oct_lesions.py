@@ -76,14 +76,8 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     cut = float(scan.seen(rng.normal(0, 0.1), 1.0))
     swelling = np.exp(-0.5 * ((scan.x_mm - centre) / half) ** 2) * cut
     microns = (34 + 155 * severity**1.2) * rng.uniform(0.6, 1.2)
-    for layer, share in (
-        ("outer nuclear", 0.5),
-        ("outer plexiform", 0.1),
-        ("inner nuclear", 0.3),
-        ("inner plexiform", 0.1),
-    ):
-        scan.open(layer, microns * share / AXIAL_UM * swelling)
-        scan.blend(layer, 0.32, 0.55 * severity * swelling)
+    shares = {"outer nuclear": 0.5, "outer plexiform": 0.1, "inner nuclear": 0.3, "inner plexiform": 0.1}
+    _swell(scan, shares, microns, swelling, tone=0.32, amount=0.55 * severity)
     pool = rng.random()
     dome = lens(scan.x_mm, centre, 0.5 * half) * 100 * severity * cut / AXIAL_UM
     scan.open("subretinal", dome * (pool < 0.18))
@@ -95,11 +89,24 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     cysts(scan, centre, half, count=count, size=(0.42 + 0.5 * severity) * cut, rng=seeds[1])
 
 
-def _drusen(
-    scan: BScan, *, count: float, tallest_um: float, spread_mm: float, rng: np.random.Generator, most: int = 14
+def _swell(
+    scan: BScan, shares: dict[str, float], microns: float, reach: np.ndarray, tone: float = 0.0, amount: float = 0.0
 ) -> None:
-    place, across = rng.normal(0, spread_mm, most), np.abs(rng.normal(0, 0.25, most))
-    tall, wide = rng.beta(1.8, 1.8, most), rng.uniform(0.7, 1.5, most)
+    """Thicken layers by their shares of `microns` within `reach` (0 to 1 per column), and blend their tone."""
+    for layer, share in shares.items():
+        scan.open(layer, microns * share / AXIAL_UM * reach)
+        scan.blend(layer, tone, amount * reach)
+
+
+def _shown(scan: BScan, places: np.ndarray, count: float) -> list[tuple[int, float]]:
+    """Number and column of those of the first `count` places that lie in the image."""
+    columns = [scan.column(place) for place in places[: round(count)]]
+    return [(k, column) for k, column in enumerate(columns) if 0 < column < scan.width]
+
+
+def _drusen(scan: BScan, *, count: float, tallest_um: float, spread_mm: float, rng: np.random.Generator) -> None:
+    place, across = rng.normal(0, spread_mm, 14), np.abs(rng.normal(0, 0.25, 14))
+    tall, wide = rng.beta(1.8, 1.8, 14), rng.uniform(0.7, 1.5, 14)
     across[0], tall[0], place[0] = 0.0, 1.0, place[0] * 0.6  # the tallest is always cut
     heights = tallest_um * tall * scan.seen(across, 0.45)
     heights[max(1, round(count)) :] = 0
@@ -111,17 +118,15 @@ def _drusen(
     scan.blend("outer segments", 0.34, np.clip(rise / 10, 0, 0.6))
 
 
-def cysts(
-    scan: BScan, centre: float, half: float, *, count: float, size: float, rng: np.random.Generator, most: int = 24
-) -> None:
+def cysts(scan: BScan, centre: float, half: float, *, count: float, size: float, rng: np.random.Generator) -> None:
     """Dark cavities, taller than wide, in the inner or the outer nuclear layer; the first is near the centre.
 
     One that would overlap another of its layer moves aside until a thin septum is between them.
     """
-    place = centre + half * rng.normal(0, 0.6, most)
+    place = centre + half * rng.normal(0, 0.6, 24)
     place[0] = centre + half * rng.normal(0, 0.2)
-    inner, share = rng.random(most) < 0.45, rng.uniform(0.5, 1.0, most)
-    slim, tone, shape = (rng.uniform(0.3, 0.95, most), rng.uniform(0.05, 0.12, most), rng.normal(0, 1, (most, 3)))
+    inner, share = rng.random(24) < 0.45, rng.uniform(0.5, 1.0, 24)
+    slim, tone, shape = (rng.uniform(0.3, 0.95, 24), rng.uniform(0.05, 0.12, 24), rng.normal(0, 1, (24, 3)))
     taken: dict[str, list[tuple[float, float]]] = {"inner nuclear": [], "outer nuclear": []}
     for k in np.flatnonzero((place > scan.x_mm[0]) & (place < scan.x_mm[-1]))[: round(count)]:
         layer, below = ("inner nuclear", "outer plexiform") if inner[k] else ("outer nuclear", "myoid")
@@ -158,21 +163,19 @@ def _cavity(scan: BScan, column: float, row: float, wide: float, tall: float, to
     scan.blobs += [wall, Blob(column, row, wide, tall, tone, 0.97, lean, taper, bend)]
 
 
-def exudates(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator, most: int = 8) -> None:
-    place, depth = centre + half * rng.normal(0, 0.9, most), rng.uniform(0, 1, most)
-    size, flat = rng.uniform(1.2, 3.4, most), rng.uniform(0.5, 0.9, most)
-    for k in range(round(count)):
-        column = scan.column(place[k])
-        if 0 < column < scan.width:
-            row = np.interp(depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("myoid", place[k])))
-            scan.blobs.append(Blob(column, row, size[k], size[k] * flat[k], 0.80, 0.9))
-            scan.streaks.append(Streak(column, size[k] * 0.8, row + 4, -0.3))
+def exudates(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
+    place, depth = centre + half * rng.normal(0, 0.9, 8), rng.uniform(0, 1, 8)
+    size, flat = rng.uniform(1.2, 3.4, 8), rng.uniform(0.5, 0.9, 8)
+    for k, column in _shown(scan, place, count):
+        row = np.interp(depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("myoid", place[k])))
+        scan.blobs.append(Blob(column, row, size[k], size[k] * flat[k], 0.80, 0.9))
+        scan.streaks.append(Streak(column, size[k] * 0.8, row + 4, -0.3))
 
 
-def _windows(scan: BScan, centre: float, half: float, strength: float, rng: np.random.Generator, most: int = 9) -> None:
+def _windows(scan: BScan, centre: float, half: float, strength: float, rng: np.random.Generator) -> None:
     """Light through gaps in the pigment epithelium, and shadows of what lies thick on it."""
-    place, wide, gain = (centre + half * rng.uniform(-1, 1, most), rng.uniform(1, 9, most), rng.normal(0.1, 1, most))
-    for k in range(most):
+    place, wide, gain = (centre + half * rng.uniform(-1, 1, 9), rng.uniform(1, 9, 9), rng.normal(0.1, 1, 9))
+    for k in range(9):
         scan.streaks.append(Streak(scan.column(place[k]), wide[k], scan.row("choroid", place[k]), strength * gain[k]))
 
 
@@ -201,7 +204,10 @@ def macular_hole(scan: BScan, severity: float, rng: np.random.Generator) -> None
     cut = float(scan.seen(rng.normal(0, 0.03), 0.62))
     half = (0.065 + 0.255 * severity) * shape[0] * cut
     away = np.abs(scan.x_mm - centre)
-    _swollen_edges(scan, away, half, (45 + 95 * severity) * shape[1])
+    # The retina thickens towards the hole, so that the pit's slope becomes a blunt edge.
+    rim = np.exp(-0.5 * (np.clip(away - half - 0.06, 0, None) / 0.3) ** 2)
+    shares = {"outer nuclear": 0.45, "outer plexiform": 0.1, "inner nuclear": 0.45}
+    _swell(scan, shares, (45 + 95 * severity) * shape[1], rim)
     cuff = (14 + 62 * severity) * shape[2] / AXIAL_UM
     reach = half * 1.25 + 0.13 * shape[3]
     scan.open("subretinal", cuff * np.clip((reach - away) / 0.16, 0, 1))
@@ -215,13 +221,6 @@ def macular_hole(scan: BScan, severity: float, rng: np.random.Generator) -> None
     _gap(scan, away, half)
     if seeds[2].random() < 0.3:
         _lid(scan, centre, half, seeds[2])
-
-
-def _swollen_edges(scan: BScan, away: np.ndarray, half: float, microns: float) -> None:
-    """The retina thickens towards the hole, so that the pit's slope becomes a blunt edge."""
-    rim = np.exp(-0.5 * (np.clip(away - half - 0.06, 0, None) / 0.3) ** 2)
-    for layer, share in (("outer nuclear", 0.45), ("outer plexiform", 0.1), ("inner nuclear", 0.45)):
-        scan.open(layer, microns * share / AXIAL_UM * rim)
 
 
 def _gap(scan: BScan, away: np.ndarray, half: float) -> None:
@@ -284,9 +283,8 @@ def diabetic_retinopathy(scan: BScan, severity: float, rng: np.random.Generator)
     centre, half = rng.normal(0, 0.5), rng.uniform(0.7, 1.3)
     seeds, swell, spots = rng.spawn(5), rng.uniform(0.5, 1.2), rng.uniform(0.6, 1.0)
     reach = np.exp(-0.5 * ((scan.x_mm - centre) / (0.6 * half)) ** 2)
-    for layer, share in (("outer plexiform", 0.3), ("inner nuclear", 0.4), ("inner plexiform", 0.3)):
-        scan.open(layer, (10 + 60 * severity) * swell * share / AXIAL_UM * reach)
-        scan.blend(layer, 0.34, 0.4 * severity * reach)
+    shares = {"outer plexiform": 0.3, "inner nuclear": 0.4, "inner plexiform": 0.3}
+    _swell(scan, shares, (10 + 60 * severity) * swell, reach, tone=0.34, amount=0.4 * severity)
     _run_together(scan, centre, 0.7 * half, count=1 + 4 * severity * spots, rng=seeds[4])
     exudates(scan, centre, 0.8 * half, count=2 + 5.5 * severity * spots, rng=seeds[0])
     _microaneurysms(scan, centre, half, count=1 + 5 * severity * spots, rng=seeds[1])
@@ -295,37 +293,27 @@ def diabetic_retinopathy(scan: BScan, severity: float, rng: np.random.Generator)
         _cotton_wool(scan, seeds[3], severity)
 
 
-def _run_together(
-    scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator, most: int = 5
-) -> None:
+def _run_together(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
     """Hard exudates that have become plaques in the outer plexiform layer, 80 to 200 um wide, with dark shadows."""
-    place, wide = centre + half * rng.normal(0, 0.8, most), rng.uniform(3.5, 8.5, most)
-    flat, depth = rng.uniform(0.4, 0.7, most), rng.uniform(0, 4, most)
-    for k in range(round(count)):
-        column = scan.column(place[k])
-        if 0 < column < scan.width:
-            row = scan.row("outer plexiform", place[k]) + depth[k]
-            scan.blobs.append(Blob(column, row, wide[k], wide[k] * flat[k], 0.84, 0.95))
-            scan.streaks.append(Streak(column, wide[k] * 0.8, row + 4, -0.45))
+    place, wide = centre + half * rng.normal(0, 0.8, 5), rng.uniform(3.5, 8.5, 5)
+    flat, depth = rng.uniform(0.4, 0.7, 5), rng.uniform(0, 4, 5)
+    for k, column in _shown(scan, place, count):
+        row = scan.row("outer plexiform", place[k]) + depth[k]
+        scan.blobs.append(Blob(column, row, wide[k], wide[k] * flat[k], 0.84, 0.95))
+        scan.streaks.append(Streak(column, wide[k] * 0.8, row + 4, -0.45))
 
 
-def _microaneurysms(
-    scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator, most: int = 6
-) -> None:
+def _microaneurysms(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
     """Round outpouchings of capillaries, 40 to 110 um: a bright wall, a darker middle, a faint shadow."""
-    place, depth = centre + half * rng.normal(0, 0.8, most), rng.uniform(0.1, 1, most)
-    size = rng.uniform(2.6, 6.0, most)
-    for k in range(round(count)):
-        column = scan.column(place[k])
-        if 0 < column < scan.width:
-            row = np.interp(
-                depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("outer nuclear", place[k]))
-            )
-            scan.blobs += [
-                Blob(column, row, size[k] * 0.8, size[k], 0.58, 0.95),
-                Blob(column, row, size[k] * 0.4, size[k] * 0.5, 0.30, 0.9),
-            ]
-            scan.streaks.append(Streak(column, size[k] * 0.7, row + size[k] + 2, -0.16))
+    place, depth = centre + half * rng.normal(0, 0.8, 6), rng.uniform(0.1, 1, 6)
+    size = rng.uniform(2.6, 6.0, 6)
+    for k, column in _shown(scan, place, count):
+        row = np.interp(depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("outer nuclear", place[k])))
+        scan.blobs += [
+            Blob(column, row, size[k] * 0.8, size[k], 0.58, 0.95),
+            Blob(column, row, size[k] * 0.4, size[k] * 0.5, 0.30, 0.9),
+        ]
+        scan.streaks.append(Streak(column, size[k] * 0.7, row + size[k] + 2, -0.16))
 
 
 def _cotton_wool(scan: BScan, rng: np.random.Generator, severity: float) -> None:
