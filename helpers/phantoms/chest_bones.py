@@ -114,7 +114,9 @@ def spine(body: Body, rng: np.random.Generator) -> Cloud:
     plate[:, 2] = np.sign(plate[:, 2]) * (0.95 + 0.05 * np.abs(plate[:, 2]))
     edge = rng.random((180, 3), np.float32) * 2 - 1
     edge[:, 0] = np.sign(edge[:, 0]) * 0.97
-    pedicle = _ring(120, rng) * np.float32((0.3, 0.55, 0.38)) + np.float32((0.72, -1.35, 0.25))
+    turn = rng.random(120) * 2 * np.pi
+    ring = np.stack([np.cos(turn), rng.uniform(-1, 1, 120), np.sin(turn)], axis=-1).astype(np.float32)
+    pedicle = ring * np.float32((0.3, 0.55, 0.38)) + np.float32((0.72, -1.35, 0.25))
     pedicle[::2, 0] *= -1
     process = rng.random((150, 3), np.float32) * np.float32((0.22, 1.5, 1.1)) + np.float32((-0.11, -3.6, -1.5))
     kinds = ((solid, 1.5), (plate, 0.75), (edge, 0.34), (pedicle, 0.42), (process, 0.34))
@@ -122,11 +124,6 @@ def spine(body: Body, rng: np.random.Generator) -> Cloud:
     points = [middle[:, None] + part[None] * shape[:, None] for part, _ in kinds]
     mass = [np.full(len(number) * len(part), total / len(part)) for part, total in kinds]
     return np.concatenate([p.reshape(-1, 3) for p in points]).astype(np.float32), np.concatenate(mass) * 0.68
-
-
-def _ring(count: int, rng: np.random.Generator) -> np.ndarray:
-    turn = rng.random(count) * 2 * np.pi
-    return np.stack([np.cos(turn), rng.uniform(-1, 1, count), np.sin(turn)], axis=-1).astype(np.float32)
 
 
 def sternum(body: Body, rng: np.random.Generator) -> Cloud:

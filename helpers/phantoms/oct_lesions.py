@@ -43,7 +43,15 @@ def choroidal_neovascularisation(scan: BScan, severity: float, rng: np.random.Ge
         _drusen(scan, count=1 + 3 * severity, tallest_um=10 + 35 * severity, spread_mm=1.3, rng=seeds[0])
     scan.open("sub-RPE", raised * reach * (0.8 + 0.2 * rough))
     scan.tone["sub-RPE"] *= 1 - reach * (0.25 * rng.random() + 0.1 * broken)
-    _heap_and_pool(scan, centre, half, material * (0.75 + 0.25 * rough), fluid, seeds[1])
+    # Hyperreflective material on the epithelium, and fluid that fills what the lifted retina leaves beside it.
+    own = seeds[1]
+    heap = material * (0.75 + 0.25 * rough)
+    heap = heap * plateau(scan.x_mm, centre + own.uniform(-0.6, 0.6) * half, half * own.uniform(0.5, 1.0))
+    pool_at = centre + own.choice((-1, 1)) * half * own.uniform(0.2, 1.1)
+    pool = fluid * lens(scan.x_mm, pool_at, half * own.uniform(0.6, 1.3))
+    scan.open("subretinal", np.maximum(heap, pool))
+    floor = scan.top["pigment epithelium"]
+    scan.fills.append(Fill(floor - heap, floor, tone=0.36 + 0.22 * own.random(), grain=0.16))
     lost = np.clip(reach * (0.4 + 0.75 * severity), 0, 1) * cut
     for layer in ("myoid", "ellipsoid", "outer segments"):
         scan.blend(layer, 0.27, lost * (0.75 + 0.25 * broken))
@@ -51,21 +59,6 @@ def choroidal_neovascularisation(scan: BScan, severity: float, rng: np.random.Ge
     _windows(scan, centre, half, 0.3 * severity, rng)
     wet = rng.random() < 0.45
     cysts(scan, centre, half, count=8 * severity * wet, size=0.35 + 0.4 * severity, rng=seeds[2])
-
-
-def _heap_and_pool(
-    scan: BScan, centre: float, half: float, material: np.ndarray, fluid: float, rng: np.random.Generator
-) -> None:
-    """Hyperreflective material on the epithelium, and fluid that fills what the lifted retina leaves beside it.
-
-    `material` (a value a column) and `fluid` are the tallest they would be, in pixels.
-    """
-    heap = material * plateau(scan.x_mm, centre + rng.uniform(-0.6, 0.6) * half, half * rng.uniform(0.5, 1.0))
-    pool_at = centre + rng.choice((-1, 1)) * half * rng.uniform(0.2, 1.1)
-    pool = fluid * lens(scan.x_mm, pool_at, half * rng.uniform(0.6, 1.3))
-    scan.open("subretinal", np.maximum(heap, pool))
-    floor = scan.top["pigment epithelium"]
-    scan.fills.append(Fill(floor - heap, floor, tone=0.36 + 0.22 * rng.random(), grain=0.16))
 
 
 def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generator) -> None:
@@ -84,7 +77,11 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     seeds = rng.spawn(3)
     exudates(scan, centre, half, count=7 * severity * rng.random(), rng=seeds[2])
     if seeds[0].random() < 0.7 * severity:
-        _central_cyst(scan, centre, 0.55 + 0.4 * severity, seeds[0])
+        place = centre + seeds[0].normal(0, 0.1)
+        upper, lower = scan.row("ganglion cells", place), scan.row("myoid", place)
+        tall = 0.46 * (lower - upper) * (0.55 + 0.4 * severity)
+        wide = tall * seeds[0].uniform(0.4, 0.85)
+        _cavity(scan, scan.column(place), (upper + lower) / 2, wide, tall, 0.05, np.zeros(3))
     count = 3 + 19 * severity * rng.uniform(0.4, 1.0)
     cysts(scan, centre, half, count=count, size=(0.42 + 0.5 * severity) * cut, rng=seeds[1])
 
@@ -150,13 +147,6 @@ def _beside(column: float, wide: float, taken: list[tuple[float, float]], way: f
     return column
 
 
-def _central_cyst(scan: BScan, centre: float, size: float, rng: np.random.Generator) -> None:
-    place = centre + rng.normal(0, 0.1)
-    upper, lower = scan.row("ganglion cells", place), scan.row("myoid", place)
-    tall = 0.46 * (lower - upper) * size
-    _cavity(scan, scan.column(place), (upper + lower) / 2, tall * rng.uniform(0.4, 0.85), tall, 0.05, np.zeros(3))
-
-
 def _cavity(scan: BScan, column: float, row: float, wide: float, tall: float, tone: float, shape: np.ndarray) -> None:
     lean, taper, bend = 0.1 * shape[0], 0.2 * np.tanh(shape[1]), 0.2 * np.tanh(shape[2])
     wall = Blob(column, row, wide + 1.5, tall + 1.5, 0.37, 0.5, lean, taper, bend, lesion=False)
@@ -219,8 +209,10 @@ def macular_hole(scan: BScan, severity: float, rng: np.random.Generator) -> None
         beside = centre + way * (half + 0.24)
         cysts(scan, beside, 0.17, count=(2.5 + 4 * severity) * (1 - 0.35 * k), size=0.25 + 0.3 * severity, rng=seeds[k])
     _gap(scan, away, half)
-    if seeds[2].random() < 0.3:
-        _lid(scan, centre, half, seeds[2])
+    if seeds[2].random() < 0.3:  # an operculum: the tissue that was torn out, in the vitreous above the hole
+        row = scan.row("nerve fibres", centre) - seeds[2].uniform(16, 42)
+        column, tall = scan.column(centre + seeds[2].normal(0, 0.05)), seeds[2].uniform(2.2, 4.0)
+        scan.blobs.append(Blob(column, row, max(4.0, 0.6 * half / LATERAL_MM), tall, 0.42, 0.9))
 
 
 def _gap(scan: BScan, away: np.ndarray, half: float) -> None:
@@ -235,13 +227,6 @@ def _gap(scan: BScan, away: np.ndarray, half: float) -> None:
     scan.fills.append(Fill(upper, np.where(u < 1, bottom, upper), VITREOUS))
 
 
-def _lid(scan: BScan, centre: float, half: float, rng: np.random.Generator) -> None:
-    """An operculum: the tissue that was torn out, in the vitreous above the hole."""
-    wide = max(4.0, 0.6 * half / LATERAL_MM)
-    row = scan.row("nerve fibres", centre) - rng.uniform(16, 42)
-    scan.blobs.append(Blob(scan.column(centre + rng.normal(0, 0.05)), row, wide, rng.uniform(2.2, 4.0), 0.42, 0.9))
-
-
 def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> None:
     """Clear fluid lifts the whole retina off the pigment epithelium in a dome; the outer segments hang down from it,
     long and shaggy; more often than not a smaller dome of the epithelium itself lies beneath. No cysts.
@@ -253,7 +238,10 @@ def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> No
     rise = lens(scan.x_mm, centre, half) * (45 + 285 * severity) * rng.uniform(0.75, 1.15) * cut / AXIAL_UM
     rough, under, detached = ripple(scan.x_mm, rng, 0.12), rng.uniform(-0.6, 0.6), rng.random() < 0.6
     lifted = np.clip(rise / 6, 0, 1)
-    _shaggy(scan, lifted, rough, severity)
+    # Outer segments that nothing sheds any more: longer where the retina is lifted, uneven, middling bright.
+    scan.open("outer segments", lifted * (10 + 22 * severity) * np.clip(0.75 + 0.35 * rough, 0, None) / AXIAL_UM)
+    scan.blend("outer segments", 0.40, 0.7 * lifted)
+    scan.blend("ellipsoid", 0.48, 0.55 * lifted)
     scan.open("subretinal", rise)
     bump = rng.uniform(0.16, 0.34) + 0.14 * severity
     blister = lens(scan.x_mm, centre + under * half, bump) * (24 + 66 * severity) * rng.uniform(0.6, 1.2) / AXIAL_UM
@@ -263,14 +251,6 @@ def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> No
     for place in centre + half * seeds.uniform(-0.8, 0.8, 6)[: round(1 + 4 * severity)]:
         dot = seeds.uniform(0.9, 1.8)  # precipitates on the underside of the retina
         scan.blobs.append(Blob(scan.column(place), scan.row("subretinal", place) + 1, dot, dot, 0.62, 0.8))
-
-
-def _shaggy(scan: BScan, lifted: np.ndarray, rough: np.ndarray, severity: float) -> None:
-    """Outer segments that nothing sheds any more: longer where the retina is lifted, uneven, middling bright."""
-    longer = lifted * (10 + 22 * severity) * np.clip(0.75 + 0.35 * rough, 0, None) / AXIAL_UM
-    scan.open("outer segments", longer)
-    scan.blend("outer segments", 0.40, 0.7 * lifted)
-    scan.blend("ellipsoid", 0.48, 0.55 * lifted)
 
 
 def diabetic_retinopathy(scan: BScan, severity: float, rng: np.random.Generator) -> None:

@@ -91,6 +91,12 @@ def rng_of(*words: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(words))
 
 
+def numbered(groups: list[tuple], rng: np.random.Generator, least: int = 10_000) -> list[tuple]:
+    """The groups, each with a different patient number at its end, which tells nothing."""
+    numbers = rng.choice(9_900_000, len(groups), replace=False) + least
+    return [(*group, number) for group, number in zip(groups, numbers.tolist(), strict=True)]
+
+
 def sizes(count: int, chances: tuple[float, ...], rng: np.random.Generator) -> Iterator[int]:
     """Images per patient, until there are `count`; `chances` of 1, 2, 3 ..."""
     while count > 0:
