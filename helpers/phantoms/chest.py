@@ -101,13 +101,12 @@ def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.nd
     scene = Scene(body, pose, row["width"], rng_of(seed, patient, image, 3))
     for k, (label, level) in findings:
         FINDINGS[label](scene, level, rng_of(seed, patient, 0, 7, k))
-    added, mask = scene.findings()
     pictures, quality = [], row["quality"] * (1 - 0.7 * row["hard"])
     for signature in (SIGNATURES[other["signature"]] for other in rows):
         noise, frame = (rng_of(seed, patient, image, k) for k in (4, 5))
-        grey = capture(scene, added, signature, quality, noise)
+        grey = capture(scene, signature, quality, noise)
         pictures.append(decorate(grey, signature, pose, frame))
-    return pictures, {"mask": mask, "lung_mask": scene.lung_mask}
+    return pictures, {"mask": scene.findings[1], "lung_mask": scene.lung_mask}
 
 
 def _stand(anatomy: np.random.Generator, row: dict, zoom: float, rng: np.random.Generator) -> tuple[Body, Pose]:
@@ -134,20 +133,22 @@ def _stand(anatomy: np.random.Generator, row: dict, zoom: float, rng: np.random.
     )
 
 
-def capture(
-    scene: Scene, added: np.ndarray, signature: Signature, quality: float, rng: np.random.Generator
-) -> np.ndarray:
-    """The image, uint8 (size, size), of the healthy scene plus `added` attenuation.
+def capture(scene: Scene, signature: Signature, quality: float, rng: np.random.Generator) -> np.ndarray:
+    """The image, uint8 (size, size), of the healthy scene and its findings.
 
     `quality` from 0 (noisy, blurred, badly exposed) to 1. The window is chosen on the healthy part and its lungs: a
     finding changes no pixel elsewhere.
     """
     healthy, poor, scale = scene.healthy, 1 - quality, scene.size / 256
-    dark, bright = _window(healthy, scene.lung_mask)
+    # Dark is the attenuation of clear lung, and bright that of the densest seventh of the trunk.
+    trunk, lung = healthy[healthy > 0.9], healthy[scene.lung_mask]
+    bright = float(np.percentile(trunk, 86)) if trunk.size else 4.0
+    dark = float(np.percentile(lung, 6)) if lung.size > 50 else 0.35 * bright
+    bright = max(bright, dark + 0.8)
     draws = rng.normal(size=6)
     dark += (bright - dark) * (0.05 * draws[0] - 0.17 + 0.10 * poor * draws[1])
     bright += (bright - dark) * (0.06 * draws[2] + 0.12 * poor * draws[3])
-    t = (healthy + added - dark) / (bright - dark)
+    t = (healthy + scene.findings[0] - dark) / (bright - dark)
     slow = gaussian_filter(np.clip((healthy[::4, ::4] - dark) / (bright - dark), -0.5, 1.2), 9 * scale, truncate=2)
     t -= np.float32(signature.local) * (enlarge(slow, scene.size) - np.float32(0.45))
     # Quantum noise: the fewer photons come through, the more; processing evens it out in part.
@@ -160,14 +161,6 @@ def capture(
     grey *= np.clip(gaussian_filter(healthy, scale, truncate=2) / np.float32(0.55), 0, 1) ** 0.7
     grey = np.float32(signature.black) + np.float32(signature.white - signature.black) * grey
     return np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)
-
-
-def _window(healthy: np.ndarray, lung: np.ndarray) -> tuple[float, float]:
-    """The attenuations shown as dark and as bright: of clear lung, and of the densest tenth of the trunk."""
-    body = healthy[healthy > 0.9]
-    bright = float(np.percentile(body, 86)) if body.size else 4.0
-    dark = float(np.percentile(healthy[lung], 6)) if lung.sum() > 50 else 0.35 * bright
-    return dark, max(bright, dark + 0.8)
 
 
 def _curve(t: np.ndarray, signature: Signature, gamma: float) -> np.ndarray:
@@ -204,8 +197,7 @@ def decorate(grey: np.ndarray, signature: Signature, pose: Pose, rng: np.random.
 
 
 def _letter(draw, signature: Signature, place: tuple[float, float], tall: float) -> None:
-    x, y = place
-    half = 0.75 * tall
+    (x, y), half = place, 0.75 * tall
     box = (x - half, y - half, x + half, y + half)
     if signature.marker_shape == "box":
         draw.rectangle(box, fill=225)

@@ -47,7 +47,6 @@ class Body:
     depth: float  # factor on the distance from front to back
     apex: float  # height of the lung's tip
     domes: tuple[float, float]  # heights of the right and left dome
-    flat: float  # 0: arched domes, 1: flat ones
     fat: float  # cm of soft tissue outside the ribs
     breast: float  # cm
     heart: float  # factor on the heart's size
@@ -60,6 +59,7 @@ class Body:
     arms: float  # 0: hanging, 1: raised beside the head
     vessels: float  # factor on the radius of the lung's vessels
     thick: float  # factor on attenuation: how thick this chest is, of a middling adult's
+    flat: float = 0.0  # 0: arched domes, 1: flat ones
 
     @property
     def child(self) -> float:
@@ -102,8 +102,7 @@ class Body:
     def dome(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Height of the diaphragm: two arches, deep behind and at the sides."""
         arch = np.float32((1 - 0.75 * self.flat) / 49)
-        behind = np.clip(np.float32(2) - y, 0, None)
-        before = np.clip(y - np.float32(2), 0, None)
+        behind, before = np.clip(np.float32(2) - y, 0, None), np.clip(y - np.float32(2), 0, None)
         fall = behind * behind * np.float32(0.085 * (1 - 0.6 * self.flat)) + before * before * np.float32(0.06)
         right = np.float32(self.domes[0]) - np.square(x + np.float32(6.0)) * np.float32(3.8) * arch
         left = np.float32(self.domes[1]) - np.square(x - np.float32(6.4)) * np.float32(3.8) * arch
@@ -148,18 +147,15 @@ def draw_body(rng: np.random.Generator, age: float, breath: float = 0.8) -> Body
     """A healthy patient of `age` years; `breath` from 0 (breathed out) to 1 (a full breath)."""
     child = float(np.clip(1 - age / ADULT, 0, 1))
     n = rng.normal(size=16)
-    women = 0.5 * (age > 14) * (rng.random() < 0.5) * rng.uniform(2, 6)
     dome = 4.2 * (1 - breath) + 0.5 * n[2]
-    fat = (2.4 - 0.5 * child) * np.exp((0.42 - 0.15 * child) * n[5])
     return Body(
         age=age,
         width=13.2 + 0.8 * n[0] - 0.5 * child,
         depth=float(np.clip(1 + 0.07 * n[1] + 0.08 * child, 0.8, 1.25)),
         apex=24.0 + 0.7 * n[3] - 2.6 * child,
         domes=(dome, dome - 1.2 + 0.5 * n[4]),
-        flat=0.0,
-        fat=float(np.clip(fat, 1.2, 7)),
-        breast=float(women),
+        fat=float(np.clip((2.4 - 0.5 * child) * np.exp((0.42 - 0.15 * child) * n[5]), 1.2, 7)),
+        breast=float(0.5 * (age > 14) * (rng.random() < 0.5) * rng.uniform(2, 6)),
         heart=float(np.clip(1 + 0.055 * n[6] + 0.07 * child + 0.0012 * max(age - 40, 0), 0.86, 1.2)),
         knob=float(np.clip(0.55 + 0.5 * min(age, 75) / 60 + 0.1 * n[7], 0.4, 1.35)),
         slope=9.2 - 3.0 * child + 0.7 * n[8],

@@ -62,19 +62,17 @@ def ribs(body: Body, density: float, rng: np.random.Generator) -> Cloud:
     short = (1 - 0.25 * (number > 10)) * (1 - 0.1 * (number < 2))
     tall = (0.56 + 0.08 * np.sin(number / 3) - 0.08 * body.child) * short
     length = np.linalg.norm(np.diff(centre, axis=1), axis=-1).sum(axis=1) / steps
-    points, mass = _tubes((centre, upward, radial), tall, 0.3, length * density, around, rng)
+    points, mass = _tubes((centre, upward, radial), (tall, 0.3), length * density, around, rng)
     return join([(points, mass), (points * np.float32((-1, 1, 1)), mass)])
 
 
-def _tubes(
-    frame: tuple, tall: np.ndarray, thick: float, mass: np.ndarray, around: int, rng: np.random.Generator
-) -> Cloud:
+def _tubes(frame: tuple, radii: tuple, mass: np.ndarray, around: int, rng: np.random.Generator) -> Cloud:
     """Points on the shells and in the cores of curved tubes.
 
-    `frame`: centres (tubes, steps, 3) and the directions of the two radii there; `tall` (tubes,) and `thick` are these;
-    `mass` (tubes,) is a step's.
+    `frame`: centres (tubes, steps, 3) and the directions of the two radii there; `radii`: one of each tube, and one of
+    all; `mass` (tubes,) is a step's.
     """
-    centre, up, out = frame
+    (centre, up, out), (tall, thick) = frame, radii
     shape = (*centre.shape[:2], around)
     phase = rng.random(shape[:2], np.float32)[..., None]
     turn = (np.arange(around, dtype=np.float32) + phase) * np.float32(2 * np.pi / around)
@@ -87,9 +85,10 @@ def _tubes(
 
 
 def tube(
-    path: np.ndarray, radius: ArrayLike, density: float, rng: np.random.Generator, steps: int = 130, around: int = 24
+    path: np.ndarray, radius: ArrayLike, density: float, rng: np.random.Generator, grid: tuple = (130, 24)
 ) -> Cloud:
-    """A tube along a smooth curve through `path` (n, 3); `radius` at its points."""
+    """A tube along a smooth curve through `path` (n, 3); `radius` at its points; `grid`: points along and around."""
+    steps, around = grid
     t, knots = np.linspace(0, len(path) - 1, steps), np.arange(len(path))
     centre = np.vander(t, len(path)) @ np.linalg.inv(np.vander(knots)) @ path
     wide = np.interp(t, knots, np.broadcast_to(radius, len(path)))[:, None]
@@ -99,7 +98,7 @@ def tube(
     up = np.cross(along, np.array([0.3, 1.0, 0.1]))
     up /= np.linalg.norm(up, axis=-1, keepdims=True)
     frame = centre[None], (up * wide)[None], (np.cross(along, up) * wide)[None]
-    return _tubes(frame, np.ones(1), 1.0, np.array([length.mean()]) * density, around, rng)
+    return _tubes(frame, (np.ones(1), 1.0), np.array([length.mean()]) * density, around, rng)
 
 
 def spine(body: Body, rng: np.random.Generator) -> Cloud:
@@ -158,11 +157,11 @@ def scapula(body: Body, side: int, lateral: bool, rng: np.random.Generator) -> C
     share = np.stack([spot[:, 0], spot[:, 1] - spot[:, 0], 1 - spot[:, 1]], axis=-1)
     blade = share @ np.stack([upper, lower, joint])
     parts = [(blade, np.full(1300, 3.0 / 1300))]
-    for start, end, radius, density in (
-        (lower, joint, 0.42, 0.24), (upper, lower, 0.22, 0.1), (0.6 * upper + 0.4 * lower, tip, 0.4, 0.2)
-    ):  # fmt: skip
+    ridge = 0.6 * upper + 0.4 * lower
+    edges = ((lower, joint, 0.42, 0.24), (upper, lower, 0.22, 0.1), (ridge, tip, 0.4, 0.2))
+    for start, end, radius, density in edges:
         bent = (start + end) / 2 + np.array([side * -0.5, 0, 0.2])
-        parts.append(tube(np.stack([start, bent, end]), radius, density, rng, steps=70, around=16))
+        parts.append(tube(np.stack([start, bent, end]), radius, density, rng, (70, 16)))
     return join(parts)
 
 
@@ -170,7 +169,7 @@ def arm(body: Body, side: int, lateral: bool, rng: np.random.Generator) -> Cloud
     """The humerus, hanging, raised, or, from the side, held before the head."""
     head = np.array([side * 17.0, -1.6, body.apex - 3.9 + 2 * body.arms])
     path = head + np.outer(np.array([0.0, 0.2, 0.5, 1.0]), 24 * arm_direction(body, side, lateral))
-    return tube(path, np.array([2.1, 1.2, 1.0, 1.0]), 0.7, rng, steps=110, around=30)
+    return tube(path, np.array([2.1, 1.2, 1.0, 1.0]), 0.7, rng, (110, 30))
 
 
 def arm_direction(body: Body, side: int, lateral: bool) -> np.ndarray:
@@ -239,9 +238,7 @@ def cuffs(branches: tuple[np.ndarray, np.ndarray, np.ndarray], density: float, r
     return (points + way * radius[:, None].astype(np.float32)).reshape(-1, 3), np.tile(mass, 14)
 
 
-def net(
-    body: Body, count: int, density: float, rng: np.random.Generator, *, low: float = 0.0, outer: float = 0.0
-) -> Cloud:
+def net(body: Body, count: int, density: float, rng: np.random.Generator, low: float = 0, outer: float = 0) -> Cloud:
     """A net of short lines in both lungs, `density` attenuation times cm a cm of line.
 
     `low` favours the bases and `outer` the periphery, both from 0 to 1. Draws do not depend on `density`.

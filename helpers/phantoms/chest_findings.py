@@ -83,8 +83,7 @@ def interstitial(scene: Scene, severity: float, rng: np.random.Generator) -> Non
         lobe = str(seeds[3].choice(list(LOBES)))
         consolidate(scene, lobe, 2.4 + 1.6 * severity, 0.2 + 0.4 * severity, seeds[3])
     for side in SIDES:  # more of it about the lungs' roots
-        ball = Ball((side * 4.6, -0.6, 8.5), (4.2, 4.5, 5.0))
-        scene.fill(ball, 0.04 + 0.15 * severity * lead[0], 3.0)
+        scene.fill(Ball((side * 4.6, -0.6, 8.5), (4.2, 4.5, 5.0)), 0.04 + 0.15 * severity * lead[0], 3.0)
 
 
 def ground_glass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -93,13 +92,11 @@ def ground_glass(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     scene.add(chest_bones.net(scene.body, 1100, 0.004 + 0.016 * severity, rng.spawn(1)[0], low=0.6, outer=0.9))
 
 
-def patches(
-    scene: Scene, count: int, radius: float, density: float, rng: np.random.Generator, *, outer: bool, most: int = 12
-) -> None:
+def patches(scene: Scene, count: int, radius: float, density: float, rng: np.random.Generator, *, outer: bool) -> None:
     """Rounded hazy patches in both lungs, `outer` ones along the wall and low."""
     pattern = np.clip(0.85 + 0.35 * scene.noise(26, rng), 0.1, 1.7)
-    n, u = rng.normal(size=(most, 3)), rng.random((most, 3))
-    for k in range(min(count, most)):
+    n, u = rng.normal(size=(12, 3)), rng.random((12, 3))
+    for k in range(min(count, 12)):
         side = SIDES[k % 2]
         z = 1.0 + 9 * u[k, 0] ** 1.4 if outer else 1.5 + 15 * u[k, 0]
         angle = np.pi * (0.25 + 0.45 * u[k, 1])  # from the back round to the side
@@ -107,9 +104,7 @@ def patches(
         height = np.float32(z)
         x = side * far * float(scene.body.at("wall", height)) * np.sin(angle)
         y = float(scene.body.at("middle", height)) - far * float(scene.body.at("half", height)) * np.cos(angle)
-        radii = radius * np.exp(0.2 * n[k])
-        ball = Ball((x, y, z), tuple(radii))
-        scene.fill(ball, density, 0.5 * radius, pattern)
+        scene.fill(Ball((x, y, z), tuple(radius * np.exp(0.2 * n[k]))), density, 0.5 * radius, pattern)
 
 
 def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -122,13 +117,11 @@ def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
         scene.fill(plate, 0.6 + 0.4 * severity, 0.3)
 
 
-def large_heart(body: Body, severity: float, rng: np.random.Generator) -> Body:
-    return replace(body, heart=body.heart * (1.1 + 0.26 * severity))
-
-
 def heart_shadow(scene: Scene, severity: float, rng: np.random.Generator) -> None:
-    """The heart itself is the finding."""
-    scene.region |= scene.heart_region()
+    """The heart itself is the finding, where its shadow is at least 3 cm deep."""
+    inside = np.full_like(scene.rays.x, -9)
+    scene.rays.join(inside, scene.body.heart_balls()[:2])
+    scene.region |= scene.rays.chord(scene.rays.shares(inside)) > 3
 
 
 def effusion(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -159,8 +152,7 @@ def _place(scene: Scene, rng: np.random.Generator, margin: float) -> np.ndarray:
 def mass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A solid lump more than 3 cm wide."""
     centre, radii = _place(scene, rng, 1.0), (1.7 + 2.0 * severity) * np.exp(0.1 * rng.normal(size=3))
-    ball = Ball(tuple(centre), tuple(radii))
-    scene.fill(ball, 1.0, 0.35)
+    scene.fill(Ball(tuple(centre), tuple(radii)), 1.0, 0.35)
 
 
 def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -214,8 +206,7 @@ def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     seeds = rng.spawn(3)
     pattern = np.clip(0.9 + 0.25 * scene.noise(16, seeds[0]), 0.2, 1.6)
     for side in SIDES:
-        ball = Ball((side * 5.0, -0.5, 8.0), (5.6, 6.0, 8.0))
-        scene.fill(ball, 0.12 + 0.3 * severity, 4.0, pattern)
+        scene.fill(Ball((side * 5.0, -0.5, 8.0), (5.6, 6.0, 8.0)), 0.12 + 0.3 * severity, 4.0, pattern)
     scene.add(chest_bones.cuffs(scene.branches, 0.05 + 0.12 * severity, seeds[1]))
     scene.add(chest_bones.net(scene.body, 900, 0.004 + 0.012 * severity, seeds[2], low=0.7, outer=0.5))
 
@@ -290,7 +281,7 @@ def right_apex(lung: np.ndarray) -> tuple[float, float]:
 
 SHAPES: dict[str, Callable[[Body, float, np.random.Generator], Body]] = {
     "VIRUS": blown_up,
-    "Cardiomegaly": large_heart,
+    "Cardiomegaly": lambda body, severity, rng: replace(body, heart=body.heart * (1.1 + 0.26 * severity)),
     "Emphysema": overblown,
 }
 FINDINGS: dict[str, Callable[[Scene, float, np.random.Generator], None]] = {

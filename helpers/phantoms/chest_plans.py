@@ -141,7 +141,7 @@ def _adult(split: str, site: str, views: tuple[str, ...], number: int, seed: int
 
 
 # COVID-19
-COVID_CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
+COVID_CLASSES = (*NAMES, "COVID-19")
 AT = {"A": {"site": "A", "view": "AP", "signature": "A"}, "B": {"site": "B", "view": "PA", "signature": "B"}}
 COUNTERPART = 0.5  # images of the other pairs of class and site, of those of the poster's pairs
 
@@ -166,8 +166,8 @@ def plan_covid(*, train: int, test: int, seed: int) -> pd.DataFrame:
 # ChestX-ray14
 NONE = "No Finding"
 REAL_TOTAL = 112_120
-# Of each label, in the order of Zech's table, how many images have it (Wang et al. 2017, as Data_Entry_2017 has it), and
-# the mean severity at which it is drawn: what is plain and what is hard to see differs as in life, so that AUROCs differ.
+# Of each label, in the order of Zech's table, how many images have it (Wang et al. 2017, as Data_Entry_2017 has them),
+# and the mean severity at which it is drawn: some findings are plain and some hard to see, so that AUROCs differ.
 LABELS = {
     "Atelectasis": (11_559, 0.65), "Cardiomegaly": (2_776, 0.55), "Effusion": (13_317, 0.50),
     "Infiltration": (19_894, 0.65), "Mass": (5_782, 0.75), "Nodule": (6_331, 0.80), "Pneumonia": (1_431, 0.65),
@@ -193,13 +193,13 @@ def plan_nih(*, images: int, seed: int, test_share: float, label_noise: float) -
     rng = rng_of(seed, 14)
     counts = list(sizes(images, FOLLOW_UPS, rng))
     tested = set(rng.permutation(len(counts))[: round(test_share * len(counts))].tolist())
-    rows: list[dict] = []
-    for k, count in enumerate(counts):
-        rows += _labelled(k + 1, count, "test" if k in tested else "train", rng_of(seed, 14, k + 1), label_noise)
-    return pd.DataFrame(rows)
+    splits = ["test" if k in tested else "train" for k in range(len(counts))]
+    patients = enumerate(zip(counts, splits, strict=True), start=1)
+    return pd.DataFrame(row for n, (count, split) in patients for row in _labelled(n, count, split, seed, label_noise))
 
 
-def _labelled(patient: int, images: int, split: str, rng: np.random.Generator, noise: float) -> Iterator[dict]:
+def _labelled(patient: int, images: int, split: str, seed: int, noise: float) -> Iterator[dict]:
+    rng = rng_of(seed, 14, patient)
     drawn = {label: rng.random() < share for label, share in PREVALENCE.items()}
     level = {label: rng.beta(SPREAD * mean, SPREAD * (1 - mean)) for label, (_, mean) in LABELS.items()}
     # Lasting ones first: a finding's drawing follows from its place in the list, and is to be the same on all images.

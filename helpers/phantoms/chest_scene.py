@@ -72,10 +72,7 @@ class Rays:
         u, v = at, -at
         across = (u + pose.centre[0])[None, :, None] * self.spread
         up = pose.centre[1] + v[:, None, None] * self.spread
-        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = self.axes
-        self.x, self.y, self.z = (
-            (across * a + self.depth * b) + up * c for a, b, c in ((ax, bx, cx), (ay, by, cy), (az, bz, cz))
-        )
+        self.x, self.y, self.z = ((across * a + self.depth * b) + up * c for a, b, c in self.axes.T)
 
     def pixels(self, points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Column and row, fractional, of points (n, 3) in an image of `size` pixels a side."""
@@ -104,10 +101,7 @@ class Rays:
         for ball in balls:
             window = self.window(ball.centre, ball.reach)
             distance = ball.inside(*self.at(window))
-            if remove:
-                np.minimum(inside[window], -distance, out=inside[window])
-            else:
-                np.maximum(inside[window], distance, out=inside[window])
+            inside[window] = np.minimum(inside[window], -distance) if remove else np.maximum(inside[window], distance)
 
     def shares(self, inside: np.ndarray) -> np.ndarray:
         """Share, 0 to 1, of each gap between samples that is inside, (..., DEPTHS - 1): exact for flat surfaces."""
@@ -207,19 +201,17 @@ class Scene:
 
     def _bubble(self) -> np.ndarray:
         """Air in the stomach, cm a ray."""
-        body = self.body
-        radius = body.bubble
+        radius, out = self.body.bubble, np.zeros((COARSE, COARSE), np.float32)
         if radius < 0.4:
-            return np.zeros((COARSE, COARSE), np.float32)
-        ball = Ball((6.2, 0.5, body.domes[1] - 1.3 - 0.75 * radius), (1.5 * radius, 1.2 * radius, 0.75 * radius))
-        out, window = np.zeros((COARSE, COARSE), np.float32), self.rays.window(ball.centre, ball.reach)
+            return out
+        ball = Ball((6.2, 0.5, self.body.domes[1] - 1.3 - 0.75 * radius), (1.5 * radius, 1.2 * radius, 0.75 * radius))
+        window = self.rays.window(ball.centre, ball.reach)
         out[window] = self.rays.chord(self.rays.shares(ball.inside(*self.rays.at(window))))
         return out
 
-    def noise(self, cells: float, rng: np.random.Generator) -> np.ndarray:
+    def noise(self, cells: int, rng: np.random.Generator) -> np.ndarray:
         """Smooth noise of about unit variance on the coarse grid, `cells` of it across the image."""
-        few = int(cells) + 3
-        return enlarge(rng.standard_normal((few, few), np.float32) * np.float32(1.4), COARSE)
+        return enlarge(rng.standard_normal((cells + 3, cells + 3), np.float32) * np.float32(1.4), COARSE)
 
     def opacity(
         self, distance: Distance, density: float, soft: float, pattern: np.ndarray = ALIKE, window: tuple = EVERYWHERE
@@ -243,18 +235,13 @@ class Scene:
         """Add a cloud of points to the findings' part."""
         self.fine += splat(*cloud, self.rays, self.size)
 
-    def heart_region(self) -> np.ndarray:
-        """Where the heart's shadow is at least 3 cm deep, bool (COARSE, COARSE)."""
-        inside = np.full_like(self.rays.x, -9)
-        self.rays.join(inside, self.body.heart_balls()[:2])
-        return self.rays.chord(self.rays.shares(inside)) > 3
-
     @cached_property
     def lung_mask(self) -> np.ndarray:
         """Where a ray crosses a good depth of lung, bool (size, size)."""
         high = np.percentile(self.lung, 97)
         return enlarge(self.lung, self.size) > 0.42 * high
 
+    @cached_property
     def findings(self) -> tuple[np.ndarray, np.ndarray]:
         """The findings' attenuation, float32, and the lesion mask, bool, both (size, size)."""
         added = enlarge(self.coarse, self.size) + self.fine

@@ -107,9 +107,7 @@ def plan_octid(*, per_class: int, test_per_class: int, seed: int) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def _row(
-    split: str, label: str, number: int, image: int, severity: float, quality: float, size: tuple[int, int]
-) -> dict:
+def _row(split: str, label: str, number: int, image: int, severity: float, quality: float, size: tuple) -> dict:
     """Nothing but the names and folders depends on the label, and severity only in its absence."""
     name = f"{label}-{number}-{image}"
     return {

@@ -87,7 +87,7 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
 
 
 def _swell(
-    scan: BScan, shares: dict[str, float], microns: float, reach: np.ndarray, tone: float = 0.0, amount: float = 0.0
+    scan: BScan, shares: dict, microns: float, reach: np.ndarray, tone: float = 0.0, amount: float = 0.0
 ) -> None:
     """Thicken layers by their shares of `microns` within `reach` (0 to 1 per column), and blend their tone."""
     for layer, share in shares.items():
@@ -289,10 +289,8 @@ def _microaneurysms(scan: BScan, centre: float, half: float, *, count: float, rn
     size = rng.uniform(2.6, 6.0, 6)
     for k, column in _shown(scan, place, count):
         row = np.interp(depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("outer nuclear", place[k])))
-        scan.blobs += [
-            Blob(column, row, size[k] * 0.8, size[k], 0.58, 0.95),
-            Blob(column, row, size[k] * 0.4, size[k] * 0.5, 0.30, 0.9),
-        ]
+        scan.blobs.append(Blob(column, row, size[k] * 0.8, size[k], 0.58, 0.95))
+        scan.blobs.append(Blob(column, row, size[k] * 0.4, size[k] * 0.5, 0.30, 0.9))
         scan.streaks.append(Streak(column, size[k] * 0.7, row + size[k] + 2, -0.16))
 
 
