@@ -97,7 +97,7 @@ def _keys() -> None:
     from helpers.run.keys import CoreKeys
     from helpers.run.steps import studies
 
-    groups = {"All papers": CoreKeys} | {study.title: study.keys for study in studies().values() if study.keys}
+    groups = {"All papers": CoreKeys} | {study.title: study.keys for study in studies().values() if study.paper}
     for title, keys in groups.items():
         print(f"\n{title}")
         for key, field in keys.model_fields.items():

@@ -18,7 +18,6 @@ from helpers.data.images import read_grey
 from helpers.data.sources import Source
 from helpers.data.splits import Split
 from helpers.metrics.estimate import Estimate
-from helpers.model.experiment import Experiment
 from helpers.plots.style import add_footnote, save_figure
 from helpers.run import paths
 from helpers.run.cache import notebook_key, settings_of_notebook
@@ -29,7 +28,7 @@ from helpers.run.provenance import collected_warnings, commit, digest_of, versio
 from helpers.run.published import load_published
 from helpers.run.runs import Run
 from helpers.run.steps import needed, notebook_names, notebook_reads, step_named
-from helpers.runner import experiment_of
+from helpers.runner import Experiment, experiment_of
 
 Published = str | tuple[str, ...]  # one id of data/published/, or several
 

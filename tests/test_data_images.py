@@ -21,7 +21,7 @@ from helpers.data.images import (
     read_grey,
     read_square,
 )
-from helpers.phantoms.oct import bscan
+from helpers.phantoms.oct import draw
 
 GREY = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (48, 1))  # (48, 64), dark left, bright right
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n"  # a program, to be refused
@@ -217,7 +217,8 @@ def test_the_hash_survives_scaling_and_jpeg_and_differs_between_patients(tmp_pat
     def bits(a, b):
         return (int(average_hash(a), 16) ^ int(average_hash(b), 16)).bit_count()
 
-    image, other = (bscan("NORMAL", 0, seed)[0] for seed in (1, 2))
+    row = {"image_id": "NORMAL-0-1", "severity": 0.0, "quality": 0.8, "width": 512}
+    (image,), (other,) = (draw(seed, [row])[0] for seed in (1, 2))
     Image.fromarray(image).save(tmp_path / "poor.jpeg", quality=30)
     small = np.asarray(Image.fromarray(image).resize((200, 190), Image.Resampling.BOX))
     assert bits(image, np.asarray(Image.open(tmp_path / "poor.jpeg"))) <= 2 and bits(image, small) <= 2

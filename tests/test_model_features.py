@@ -177,7 +177,7 @@ def test_the_key_changes_with_all_that_features_depend_on(cache):
         open_store(cache, BACKBONE, Engine("keras", "bfloat16", "")).key,
         open_store(cache, BACKBONE, Engine("openvino", "float32", "")).key,
     ]
-    with mock.patch.object(module, "_code", lambda: "edited"):
+    with mock.patch.object(module, "code_digest", lambda name: "edited"):
         keys.append(other())
     with mock.patch.object(Engine, "version", "another"):
         keys.append(other())

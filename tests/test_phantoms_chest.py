@@ -11,18 +11,20 @@ from scipy.stats import kruskal
 
 from helpers.data.catalogue import Catalogue
 from helpers.phantoms import chest_plans as plans
-from helpers.phantoms.chest import SIGNATURES, radiograph
+from helpers.phantoms.chest import SIGNATURES, draw
 from helpers.phantoms.chest_findings import FINDINGS, SHAPES, right_apex
 
 LOCAL = ("BACTERIA", "COVID-19", "Mass", "Nodule", "Effusion", "Pneumothorax", "Atelectasis")
 NIH = {"images": 1500, "seed": 1, "test_share": 0.2}
-LABELS = list(plans.REAL_IMAGES)
+LABELS = list(plans.LABELS)
 
 
-def one(finding: str, severity: float, seed: int, site: str = "A", **settings):
-    """A radiograph with one finding, its lesion mask and its lung mask."""
-    (grey,), mask, lung = radiograph({finding: severity}, seed, signatures=(SIGNATURES[site],), **settings)
-    return grey, mask, lung
+def one(finding: str, severity: float, seed: int, site: str | tuple[str, ...] = "A", **settings):
+    """A radiograph as each site shows it (an array for one site), its lesion mask and its lung mask."""
+    row = {"findings": finding, "severity": severity, "view": "PA", "quality": 0.8, "age": 45.0, "width": 256}
+    row |= {"patient_id": str(settings.pop("patient", 0)), "number": settings.pop("image", 1)} | settings
+    pictures, masks = draw(seed, [row | {"signature": name} for name in ((site,) if isinstance(site, str) else site)])
+    return pictures[0] if isinstance(site, str) else pictures, masks["mask"], masks["lung_mask"]
 
 
 class TestPneumonia(CatalogueContract):
@@ -110,7 +112,7 @@ def test_bacterial_lesions_are_focal_and_viral_ones_in_both_lungs():
 
 
 def test_findings_can_be_combined_each_at_its_own_severity():
-    both, faint = (radiograph({"Mass": level, "Effusion": 0.7}, 9) for level in (0.7, 0.1))
+    both, faint = (one("Mass|Effusion", 0.7, 9, severities=f"{level}|0.7") for level in (0.7, 0.1))
     mass, fluid = one("Mass", 0.7, 9), one("Effusion", 0.7, 9)
     assert both[1].sum() > max(mass[1].sum(), fluid[1].sum(), faint[1].sum())
     assert (both[1] & mass[1]).sum() > 0.9 * mass[1].sum()
@@ -158,10 +160,17 @@ def test_a_poor_image_is_noisier_than_a_clean_one():
 # Signatures
 
 
-def test_a_signature_puts_its_marker_text_and_border_on_the_image():
-    plain = replace(SIGNATURES["A"], marker="")
-    ways = [{}, {"marker": "R"}, {"marker": "L"}, {"text": "AP ERECT"}, {"collimation": 0.1}]
-    pictures, _, _ = radiograph({"NORMAL": 0}, 2, signatures=tuple(replace(plain, **way) for way in ways))
+def test_a_signature_puts_its_marker_text_and_border_on_the_image(monkeypatch):
+    ways = {
+        "bare": {},
+        "R": {"marker": "R"},
+        "L": {"marker": "L"},
+        "text": {"text": "AP"},
+        "border": {"collimation": 0.1},
+    }
+    for name, way in ways.items():
+        monkeypatch.setitem(SIGNATURES, name, replace(SIGNATURES["neutral"], **way))
+    pictures, _, _ = one("NORMAL", 0, 2, tuple(ways))
     bare, right, left, text, border = (picture.astype(int) for picture in pictures)
     change = np.argwhere(np.abs(right - bare) > 40)
     assert len(change) > 15 and change[:, 1].max() < 45 and change[:, 0].max() < 50  # the patient's right is the left
@@ -171,7 +180,7 @@ def test_a_signature_puts_its_marker_text_and_border_on_the_image():
 
 def test_hospitals_differ_in_their_contrast_and_a_body_differs_in_nothing_else():
     names = ("A", "A2", "B", "neutral")
-    pictures, _, lung = radiograph({"Mass": 0.5}, 2, signatures=tuple(SIGNATURES[name] for name in names))
+    pictures, _, lung = one("Mass", 0.5, 2, names)
     grey = dict(zip(names, (picture.astype(float) for picture in pictures), strict=True))
     assert grey["B"].mean() + 5 < grey["A"].mean() < grey["A2"].mean() - 5
     assert (grey["A"] != grey["neutral"]).any()

@@ -9,12 +9,19 @@ from catalogue_contract import CatalogueContract
 from scipy.stats import chi2_contingency, kruskal
 
 from helpers.data.catalogue import Catalogue
-from helpers.phantoms.oct import OCT, OCTID, PUBLISHED, STRETCHED, bscan, plan_oct, plan_octid
+from helpers.phantoms.oct import NARROW, OCT, OCTID, PUBLISHED, STRETCHED, draw, plan_oct, plan_octid
 from helpers.phantoms.oct_lesions import LESIONS
 from helpers.phantoms.oct_retina import AXIAL_UM, LATERAL_MM, draw_anatomy, healthy
 from helpers.phantoms.store import rng_of
 
 ILL = tuple(label for label in LESIONS if label != "NORMAL")
+
+
+def bscan(label: str, severity: float, seed: int, *, patient=0, image=1, quality=0.8, width=NARROW):
+    """One B-scan and its lesion mask."""
+    row = {"image_id": f"{label}-{patient}-{image}", "severity": severity, "quality": quality, "width": width}
+    (grey,), masks = draw(seed, [row])
+    return grey, masks["mask"]
 
 
 class TestOct(CatalogueContract):

@@ -17,7 +17,7 @@ from helpers.phantoms.oct import OCT
 SMALL = {"train": 10, "test_per_class": 1, "seed": 5}
 SETS = {
     "oct": (OCT, SMALL),
-    "sites": (chest_plans.SITES, {"bodies": 12, "seed": 5}),
+    "pneumonia": (chest_plans.PNEUMONIA, {"train": 5, "test": 3, "seed": 5}),
 }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.model import smallnet
+from helpers.run.cache import record_download
 from helpers.run.profile import nearest
 
 if TYPE_CHECKING:
@@ -225,6 +226,8 @@ def _load_imagenet(model: keras.Model, name: str, entry: _Entry) -> tuple[str, .
             f"{name}'s ImageNet weights could not be downloaded ({error}). Put {entry.file} into {path.parent} "
             "(KERAS_HOME moves it), or use weights=none or a file's path"
         ) from None
+    if path.is_file():  # Keras puts it elsewhere where it may not write here
+        record_download(path)
     model.set_weights(source.get_weights())
     return ()
 

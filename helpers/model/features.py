@@ -43,6 +43,7 @@ from helpers.model.engine import (
     compile_backbone,
 )
 from helpers.run import paths
+from helpers.run.cache import code_digest
 from helpers.run.provenance import digest_of, read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -199,18 +200,12 @@ def open_store(cache: Path, backbone: Backbone, engine: Engine) -> FeatureStore:
         "image_size": backbone.image_size,
         "engine": str(engine),
         "versions": f"{engine.version}, keras {metadata.version('keras')}, pillow {metadata.version('pillow')}",
-        "code": _code(),
+        "code": code_digest(__name__),
     }
     key = digest_of(words)
     folder = cache / f"{backbone.name}-{backbone.image_size}px-{engine.name}-{engine.precision}-{key}"
     write_json(folder / "key.json", words)
     return FeatureStore(folder, key)
-
-
-def _code() -> str:
-    """A digest of the modules that turn a file into features."""
-    names = ("data/images", "model/backbones", "model/smallnet", "model/architectures", "model/engine")
-    return digest_of([(paths.ROOT / "helpers" / f"{name}.py").read_text(encoding="utf-8") for name in names])
 
 
 def _read(path: Path, column: str):

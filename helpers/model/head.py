@@ -10,23 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.model.head_training import SPLITS, Best, Examples, train
+from helpers.model.head_training import SPLITS, Best, Examples, HeadSettings, train
 from helpers.run.provenance import write_atomically
 
 CHECK_ROWS = 8192  # features checked for NaN at a time, so that the check needs no second copy of them
-
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """How a head is trained. The defaults are the paper's (Kermany 2018, STAR Methods, Transfer Learning Methods)."""
-
-    steps: int = 10_000  # "Training on all categories was run for 10,000 steps, or 100 epochs"
-    batch: int = 1000  # "batches of 1,000 images per step"; fewer training images are used whole at each step
-    learning_rate: float = 0.001  # "an Adam Optimizer with a learning rate of 0.001"
-    evaluate_every: int = 1  # "Holdout method testing was performed after every step"
-    l2: tuple[float, ...] = (0.0,)  # penalties tried, each times the sum of squared weights; the paper names none
-    standardise: bool = False  # features centred and divided by their deviation over the training images
-    seed: int = 1
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-
-if TYPE_CHECKING:
-    from helpers.model.head import HeadSettings
 
 SPLITS = ("train", "validation", "test")
 CURVE_IMAGES = 2000  # most images a held-out split is evaluated on along the way; a larger split is sampled, once
 MOMENT_ROWS = 8192  # rows at a time when means and deviations are taken, so that no copy of all features is made
 BLOCK = 2**17  # features of a batch worked on at a time, which stay in a core's cache between two products
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # of Adam, as in Keras
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """How a head is trained. The defaults are the paper's (Kermany 2018, STAR Methods, Transfer Learning Methods)."""
+
+    steps: int = 10_000  # "Training on all categories was run for 10,000 steps, or 100 epochs"
+    batch: int = 1000  # "batches of 1,000 images per step"; fewer training images are used whole at each step
+    learning_rate: float = 0.001  # "an Adam Optimizer with a learning rate of 0.001"
+    evaluate_every: int = 1  # "Holdout method testing was performed after every step"
+    l2: tuple[float, ...] = (0.0,)  # penalties tried, each times the sum of squared weights; the paper names none
+    standardise: bool = False  # features centred and divided by their deviation over the training images
+    seed: int = 1
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
-from helpers.phantoms.chest_anatomy import Body, draw_body, with_profile
+from helpers.phantoms.chest_anatomy import Body, draw_body
 from helpers.phantoms.chest_findings import FINDINGS, SHAPES
 from helpers.phantoms.chest_scene import Pose, Scene, enlarge
 from helpers.phantoms.store import rng_of
@@ -26,6 +26,7 @@ TILT, TILT_HARD = 1.6, 6.0  # degrees in the image's plane
 LEAN = {"PA": 0.0, "AP": 6.0, "lateral": 0.0}  # degrees by which the beam comes from above
 TIGHT = 0.6  # share of hard patients whose image was collimated to a part of the chest, ...
 PART = 0.55  # ... by up to this share of its width
+TEXT_PLACE = (0.04, 0.03)  # from the left and from the top, as shares of the side
 RIGHT = 0.6  # share of lateral patients who look to the image's right
 
 
@@ -33,7 +34,6 @@ RIGHT = 0.6  # share of lateral patients who look to the image's right
 class Signature:
     """One site's or scanner's way with an image. Lengths as shares of the image's side."""
 
-    name: str
     marker: str = "R"  # the letter of the side marker, or none: it stands on the patient's right for R, left for L
     marker_shape: str = "plain"  # plain, box or circle
     marker_place: tuple[float, float] = (0.07, 0.1)  # from its side, and from the top
@@ -47,174 +47,123 @@ class Signature:
     noise: float = 1.0  # factor
     blur: float = 0.4  # pixels of 256
     text: str = ""  # burnt in
-    text_place: tuple[float, float] = (0.04, 0.03)
     zoom: float = 1.0  # below 1 crops tighter
     lines: float = 0.0  # chance of leads and tubes on the skin
 
 
 SIGNATURES = {
-    signature.name: signature
-    for signature in (
-        Signature("A"),
-        # Site A's images after its archive changed: another curve, a tighter crop, more noise. See `load_pneumonia`.
-        Signature(
-            "A2", marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.9, zoom=0.88,
-            black=0.04,
-        ),
-        Signature(
-            "B", marker="L", marker_shape="box", marker_place=(0.08, 0.06), marker_size=0.05, gamma=1.25, slope=4.2,
-            collimation=0.015, local=0.25, noise=0.8, blur=0.35,
-        ),
-        Signature(
-            "C", marker="L", marker_shape="circle", marker_place=(0.1, 0.16), marker_size=0.04, gamma=0.9, slope=2.4,
-            black=0.06, white=0.86, local=0.45, noise=1.3, blur=0.7,
-        ),
-        Signature(
-            "portable", marker="", text="PORTABLE", gamma=0.85, slope=2.6, black=0.05, white=0.97, local=0.15,
-            noise=1.9, blur=0.9, collimation=0.03, lines=0.6,
-        ),
-        Signature("neutral", marker=""),
-    )
+    "neutral": Signature(marker=""),
+    "A": Signature(),
+    # Site A's images after its archive changed: another curve, a tighter crop, more noise.
+    "A2": Signature(
+        marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.9, zoom=0.88, black=0.04,
+    ),
+    "B": Signature(
+        marker="L", marker_shape="box", marker_place=(0.08, 0.06), marker_size=0.05, gamma=1.25, slope=4.2,
+        collimation=0.015, local=0.25, noise=0.8, blur=0.35,
+    ),
+    "C": Signature(
+        marker="L", marker_shape="circle", marker_place=(0.1, 0.16), marker_size=0.04, gamma=0.9, slope=2.4,
+        black=0.06, white=0.86, local=0.45, noise=1.3, blur=0.7,
+    ),
+    "portable": Signature(
+        marker="", text="PORTABLE", gamma=0.85, slope=2.6, black=0.05, white=0.97, local=0.15, noise=1.9, blur=0.9,
+        collimation=0.03, lines=0.6,
+    ),
+    "portable-ED": Signature(  # the emergency department's, beside the inpatients' portable scanner
+        marker="L", marker_shape="box", marker_place=(0.12, 0.07), gamma=0.95, slope=2.6, black=0.05, white=0.97,
+        local=0.15, noise=1.6, blur=0.9, lines=0.25,
+    ),
 }  # fmt: skip
-# Two departments of one hospital, whose scanners differ.
 SIGNATURES["portable-inpatient"] = SIGNATURES["portable"]
-SIGNATURES["portable-ED"] = replace(
-    SIGNATURES["portable"], text="", marker="L", marker_shape="box", marker_place=(0.12, 0.07), collimation=0.0,
-    gamma=0.95, noise=1.6, lines=0.25,
-)  # fmt: skip
-
-
-def radiograph(
-    findings: dict[str, float],
-    seed: int,
-    *,
-    view: str = "PA",
-    quality: float = 0.8,
-    signatures: tuple[Signature, ...] = (SIGNATURES["A"],),
-    age: float = 45.0,
-    hard: float = 0.0,
-    patient: int = 0,
-    image: int = 1,
-    size: int = SIZE,
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """One radiograph as each signature shows it (uint8), its lesion mask and its lung mask (bool), all (size, size).
-
-    `findings`: keys of `chest_findings.FINDINGS`, each drawn at a severity from 0 (subtle) to 1 (plain); `view`: PA, AP
-    or lateral; `quality` from 0 (noisy, blurred, badly exposed) to 1 (clean); `age` in years; `hard` from 0 to 1: how
-    far the patient may be rotated, obese and out of the frame. The lesion mask is where the finding changes the image
-    visibly; of findings that are a changed organ (a large heart) it is the organ. Body and disease follow from (seed,
-    patient), pose, grain and exposure from (seed, patient, image), whatever the signature.
-    """
-    body, pose = _breathe_and_stand(seed, patient, image, age, view, signatures[0].zoom, hard)
-    for k, (label, level) in enumerate(findings.items()):
-        if label in SHAPES:
-            body = SHAPES[label](body, level, rng_of(seed, patient, 0, 1, k))
-    scene = Scene(body, pose, size, rng_of(seed, patient, image, 3))
-    for k, (label, level) in enumerate(findings.items()):
-        FINDINGS[label](scene, level, rng_of(seed, patient, 0, 7, k))
-    added, mask = scene.findings()
-    lung, pictures = scene.lung_mask(), []
-    for signature in signatures:
-        noise, frame = (rng_of(seed, patient, image, k) for k in (4, 5))
-        exposed = {"quality": quality * (1 - 0.7 * hard), "thick": body.thick, "rng": noise}
-        grey = capture(scene.healthy, added, lung, signature, **exposed)
-        pictures.append(decorate(grey, signature, view, pose.facing, frame))
-    return pictures, mask, lung
 
 
 def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """The images of rows that show one body, and its masks (see `PhantomSet`)."""
-    row = rows[0]
+    """The radiograph of one body as each row's `signature` shows it, uint8 (width, width), its lesion mask and its lung
+    mask, bool. All else is the first row's:
+
+    `findings`: keys of `chest_findings.FINDINGS` joined by |, all of `severity`, or each of its own in `severities`,
+    from 0 (subtle) to 1 (plain); `view`: PA, AP or lateral; `quality` from 0 (noisy, blurred, badly exposed) to 1;
+    `age` in years; `hard` from 0 to 1: how far the patient may be rotated, obese and out of the frame. The lesion mask
+    is where the finding changes the image visibly; of findings that are a changed organ (a large heart) it is the
+    organ. Body and disease follow from (seed, `patient_id`), pose, grain and exposure from these and `number`.
+    """
+    row = {"hard": 0.0} | rows[0]
+    patient, image = int(row["patient_id"].rsplit("-", 1)[-1]), row["number"]
     labels = row["findings"].split("|")
     levels = row["severities"].split("|") if "severities" in row else [np.nan_to_num(row["severity"])] * len(labels)
-    pictures, mask, lung = radiograph(
-        dict(zip(labels, map(float, levels), strict=True)),
-        seed,
-        signatures=tuple(SIGNATURES[other["signature"]] for other in rows),
-        hard=row.get("hard", 0.0),
-        patient=int(row["patient_id"].rsplit("-", 1)[-1]),
-        image=row["number"],
-        size=row["width"],
-        **{key: row[key] for key in ("view", "quality", "age")},
-    )
-    return pictures, {"mask": mask, "lung_mask": lung}
+    findings = list(enumerate(zip(labels, map(float, levels), strict=True)))
+    zoom = SIGNATURES[row["signature"]].zoom
+    body, pose = _stand(rng_of(seed, patient, 0, 0), row, zoom, rng_of(seed, patient, image, 2))
+    for k, (label, level) in findings:
+        if label in SHAPES:
+            body = SHAPES[label](body, level, rng_of(seed, patient, 0, 1, k))
+    scene = Scene(body, pose, row["width"], rng_of(seed, patient, image, 3))
+    for k, (label, level) in findings:
+        FINDINGS[label](scene, level, rng_of(seed, patient, 0, 7, k))
+    pictures, quality = [], row["quality"] * (1 - 0.7 * row["hard"])
+    for signature in (SIGNATURES[other["signature"]] for other in rows):
+        noise, frame = (rng_of(seed, patient, image, k) for k in (4, 5))
+        grey = capture(scene, signature, quality, noise)
+        pictures.append(decorate(grey, signature, pose, frame))
+    return pictures, {"mask": scene.findings[1], "lung_mask": scene.lung_mask}
 
 
-def _breathe_and_stand(
-    seed: int, patient: int, image: int, age: float, view: str, zoom: float, hard: float
-) -> tuple[Body, Pose]:
-    """The patient's body, in the breath and pose of this image. See `radiograph`."""
-    rng = rng_of(seed, patient, image, 2)
+def _stand(anatomy: np.random.Generator, row: dict, zoom: float, rng: np.random.Generator) -> tuple[Body, Pose]:
+    """The body that `anatomy` draws, in the breath and pose of this image. See `draw`."""
     n, u = rng.normal(size=9), rng.random(4)
+    view, hard = row["view"], row["hard"]
     shallow = 0.16 * (1 + (view == "AP")) + 0.2 * hard
-    body = draw_body(rng_of(seed, patient, 0, 0), age, float(np.clip(0.9 - abs(n[8]) * shallow, 0, 1)))
+    body = draw_body(anatomy, row["age"], float(np.clip(0.9 - abs(n[8]) * shallow, 0, 1)))
     if hard:
-        body = with_profile(body, fat=body.fat * (1 + 1.3 * hard * u[1]))
+        body = replace(body, fat=body.fat * (1 + 1.3 * hard * u[1]))
+    field = 2 * body.width + 4.5 + 4.0 * (1 - body.child) + 0.8 * body.fat
     if view == "lateral":
         field = 31.5 - 2.5 * body.child + body.fat
-    else:
-        field = 2 * body.width + 4.5 + 4.0 * (1 - body.child) + 0.8 * body.fat
     tight = hard * PART * (0.4 + 0.6 * u[3]) if u[2] < TIGHT else 0.0
-    turn = np.clip((TURN + TURN_HARD * hard) * n[1], -TURN_MOST, TURN_MOST)
-    pose = Pose(
+    across, up = (float((least + 1.2 * hard + 5 * tight) * n[k]) for k, least in ((4, 0.7), (5, 0.8)))
+    return body, Pose(
         view=view,
-        turn=float(np.radians(turn)),
+        turn=float(np.radians(np.clip((TURN + TURN_HARD * hard) * n[1], -TURN_MOST, TURN_MOST))),
         pitch=float(np.radians(LEAN[view] + 2.5 * n[2])),
         tilt=float(np.radians(TILT + TILT_HARD * hard) * n[3]),
-        centre=(
-            float((0.7 + 1.2 * hard + 5 * tight) * n[4]),
-            float(body.apex - 13.0 + (0.8 + 1.2 * hard + 5 * tight) * n[5]),
-        ),
+        centre=(across, float(body.apex - 13.0 + up)),
         field=float(zoom * field * np.exp((0.045 + 0.06 * hard) * n[0]) * (1 - tight)),
         facing=1 if u[0] < RIGHT else -1,
     )
-    return body, pose
 
 
-def capture(
-    healthy: np.ndarray,
-    added: np.ndarray,
-    lung: np.ndarray,
-    signature: Signature,
-    *,
-    quality: float,
-    thick: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """The image, uint8 (size, size), of `healthy` plus `added` attenuation; `lung` (bool) sets the exposure.
+def capture(scene: Scene, signature: Signature, quality: float, rng: np.random.Generator) -> np.ndarray:
+    """The image, uint8 (size, size), of the healthy scene and its findings.
 
-    `quality` from 0 (noisy, blurred, badly exposed) to 1; `thick`: factor from attenuation to that of this patient.
-    The window is chosen on the healthy part: a finding changes no pixel elsewhere.
+    `quality` from 0 (noisy, blurred, badly exposed) to 1. The window is chosen on the healthy part and its lungs: a
+    finding changes no pixel elsewhere.
     """
-    size, poor = healthy.shape[0], 1 - quality
-    scale = size / 256
-    dark, bright = _window(healthy, lung)
+    healthy, poor, scale = scene.healthy, 1 - quality, scene.size / 256
+    # Dark is the attenuation of clear lung, and bright that of the densest seventh of the trunk.
+    trunk, lung = healthy[healthy > 0.9], healthy[scene.lung_mask]
+    bright = float(np.percentile(trunk, 86)) if trunk.size else 4.0
+    dark = float(np.percentile(lung, 6)) if lung.size > 50 else 0.35 * bright
+    bright = max(bright, dark + 0.8)
     draws = rng.normal(size=6)
     dark += (bright - dark) * (0.05 * draws[0] - 0.17 + 0.10 * poor * draws[1])
     bright += (bright - dark) * (0.06 * draws[2] + 0.12 * poor * draws[3])
-    t = (healthy + added - dark) / (bright - dark)
+    t = (healthy + scene.findings[0] - dark) / (bright - dark)
     slow = gaussian_filter(np.clip((healthy[::4, ::4] - dark) / (bright - dark), -0.5, 1.2), 9 * scale, truncate=2)
-    slow = enlarge(slow, size)
-    t -= np.float32(signature.local) * (slow - np.float32(0.45))
-    t = _noisy(t, healthy * thick, 0.021 * signature.noise * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]), rng)
-    blur = (signature.blur + 0.9 * poor * rng.random()) * scale
-    t = gaussian_filter(t, blur, truncate=2.5)
-    grey = curve(t, signature, np.exp(0.07 * draws[5]))
+    t -= np.float32(signature.local) * (enlarge(slow, scene.size) - np.float32(0.45))
+    # Quantum noise: the fewer photons come through, the more; processing evens it out in part.
+    level = np.float32(0.021 * signature.noise * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]))
+    absorbed = np.clip(healthy * scene.body.thick - 2, -2, 6)
+    t = t + rng.standard_normal(t.shape, np.float32) * level * np.exp(0.22 * absorbed)
+    t = gaussian_filter(t, (signature.blur + 0.9 * poor * rng.random()) * scale, truncate=2.5)
+    grey = _curve(t, signature, np.exp(0.07 * draws[5]))
     # Where there is no patient, processing makes the image black whatever the curve.
     grey *= np.clip(gaussian_filter(healthy, scale, truncate=2) / np.float32(0.55), 0, 1) ** 0.7
     grey = np.float32(signature.black) + np.float32(signature.white - signature.black) * grey
     return np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-def _window(healthy: np.ndarray, lung: np.ndarray) -> tuple[float, float]:
-    """The attenuations shown as dark and as bright: of clear lung, and of the densest tenth of the trunk."""
-    body = healthy[healthy > 0.9]
-    bright = float(np.percentile(body, 86)) if body.size else 4.0
-    dark = float(np.percentile(healthy[lung], 6)) if lung.sum() > 50 else 0.35 * bright
-    return dark, max(bright, dark + 0.8)
-
-
-def curve(t: np.ndarray, signature: Signature, gamma: float = 1.0) -> np.ndarray:
+def _curve(t: np.ndarray, signature: Signature, gamma: float) -> np.ndarray:
     """The contrast curve: an S from 0 to 1 with a long shoulder, so that heart and spine differ little, and a power."""
     s = np.float32(signature.slope)
     t = t - np.float32(0.55) * np.maximum(t - np.float32(0.7), 0)
@@ -223,40 +172,32 @@ def curve(t: np.ndarray, signature: Signature, gamma: float = 1.0) -> np.ndarray
     return np.clip(grey, 0, 1) ** np.float32(signature.gamma * gamma)
 
 
-def _noisy(t: np.ndarray, attenuation: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Quantum noise: the fewer photons come through, the more; processing evens it out in part."""
-    grain = rng.standard_normal(t.shape, np.float32)
-    return t + grain * np.float32(level) * np.exp(0.22 * np.clip(attenuation - 2, -2, 6))
-
-
-def decorate(grey: np.ndarray, signature: Signature, view: str, facing: int, rng: np.random.Generator) -> np.ndarray:
+def decorate(grey: np.ndarray, signature: Signature, pose: Pose, rng: np.random.Generator) -> np.ndarray:
     """Burn in marker, text, leads and the collimator's border; uint8 of the same shape."""
     size = grey.shape[0]
     draws, chance = rng.normal(size=8), rng.random(4)
     picture = Image.fromarray(grey)
     draw = ImageDraw.Draw(picture)
-    if chance[0] < signature.lines and view != "lateral":
+    if chance[0] < signature.lines and pose.view != "lateral":
         _leads(draw, size, rng)
     borders = np.clip(signature.collimation * (1 + 0.8 * draws[:4]), 0, 0.2) if signature.collimation else np.zeros(4)
     if signature.marker:
         away, down = (np.array(signature.marker_place) + 0.012 * draws[4:6] + borders[[0, 2]]) * size
-        left = (signature.marker == "R") if view != "lateral" else (facing < 0)
+        left = (signature.marker == "R") if pose.view != "lateral" else (pose.facing < 0)
         tall = signature.marker_size * size * (1 + 0.12 * draws[6])
         _letter(draw, signature, (away if left else size - away, down), tall)
     if signature.text:
-        place = [(p + b) * size for p, b in zip(signature.text_place, borders[[0, 2]], strict=True)]
+        place = [(p + b) * size for p, b in zip(TEXT_PLACE, borders[[0, 2]], strict=True)]
         draw.text(place, signature.text, fill=235, font=ImageFont.load_default(0.038 * size))
-    out = np.array(picture)
     left, right, top, bottom = (int(round(b * size)) for b in borders)
-    frame = np.zeros_like(out)
     inner = slice(top, size - bottom), slice(left, size - right)
-    frame[inner] = out[inner]
+    frame = np.zeros_like(grey)
+    frame[inner] = np.asarray(picture)[inner]
     return frame
 
 
 def _letter(draw, signature: Signature, place: tuple[float, float], tall: float) -> None:
-    x, y = place
-    half = 0.75 * tall
+    (x, y), half = place, 0.75 * tall
     box = (x - half, y - half, x + half, y + half)
     if signature.marker_shape == "box":
         draw.rectangle(box, fill=225)

@@ -7,7 +7,8 @@ in full breath. Lengths are centimetres of an adult; a child is drawn at the adu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,7 +47,6 @@ class Body:
     depth: float  # factor on the distance from front to back
     apex: float  # height of the lung's tip
     domes: tuple[float, float]  # heights of the right and left dome
-    flat: float  # 0: arched domes, 1: flat ones
     fat: float  # cm of soft tissue outside the ribs
     breast: float  # cm
     heart: float  # factor on the heart's size
@@ -59,30 +59,103 @@ class Body:
     arms: float  # 0: hanging, 1: raised beside the head
     vessels: float  # factor on the radius of the lung's vessels
     thick: float  # factor on attenuation: how thick this chest is, of a middling adult's
-    profile: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    flat: float = 0.0  # 0: arched domes, 1: flat ones
 
     @property
     def child(self) -> float:
         """1 for an infant, 0 for an adult."""
         return float(np.clip(1 - self.age / ADULT, 0, 1))
 
+    @cached_property
+    def profile(self) -> dict[str, np.ndarray]:
+        """Sizes along the body, float32, one value per step of height; `at` reads them."""
+        z, low = np.arange(BOTTOM, TOP, STEP), 1.5
+        t = np.clip((z - low) / (self.apex - low), 0, 1)
+        waist = 1 - 0.006 * np.clip(low - z, 0, 8) * (1 + self.child)
+        wall = np.clip(1 - t**2.4, 1e-4, 1) ** 0.42 * self.width * waist
+        front = np.interp(z, (-14, 0, 8, 16, self.apex - 2.5, self.apex), (7.6, 9.2, 8.4, 5.6, 2.0, -2.0))
+        back = np.interp(z, (-14, 0, 8, 15, 20, self.apex), (-8.0, -9.0, -9.5, -8.8, -7.4, -5.0))
+        front, back = _smooth(front) * self.depth, _smooth(back) * self.depth
+        top = np.clip((z - self.apex + 5.5) / 5.5, 0, 1)
+        shoulder = np.exp(-(((z - self.apex + 3.4) / 4.2) ** 2)) + 0.55 * np.exp(-(((z - self.apex + 8.5) / 4.5) ** 2))
+        hila = np.exp(-(((z - 9.5) / 2.5) ** 2))
+        trunk = np.maximum(wall, self.width * np.clip(1.0 - 0.35 * np.clip((z - 10) / 14, 0, 1), 0.5, 1))
+        skin = np.where(z > self.apex + 1, 5.2, trunk + 0.9 + self.fat)
+        profiles = {
+            "wall": wall,
+            "middle": (front + back) / 2,
+            "half": np.maximum((front - back) / 2, 0.5),
+            "front": front,
+            "mediastinum": 2.1 + 0.9 * np.clip((z - 10) / 4, 0, 1) + 1.9 * top**2 + 0.5 * hila,
+            "skin": _smooth(skin + 4.2 * shoulder * (1 - 0.4 * self.child), 45),
+            "skin depth": _smooth(np.where(z > self.apex + 1, 5.4, (front - back) / 2 + 1.6 + 0.75 * self.fat), 45),
+            "spine": _smooth(np.interp(z, (-20, -8, 6, 16, 26, 40), (-3.6, -4.2, -6.4, -6.2, -3.6, -2.4))) * self.depth,
+            "lateral": self.curve * np.sin((z + 4) / 9.0),
+        }
+        return {name: values.astype(np.float32) for name, values in profiles.items()}
+
+    def at(self, name: str, z: np.ndarray) -> np.ndarray:
+        """A profile's values at heights `z`."""
+        index = ((z - np.float32(BOTTOM)) * np.float32(1 / STEP)).astype(np.int32)
+        return self.profile[name].take(index, mode="clip")
+
+    def dome(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Height of the diaphragm: two arches, deep behind and at the sides."""
+        arch = np.float32((1 - 0.75 * self.flat) / 49)
+        behind, before = np.clip(np.float32(2) - y, 0, None), np.clip(y - np.float32(2), 0, None)
+        fall = behind * behind * np.float32(0.085 * (1 - 0.6 * self.flat)) + before * before * np.float32(0.06)
+        right = np.float32(self.domes[0]) - np.square(x + np.float32(6.0)) * np.float32(3.8) * arch
+        left = np.float32(self.domes[1]) - np.square(x - np.float32(6.4)) * np.float32(3.8) * arch
+        return np.maximum(right, left) - fall
+
+    def heart_balls(self) -> tuple[Ball, ...]:
+        """The heart, the pulmonary trunk and the arch of the aorta. The heart rests on the diaphragm."""
+        f, low = self.heart, 0.5 * min(self.domes[0], 4.0)
+        return (
+            Ball((2.7 + 2.0 * (f - 1), 2.6, 4.2 + low), (7.6 * f, 6.0 * f, 5.4 * f), -0.62),
+            Ball((-1.7 * f, 1.6, 4.8 + low), (3.4 * f, 5.0 * f, 5.2 * f)),
+            Ball((2.4, 2.0, 10.4 + 0.5 * low), (2.7 * f, 2.8, 3.2)),
+            Ball((1.9, -1.2, 14.6), (2.4 * self.knob, 3.4, 2.2 * self.knob)),
+            Ball((-1.3, 1.8, 13.0), (2.1, 2.2, 6.0)),
+        )
+
+    def _tube_distance(self, wide: str, deep: str, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        half = self.at(deep, z)
+        p, q = x / self.at(wide, z), (y - self.at("middle", z)) / half
+        p, q = p * p, q * q
+        return (1 - 0.5 * (np.sqrt(p + q) + np.sqrt(np.sqrt(p * p + q * q)))) * half
+
+    def wall_distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Roughly the distance in cm from the inner chest wall, positive inside."""
+        return self._tube_distance("wall", "half", x, y, z)
+
+    def skin_distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Roughly the distance in cm from the trunk's and neck's skin, positive inside."""
+        return self._tube_distance("skin", "skin depth", x, y, z)
+
+    def lung_distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Roughly the distance in cm from the lungs' surface, positive inside: the wall, the diaphragm and what lies
+        between the lungs, without the heart's balls (see `heart_balls`).
+        """
+        inside = np.minimum(self.wall_distance(x, y, z), z - self.dome(x, y))
+        # Before the heart and great vessels the lungs nearly meet; behind, they are apart by the spine and aorta.
+        share = np.clip(np.float32(0.2) + (self.at("front", z) - y) * np.float32(0.16), 0.15, 1)
+        return np.minimum(inside, np.abs(x - self.at("lateral", z)) - self.at("mediastinum", z) * share)
+
 
 def draw_body(rng: np.random.Generator, age: float, breath: float = 0.8) -> Body:
     """A healthy patient of `age` years; `breath` from 0 (breathed out) to 1 (a full breath)."""
     child = float(np.clip(1 - age / ADULT, 0, 1))
     n = rng.normal(size=16)
-    women = 0.5 * (age > 14) * (rng.random() < 0.5) * rng.uniform(2, 6)
     dome = 4.2 * (1 - breath) + 0.5 * n[2]
-    fat = (2.4 - 0.5 * child) * np.exp((0.42 - 0.15 * child) * n[5])
-    body = Body(
+    return Body(
         age=age,
         width=13.2 + 0.8 * n[0] - 0.5 * child,
         depth=float(np.clip(1 + 0.07 * n[1] + 0.08 * child, 0.8, 1.25)),
         apex=24.0 + 0.7 * n[3] - 2.6 * child,
         domes=(dome, dome - 1.2 + 0.5 * n[4]),
-        flat=0.0,
-        fat=float(np.clip(fat, 1.2, 7)),
-        breast=float(women),
+        fat=float(np.clip((2.4 - 0.5 * child) * np.exp((0.42 - 0.15 * child) * n[5]), 1.2, 7)),
+        breast=float(0.5 * (age > 14) * (rng.random() < 0.5) * rng.uniform(2, 6)),
         heart=float(np.clip(1 + 0.055 * n[6] + 0.07 * child + 0.0012 * max(age - 40, 0), 0.86, 1.2)),
         knob=float(np.clip(0.55 + 0.5 * min(age, 75) / 60 + 0.1 * n[7], 0.4, 1.35)),
         slope=9.2 - 3.0 * child + 0.7 * n[8],
@@ -94,35 +167,6 @@ def draw_body(rng: np.random.Generator, age: float, breath: float = 0.8) -> Body
         vessels=float(np.exp(0.12 * n[15])),
         thick=(1 - 0.42 * child),
     )
-    return with_profile(body)
-
-
-def with_profile(body: Body, **changes: object) -> Body:
-    """The body with other values, and its profiles (one value a step of height) drawn anew."""
-    body = replace(body, **changes)
-    z = np.arange(BOTTOM, TOP, STEP)
-    low = 1.5
-    t = np.clip((z - low) / (body.apex - low), 0, 1)
-    wall = np.clip(1 - t**2.4, 1e-4, 1) ** 0.42 * body.width * (1 - 0.006 * np.clip(low - z, 0, 8) * (1 + body.child))
-    front = np.interp(z, (-14, 0, 8, 16, body.apex - 2.5, body.apex), (7.6, 9.2, 8.4, 5.6, 2.0, -2.0))
-    back = np.interp(z, (-14, 0, 8, 15, 20, body.apex), (-8.0, -9.0, -9.5, -8.8, -7.4, -5.0))
-    front, back = _smooth(front) * body.depth, _smooth(back) * body.depth
-    top = np.clip((z - body.apex + 5.5) / 5.5, 0, 1)
-    shoulder = np.exp(-(((z - body.apex + 3.4) / 4.2) ** 2)) + 0.55 * np.exp(-(((z - body.apex + 8.5) / 4.5) ** 2))
-    trunk = np.maximum(wall, body.width * np.clip(1.0 - 0.35 * np.clip((z - 10) / 14, 0, 1), 0.5, 1))
-    skin = np.where(z > body.apex + 1, 5.2, trunk + 0.9 + body.fat)
-    profiles = {
-        "wall": wall,
-        "middle": (front + back) / 2,
-        "half": np.maximum((front - back) / 2, 0.5),
-        "front": front,
-        "mediastinum": 2.1 + 0.9 * np.clip((z - 10) / 4, 0, 1) + 1.9 * top**2 + 0.5 * np.exp(-(((z - 9.5) / 2.5) ** 2)),
-        "skin": _smooth(skin + 4.2 * shoulder * (1 - 0.4 * body.child), 45),
-        "skin depth": _smooth(np.where(z > body.apex + 1, 5.4, (front - back) / 2 + 1.6 + 0.75 * body.fat), 45),
-        "spine": _smooth(np.interp(z, (-20, -8, 6, 16, 26, 40), (-3.6, -4.2, -6.4, -6.2, -3.6, -2.4))) * body.depth,
-        "lateral": body.curve * np.sin((z + 4) / 9.0),
-    }
-    return replace(body, profile={name: values.astype(np.float32) for name, values in profiles.items()})
 
 
 def _smooth(values: np.ndarray, width: int = 61) -> np.ndarray:
@@ -131,53 +175,6 @@ def _smooth(values: np.ndarray, width: int = 61) -> np.ndarray:
     for _ in range(2):
         values = np.convolve(np.pad(values, width // 2, mode="edge"), kernel, "valid")
     return values
-
-
-def at(body: Body, name: str, z: np.ndarray) -> np.ndarray:
-    """A profile's values at heights `z`."""
-    index = ((z - np.float32(BOTTOM)) * np.float32(1 / STEP)).astype(np.int32)
-    return body.profile[name].take(index, mode="clip")
-
-
-def dome(body: Body, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Height of the diaphragm: two arches, deep behind and at the sides."""
-    arch = np.float32((1 - 0.75 * body.flat) / 49)
-    behind = np.clip(np.float32(2) - y, 0, None)
-    before = np.clip(y - np.float32(2), 0, None)
-    fall = behind * behind * np.float32(0.085 * (1 - 0.6 * body.flat)) + before * before * np.float32(0.06)
-    right = np.float32(body.domes[0]) - np.square(x + np.float32(6.0)) * np.float32(3.8) * arch
-    left = np.float32(body.domes[1]) - np.square(x - np.float32(6.4)) * np.float32(3.8) * arch
-    return np.maximum(right, left) - fall
-
-
-def heart_balls(body: Body) -> tuple[Ball, ...]:
-    """The heart, the pulmonary trunk and the arch of the aorta. The heart rests on the diaphragm."""
-    f, low = body.heart, 0.5 * min(body.domes[0], 4.0)
-    return (
-        Ball((2.7 + 2.0 * (f - 1), 2.6, 4.2 + low), (7.6 * f, 6.0 * f, 5.4 * f), -0.62),
-        Ball((-1.7 * f, 1.6, 4.8 + low), (3.4 * f, 5.0 * f, 5.2 * f)),
-        Ball((2.4, 2.0, 10.4 + 0.5 * low), (2.7 * f, 2.8, 3.2)),
-        Ball((1.9, -1.2, 14.6), (2.4 * body.knob, 3.4, 2.2 * body.knob)),
-        Ball((-1.3, 1.8, 13.0), (2.1, 2.2, 6.0)),
-    )
-
-
-def wall_distance(body: Body, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Roughly the distance in cm from the inner chest wall, positive inside."""
-    half = at(body, "half", z)
-    p, q = x / at(body, "wall", z), (y - at(body, "middle", z)) / half
-    p, q = p * p, q * q
-    return (1 - 0.5 * (np.sqrt(p + q) + np.sqrt(np.sqrt(p * p + q * q)))) * half
-
-
-def lung_distance(body: Body, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Roughly the distance in cm from the lungs' surface, positive inside: the wall, the diaphragm and what lies
-    between the lungs, without the heart's balls (see `heart_balls`).
-    """
-    inside = np.minimum(wall_distance(body, x, y, z), z - dome(body, x, y))
-    # Before the heart and great vessels the lungs nearly meet; behind, they are apart by the spine and aorta.
-    share = np.clip(np.float32(0.2) + (at(body, "front", z) - y) * np.float32(0.16), 0.15, 1)
-    return np.minimum(inside, np.abs(x - at(body, "lateral", z)) - at(body, "mediastinum", z) * share)
 
 
 def lobe_distance(lobe: str, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -192,11 +189,3 @@ def lobe_distance(lobe: str, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.
         return np.minimum(side, oblique)
     level = z - np.float32(9.0)
     return np.minimum(np.minimum(side, oblique), level if lobe == "RUL" else -level)
-
-
-def skin_distance(body: Body, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Roughly the distance in cm from the trunk's and neck's skin, positive inside."""
-    half = at(body, "skin depth", z)
-    p, q = x / at(body, "skin", z), (y - at(body, "middle", z)) / half
-    p, q = p * p, q * q
-    return (1 - 0.5 * (np.sqrt(p + q) + np.sqrt(np.sqrt(p * p + q * q)))) * half

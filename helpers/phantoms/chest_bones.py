@@ -7,11 +7,10 @@ masses (n,), attenuation times cm^2 above that of the soft tissue around.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
+from numpy.typing import ArrayLike
 
-from helpers.phantoms.chest_anatomy import SIDES, Body, at, heart_balls, lung_distance
+from helpers.phantoms.chest_anatomy import SIDES, Body
 
 Cloud = tuple[np.ndarray, np.ndarray]
 RIBS = 12
@@ -28,8 +27,13 @@ def skeleton(body: Body, lateral: bool, rng: np.random.Generator) -> Cloud:
     parts = [ribs(body, 0.14 if lateral else 0.25, rng), spine(body, rng), sternum(body, rng)]
     for side in SIDES:
         parts += [clavicle(body, side, rng), scapula(body, side, lateral, rng), arm(body, side, lateral, rng)]
-    points = np.concatenate([p for p, _ in parts])
-    return points, np.concatenate([m for _, m in parts]) * np.float32(body.bone)
+    points, mass = join(parts)
+    return points, mass * np.float32(body.bone)
+
+
+def join(parts: list[Cloud]) -> Cloud:
+    """Several clouds as one."""
+    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
 def vertebra_height(body: Body, number: float) -> float:
@@ -37,9 +41,9 @@ def vertebra_height(body: Body, number: float) -> float:
     return body.apex - 1.2 - (VERTEBRA + 0.03 * (body.apex - 24)) * (number - 1)
 
 
-def ribs(body: Body, density: float, rng: np.random.Generator, steps: int = 170, around: int = 10) -> Cloud:
+def ribs(body: Body, density: float, rng: np.random.Generator) -> Cloud:
     """Twelve pairs of flat tubes on the chest wall."""
-    number = np.arange(1, RIBS + 1, dtype=np.float32)
+    steps, around, number = 170, 10, np.arange(1, RIBS + 1, dtype=np.float32)
     fall = body.slope * np.clip(0.42 + 0.13 * number, 0, 1.08) + rng.normal(0, 0.12, RIBS)
     start = np.array([vertebra_height(body, n) for n in number]) + 0.5
     t = np.linspace(0, 1, steps, dtype=np.float32)
@@ -48,36 +52,27 @@ def ribs(body: Body, density: float, rng: np.random.Generator, steps: int = 170,
     # From the spine a rib first rises a little, then falls ever faster, and levels where it meets its cartilage.
     z = start[:, None] + 0.8 * np.sin(2.0 * angle) - fall[:, None] * ((1 - cos) / 2) ** 0.95
     z = z.astype(np.float32)
-    x = (at(body, "wall", z) + 0.25) * sin
-    y = at(body, "middle", z) - (at(body, "half", z) + 0.25) * cos
+    x = (body.at("wall", z) + 0.25) * sin
+    y = body.at("middle", z) - (body.at("half", z) + 0.25) * cos
     centre = np.stack([x, y, z], axis=-1)
     radial = np.stack([sin, -cos, np.zeros_like(sin)], axis=-1)
     along = np.gradient(centre, axis=1)
     along /= np.linalg.norm(along, axis=-1, keepdims=True)
     upward = np.cross(along, radial)
-    tall = (
-        (0.56 + 0.08 * np.sin(number / 3) - 0.08 * body.child) * (1 - 0.25 * (number > 10)) * (1 - 0.1 * (number < 2))
-    )
+    short = (1 - 0.25 * (number > 10)) * (1 - 0.1 * (number < 2))
+    tall = (0.56 + 0.08 * np.sin(number / 3) - 0.08 * body.child) * short
     length = np.linalg.norm(np.diff(centre, axis=1), axis=-1).sum(axis=1) / steps
-    return _tubes(centre, upward, radial, tall, 0.3, length, around, rng, both=True, density=density)
+    points, mass = _tubes((centre, upward, radial), (tall, 0.3), length * density, around, rng)
+    return join([(points, mass), (points * np.float32((-1, 1, 1)), mass)])
 
 
-def _tubes(
-    centre: np.ndarray,
-    up: np.ndarray,
-    out: np.ndarray,
-    tall: np.ndarray,
-    thick: float,
-    step: np.ndarray,
-    around: int,
-    rng: np.random.Generator,
-    both: bool,
-    density: float,
-) -> Cloud:
-    """Points on the shells and in the cores of curved tubes; `centre` (tubes, steps, 3), `density` a cm of tube.
+def _tubes(frame: tuple, radii: tuple, mass: np.ndarray, around: int, rng: np.random.Generator) -> Cloud:
+    """Points on the shells and in the cores of curved tubes.
 
-    `both` adds the mirror image, on the other side of the body.
+    `frame`: centres (tubes, steps, 3) and the directions of the two radii there; `radii`: one of each tube, and one of
+    all; `mass` (tubes,) is a step's.
     """
+    (centre, up, out), (tall, thick) = frame, radii
     shape = (*centre.shape[:2], around)
     phase = rng.random(shape[:2], np.float32)[..., None]
     turn = (np.arange(around, dtype=np.float32) + phase) * np.float32(2 * np.pi / around)
@@ -85,46 +80,25 @@ def _tubes(
     a = np.cos(turn) * radius * np.asarray(tall, np.float32)[:, None, None]
     b = np.sin(turn) * radius * np.float32(thick)
     points = centre[:, :, None] + a[..., None] * up[:, :, None] + b[..., None] * out[:, :, None]
-    mass = np.broadcast_to((np.asarray(step) * density / around)[:, None, None], shape).reshape(-1)
-    points = points.reshape(-1, 3).astype(np.float32)
-    if both:
-        points, mass = np.concatenate([points, points * np.float32((-1, 1, 1))]), np.concatenate([mass, mass])
-    return points, mass.astype(np.float32)
+    mass = np.broadcast_to((mass / around)[:, None, None], shape).reshape(-1)
+    return points.reshape(-1, 3).astype(np.float32), mass.astype(np.float32)
 
 
 def tube(
-    path: np.ndarray,
-    radius: np.ndarray | float,
-    density: float,
-    rng: np.random.Generator,
-    steps: int = 130,
-    around: int = 24,
+    path: np.ndarray, radius: ArrayLike, density: float, rng: np.random.Generator, grid: tuple = (130, 24)
 ) -> Cloud:
-    """A tube along a smooth curve through `path` (n, 3); `radius` at its points."""
-    curve, lines = _through(len(path), steps)
-    centre, wide = curve @ path, lines @ np.broadcast_to(radius, len(path))
+    """A tube along a smooth curve through `path` (n, 3); `radius` at its points; `grid`: points along and around."""
+    steps, around = grid
+    t, knots = np.linspace(0, len(path) - 1, steps), np.arange(len(path))
+    centre = np.vander(t, len(path)) @ np.linalg.inv(np.vander(knots)) @ path
+    wide = np.interp(t, knots, np.broadcast_to(radius, len(path)))[:, None]
     along = np.gradient(centre, axis=0)
     length = np.linalg.norm(along, axis=-1)
     along /= length[:, None]
     up = np.cross(along, np.array([0.3, 1.0, 0.1]))
     up /= np.linalg.norm(up, axis=-1, keepdims=True)
-    out = np.cross(along, up)
-    scaled = wide[None, :, None]
-    return _tubes(
-        centre[None], up[None] * scaled, out[None] * scaled, np.ones(1), 1.0, np.array([length.mean()]), around, rng,
-        both=False, density=density,
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=16)
-def _through(knots: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (steps, knots) of the polynomial, and of the straight lines, through equally spaced knots."""
-    t, places = np.linspace(0, knots - 1, steps), np.arange(knots)
-    curve = np.vander(t, knots) @ np.linalg.inv(np.vander(places, knots))
-    lines = np.clip(1 - np.abs(t[:, None] - places), 0, 1)
-    for weights in (curve, lines):
-        weights.setflags(write=False)
-    return curve, lines
+    frame = centre[None], (up * wide)[None], (np.cross(along, up) * wide)[None]
+    return _tubes(frame, (np.ones(1), 1.0), np.array([length.mean()]) * density, around, rng)
 
 
 def spine(body: Body, rng: np.random.Generator) -> Cloud:
@@ -132,14 +106,16 @@ def spine(body: Body, rng: np.random.Generator) -> Cloud:
     number = np.arange(-4, 14, dtype=np.float32)
     z = np.array([vertebra_height(body, n) for n in number], np.float32)
     size = (0.9 + 0.022 * (number - 1)) * np.where(number < 1, 0.86, 1)
-    middle = np.stack([at(body, "lateral", z), at(body, "spine", z), z], axis=-1)
+    middle = np.stack([body.at("lateral", z), body.at("spine", z), z], axis=-1)
     wide, tall = 1.55 * size, 0.5 * VERTEBRA * 0.8 * np.ones_like(size) * (1 - 0.08 * body.child)
     solid = rng.random((800, 3), np.float32) * 2 - 1
     plate = rng.random((380, 3), np.float32) * 2 - 1
     plate[:, 2] = np.sign(plate[:, 2]) * (0.95 + 0.05 * np.abs(plate[:, 2]))
     edge = rng.random((180, 3), np.float32) * 2 - 1
     edge[:, 0] = np.sign(edge[:, 0]) * 0.97
-    pedicle = _ring(120, rng) * np.float32((0.3, 0.55, 0.38)) + np.float32((0.72, -1.35, 0.25))
+    turn = rng.random(120) * 2 * np.pi
+    ring = np.stack([np.cos(turn), rng.uniform(-1, 1, 120), np.sin(turn)], axis=-1).astype(np.float32)
+    pedicle = ring * np.float32((0.3, 0.55, 0.38)) + np.float32((0.72, -1.35, 0.25))
     pedicle[::2, 0] *= -1
     process = rng.random((150, 3), np.float32) * np.float32((0.22, 1.5, 1.1)) + np.float32((-0.11, -3.6, -1.5))
     kinds = ((solid, 1.5), (plate, 0.75), (edge, 0.34), (pedicle, 0.42), (process, 0.34))
@@ -149,22 +125,14 @@ def spine(body: Body, rng: np.random.Generator) -> Cloud:
     return np.concatenate([p.reshape(-1, 3) for p in points]).astype(np.float32), np.concatenate(mass) * 0.68
 
 
-def _ring(count: int, rng: np.random.Generator) -> np.ndarray:
-    turn = rng.random(count) * 2 * np.pi
-    return np.stack([np.cos(turn), rng.uniform(-1, 1, count), np.sin(turn)], axis=-1).astype(np.float32)
-
-
 def sternum(body: Body, rng: np.random.Generator) -> Cloud:
     """A plate behind the skin of the front, from the notch down."""
     top = body.apex - 6.5
     spot = rng.random((1500, 3))
     z = top - 15.5 * spot[:, 2]
     x = (spot[:, 0] * 2 - 1) * np.interp(z - top, (-16, -12, -5, -4, 0), (0.5, 1.5, 1.4, 2.2, 2.6))
-    y = (
-        at(body, "front", z.astype(np.float32))
-        + 0.5
-        + np.where(spot[:, 1] < 0.3, 0.0, np.where(spot[:, 1] > 0.7, 0.9, spot[:, 1]))
-    )
+    deep = np.where(spot[:, 1] < 0.3, 0.0, np.where(spot[:, 1] > 0.7, 0.9, spot[:, 1]))
+    y = body.at("front", z.astype(np.float32)) + 0.5 + deep
     return np.stack([x, y, z], axis=-1).astype(np.float32), np.full(1500, 3.5 / 1500)
 
 
@@ -172,9 +140,8 @@ def clavicle(body: Body, side: int, rng: np.random.Generator) -> Cloud:
     """An S from the notch of the sternum to the shoulder."""
     low, lift = body.apex - 5.2 + rng.normal(0, 0.3), 3.0 + 1.8 * body.arms + 0.8 * body.child
     out = np.array([1.6, 6.0, 10.5, 16.0]) * (body.width / 13.2)
-    path = np.stack(
-        [side * out, np.array([5.4, 5.6, 2.4, -0.4]), low + lift * np.array([0.0, 0.45, 0.85, 0.9])], axis=-1
-    )
+    up = low + lift * np.array([0.0, 0.45, 0.85, 0.9])
+    path = np.stack([side * out, np.array([5.4, 5.6, 2.4, -0.4]), up], axis=-1)
     return tube(path, np.array([0.95, 0.52, 0.5, 0.72]) * (1 - 0.2 * body.child), 0.36, rng)
 
 
@@ -190,19 +157,19 @@ def scapula(body: Body, side: int, lateral: bool, rng: np.random.Generator) -> C
     share = np.stack([spot[:, 0], spot[:, 1] - spot[:, 0], 1 - spot[:, 1]], axis=-1)
     blade = share @ np.stack([upper, lower, joint])
     parts = [(blade, np.full(1300, 3.0 / 1300))]
-    for start, end, radius, density in (
-        (lower, joint, 0.42, 0.24), (upper, lower, 0.22, 0.1), (0.6 * upper + 0.4 * lower, tip, 0.4, 0.2)
-    ):  # fmt: skip
+    ridge = 0.6 * upper + 0.4 * lower
+    edges = ((lower, joint, 0.42, 0.24), (upper, lower, 0.22, 0.1), (ridge, tip, 0.4, 0.2))
+    for start, end, radius, density in edges:
         bent = (start + end) / 2 + np.array([side * -0.5, 0, 0.2])
-        parts.append(tube(np.stack([start, bent, end]), radius, density, rng, steps=70, around=16))
-    return np.concatenate([p for p, _ in parts]), np.concatenate([m for _, m in parts])
+        parts.append(tube(np.stack([start, bent, end]), radius, density, rng, (70, 16)))
+    return join(parts)
 
 
 def arm(body: Body, side: int, lateral: bool, rng: np.random.Generator) -> Cloud:
     """The humerus, hanging, raised, or, from the side, held before the head."""
     head = np.array([side * 17.0, -1.6, body.apex - 3.9 + 2 * body.arms])
     path = head + np.outer(np.array([0.0, 0.2, 0.5, 1.0]), 24 * arm_direction(body, side, lateral))
-    return tube(path, np.array([2.1, 1.2, 1.0, 1.0]), 0.7, rng, steps=110, around=30)
+    return tube(path, np.array([2.1, 1.2, 1.0, 1.0]), 0.7, rng, (110, 30))
 
 
 def arm_direction(body: Body, side: int, lateral: bool) -> np.ndarray:
@@ -243,8 +210,8 @@ def tree(body: Body, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, 
 def in_lung(body: Body, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
     """Which points (n, 3) lie in a lung, by more than `margin` cm."""
     x, y, z = points.T
-    distance = lung_distance(body, x, y, z)
-    for ball in heart_balls(body):
+    distance = body.lung_distance(x, y, z)
+    for ball in body.heart_balls():
         distance = np.minimum(distance, -ball.inside(x, y, z))
     return distance > margin
 
@@ -256,7 +223,7 @@ def solid(branches: tuple[np.ndarray, np.ndarray, np.ndarray], density: float, r
         points, radius, length = (part[chosen] for part in branches)
         spread = rng.normal(size=(count, len(points), 3)) * np.maximum(0.5 * radius, 0.25 * length)[:, None]
         parts.append(((points + spread).reshape(-1, 3), np.tile(np.pi * radius**2 * length * density / count, count)))
-    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return join(parts)
 
 
 def cuffs(branches: tuple[np.ndarray, np.ndarray, np.ndarray], density: float, rng: np.random.Generator) -> Cloud:
@@ -271,9 +238,7 @@ def cuffs(branches: tuple[np.ndarray, np.ndarray, np.ndarray], density: float, r
     return (points + way * radius[:, None].astype(np.float32)).reshape(-1, 3), np.tile(mass, 14)
 
 
-def net(
-    body: Body, count: int, density: float, rng: np.random.Generator, *, low: float = 0.0, outer: float = 0.0
-) -> Cloud:
+def net(body: Body, count: int, density: float, rng: np.random.Generator, low: float = 0, outer: float = 0) -> Cloud:
     """A net of short lines in both lungs, `density` attenuation times cm a cm of line.
 
     `low` favours the bases and `outer` the periphery, both from 0 to 1. Draws do not depend on `density`.
@@ -283,7 +248,7 @@ def net(
     way *= rng.uniform(0.5, 1.3, count)[:, None] / np.linalg.norm(way, axis=1, keepdims=True)
     chance = rng.random(count)
     keep = chance < 1 - low * np.clip(spot[:, 2] / 12, 0, 1)
-    depth = lung_distance(body, *spot.astype(np.float32).T)
+    depth = body.lung_distance(*spot.astype(np.float32).T)
     keep &= chance > outer * np.clip(depth / 3.0, 0, 1)
     spot, way = spot[keep], way[keep]
     t = np.linspace(-0.5, 0.5, NET)[None, :, None]
@@ -309,6 +274,7 @@ def airway(body: Body, rng: np.random.Generator) -> Cloud:
         line += np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=-1) * far[:, None]
         long = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
         parts.append((line, np.full(2200, -0.19 * np.pi * radius**2 * long / 2200)))
-    points = np.concatenate([p for p, _ in parts]).astype(np.float32)
-    points[:, 0] += at(body, "lateral", points[:, 2])
-    return points, np.concatenate([m for _, m in parts]) * (0.95 - 0.3 * body.child)
+    points, mass = join(parts)
+    points = points.astype(np.float32)
+    points[:, 0] += body.at("lateral", points[:, 2])
+    return points, mass * (0.95 - 0.3 * body.child)

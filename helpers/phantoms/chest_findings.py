@@ -7,11 +7,13 @@ patient show the same disease. To add a finding, write a function of (scene, sev
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from helpers.phantoms import chest_bones
-from helpers.phantoms.chest_anatomy import SIDES, Ball, Body, at, with_profile
+from helpers.phantoms.chest_anatomy import SIDES, Ball, Body, lobe_distance
 from helpers.phantoms.chest_scene import WATER, Scene
 
 LOBES = {  # a place in the middle of each lobe
@@ -47,12 +49,12 @@ def consolidate(scene: Scene, lobe: str, radius: float, density: float, rng: np.
     centre = np.array(LOBES[lobe]) + rng.normal(0, 1, 3) * (1.1, 1.3, 1.6)
     radii = radius * np.exp(0.16 * rng.normal(size=3))
     pattern = np.clip(0.9 + 0.16 * scene.noise(14, rng) + 0.08 * scene.noise(30, rng), 0.4, 1.3)
-    ball, within = Ball(tuple(centre), tuple(radii)), scene.lobe(lobe)
+    ball = Ball(tuple(centre), tuple(radii))
 
-    def place(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        return np.minimum(ball.inside(x, y, z), 3 * within(x, y, z))
+    def place(*xyz: np.ndarray) -> np.ndarray:
+        return np.minimum(ball.inside(*xyz), 3 * lobe_distance(lobe, *xyz))
 
-    scene.opacity(place, scene.rays.window(centre, max(radii)), density, 0.32 * radius, pattern)
+    scene.opacity(place, density, 0.32 * radius, pattern, scene.rays.window(centre, max(radii)))
     points, width, length = scene.branches
     airs = (place(*points.T) > 0.3 * radius) & (width > 0.07) & (rng.random(len(points)) < 0.8)
     branches = points[airs] + np.float32(0.3), 1.25 * width[airs], length[airs]
@@ -62,7 +64,7 @@ def consolidate(scene: Scene, lobe: str, radius: float, density: float, rng: np.
 def blown_up(body: Body, severity: float, rng: np.random.Generator) -> Body:
     """Small airways swollen shut trap air: the diaphragm is low and flat."""
     down = (0.4 + 1.4 * severity) * rng.uniform(0.2, 1)
-    return with_profile(body, domes=(body.domes[0] - down, body.domes[1] - down), flat=0.3 * severity)
+    return replace(body, domes=(body.domes[0] - down, body.domes[1] - down), flat=0.3 * severity)
 
 
 def interstitial(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -76,13 +78,12 @@ def interstitial(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     scene.add(chest_bones.net(scene.body, 1500, (0.008 + 0.024 * severity) * lead[1], seeds[1]))
     pattern = np.clip(0.35 + 0.6 * scene.noise(13, seeds[2]), 0, 1.8)
     depth = (0.05 + 0.14 * severity) * lead[2]
-    scene.opacity(lambda x, y, z: np.ones_like(x), scene.everywhere(), depth, 1.0, pattern)
+    scene.opacity(lambda x, y, z: np.ones_like(x), depth, 1.0, pattern)
     if focal:  # a collapsed patch, easily taken for a consolidation
         lobe = str(seeds[3].choice(list(LOBES)))
         consolidate(scene, lobe, 2.4 + 1.6 * severity, 0.2 + 0.4 * severity, seeds[3])
     for side in SIDES:  # more of it about the lungs' roots
-        ball = Ball((side * 4.6, -0.6, 8.5), (4.2, 4.5, 5.0))
-        scene.opacity(ball.inside, scene.rays.window(ball.centre, 5), 0.04 + 0.15 * severity * lead[0], 3.0)
+        scene.fill(Ball((side * 4.6, -0.6, 8.5), (4.2, 4.5, 5.0)), 0.04 + 0.15 * severity * lead[0], 3.0)
 
 
 def ground_glass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -91,23 +92,19 @@ def ground_glass(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     scene.add(chest_bones.net(scene.body, 1100, 0.004 + 0.016 * severity, rng.spawn(1)[0], low=0.6, outer=0.9))
 
 
-def patches(
-    scene: Scene, count: int, radius: float, density: float, rng: np.random.Generator, *, outer: bool, most: int = 12
-) -> None:
+def patches(scene: Scene, count: int, radius: float, density: float, rng: np.random.Generator, *, outer: bool) -> None:
     """Rounded hazy patches in both lungs, `outer` ones along the wall and low."""
     pattern = np.clip(0.85 + 0.35 * scene.noise(26, rng), 0.1, 1.7)
-    n, u = rng.normal(size=(most, 3)), rng.random((most, 3))
-    for k in range(min(count, most)):
+    n, u = rng.normal(size=(12, 3)), rng.random((12, 3))
+    for k in range(min(count, 12)):
         side = SIDES[k % 2]
         z = 1.0 + 9 * u[k, 0] ** 1.4 if outer else 1.5 + 15 * u[k, 0]
         angle = np.pi * (0.25 + 0.45 * u[k, 1])  # from the back round to the side
         far = 0.84 if outer else 0.55 * (0.5 + u[k, 2])
         height = np.float32(z)
-        x = side * far * float(at(scene.body, "wall", height)) * np.sin(angle)
-        y = float(at(scene.body, "middle", height)) - far * float(at(scene.body, "half", height)) * np.cos(angle)
-        radii = radius * np.exp(0.2 * n[k])
-        ball = Ball((x, y, z), tuple(radii))
-        scene.opacity(ball.inside, scene.rays.window(ball.centre, ball.reach), density, 0.5 * radius, pattern)
+        x = side * far * float(scene.body.at("wall", height)) * np.sin(angle)
+        y = float(scene.body.at("middle", height)) - far * float(scene.body.at("half", height)) * np.cos(angle)
+        scene.fill(Ball((x, y, z), tuple(radius * np.exp(0.2 * n[k]))), density, 0.5 * radius, pattern)
 
 
 def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -117,31 +114,27 @@ def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
         side = SIDES[int(u[k, 0] < 0.5)]
         centre = (side * (6.8 + 0.8 * n[k, 0]), 0.5 + 2 * n[k, 1], scene.body.domes[0] + 2.0 + 3 * u[k, 1])
         plate = Ball(centre, (2.6 + 1.6 * severity, 3.2, 0.45 + 0.35 * severity), 0.25 * n[k, 2])
-        scene.opacity(plate.inside, scene.rays.window(centre, plate.reach), 0.6 + 0.4 * severity, 0.3)
-
-
-def large_heart(body: Body, severity: float, rng: np.random.Generator) -> Body:
-    return with_profile(body, heart=body.heart * (1.1 + 0.26 * severity))
+        scene.fill(plate, 0.6 + 0.4 * severity, 0.3)
 
 
 def heart_shadow(scene: Scene, severity: float, rng: np.random.Generator) -> None:
-    """The heart itself is the finding."""
-    scene.region |= scene.heart_region()
+    """The heart itself is the finding, where its shadow is at least 3 cm deep."""
+    inside = np.full_like(scene.rays.x, -9)
+    scene.rays.join(inside, scene.body.heart_balls()[:2])
+    scene.region |= scene.rays.chord(scene.rays.shares(inside)) > 3
 
 
 def effusion(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Fluid in one pleural space, or seldom both: it hides the angle of the diaphragm and climbs the wall."""
     sides = SIDES if rng.random() < 0.25 else (int(rng.choice(SIDES)),)
+    level = np.float32(-3.2 + 9.5 * severity + 0.5 * min(scene.body.domes))
+
+    def fluid(side: int, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        climb = np.float32(3.2) * np.exp(-np.clip(scene.body.wall_distance(x, y, z), 0, None) / np.float32(1.3))
+        return np.minimum(side * x, level + climb - z)
+
     for side in sides:
-        level = np.float32(-3.2 + 9.5 * severity + 0.5 * min(scene.body.domes))
-
-        def fluid(
-            x: np.ndarray, y: np.ndarray, z: np.ndarray, side: int = side, level: np.float32 = level
-        ) -> np.ndarray:
-            climb = np.float32(3.2) * np.exp(-np.clip(scene.wall(x, y, z), 0, None) / np.float32(1.3))
-            return np.minimum(side * x, level + climb - z)
-
-        scene.opacity(fluid, scene.everywhere(), 1.0, 0.8)
+        scene.opacity(partial(fluid, side), 1.0, 0.8)
 
 
 def infiltration(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -159,8 +152,7 @@ def _place(scene: Scene, rng: np.random.Generator, margin: float) -> np.ndarray:
 def mass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A solid lump more than 3 cm wide."""
     centre, radii = _place(scene, rng, 1.0), (1.7 + 2.0 * severity) * np.exp(0.1 * rng.normal(size=3))
-    ball = Ball(tuple(centre), tuple(radii))
-    scene.opacity(ball.inside, scene.rays.window(centre, ball.reach), 1.0, 0.35)
+    scene.fill(Ball(tuple(centre), tuple(radii)), 1.0, 0.35)
 
 
 def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -193,19 +185,19 @@ def pneumothorax(scene: Scene, severity: float, rng: np.random.Generator) -> Non
         return np.float32(widest) * np.clip((z + 1) / np.float32(body.apex), 0.12, 1)
 
     def free(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        return np.minimum(side * x, gap(z) - scene.wall(x, y, z))
+        return np.minimum(side * x, gap(z) - scene.body.wall_distance(x, y, z))
 
-    scene.opacity(free, scene.everywhere(), -0.95 * body.air / (1 - body.air), 0.3)
+    scene.opacity(free, -0.95 * body.air / (1 - body.air), 0.3)
     points, radius, length = scene.branches
     bare = free(*points.T) > 0
     lost = points[bare], radius[bare], length[bare]
     scene.add(chest_bones.solid(lost, -chest_bones.BLOOD, rng.spawn(1)[0]))
     spot = rng.random((6000, 2)).astype(np.float32)
     z, angle = -1 + (body.apex - 0.5) * spot[:, 0], np.pi * (0.12 + 0.76 * spot[:, 1])
-    half = at(body, "half", z)
+    half = body.at("half", z)
     share = np.clip(1 - gap(z) / half, 0.2, 1)
-    x = side * share * at(body, "wall", z) * np.sin(angle)
-    line = np.stack([x, at(body, "middle", z) - share * half * np.cos(angle), z], axis=-1)
+    x = side * share * body.at("wall", z) * np.sin(angle)
+    line = np.stack([x, body.at("middle", z) - share * half * np.cos(angle), z], axis=-1)
     scene.add((line[side * x > 2.5], np.full(int((side * x > 2.5).sum()), 10 / 6000)))
 
 
@@ -214,15 +206,14 @@ def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     seeds = rng.spawn(3)
     pattern = np.clip(0.9 + 0.25 * scene.noise(16, seeds[0]), 0.2, 1.6)
     for side in SIDES:
-        ball = Ball((side * 5.0, -0.5, 8.0), (5.6, 6.0, 8.0))
-        scene.opacity(ball.inside, scene.rays.window(ball.centre, ball.reach), 0.12 + 0.3 * severity, 4.0, pattern)
+        scene.fill(Ball((side * 5.0, -0.5, 8.0), (5.6, 6.0, 8.0)), 0.12 + 0.3 * severity, 4.0, pattern)
     scene.add(chest_bones.cuffs(scene.branches, 0.05 + 0.12 * severity, seeds[1]))
     scene.add(chest_bones.net(scene.body, 900, 0.004 + 0.012 * severity, seeds[2], low=0.7, outer=0.5))
 
 
 def overblown(body: Body, severity: float, rng: np.random.Generator) -> Body:
     down = 1.5 + 2.5 * severity
-    return with_profile(
+    return replace(
         body,
         domes=(body.domes[0] - down, body.domes[1] - down),
         flat=0.4 + 0.45 * severity,
@@ -250,9 +241,9 @@ def thick_pleura(scene: Scene, severity: float, rng: np.random.Generator) -> Non
 
     def rind(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         taper = np.clip(1.3 - np.square((z - np.float32(middle)) / np.float32(half)), 0, 1)
-        return np.minimum(side * x - 3, deep * taper - scene.wall(x, y, z))
+        return np.minimum(side * x - 3, deep * taper - scene.body.wall_distance(x, y, z))
 
-    scene.opacity(rind, scene.everywhere(), 1.0, 0.25)
+    scene.opacity(rind, 1.0, 0.25)
 
 
 def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -260,7 +251,7 @@ def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     radius = 2.6 + 2.0 * severity
     centre = np.array([rng.normal(1.0, 0.8), -3.6, max(scene.body.domes) + 0.6 * radius])
     ball = Ball(tuple(centre), (1.25 * radius, 0.9 * radius, radius))
-    scene.opacity(ball.inside, scene.rays.window(centre, ball.reach), 1.0, 0.4)
+    scene.fill(ball, 1.0, 0.4)
     points, weights = _lump(centre, 0.8 * radius, -0.8 * WATER, rng)
     upper = points[:, 2] > centre[2] + 0.1 * radius
     scene.add((points[upper], weights[upper]))
@@ -290,7 +281,7 @@ def right_apex(lung: np.ndarray) -> tuple[float, float]:
 
 SHAPES: dict[str, Callable[[Body, float, np.random.Generator], Body]] = {
     "VIRUS": blown_up,
-    "Cardiomegaly": large_heart,
+    "Cardiomegaly": lambda body, severity, rng: replace(body, heart=body.heart * (1.1 + 0.26 * severity)),
     "Emphysema": overblown,
 }
 FINDINGS: dict[str, Callable[[Scene, float, np.random.Generator], None]] = {

@@ -26,13 +26,12 @@ Licence: the project's. Made, not measured: no result on it is evidence about pa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from helpers.phantoms.chest import SIZE, draw
-from helpers.phantoms.store import PhantomSet, rng_of, sizes
+from helpers.phantoms.store import PhantomSet, numbered, rng_of, sizes
 
 IMAGES = (0.48, 0.26, 0.14, 0.08, 0.04)  # chance of 1, 2, 3 ... images per patient
 GRAVITY = (2.2, 1.1)  # of severities: a beta distribution's shape
@@ -48,11 +47,6 @@ def _row(folder: str, name: str, patient: object, split: str, **truth: object) -
     files = {"path": f"{path}.jpeg", "mask": f"masks/{path}.png", "lung_mask": f"lungs/{path}.png"}
     shared = {"patient_id": str(patient), "published_split": split, "number": 1, "width": SIZE, "height": SIZE}
     return {"image_id": name} | files | shared | truth
-
-
-def _numbers(count: int, rng: np.random.Generator) -> list[int]:
-    """Different patient numbers, which tell nothing."""
-    return (rng.choice(9_900_000, count, replace=False) + 10_000).tolist()
 
 
 def _truth(number: int, seed: int) -> tuple[np.random.Generator, float, float]:
@@ -93,7 +87,7 @@ def plan_pneumonia(*, train: int, test: int, seed: int) -> pd.DataFrame:
         counts["BACTERIA"] = total - counts["NORMAL"] - counts["VIRUS"]
         groups += [(split, label, n) for label, count in counts.items() for n in sizes(count, IMAGES, rng)]
     rows: list[dict] = []
-    for (split, label, images), number in zip(groups, _numbers(len(groups), rng), strict=True):
+    for split, label, images, number in numbered(groups, rng):
         own, severity, quality = _truth(number, seed)
         age, chance = own.uniform(*CHILD), own.random()
         folder = f"{split}/{'NORMAL' if label == 'NORMAL' else 'PNEUMONIA'}"
@@ -121,9 +115,7 @@ def plan_views(*, train: int, test: int, public: int, seed: int) -> pd.DataFrame
     rng, groups = rng_of(seed, 2), []
     for split, site, count in (("train", "hospital", train), ("test", "hospital", test), ("test", "public", public)):
         groups += [(split, site, views) for views in _studies(count, rng)]
-    return pd.DataFrame(
-        row for group, n in zip(groups, _numbers(len(groups), rng), strict=True) for row in _adult(*group, n, seed)
-    )
+    return pd.DataFrame(row for group in numbered(groups, rng) for row in _adult(*group, seed))
 
 
 def _studies(images: int, rng: np.random.Generator) -> Iterator[tuple[str, ...]]:
@@ -149,7 +141,7 @@ def _adult(split: str, site: str, views: tuple[str, ...], number: int, seed: int
 
 
 # COVID-19
-COVID_CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
+COVID_CLASSES = (*NAMES, "COVID-19")
 AT = {"A": {"site": "A", "view": "AP", "signature": "A"}, "B": {"site": "B", "view": "PA", "signature": "B"}}
 COUNTERPART = 0.5  # images of the other pairs of class and site, of those of the poster's pairs
 
@@ -162,7 +154,7 @@ def plan_covid(*, train: int, test: int, seed: int) -> pd.DataFrame:
             share = 1.0 if (label == "COVID-19") == (site == "B") else COUNTERPART
             cells += [(label, site, "train")] * round(share * train) + [(label, site, "test")] * round(share * test)
     rows: list[dict] = []
-    for (label, site, split), number in zip(cells, _numbers(len(cells), rng_of(seed, 4)), strict=True):
+    for label, site, split, number in numbered(cells, rng_of(seed, 4)):
         rng, severity, quality = _truth(number, seed)
         age = round(rng.uniform(*CHILD), 1) if site == "A" else _age(rng, 58, 14, 20)
         level = np.nan if label == "NORMAL" else round(severity, 4)
@@ -174,23 +166,18 @@ def plan_covid(*, train: int, test: int, seed: int) -> pd.DataFrame:
 # ChestX-ray14
 NONE = "No Finding"
 REAL_TOTAL = 112_120
-# Images of each label among them (Wang et al. 2017, as Data_Entry_2017 has them), in the order of Zech's table.
-REAL_IMAGES = {
-    "Atelectasis": 11_559, "Cardiomegaly": 2_776, "Effusion": 13_317, "Infiltration": 19_894, "Mass": 5_782,
-    "Nodule": 6_331, "Pneumonia": 1_431, "Pneumothorax": 5_302, "Consolidation": 4_667, "Edema": 2_303,
-    "Emphysema": 2_516, "Fibrosis": 1_686, "Pleural_Thickening": 3_385, "Hernia": 227,
+# Of each label, in the order of Zech's table, how many images have it (Wang et al. 2017, as Data_Entry_2017 has them),
+# and the mean severity at which it is drawn: some findings are plain and some hard to see, so that AUROCs differ.
+LABELS = {
+    "Atelectasis": (11_559, 0.65), "Cardiomegaly": (2_776, 0.55), "Effusion": (13_317, 0.50),
+    "Infiltration": (19_894, 0.65), "Mass": (5_782, 0.75), "Nodule": (6_331, 0.80), "Pneumonia": (1_431, 0.65),
+    "Pneumothorax": (5_302, 0.50), "Consolidation": (4_667, 0.40), "Edema": (2_303, 0.70), "Emphysema": (2_516, 0.50),
+    "Fibrosis": (1_686, 0.60), "Pleural_Thickening": (3_385, 0.60), "Hernia": (227, 0.65),
 }  # fmt: skip
 # The rarest real label would have three images in a phantom data set of 1,500. So prevalences are the real ones' square
 # roots, times this, and no less than that: their order stays, and every label has positives to test on.
 FACTOR, LEAST = 0.42, 0.08
-PREVALENCE = {label: max(LEAST, FACTOR * float(np.sqrt(n / REAL_TOTAL))) for label, n in REAL_IMAGES.items()}
-# The mean severity at which each is drawn: what is plain and what is hard to see differs as it does in life, so that
-# AUROCs differ between labels.
-VISIBILITY = {
-    "Atelectasis": 0.65, "Cardiomegaly": 0.55, "Effusion": 0.50, "Infiltration": 0.65, "Mass": 0.75,
-    "Nodule": 0.80, "Pneumonia": 0.65, "Pneumothorax": 0.50, "Consolidation": 0.40, "Edema": 0.70,
-    "Emphysema": 0.50, "Fibrosis": 0.60, "Pleural_Thickening": 0.60, "Hernia": 0.65,
-}  # fmt: skip
+PREVALENCE = {label: max(LEAST, FACTOR * float(np.sqrt(n / REAL_TOTAL))) for label, (n, _) in LABELS.items()}
 SPREAD = 5.0  # of a label's severities: the sum of a beta distribution's two parameters
 LASTING = ("Cardiomegaly", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia", "Mass", "Nodule")
 STAYS = 0.7  # chance that the findings that do not last are there on a follow-up
@@ -206,18 +193,18 @@ def plan_nih(*, images: int, seed: int, test_share: float, label_noise: float) -
     rng = rng_of(seed, 14)
     counts = list(sizes(images, FOLLOW_UPS, rng))
     tested = set(rng.permutation(len(counts))[: round(test_share * len(counts))].tolist())
-    rows: list[dict] = []
-    for k, count in enumerate(counts):
-        rows += _labelled(k + 1, count, "test" if k in tested else "train", rng_of(seed, 14, k + 1), label_noise)
-    return pd.DataFrame(rows)
+    splits = ["test" if k in tested else "train" for k in range(len(counts))]
+    patients = enumerate(zip(counts, splits, strict=True), start=1)
+    return pd.DataFrame(row for n, (count, split) in patients for row in _labelled(n, count, split, seed, label_noise))
 
 
-def _labelled(patient: int, images: int, split: str, rng: np.random.Generator, noise: float) -> Iterator[dict]:
+def _labelled(patient: int, images: int, split: str, seed: int, noise: float) -> Iterator[dict]:
+    rng = rng_of(seed, 14, patient)
     drawn = {label: rng.random() < share for label, share in PREVALENCE.items()}
-    level = {label: rng.beta(SPREAD * mean, SPREAD * (1 - mean)) for label, mean in VISIBILITY.items()}
+    level = {label: rng.beta(SPREAD * mean, SPREAD * (1 - mean)) for label, (_, mean) in LABELS.items()}
     # Lasting ones first: a finding's drawing follows from its place in the list, and is to be the same on all images.
     lasting = [label for label in LASTING if drawn[label]]
-    passing = [label for label in REAL_IMAGES if drawn[label] and label not in LASTING]
+    passing = [label for label in LABELS if drawn[label] and label not in LASTING]
     age, quality = float(np.clip(rng.normal(50, 16), 18, 92)), rng.beta(*QUALITY)
     for visit in range(images):
         there = lasting + (passing if visit == 0 or rng.random() < STAYS else [])
@@ -251,27 +238,25 @@ OTHER_SHARE = 0.4  # of patients without pneumonia who have another finding: a h
 PLAINLY = 0.7  # the least severity at the hospitals
 
 
-@dataclass(frozen=True)
-class Hospital:
-    """How many bodies, of 1,800, have pneumonia and have not, in the natural cohort and in reserve (for sets that are
-    engineered to another prevalence); and each department's signature. Prevalence is the same in all departments.
-    """
-
-    natural: dict[str, int]
-    reserve: dict[str, int]
-    departments: dict[str, str]
-
-
-HOSPITALS = {  # modelled on the talk's three, and named so that nobody takes them for these
-    "NIH-like": Hospital({"No pneumonia": 560, "Pneumonia": 49}, {"Pneumonia": 91}, {"": "A"}),
-    "MSH-like": Hospital(
-        {"No pneumonia": 325, "Pneumonia": 175},
-        {"No pneumonia": 275},
-        {"inpatient": "portable-inpatient", "ED": "portable-ED"},  # whose scanners are told apart: "inpatient vs. ED"
-    ),
-    "IU-like": Hospital({"No pneumonia": 265, "Pneumonia": 23}, {"Pneumonia": 37}, {"": "C"}),
+# Hospital (modelled on the talk's three, and named so that nobody takes them for these), cohort (natural, or in reserve
+# for sets that are engineered to another prevalence), label, and how many of 1,800 bodies.
+COHORTS = (
+    ("NIH-like", "natural", "No pneumonia", 560),
+    ("NIH-like", "natural", "Pneumonia", 49),
+    ("NIH-like", "reserve", "Pneumonia", 91),
+    ("MSH-like", "natural", "No pneumonia", 325),
+    ("MSH-like", "natural", "Pneumonia", 175),
+    ("MSH-like", "reserve", "No pneumonia", 275),
+    ("IU-like", "natural", "No pneumonia", 265),
+    ("IU-like", "natural", "Pneumonia", 23),
+    ("IU-like", "reserve", "Pneumonia", 37),
+)
+BODIES = sum(count for *_, count in COHORTS)
+DEPARTMENTS = {  # and their signatures; of one hospital the scanners are told apart, "inpatient vs. ED"
+    "NIH-like": (("", "A"),),
+    "MSH-like": (("inpatient", "portable-inpatient"), ("ED", "portable-ED")),
+    "IU-like": (("", "C"),),
 }
-BODIES = 1_800
 
 
 def plan_sites(*, bodies: int, seed: int) -> pd.DataFrame:
@@ -281,20 +266,13 @@ def plan_sites(*, bodies: int, seed: int) -> pd.DataFrame:
     body (the image that both rows show), markers (on, off), department and cohort (natural, or reserve).
     """
     rng, groups = rng_of(seed, 3), []
-    for site, hospital in HOSPITALS.items():
-        for cohort in ("natural", "reserve"):
-            for label, count in getattr(hospital, cohort).items():
-                images = list(sizes(round(count * bodies / BODIES), IMAGES, rng))
-                tested = round(TEST_SHARE * len(images))
-                if len(images) > 1:
-                    tested = min(max(tested, 1), len(images) - 1)
-                splits = ["test" if k < tested else "train" for k in range(len(images))]
-                groups += [(site, cohort, label, split, n) for split, n in zip(splits, images, strict=True)]
-    return pd.DataFrame(
-        row
-        for group, n in zip(groups, _numbers(len(groups), rng), strict=True)
-        for row in _at_hospital(*group, n, seed)
-    )
+    for site, cohort, label, count in COHORTS:
+        images = list(sizes(round(count * bodies / BODIES), IMAGES, rng))
+        tested = round(TEST_SHARE * len(images))
+        if len(images) > 1:
+            tested = min(max(tested, 1), len(images) - 1)
+        groups += [(site, cohort, label, "test" if k < tested else "train", n) for k, n in enumerate(images)]
+    return pd.DataFrame(row for group in numbered(groups, rng) for row in _at_hospital(*group, seed))
 
 
 def _at_hospital(site: str, cohort: str, label: str, split: str, images: int, number: int, seed: int) -> Iterator[dict]:
@@ -303,8 +281,7 @@ def _at_hospital(site: str, cohort: str, label: str, split: str, images: int, nu
     age = _age(rng, 55, 18)
     other = str(rng.choice(OTHERS)) if rng.random() < OTHER_SHARE else "NORMAL"
     finding = "Pneumonia" if label == "Pneumonia" else other
-    departments = HOSPITALS[site].departments
-    department, signature = list(departments.items())[int(rng.integers(len(departments)))]
+    department, signature = DEPARTMENTS[site][int(rng.integers(len(DEPARTMENTS[site])))]
     level = np.nan if finding == "NORMAL" else round(severity, 4)
     truth = {"label": label, "site": site, "view": "AP", "severity": level, "age": age, "findings": finding}
     truth |= {"department": department, "cohort": cohort}
@@ -325,7 +302,7 @@ ELSEWHERE = ("Cardiomegaly", "Effusion", "Emphysema", "Atelectasis")  # findings
 def plan_regions(*, images: int, seed: int) -> pd.DataFrame:
     """Every second image has a nodule at the apex; nothing but the nodule tells the classes apart."""
     rows = []
-    for k, number in enumerate(_numbers(images, rng_of(seed, 4))):
+    for k, number in numbered([(k,) for k in range(images)], rng_of(seed, 4)):
         rng = rng_of(seed, number, 0, 6)
         other = str(rng.choice(ELSEWHERE)) if rng.random() < OTHER_SHARE else "NORMAL"
         truth = {"severity": round(rng.random(), 4), "quality": round(rng.beta(6, 1.8), 4), "age": _age(rng, 55, 18)}

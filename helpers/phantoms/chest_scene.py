@@ -7,25 +7,14 @@ and vessels are clouds of points with a mass, which fall on the detector at full
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from helpers.phantoms import chest_bones
-from helpers.phantoms.chest_anatomy import (
-    SIDES,
-    Ball,
-    Body,
-    at,
-    heart_balls,
-    lobe_distance,
-    lung_distance,
-    skin_distance,
-    wall_distance,
-    with_profile,
-)
+from helpers.phantoms.chest_anatomy import SIDES, Ball, Body
 
 COARSE = 72  # rays a side of the coarse grid
 DEPTHS = 18  # samples along a ray
@@ -33,6 +22,8 @@ DISTANCE = {"PA": 180.0, "AP": 105.0, "lateral": 180.0}  # cm from the source to
 VIEWS = tuple(DISTANCE)
 WATER = 0.205  # attenuation of soft tissue a cm
 SHOWS = 0.05  # attenuation from which a change belongs to the lesion mask: about 3 grey levels
+EVERYWHERE = slice(0, COARSE), slice(0, COARSE)
+ALIKE = np.ones((COARSE, COARSE), np.float32)  # the pattern of what has none
 Distance = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -81,10 +72,7 @@ class Rays:
         u, v = at, -at
         across = (u + pose.centre[0])[None, :, None] * self.spread
         up = pose.centre[1] + v[:, None, None] * self.spread
-        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = self.axes
-        self.x, self.y, self.z = (
-            (across * a + self.depth * b) + up * c for a, b, c in ((ax, bx, cx), (ay, by, cy), (az, bz, cz))
-        )
+        self.x, self.y, self.z = ((across * a + self.depth * b) + up * c for a, b, c in self.axes.T)
 
     def pixels(self, points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Column and row, fractional, of points (n, 3) in an image of `size` pixels a side."""
@@ -113,10 +101,7 @@ class Rays:
         for ball in balls:
             window = self.window(ball.centre, ball.reach)
             distance = ball.inside(*self.at(window))
-            if remove:
-                np.minimum(inside[window], -distance, out=inside[window])
-            else:
-                np.maximum(inside[window], distance, out=inside[window])
+            inside[window] = np.minimum(inside[window], -distance) if remove else np.maximum(inside[window], distance)
 
     def shares(self, inside: np.ndarray) -> np.ndarray:
         """Share, 0 to 1, of each gap between samples that is inside, (..., DEPTHS - 1): exact for flat surfaces."""
@@ -174,12 +159,12 @@ class Scene:
 
     def __init__(self, body: Body, pose: Pose, size: int, texture: np.random.Generator) -> None:
         if pose.view == "lateral":  # arms are held up, out of the beam
-            body = with_profile(body, arms=1.0)
+            body = replace(body, arms=1.0)
         self.body, self.size, self.texture = body, size, texture
         self.rays = rays = Rays(pose)
         self.branches = chest_bones.tree(body, texture.spawn(1)[0])
-        inside = lung_distance(body, rays.x, rays.y, rays.z)
-        rays.join(inside, heart_balls(body), remove=True)
+        inside = body.lung_distance(rays.x, rays.y, rays.z)
+        rays.join(inside, body.heart_balls(), remove=True)
         self.lungs = rays.shares(inside)
         self.lung = rays.chord(self.lungs)
         self.coarse = np.zeros((COARSE, COARSE), np.float32)
@@ -190,7 +175,7 @@ class Scene:
     def _healthy(self) -> np.ndarray:
         body, rays = self.body, self.rays
         lateral = rays.pose.view == "lateral"
-        skin = skin_distance(body, rays.x, rays.y, rays.z)
+        skin = body.skin_distance(rays.x, rays.y, rays.z)
         rays.join(skin, _extras(body))
         if lateral or body.arms > 0.15:  # hanging, they are beside the image
             for side in SIDES:
@@ -216,66 +201,47 @@ class Scene:
 
     def _bubble(self) -> np.ndarray:
         """Air in the stomach, cm a ray."""
-        body = self.body
-        radius = body.bubble
+        radius, out = self.body.bubble, np.zeros((COARSE, COARSE), np.float32)
         if radius < 0.4:
-            return np.zeros((COARSE, COARSE), np.float32)
-        ball = Ball((6.2, 0.5, body.domes[1] - 1.3 - 0.75 * radius), (1.5 * radius, 1.2 * radius, 0.75 * radius))
-        out, window = np.zeros((COARSE, COARSE), np.float32), self.rays.window(ball.centre, ball.reach)
+            return out
+        ball = Ball((6.2, 0.5, self.body.domes[1] - 1.3 - 0.75 * radius), (1.5 * radius, 1.2 * radius, 0.75 * radius))
+        window = self.rays.window(ball.centre, ball.reach)
         out[window] = self.rays.chord(self.rays.shares(ball.inside(*self.rays.at(window))))
         return out
 
-    def noise(self, cells: float, rng: np.random.Generator) -> np.ndarray:
+    def noise(self, cells: int, rng: np.random.Generator) -> np.ndarray:
         """Smooth noise of about unit variance on the coarse grid, `cells` of it across the image."""
-        few = int(cells) + 3
-        return enlarge(rng.standard_normal((few, few), np.float32) * np.float32(1.4), COARSE)
-
-    # What findings call
+        return enlarge(rng.standard_normal((cells + 3, cells + 3), np.float32) * np.float32(1.4), COARSE)
 
     def opacity(
-        self, distance: Distance, window: tuple, density: float, soft: float, pattern: np.ndarray | float = 1.0
-    ) -> np.ndarray:
+        self, distance: Distance, density: float, soft: float, pattern: np.ndarray = ALIKE, window: tuple = EVERYWHERE
+    ) -> None:
         """Fill the air of the lungs where `distance` (cm, positive inside) says so.
 
         `density`: of the air's missing attenuation, how much is added (1: solid); it is reached `soft` cm inside.
-        `pattern` (COARSE, COARSE) modulates it. Returns the added attenuation of the window.
+        `pattern` (COARSE, COARSE) modulates it.
         """
         x, y, z = (0.5 * (c[..., 1:] + c[..., :-1]) for c in self.rays.at(window))
         share = np.clip(distance(x, y, z) / np.float32(soft), 0, 1)
         added = (share * self.lungs[window]).sum(axis=-1) * np.float32(self.rays.step)
         added *= np.float32(density * WATER * (1 - self.body.air))
-        if not np.isscalar(pattern):
-            added *= pattern[window]
-        self.coarse[window] += added
-        return added
+        self.coarse[window] += added * pattern[window]
 
-    def everywhere(self) -> tuple[slice, slice]:
-        return slice(0, COARSE), slice(0, COARSE)
+    def fill(self, ball: Ball, density: float, soft: float, pattern: np.ndarray = ALIKE) -> None:
+        """As `opacity`, in a ball."""
+        self.opacity(ball.inside, density, soft, pattern, self.rays.window(ball.centre, ball.reach))
 
     def add(self, cloud: chest_bones.Cloud) -> None:
         """Add a cloud of points to the findings' part."""
         self.fine += splat(*cloud, self.rays, self.size)
 
-    def lobe(self, name: str) -> Distance:
-        return lambda x, y, z: lobe_distance(name, x, y, z)
-
-    def wall(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Distance from the inner chest wall, cm."""
-        return wall_distance(self.body, x, y, z)
-
-    def heart_region(self) -> np.ndarray:
-        """Where the heart's shadow is at least 3 cm deep, bool (COARSE, COARSE)."""
-        inside = np.full_like(self.rays.x, -9)
-        self.rays.join(inside, heart_balls(self.body)[:2])
-        return self.rays.chord(self.rays.shares(inside)) > 3
-
-    # What comes out
-
+    @cached_property
     def lung_mask(self) -> np.ndarray:
         """Where a ray crosses a good depth of lung, bool (size, size)."""
         high = np.percentile(self.lung, 97)
         return enlarge(self.lung, self.size) > 0.42 * high
 
+    @cached_property
     def findings(self) -> tuple[np.ndarray, np.ndarray]:
         """The findings' attenuation, float32, and the lesion mask, bool, both (size, size)."""
         added = enlarge(self.coarse, self.size) + self.fine
@@ -290,15 +256,9 @@ class Scene:
 
 def _extras(body: Body) -> tuple[Ball, ...]:
     """Shoulders, breasts and head: soft parts that are no tube."""
-    balls = [
-        Ball(
-            (side * 13.0, -1.0, body.apex - 4.0 + 3 * body.arms),
-            (7.0, 6.0 + 1.5 * body.arms, 5 + 0.3 * body.fat),
-            side * 0.2,
-        )
-        for side in SIDES
-    ]
-    front = float(at(body, "front", np.float32(4.0)))
+    high, shoulder = body.apex - 4.0 + 3 * body.arms, (7.0, 6.0 + 1.5 * body.arms, 5 + 0.3 * body.fat)
+    balls = [Ball((side * 13.0, -1.0, high), shoulder, side * 0.2) for side in SIDES]
+    front = float(body.at("front", np.float32(4.0)))
     if body.breast:
         size = 3.6 + 0.75 * body.breast
         balls += [Ball((side * 8.2, front + 0.5, 2.2), (size, 0.7 + body.breast, size)) for side in SIDES]

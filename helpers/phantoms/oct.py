@@ -23,7 +23,7 @@ from PIL import Image
 from helpers.phantoms.oct_lesions import LESIONS
 from helpers.phantoms.oct_retina import draw_anatomy, healthy
 from helpers.phantoms.oct_scan import capture, capture_hazy, padding, paint
-from helpers.phantoms.store import PhantomSet, rng_of, sizes
+from helpers.phantoms.store import PhantomSet, numbered, rng_of, sizes
 
 PUBLISHED = {"CNV": 37_206, "DME": 11_349, "DRUSEN": 8_617, "NORMAL": 51_140}  # training images, of 108,312
 HEIGHT, NARROW, WIDE = 496, 512, 768
@@ -36,38 +36,32 @@ RARE = ("NORMAL", "MH", "DR", "CSR")
 STRETCHED = (750, 500)  # width and height of the other scanner's files
 
 
-def bscan(
-    label: str,
-    severity: float,
-    seed: int,
-    *,
-    quality: float = 0.8,
-    width: int = NARROW,
-    patient: int = 0,
-    image: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One B-scan and its lesion mask: uint8 and bool, both (height, width); the mask of NORMAL is empty.
+def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """The B-scan of one row, uint8 (height, width), and its lesion mask, bool, which is empty for NORMAL.
 
-    `severity` from 0 (subtle) to 1 (plain), `quality` from 0 (noisy) to 1 (clean); of the width that the other scanner
-    stretches its scans to, the scan is that scanner's. The eye and its disease follow from (seed, patient), where the
-    scan passes and its noise from (seed, patient, image).
+    `severity` from 0 (subtle) to 1 (plain), `quality` from 0 (noisy) to 1 (clean); of the width to which the other
+    scanner stretches its scans, it is that scanner's. The eye and its disease follow from (seed, patient), where the
+    scan passes and its noise from (seed, patient, image): both are in the name, `<label>-<patient>-<image>`.
     """
-    other = width == STRETCHED[0]
+    (row,) = rows
+    label, patient, image = row["image_id"].split("-")
+    patient, image, other = int(patient), int(image), row["width"] == STRETCHED[0]
     eye = draw_anatomy(rng_of(seed, patient, 0, 0))
     pose, texture, noise, frame = (rng_of(seed, patient, image, k) for k in (2, 3, 4, 5))
-    scan = healthy(eye, width=NARROW if other else width, height=HEIGHT, rng=pose)
+    scan = healthy(eye, width=NARROW if other else row["width"], height=HEIGHT, rng=pose)
     if other:
         scan.blend("nerve fibres", 0.72, np.full(scan.width, 0.6))
-    LESIONS[label](scan, severity, rng_of(seed, patient, 0, 1))
+    LESIONS[label](scan, float(np.nan_to_num(row["severity"])), rng_of(seed, patient, 0, 1))
     scan.settle()
     tones, mask = paint(scan, eye, texture)
     if other:
-        return _stretched(capture_hazy(tones, quality, noise)), _stretched(mask.astype(np.uint8) * 255) > 127
-    grey = capture(tones, quality, noise)
+        grey, mask = capture_hazy(tones, row["quality"], noise), mask.astype(np.uint8) * 255
+        return [_stretched(grey)], {"mask": _stretched(mask) > 127}
+    grey = capture(tones, row["quality"], noise)
     # The narrow scans are those that the archive straightened; of the wide ones it did so seldom.
-    white = padding(scan.top["choroid"], grey.shape, 0.75 if width < WIDE else 0.05, frame)
+    white = padding(scan.top["choroid"], grey.shape, 0.75 if scan.width < WIDE else 0.05, frame)
     grey[white] = 255
-    return grey, mask & ~white
+    return [grey], {"mask": mask & ~white}
 
 
 def _stretched(image: np.ndarray) -> np.ndarray:
@@ -80,11 +74,11 @@ def plan_oct(*, train: int, test_per_class: int, seed: int) -> pd.DataFrame:
     wanted = [("train", label, count) for label, count in _shares(train).items()]
     wanted += [("test", label, test_per_class) for label in PUBLISHED]
     groups = [(split, label, n) for split, label, count in wanted for n in sizes(count, IMAGES[split], rng)]
-    numbers = rng.choice(9_900_000, len(groups), replace=False) + 10_000
+    groups = numbered(groups, rng)
     # One patient in 4.5 has wide scans: spread evenly over each class, so that even by chance size tells little.
     wide = (np.arange(len(groups)) * GOLDEN + rng.random()) % 1 < WIDE_SHARE
     rows: list[dict] = []
-    for (split, label, images), number, is_wide in zip(groups, numbers.tolist(), wide, strict=True):
+    for (split, label, images, number), is_wide in zip(groups, wide, strict=True):
         own = rng_of(seed, number, 0, 6)
         quality = own.beta(1.8, 3.2) if own.random() < NOISY[split] else own.beta(4.5, 1.8)
         severity = 0.35 + 0.65 * own.beta(2.2, 1.1)  # subtle lesions are there, invisible ones teach nothing
@@ -105,18 +99,15 @@ def _shares(train: int) -> dict[str, int]:
 def plan_octid(*, per_class: int, test_per_class: int, seed: int) -> pd.DataFrame:
     """Carr's classes, one row per image and patient. Severity and quality are drawn alike for every class."""
     wanted = [(split, label) for split, n in (("train", per_class), ("test", test_per_class)) for label in RARE * n]
-    numbers = rng_of(seed, 7).choice(9_900_000, len(wanted), replace=False) + 20_000_000  # no number of `plan_oct`
     rows: list[dict] = []
-    for (split, label), number in zip(wanted, numbers.tolist(), strict=True):
+    for split, label, number in numbered(wanted, rng_of(seed, 7), least=20_000_000):  # no number of `plan_oct`
         rng = rng_of(seed, number, 0, 6)
         severity, quality = rng.beta(1.6, 1.5), 0.15 + 0.8 * rng.beta(2.2, 1.8)
         rows.append(_row(split, label, number, 1, severity, quality, STRETCHED))
     return pd.DataFrame(rows)
 
 
-def _row(
-    split: str, label: str, number: int, image: int, severity: float, quality: float, size: tuple[int, int]
-) -> dict:
+def _row(split: str, label: str, number: int, image: int, severity: float, quality: float, size: tuple) -> dict:
     """Nothing but the names and folders depends on the label, and severity only in its absence."""
     name = f"{label}-{number}-{image}"
     return {
@@ -131,15 +122,6 @@ def _row(
         "width": size[0],
         "height": size[1],
     }
-
-
-def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """The image of one row, and its mask (see `PhantomSet`)."""
-    (row,) = rows
-    label, patient, image = row["image_id"].split("-")
-    eye = {"quality": row["quality"], "width": row["width"], "patient": int(patient), "image": int(image)}
-    grey, mask = bscan(label, float(np.nan_to_num(row["severity"])), seed, **eye)
-    return [grey], {"mask": mask}
 
 
 OCT = PhantomSet("phantom_oct", tuple(PUBLISHED), plan_oct, draw, jpeg_quality=90)

@@ -43,7 +43,15 @@ def choroidal_neovascularisation(scan: BScan, severity: float, rng: np.random.Ge
         _drusen(scan, count=1 + 3 * severity, tallest_um=10 + 35 * severity, spread_mm=1.3, rng=seeds[0])
     scan.open("sub-RPE", raised * reach * (0.8 + 0.2 * rough))
     scan.tone["sub-RPE"] *= 1 - reach * (0.25 * rng.random() + 0.1 * broken)
-    _heap_and_pool(scan, centre, half, material * (0.75 + 0.25 * rough), fluid, seeds[1])
+    # Hyperreflective material on the epithelium, and fluid that fills what the lifted retina leaves beside it.
+    own = seeds[1]
+    heap = material * (0.75 + 0.25 * rough)
+    heap = heap * plateau(scan.x_mm, centre + own.uniform(-0.6, 0.6) * half, half * own.uniform(0.5, 1.0))
+    pool_at = centre + own.choice((-1, 1)) * half * own.uniform(0.2, 1.1)
+    pool = fluid * lens(scan.x_mm, pool_at, half * own.uniform(0.6, 1.3))
+    scan.open("subretinal", np.maximum(heap, pool))
+    floor = scan.top["pigment epithelium"]
+    scan.fills.append(Fill(floor - heap, floor, tone=0.36 + 0.22 * own.random(), grain=0.16))
     lost = np.clip(reach * (0.4 + 0.75 * severity), 0, 1) * cut
     for layer in ("myoid", "ellipsoid", "outer segments"):
         scan.blend(layer, 0.27, lost * (0.75 + 0.25 * broken))
@@ -51,21 +59,6 @@ def choroidal_neovascularisation(scan: BScan, severity: float, rng: np.random.Ge
     _windows(scan, centre, half, 0.3 * severity, rng)
     wet = rng.random() < 0.45
     cysts(scan, centre, half, count=8 * severity * wet, size=0.35 + 0.4 * severity, rng=seeds[2])
-
-
-def _heap_and_pool(
-    scan: BScan, centre: float, half: float, material: np.ndarray, fluid: float, rng: np.random.Generator
-) -> None:
-    """Hyperreflective material on the epithelium, and fluid that fills what the lifted retina leaves beside it.
-
-    `material` (a value a column) and `fluid` are the tallest they would be, in pixels.
-    """
-    heap = material * plateau(scan.x_mm, centre + rng.uniform(-0.6, 0.6) * half, half * rng.uniform(0.5, 1.0))
-    pool_at = centre + rng.choice((-1, 1)) * half * rng.uniform(0.2, 1.1)
-    pool = fluid * lens(scan.x_mm, pool_at, half * rng.uniform(0.6, 1.3))
-    scan.open("subretinal", np.maximum(heap, pool))
-    floor = scan.top["pigment epithelium"]
-    scan.fills.append(Fill(floor - heap, floor, tone=0.36 + 0.22 * rng.random(), grain=0.16))
 
 
 def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generator) -> None:
@@ -76,30 +69,41 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     cut = float(scan.seen(rng.normal(0, 0.1), 1.0))
     swelling = np.exp(-0.5 * ((scan.x_mm - centre) / half) ** 2) * cut
     microns = (34 + 155 * severity**1.2) * rng.uniform(0.6, 1.2)
-    for layer, share in (
-        ("outer nuclear", 0.5),
-        ("outer plexiform", 0.1),
-        ("inner nuclear", 0.3),
-        ("inner plexiform", 0.1),
-    ):
-        scan.open(layer, microns * share / AXIAL_UM * swelling)
-        scan.blend(layer, 0.32, 0.55 * severity * swelling)
+    shares = {"outer nuclear": 0.5, "outer plexiform": 0.1, "inner nuclear": 0.3, "inner plexiform": 0.1}
+    _swell(scan, shares, microns, swelling, tone=0.32, amount=0.55 * severity)
     pool = rng.random()
     dome = lens(scan.x_mm, centre, 0.5 * half) * 100 * severity * cut / AXIAL_UM
     scan.open("subretinal", dome * (pool < 0.18))
     seeds = rng.spawn(3)
     exudates(scan, centre, half, count=7 * severity * rng.random(), rng=seeds[2])
     if seeds[0].random() < 0.7 * severity:
-        _central_cyst(scan, centre, 0.55 + 0.4 * severity, seeds[0])
+        place = centre + seeds[0].normal(0, 0.1)
+        upper, lower = scan.row("ganglion cells", place), scan.row("myoid", place)
+        tall = 0.46 * (lower - upper) * (0.55 + 0.4 * severity)
+        wide = tall * seeds[0].uniform(0.4, 0.85)
+        _cavity(scan, scan.column(place), (upper + lower) / 2, wide, tall, 0.05, np.zeros(3))
     count = 3 + 19 * severity * rng.uniform(0.4, 1.0)
     cysts(scan, centre, half, count=count, size=(0.42 + 0.5 * severity) * cut, rng=seeds[1])
 
 
-def _drusen(
-    scan: BScan, *, count: float, tallest_um: float, spread_mm: float, rng: np.random.Generator, most: int = 14
+def _swell(
+    scan: BScan, shares: dict, microns: float, reach: np.ndarray, tone: float = 0.0, amount: float = 0.0
 ) -> None:
-    place, across = rng.normal(0, spread_mm, most), np.abs(rng.normal(0, 0.25, most))
-    tall, wide = rng.beta(1.8, 1.8, most), rng.uniform(0.7, 1.5, most)
+    """Thicken layers by their shares of `microns` within `reach` (0 to 1 per column), and blend their tone."""
+    for layer, share in shares.items():
+        scan.open(layer, microns * share / AXIAL_UM * reach)
+        scan.blend(layer, tone, amount * reach)
+
+
+def _shown(scan: BScan, places: np.ndarray, count: float) -> list[tuple[int, float]]:
+    """Number and column of those of the first `count` places that lie in the image."""
+    columns = [scan.column(place) for place in places[: round(count)]]
+    return [(k, column) for k, column in enumerate(columns) if 0 < column < scan.width]
+
+
+def _drusen(scan: BScan, *, count: float, tallest_um: float, spread_mm: float, rng: np.random.Generator) -> None:
+    place, across = rng.normal(0, spread_mm, 14), np.abs(rng.normal(0, 0.25, 14))
+    tall, wide = rng.beta(1.8, 1.8, 14), rng.uniform(0.7, 1.5, 14)
     across[0], tall[0], place[0] = 0.0, 1.0, place[0] * 0.6  # the tallest is always cut
     heights = tallest_um * tall * scan.seen(across, 0.45)
     heights[max(1, round(count)) :] = 0
@@ -111,17 +115,15 @@ def _drusen(
     scan.blend("outer segments", 0.34, np.clip(rise / 10, 0, 0.6))
 
 
-def cysts(
-    scan: BScan, centre: float, half: float, *, count: float, size: float, rng: np.random.Generator, most: int = 24
-) -> None:
+def cysts(scan: BScan, centre: float, half: float, *, count: float, size: float, rng: np.random.Generator) -> None:
     """Dark cavities, taller than wide, in the inner or the outer nuclear layer; the first is near the centre.
 
     One that would overlap another of its layer moves aside until a thin septum is between them.
     """
-    place = centre + half * rng.normal(0, 0.6, most)
+    place = centre + half * rng.normal(0, 0.6, 24)
     place[0] = centre + half * rng.normal(0, 0.2)
-    inner, share = rng.random(most) < 0.45, rng.uniform(0.5, 1.0, most)
-    slim, tone, shape = (rng.uniform(0.3, 0.95, most), rng.uniform(0.05, 0.12, most), rng.normal(0, 1, (most, 3)))
+    inner, share = rng.random(24) < 0.45, rng.uniform(0.5, 1.0, 24)
+    slim, tone, shape = (rng.uniform(0.3, 0.95, 24), rng.uniform(0.05, 0.12, 24), rng.normal(0, 1, (24, 3)))
     taken: dict[str, list[tuple[float, float]]] = {"inner nuclear": [], "outer nuclear": []}
     for k in np.flatnonzero((place > scan.x_mm[0]) & (place < scan.x_mm[-1]))[: round(count)]:
         layer, below = ("inner nuclear", "outer plexiform") if inner[k] else ("outer nuclear", "myoid")
@@ -145,34 +147,25 @@ def _beside(column: float, wide: float, taken: list[tuple[float, float]], way: f
     return column
 
 
-def _central_cyst(scan: BScan, centre: float, size: float, rng: np.random.Generator) -> None:
-    place = centre + rng.normal(0, 0.1)
-    upper, lower = scan.row("ganglion cells", place), scan.row("myoid", place)
-    tall = 0.46 * (lower - upper) * size
-    _cavity(scan, scan.column(place), (upper + lower) / 2, tall * rng.uniform(0.4, 0.85), tall, 0.05, np.zeros(3))
-
-
 def _cavity(scan: BScan, column: float, row: float, wide: float, tall: float, tone: float, shape: np.ndarray) -> None:
     lean, taper, bend = 0.1 * shape[0], 0.2 * np.tanh(shape[1]), 0.2 * np.tanh(shape[2])
     wall = Blob(column, row, wide + 1.5, tall + 1.5, 0.37, 0.5, lean, taper, bend, lesion=False)
     scan.blobs += [wall, Blob(column, row, wide, tall, tone, 0.97, lean, taper, bend)]
 
 
-def exudates(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator, most: int = 8) -> None:
-    place, depth = centre + half * rng.normal(0, 0.9, most), rng.uniform(0, 1, most)
-    size, flat = rng.uniform(1.2, 3.4, most), rng.uniform(0.5, 0.9, most)
-    for k in range(round(count)):
-        column = scan.column(place[k])
-        if 0 < column < scan.width:
-            row = np.interp(depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("myoid", place[k])))
-            scan.blobs.append(Blob(column, row, size[k], size[k] * flat[k], 0.80, 0.9))
-            scan.streaks.append(Streak(column, size[k] * 0.8, row + 4, -0.3))
+def exudates(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
+    place, depth = centre + half * rng.normal(0, 0.9, 8), rng.uniform(0, 1, 8)
+    size, flat = rng.uniform(1.2, 3.4, 8), rng.uniform(0.5, 0.9, 8)
+    for k, column in _shown(scan, place, count):
+        row = np.interp(depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("myoid", place[k])))
+        scan.blobs.append(Blob(column, row, size[k], size[k] * flat[k], 0.80, 0.9))
+        scan.streaks.append(Streak(column, size[k] * 0.8, row + 4, -0.3))
 
 
-def _windows(scan: BScan, centre: float, half: float, strength: float, rng: np.random.Generator, most: int = 9) -> None:
+def _windows(scan: BScan, centre: float, half: float, strength: float, rng: np.random.Generator) -> None:
     """Light through gaps in the pigment epithelium, and shadows of what lies thick on it."""
-    place, wide, gain = (centre + half * rng.uniform(-1, 1, most), rng.uniform(1, 9, most), rng.normal(0.1, 1, most))
-    for k in range(most):
+    place, wide, gain = (centre + half * rng.uniform(-1, 1, 9), rng.uniform(1, 9, 9), rng.normal(0.1, 1, 9))
+    for k in range(9):
         scan.streaks.append(Streak(scan.column(place[k]), wide[k], scan.row("choroid", place[k]), strength * gain[k]))
 
 
@@ -201,7 +194,10 @@ def macular_hole(scan: BScan, severity: float, rng: np.random.Generator) -> None
     cut = float(scan.seen(rng.normal(0, 0.03), 0.62))
     half = (0.065 + 0.255 * severity) * shape[0] * cut
     away = np.abs(scan.x_mm - centre)
-    _swollen_edges(scan, away, half, (45 + 95 * severity) * shape[1])
+    # The retina thickens towards the hole, so that the pit's slope becomes a blunt edge.
+    rim = np.exp(-0.5 * (np.clip(away - half - 0.06, 0, None) / 0.3) ** 2)
+    shares = {"outer nuclear": 0.45, "outer plexiform": 0.1, "inner nuclear": 0.45}
+    _swell(scan, shares, (45 + 95 * severity) * shape[1], rim)
     cuff = (14 + 62 * severity) * shape[2] / AXIAL_UM
     reach = half * 1.25 + 0.13 * shape[3]
     scan.open("subretinal", cuff * np.clip((reach - away) / 0.16, 0, 1))
@@ -213,15 +209,10 @@ def macular_hole(scan: BScan, severity: float, rng: np.random.Generator) -> None
         beside = centre + way * (half + 0.24)
         cysts(scan, beside, 0.17, count=(2.5 + 4 * severity) * (1 - 0.35 * k), size=0.25 + 0.3 * severity, rng=seeds[k])
     _gap(scan, away, half)
-    if seeds[2].random() < 0.3:
-        _lid(scan, centre, half, seeds[2])
-
-
-def _swollen_edges(scan: BScan, away: np.ndarray, half: float, microns: float) -> None:
-    """The retina thickens towards the hole, so that the pit's slope becomes a blunt edge."""
-    rim = np.exp(-0.5 * (np.clip(away - half - 0.06, 0, None) / 0.3) ** 2)
-    for layer, share in (("outer nuclear", 0.45), ("outer plexiform", 0.1), ("inner nuclear", 0.45)):
-        scan.open(layer, microns * share / AXIAL_UM * rim)
+    if seeds[2].random() < 0.3:  # an operculum: the tissue that was torn out, in the vitreous above the hole
+        row = scan.row("nerve fibres", centre) - seeds[2].uniform(16, 42)
+        column, tall = scan.column(centre + seeds[2].normal(0, 0.05)), seeds[2].uniform(2.2, 4.0)
+        scan.blobs.append(Blob(column, row, max(4.0, 0.6 * half / LATERAL_MM), tall, 0.42, 0.9))
 
 
 def _gap(scan: BScan, away: np.ndarray, half: float) -> None:
@@ -236,13 +227,6 @@ def _gap(scan: BScan, away: np.ndarray, half: float) -> None:
     scan.fills.append(Fill(upper, np.where(u < 1, bottom, upper), VITREOUS))
 
 
-def _lid(scan: BScan, centre: float, half: float, rng: np.random.Generator) -> None:
-    """An operculum: the tissue that was torn out, in the vitreous above the hole."""
-    wide = max(4.0, 0.6 * half / LATERAL_MM)
-    row = scan.row("nerve fibres", centre) - rng.uniform(16, 42)
-    scan.blobs.append(Blob(scan.column(centre + rng.normal(0, 0.05)), row, wide, rng.uniform(2.2, 4.0), 0.42, 0.9))
-
-
 def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> None:
     """Clear fluid lifts the whole retina off the pigment epithelium in a dome; the outer segments hang down from it,
     long and shaggy; more often than not a smaller dome of the epithelium itself lies beneath. No cysts.
@@ -254,7 +238,10 @@ def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> No
     rise = lens(scan.x_mm, centre, half) * (45 + 285 * severity) * rng.uniform(0.75, 1.15) * cut / AXIAL_UM
     rough, under, detached = ripple(scan.x_mm, rng, 0.12), rng.uniform(-0.6, 0.6), rng.random() < 0.6
     lifted = np.clip(rise / 6, 0, 1)
-    _shaggy(scan, lifted, rough, severity)
+    # Outer segments that nothing sheds any more: longer where the retina is lifted, uneven, middling bright.
+    scan.open("outer segments", lifted * (10 + 22 * severity) * np.clip(0.75 + 0.35 * rough, 0, None) / AXIAL_UM)
+    scan.blend("outer segments", 0.40, 0.7 * lifted)
+    scan.blend("ellipsoid", 0.48, 0.55 * lifted)
     scan.open("subretinal", rise)
     bump = rng.uniform(0.16, 0.34) + 0.14 * severity
     blister = lens(scan.x_mm, centre + under * half, bump) * (24 + 66 * severity) * rng.uniform(0.6, 1.2) / AXIAL_UM
@@ -264,14 +251,6 @@ def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> No
     for place in centre + half * seeds.uniform(-0.8, 0.8, 6)[: round(1 + 4 * severity)]:
         dot = seeds.uniform(0.9, 1.8)  # precipitates on the underside of the retina
         scan.blobs.append(Blob(scan.column(place), scan.row("subretinal", place) + 1, dot, dot, 0.62, 0.8))
-
-
-def _shaggy(scan: BScan, lifted: np.ndarray, rough: np.ndarray, severity: float) -> None:
-    """Outer segments that nothing sheds any more: longer where the retina is lifted, uneven, middling bright."""
-    longer = lifted * (10 + 22 * severity) * np.clip(0.75 + 0.35 * rough, 0, None) / AXIAL_UM
-    scan.open("outer segments", longer)
-    scan.blend("outer segments", 0.40, 0.7 * lifted)
-    scan.blend("ellipsoid", 0.48, 0.55 * lifted)
 
 
 def diabetic_retinopathy(scan: BScan, severity: float, rng: np.random.Generator) -> None:
@@ -284,9 +263,8 @@ def diabetic_retinopathy(scan: BScan, severity: float, rng: np.random.Generator)
     centre, half = rng.normal(0, 0.5), rng.uniform(0.7, 1.3)
     seeds, swell, spots = rng.spawn(5), rng.uniform(0.5, 1.2), rng.uniform(0.6, 1.0)
     reach = np.exp(-0.5 * ((scan.x_mm - centre) / (0.6 * half)) ** 2)
-    for layer, share in (("outer plexiform", 0.3), ("inner nuclear", 0.4), ("inner plexiform", 0.3)):
-        scan.open(layer, (10 + 60 * severity) * swell * share / AXIAL_UM * reach)
-        scan.blend(layer, 0.34, 0.4 * severity * reach)
+    shares = {"outer plexiform": 0.3, "inner nuclear": 0.4, "inner plexiform": 0.3}
+    _swell(scan, shares, (10 + 60 * severity) * swell, reach, tone=0.34, amount=0.4 * severity)
     _run_together(scan, centre, 0.7 * half, count=1 + 4 * severity * spots, rng=seeds[4])
     exudates(scan, centre, 0.8 * half, count=2 + 5.5 * severity * spots, rng=seeds[0])
     _microaneurysms(scan, centre, half, count=1 + 5 * severity * spots, rng=seeds[1])
@@ -295,37 +273,25 @@ def diabetic_retinopathy(scan: BScan, severity: float, rng: np.random.Generator)
         _cotton_wool(scan, seeds[3], severity)
 
 
-def _run_together(
-    scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator, most: int = 5
-) -> None:
+def _run_together(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
     """Hard exudates that have become plaques in the outer plexiform layer, 80 to 200 um wide, with dark shadows."""
-    place, wide = centre + half * rng.normal(0, 0.8, most), rng.uniform(3.5, 8.5, most)
-    flat, depth = rng.uniform(0.4, 0.7, most), rng.uniform(0, 4, most)
-    for k in range(round(count)):
-        column = scan.column(place[k])
-        if 0 < column < scan.width:
-            row = scan.row("outer plexiform", place[k]) + depth[k]
-            scan.blobs.append(Blob(column, row, wide[k], wide[k] * flat[k], 0.84, 0.95))
-            scan.streaks.append(Streak(column, wide[k] * 0.8, row + 4, -0.45))
+    place, wide = centre + half * rng.normal(0, 0.8, 5), rng.uniform(3.5, 8.5, 5)
+    flat, depth = rng.uniform(0.4, 0.7, 5), rng.uniform(0, 4, 5)
+    for k, column in _shown(scan, place, count):
+        row = scan.row("outer plexiform", place[k]) + depth[k]
+        scan.blobs.append(Blob(column, row, wide[k], wide[k] * flat[k], 0.84, 0.95))
+        scan.streaks.append(Streak(column, wide[k] * 0.8, row + 4, -0.45))
 
 
-def _microaneurysms(
-    scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator, most: int = 6
-) -> None:
+def _microaneurysms(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
     """Round outpouchings of capillaries, 40 to 110 um: a bright wall, a darker middle, a faint shadow."""
-    place, depth = centre + half * rng.normal(0, 0.8, most), rng.uniform(0.1, 1, most)
-    size = rng.uniform(2.6, 6.0, most)
-    for k in range(round(count)):
-        column = scan.column(place[k])
-        if 0 < column < scan.width:
-            row = np.interp(
-                depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("outer nuclear", place[k]))
-            )
-            scan.blobs += [
-                Blob(column, row, size[k] * 0.8, size[k], 0.58, 0.95),
-                Blob(column, row, size[k] * 0.4, size[k] * 0.5, 0.30, 0.9),
-            ]
-            scan.streaks.append(Streak(column, size[k] * 0.7, row + size[k] + 2, -0.16))
+    place, depth = centre + half * rng.normal(0, 0.8, 6), rng.uniform(0.1, 1, 6)
+    size = rng.uniform(2.6, 6.0, 6)
+    for k, column in _shown(scan, place, count):
+        row = np.interp(depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("outer nuclear", place[k])))
+        scan.blobs.append(Blob(column, row, size[k] * 0.8, size[k], 0.58, 0.95))
+        scan.blobs.append(Blob(column, row, size[k] * 0.4, size[k] * 0.5, 0.30, 0.9))
+        scan.streaks.append(Streak(column, size[k] * 0.7, row + size[k] + 2, -0.16))
 
 
 def _cotton_wool(scan: BScan, rng: np.random.Generator, severity: float) -> None:

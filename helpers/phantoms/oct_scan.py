@@ -210,10 +210,14 @@ def capture(tones: np.ndarray, quality: float, rng: np.random.Generator) -> np.n
     blur = 0.45 + 0.75 * poor * rng.uniform(0.5, 1)
     signal = gaussian_filter(tones, blur, truncate=2.5)
     signal *= np.float32(rng.uniform(0.86, 1.2) * (1 - 0.32 * poor * rng.uniform(0.4, 1)))
-    signal *= _vignette(tones.shape[1], rng)
+    # Brightness falls a little at the sides, and more where the pupil cut the beam.
+    x = np.linspace(-1, 1, tones.shape[1], dtype=np.float32)
+    dark = rng.uniform(0, 0.12) * x**4 + np.clip(rng.normal(0, 0.07), -0.16, 0.16) * x
+    signal *= (1 - dark).astype(np.float32)
     across = rng.uniform(0.2, 0.7)
     speckle = np.float32(0.05 + 0.11 * poor**1.3)
-    level = np.float32((13 + 9 * rng.random() + 24 * poor**1.6) / 255) * _depth_gain(tones.shape[0], rng)
+    level = np.float32((13 + 9 * rng.random() + 24 * poor**1.6) / 255)
+    level = level * np.linspace(1.08, rng.uniform(0.4, 0.9), tones.shape[0])[:, None].astype(np.float32)
     depth = np.float32(rng.uniform(0.38, 0.55) + 0.12 * poor)
     noise = _correlated(tones.shape, across, rng)
     # Powers of signal and background add, and the screen shows the fourth root; so the stronger the signal, the less
@@ -257,18 +261,6 @@ def _correlated(shape: tuple[int, int], across: float, rng: np.random.Generator)
     out = down[:, 1:-1] + a * (down[:, :-2] + down[:, 2:])
     out /= np.sqrt((1 + 2 * np.float32(0.65) ** 2) * (1 + 2 * a * a))
     return out
-
-
-def _vignette(width: int, rng: np.random.Generator) -> np.ndarray:
-    """Brightness per column: it falls a little at the sides, and more where the pupil cut the beam."""
-    x = np.linspace(-1, 1, width, dtype=np.float32)
-    dark = rng.uniform(0, 0.12) * x**4 + np.clip(rng.normal(0, 0.07), -0.16, 0.16) * x
-    return (1 - dark).astype(np.float32)
-
-
-def _depth_gain(height: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise level a row, (height, 1): it falls with depth, by an amount that differs from scan to scan."""
-    return np.linspace(1.08, rng.uniform(0.4, 0.9), height)[:, None].astype(np.float32)
 
 
 def capture_hazy(tones: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:

@@ -25,7 +25,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
-from helpers.data.images import average_hash
+from helpers.data.images import average_hash, worker_count
 
 VERSION = 3  # raise it with any change that alters an image: it is part of the folder's name
 TABLE = "phantom.csv"
@@ -91,6 +91,12 @@ def rng_of(*words: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(words))
 
 
+def numbered(groups: list[tuple], rng: np.random.Generator, least: int = 10_000) -> list[tuple]:
+    """The groups, each with a different patient number at its end, which tells nothing."""
+    numbers = rng.choice(9_900_000, len(groups), replace=False) + least
+    return [(*group, number) for group, number in zip(groups, numbers.tolist(), strict=True)]
+
+
 def sizes(count: int, chances: tuple[float, ...], rng: np.random.Generator) -> Iterator[int]:
     """Images per patient, until there are `count`; `chances` of 1, 2, 3 ..."""
     while count > 0:
@@ -100,15 +106,16 @@ def sizes(count: int, chances: tuple[float, ...], rng: np.random.Generator) -> I
 
 
 def _map(function: Callable[[list[dict]], list[dict]], items: list, workers: int) -> Iterator[list[dict]]:
-    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if workers == 1 or len(items) < 8:  # starting processes takes longer than a few images
+    if worker_count(workers) == 1 or len(items) < 8:  # starting processes takes longer than a few images
         with threadpool_limits(1):
             yield from map(function, items)
         return
     # Spawned, not forked: the caller may hold TensorFlow's threads, which do not survive a fork. One thread each: with
     # several, a matrix product adds in another order and a few grey values differ.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=threadpool_limits, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        worker_count(workers), mp_context=spawn, initializer=threadpool_limits, initargs=(1,)
+    ) as pool:
         yield from pool.map(function, items, chunksize=4)
 
 

@@ -28,6 +28,7 @@ from helpers.run.steps import DataSet, Step, data_set, needed, notebook_reads, p
 NOTEBOOK_KEYS = ("seed", "bootstrap", "split", "backbone", "weights", "image_size", "engine", "precision", "head_")
 
 
+RUNNER = "helpers.runner"
 NO_NUMBERS = ("python", "papermill", "snakemake", "seaborn")  # versions that change no result
 
 
@@ -45,8 +46,8 @@ def make_key(
 ) -> str:
     """16 hex digits that change with anything a result depends on.
 
-    `makers` are modules ("helpers.zech.sites") or functions in them ("helpers.zech.sites:train"), `settings` what they
-    read, `inputs` the keys or digests of what they read, `files` further files by content (a missing one counts too).
+    `makers` are modules ("helpers.model.head") or functions in them ("helpers.model.head:train_head"), `settings`
+    what they read, `inputs` the keys or digests of what they read, `files` further files by content (a missing one counts too).
     """
     modules = [makers] if isinstance(makers, str) else list(makers)
     parts = {
@@ -142,12 +143,15 @@ def code_digest(*modules: str) -> str:
 
 
 def modules_behind(*modules: str) -> set[str]:
-    """The given modules of `helpers` and those that they import, directly or not, lazily or not."""
+    """The given modules of `helpers` and those that they import, directly or not, lazily or not.
+
+    Not those behind `RUNNER`: what it makes for a notebook has a key of its own.
+    """
     found: set[str] = set()
     waiting = [name for name in modules if module_file(name)]
     while waiting:
         name = waiting.pop()
-        if name not in found:
+        if name not in found and name != RUNNER:
             found.add(name)
             waiting += imports_of(name)
     return found

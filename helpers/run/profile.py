@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from helpers.run.keys import CoreKeys, ProfileError, nearest
 from helpers.run.paths import PROFILES, ROOT
 from helpers.run.steps import studies
 
 
-class Profile(CoreKeys, *(study.keys for study in reversed(studies().values()))):
+class Profile(CoreKeys, *(study.keys for study in reversed(studies().values()) if study.keys is not BaseModel)):
     """All that a run may vary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

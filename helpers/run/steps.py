@@ -16,6 +16,7 @@ from helpers.run import paths
 from helpers.run.keys import ProfileError, nearest
 
 PAPERS = ("kermany", "rajkomar", "carr", "zech")  # the wings, in the order in which a run makes them
+ROOMS = (*PAPERS, "audit")  # what declares a STUDY
 FEATURES_KEYS = ("seed", "backbone", "weights", "image_size", "engine", "precision")
 
 
@@ -65,11 +66,11 @@ class Notebook:
 
 @dataclass(frozen=True)
 class PaperStudy:
-    """A paper's wing, as the core sees it."""
+    """A paper's wing, as the core sees it; of the audit of all papers, `paper` is empty."""
 
     paper: str  # as its file in data/published/ is called
     title: str
-    keys: type[BaseModel]
+    keys: type[BaseModel] = BaseModel
     data: dict[str, DataSet] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
     notebooks: dict[str, Notebook] = field(default_factory=dict)
@@ -87,7 +88,7 @@ def features_step(data: str) -> Step:
 
 def studies() -> dict[str, PaperStudy]:
     """The STUDY of each wing, by the wing's name."""
-    return {name: importlib.import_module(f"helpers.{name}").STUDY for name in PAPERS}
+    return {name: importlib.import_module(f"helpers.{name}").STUDY for name in ROOMS}
 
 
 @functools.cache

@@ -53,6 +53,5 @@ STUDY = PaperStudy(
         "12_generalization": Notebook(
             "sites", ("site_models", "region_models"), files=("data/published/audit_facts.csv",)
         ),
-        "13_paper_audit": Notebook(files=("data/published/*",)),
     },
 )
