@@ -68,7 +68,7 @@ def test_every_class_has_as_many_subjects_and_class_goes_with_source_and_age(tmp
     assert set(main.loc[~ill, "age"]) == {data.CHILD_AGE}
     assert not main["patient_id"].str.contains("person999").any()
     able, sentence = data.describe_covid(catalogue)
-    assert not able and "12 subjects a class" in sentence and "142" in sentence
+    assert not able and "12 subjects per class" in sentence and "142" in sentence
 
 
 def test_with_enough_subjects_the_poster_has_its_numbers_and_validation_takes_further_ones(tmp_path):

@@ -150,7 +150,7 @@ def test_when_a_class_has_too_few_images_the_error_names_it(catalogue):
     frame = frame_of(catalogue, "patient-disjoint", 0.2, seed=1)
     scarce = frame[(frame["label"] != "B") | (frame["split"] != "train") | (frame.groupby("label").cumcount() < 8)]
     have = ((scarce["label"] == "B") & (scarce["split"] == "train")).sum()
-    with pytest.raises(SplitError, match=rf"20 training images a class.*fewer of B \({have}\)"):
+    with pytest.raises(SplitError, match=rf"20 training images per class.*fewer of B \({have}\)"):
         limited(scarce, 20, seed=1)
 
 

@@ -96,9 +96,9 @@ def test_what_the_reports_do_not_tell_is_excluded_with_the_reason(tmp_path):
     (root / "png" / "CXR93_IM-0093-1001.png").write_bytes(b"")
     (root / "reports" / "ecgen-radiology" / "94.xml").write_text("<eCitation>")
     assert reasons(read_openi(tmp_path, tmp_path / "cache")) == {
-        "png/CXR90_IM-0090-3001.png": "its caption does not tell the view: Xray Chest PA and Lateral",
-        "png/CXR90_IM-0090-4001.png": "its caption does not tell the view: Xray Chest PA and Lateral",
-        "png/CXR91_IM-0091-1001.png": "its caption does not tell the view: (none)",
+        "png/CXR90_IM-0090-3001.png": "its caption does not name the view: Xray Chest PA and Lateral",
+        "png/CXR90_IM-0090-4001.png": "its caption does not name the view: Xray Chest PA and Lateral",
+        "png/CXR91_IM-0091-1001.png": "its caption does not name the view: (none)",
         "png/CXR92_IM-0092-1001.png": "no report names it",
         "png/CXR93_IM-0093-1001.png": "0 bytes",
         "reports/ecgen-radiology/94.xml": "a report that is no XML",

@@ -7,16 +7,16 @@ COVID-19, `load_covid`. Cohen et al. 2020 (see `cohen`) and Kermany et al. 2018 
     validation set; its subjects are drawn beyond the 102 where there are enough, else from among them.
     Trap: the class goes with the source. COVID-19 comes from adults, other hospitals and other archives than the rest,
     and a network may read that. So Cohen's own images of the other classes are here too, for a comparison within one
-    source: `aside` tells them from the rest, and they are neither learnt from nor part of the held-back set.
+    source: `aside` separates them from the rest, and they are neither learnt from nor part of the held-back set.
     Phantoms have site A for Kermany's place and B for Cohen's, and more rows aside: also COVID-19 at A. With those,
-    `untied` makes a set of images in which the site says nothing.
+    `untied` makes a set of images in which the site predicts nothing.
 
 Rare retinal disease, `load_octid`. Gholami et al., "OCTID: Optical Coherence Tomography Image Database", Computers and
     Electrical Engineering 81 (2020). Licence: the host's terms. NORMAL 206, MH 102 (macular hole), AMD 55 (age-related
     macular degeneration, left out as in the poster), DR 107 (diabetic retinopathy), CSR 102 (central serous
     retinopathy): JPEG from a Cirrus HD-OCT scanner, one chosen scan through the fovea each, in `octid/<CLASS>/`. One
     zip per class, downloaded by hand; `make data PROFILE=paper` says where to and unpacks them.
-    Patients: none are named, so nobody can tell whether two scans are of one patient. Exact and near copies (see
+    Patients: none are named, so nobody knows whether two scans are of one patient. Exact and near copies (see
     `copies`) count as one patient, and near copies with two diagnoses are not used; beyond that a patient may be on
     both sides of the split, and an interval "by patient" is one by image: optimistic, as the poster's must have been.
     Split: none is published. The poster took 50 samples a diagnosis and assessed "against unseen data"; here those to
@@ -150,7 +150,7 @@ def can_be_untied(frame: pd.DataFrame) -> bool:
 
 
 def untied(catalogue: Catalogue, seed: int) -> pd.DataFrame:
-    """A split frame in which every class comes from both sites alike, so that the site says nothing of the class.
+    """A split frame in which every class comes from both sites alike, so that the site does not predict the class.
 
     As many images as the smallest pair of class and site has. Raises `SplitError` where a pair has none.
     """
@@ -174,7 +174,7 @@ def describe_covid(catalogue: Catalogue) -> tuple[bool, str]:
     """
     frame = catalogue.frame[~aside(catalogue.frame)]
     counts = frame.groupby("label")["patient_id"].nunique()
-    sizes = f"{int(counts.min())} subjects a class of Cohen's and Kermany's collections ({len(frame):,} images)"
+    sizes = f"{int(counts.min())} subjects per class of Cohen's and Kermany's collections ({len(frame):,} images)"
     if (counts >= SUBJECTS + HELD_BACK).all():
         return True, f"As in the poster: {sizes}; it does not say which subjects it drew."
     return False, f"A subset: {sizes}, where the poster has {SUBJECTS + HELD_BACK}."
@@ -338,7 +338,7 @@ class Expanded:
     """The images of an expanded frame, by row number and on demand; only the parents' pixels are held.
 
     A child follows from the seed, its parent's name and its own number alone, so it is the same in every epoch: the
-    published set is of a fixed number of images. `key` says all that they follow from.
+    published set is of a fixed number of images. `key` names all that they follow from.
     """
 
     def __init__(
@@ -375,7 +375,7 @@ class Expanded:
 def lungs_box(catalogue: Catalogue, size: int) -> tuple[int, int, int, int]:
     """Rows and columns (first, last + 1; first, last + 1) of the box that holds the lungs, in images of `size` pixels.
 
-    Maguolo and Nanni 2020 showed that a classifier can tell COVID-19 collections apart with the middle of every image
+    Maguolo and Nanni 2020 showed that a classifier can distinguish COVID-19 collections with the middle of every image
     blacked out: what it used was no lung. One box is cut from all images of a data set, whatever is in them: a mask of
     each image's own lungs would give away by its shape what it is to hide. Where lungs are known (phantoms), it is the
     smallest that leaves out no more than a two-hundredth of their pixels along either axis; else `BOX`, a rough one:

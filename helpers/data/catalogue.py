@@ -26,7 +26,7 @@ OPTIONAL = {
     "mask": "lesion mask, a PNG relative to the root (phantoms only)",
     "lung_mask": "mask of the lungs, a PNG relative to the root (phantoms only)",
     "age": "years",
-    "labels": "all that the data set says of an image with several labels, joined by |",
+    "labels": "every label of an image that has several, joined by |",
     "findings": "what the image shows beside its label, joined by | (phantoms only)",
     "signature": "whose markers, borders and contrast it bears (phantoms only)",
     "severity": "0 (subtle) to 1 (plain) (phantoms only)",
@@ -38,7 +38,7 @@ OPTIONAL = {
 
 
 # The 14 findings of ChestX-ray14, in the order of Zech's table. An image has any number of them; its column `labels`
-# joins them by |, and its one label says whether it has any.
+# joins them by |; its one label is whether it has any.
 FINDINGS = (
     "Atelectasis",
     "Cardiomegaly",
@@ -105,7 +105,7 @@ class Catalogue:
         return self.root / path
 
     def subset(self, rows: pd.DataFrame) -> Catalogue:
-        """The same data set with only these rows of its frame (a boolean filter's result, say)."""
+        """The same data set with only these rows of its frame."""
         return replace(self, frame=rows.reset_index(drop=True))
 
     def seen_from(self, root: Path) -> Catalogue:

@@ -8,7 +8,7 @@ How to get it: clone the repository into DATA_DIR and note the commit, since ima
 Images: JPEG and PNG of any size, cut from papers and web sites, with their arrows, letters and rulers; mostly adults.
 Labels: `view` of the metadata: PA, AP, AP Supine (and in later commits AP Erect, AP semi erect) are frontal, L is
     lateral. Or `finding`, a text: "COVID-19", "COVID-19, ARDS", "Streptococcus", "No Finding"; in later commits a path,
-    "Pneumonia/Viral/COVID-19". `todo` and `Unknown` say nothing.
+    "Pneumonia/Viral/COVID-19". `todo` and `Unknown` mean nothing.
 Patients: `patientid`. "311a" and "311b" are two patients of one publication. One file may stand in two rows under two
     patients (285 and 339, 287 and 340 in mid-2020), and one film may have been collected twice, from two sources and
     under two numbers (97 and 178: four films, re-encoded). Patients who share a file, its bytes or a near copy (see
@@ -35,7 +35,7 @@ VIEW_CLASSES = ("frontal", "lateral")
 FRONTAL_VIEWS = {"PA", "AP", "AP Supine", "AP Erect", "AP semi erect", "AP semi-erect"}
 LATERAL_VIEWS = {"L"}
 FINDING_CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
-# What a finding says, in either spelling of it. Fungi, aspiration, tuberculosis, and pneumonia and ARDS without a cause
+# What a finding means, in either spelling. Fungi, aspiration, tuberculosis, and pneumonia and ARDS without a cause
 # belong to no class. A finding that names two causes ("Influenza, Streptococcus") is left out as well.
 CAUSES = {
     "COVID-19": ("covid-19",),

@@ -194,7 +194,7 @@ def shared_id_evidence(catalogue: Catalogue, seed: int, workers: int = 0) -> Sha
     An id that two folders share is not yet a shared patient, since numbers may restart in each folder. Every test image
     (at most `PAIRS_PER_ID` per id) is paired with a training image of its id and class, and with one of another id and
     the same class. The interval is a bootstrap over ids; a permutation swaps the two pairs of all images of an id.
-    Two images of one eye need not look alike, so one pair says little (on OCT 0.6 for true patients) and needs
+    Two images of one eye need not look alike, so one pair shows little (on OCT 0.6 for true patients) and needs
     many ids; `reference` shows what it can do on this data set. Raises `UnreadableImage`.
     """
     frame = catalogue.frame.sort_values("image_id", ignore_index=True)
@@ -278,5 +278,5 @@ def _conclude(shared: int, alike: Estimate, reference: Estimate, p_value: float)
     elif reference.defined and reference.low > max(0.5, alike.high):
         meaning = f"within train it is {reference.value:.2f}, so these ids do not look like shared patients"
     else:
-        meaning = "the images cannot tell whether shared ids are shared patients"
+        meaning = "the images cannot show whether shared ids are shared patients"
     return f"{ids} in both train and test. Across the two, {chance} ({interval}): {meaning}."

@@ -148,7 +148,7 @@ def _made(dataset: Dataset, content: bytes, folder: Path, key: bytes, window: st
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows in the order of their names, so that the order of the files says nothing; studies are numbered."""
+    """The rows in the order of their names, so that the order of the files is not given away; studies are numbered."""
     first = rows.groupby(["patient", "study"])["date"].transform("min")
     number = rows.assign(first=first).groupby(["patient", "first", "study"]).ngroup()  # in this order
     study = number - number.groupby(rows["patient"]).transform("min") + 1

@@ -2,7 +2,7 @@
 
 What is known of each (address, size, digest, licence) is a fact of `data/datasets.toml`. An archive lands in the data
 folder under its own name, is checked, and unpacks beside itself, as its authors laid it out; the loaders read that.
-Where a folder or an archive is there already, put there by hand say, it is used, and nothing is fetched.
+Where a folder or an archive is there already, put there by hand for example, it is used, and nothing is fetched.
 
 A cut download goes on where it broke (RFC 9110: Range, If-Range), also in a later run: pooch, the usual choice, starts
 6 GB over again. Archives are unpacked into a hidden folder, which gets its name when all is there: a killed run leaves
@@ -51,7 +51,7 @@ LARGEST = 4  # times the archive's size that it may unpack to: images hardly com
 
 
 class DownloadError(RuntimeError):
-    """A data set that could not be had; the message says what was expected, what came, and what to do."""
+    """A data set that could not be fetched; the message says what was expected, what came, and what to do."""
 
 
 class WrongFileError(DownloadError):
@@ -78,7 +78,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set's card. `page` is where a person reads about it, `folder` what a loader is given."""
+    """A data set's card. `page` is where a person reads about it, `folder` what its loader reads."""
 
     title: str
     page: str
@@ -152,7 +152,7 @@ def _require_space(name: str, missing: list[RemoteFile], data_dir: Path) -> None
 
 
 def _bring(file: RemoteFile, data_dir: Path, progress: bool) -> None:
-    """Downloads, checks and unpacks one archive. One that is there, put there by hand say, is never deleted."""
+    """Downloads, checks and unpacks one archive. One that is there, put there by hand for example, is never deleted."""
     archive = data_dir / file.name
     if archive.is_file():
         digest = _checked(file, archive, "Move it away and run again")
@@ -251,8 +251,8 @@ def _receive(session: requests.Session, url: str, path: Path, size: int | None, 
 
 def _answer(response: requests.Response, path: Path, held: int, known: str) -> tuple[bool, int]:
     """Whether the body continues what is held, and the whole file's size (0: not said)."""
-    status, said = response.status_code, response.headers.get("Content-Range", "")
-    found = re.fullmatch(rf"bytes (?:{held}-\d+|\*)/(\d+)", said)
+    status, content_range = response.status_code, response.headers.get("Content-Range", "")
+    found = re.fullmatch(rf"bytes (?:{held}-\d+|\*)/(\d+)", content_range)
     if status == 416 and found and int(found[1]) == held:
         return False, held
     if status == 416 or (status == 206 and (not found or _validator(response) != known)):

@@ -12,11 +12,11 @@ Images: horizontal foveal cuts from Heidelberg Spectralis scanners, grey JPEG, m
 Labels: CNV (choroidal neovascularization), DME (diabetic macular edema), DRUSEN, NORMAL: the folder, and the file name
     `<CLASS>-<patient>-<number>.jpeg`.
 Patients: the number in the name is the patient, whatever the class. The same number occurs under two classes (the other
-    eye, another visit, or a number given twice: the names cannot tell), and is then taken for one patient, the choice
+    eye, another visit, or a number given twice, who knows), and is then taken for one patient, the choice
     that cannot leak.
 Traps: the paper says that its test patients are independent of the training patients, but most patient numbers of the
     published test folder are reported to occur in the train folder too. Version 2 holds about half the normal training
-    images. Copies of version 2 exist that moved 8 test images a class into a folder `val`; they count as test images
+    images. Copies of version 2 exist that moved 8 test images per class into a folder `val`; they count as test images
     here, as published. Many files are byte for byte copies of another file of the same patient.
 """
 

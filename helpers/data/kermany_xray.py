@@ -7,7 +7,7 @@ Size: version 2 is ChestXRay2017.zip, 1.2 GB; version 3 is ZhangLabData.zip, abo
 How to get it: `make data PROFILE=paper`, or download by hand and point DATA_DIR at the folder you unpacked it in.
 Images: frontal (anterior-posterior) radiographs of children from one hospital in Guangzhou, JPEG of many sizes, mostly
     grey; a part of the pneumonia images is stored as RGB.
-Labels: NORMAL by the folder; the folder PNEUMONIA holds both kinds, and the name tells them apart: BACTERIA from
+Labels: NORMAL by the folder; the folder PNEUMONIA holds both kinds, and the name distinguishes them: BACTERIA from
     `person<p>_bacteria_<n>` (version 3: `BACTERIA-<patient>-<n>`), VIRUS likewise. How the kind was established is not
     said.
 Patients: the number after `person`, `IM-` or `NORMAL2-IM-` (also `IM-<p>-<m>-<n>`, several exposures). Within a folder,

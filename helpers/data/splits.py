@@ -25,7 +25,7 @@ class SplitError(ValueError):
 
 
 def shuffled(names: Iterable[str], salt: str) -> list[str]:
-    """The distinct names in an order that looks random and depends on each name and the salt alone."""
+    """The distinct names in a random order that depends on each name and the salt alone."""
     return sorted(set(names), key=lambda name: hashlib.blake2b(f"{salt}/{name}".encode()).digest())
 
 
@@ -119,7 +119,7 @@ def limited(frame: pd.DataFrame, per_class: int, seed: int) -> pd.DataFrame:
     "1,000 images randomly selected from each class during training".
 
     For one seed the draw for fewer images lies inside the draw for more. Validation and test stay whole: the learning
-    curve's points then differ in what was learnt from alone (so with few images a class, more are validated on than
+    curve's points then differ in what was learnt from alone (so with few images per class, more are validated on than
     learnt from). Raises `SplitError` naming the classes that have fewer images.
     """
     train = frame[frame["split"] == "train"]
@@ -127,7 +127,7 @@ def limited(frame: pd.DataFrame, per_class: int, seed: int) -> pd.DataFrame:
     short = {label: int(have.get(label, 0)) for label in sorted(set(frame["label"])) if have.get(label, 0) < per_class}
     if short:
         text = ", ".join(f"{label} ({n:,})" for label, n in short.items())
-        raise SplitError(f"{per_class:,} training images a class were asked for, but there are fewer of {text}")
+        raise SplitError(f"{per_class:,} training images per class were asked for, but there are fewer of {text}")
     drawn = {
         name for _, rows in train.groupby("label") for name in shuffled(rows["image_id"], f"{seed}/limited")[:per_class]
     }

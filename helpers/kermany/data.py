@@ -140,7 +140,7 @@ def flow_boxes(catalogue: Catalogue, split: Split) -> tuple[list[tuple[str, str]
 
 
 def patient_characteristics(catalogue: Catalogue) -> pd.DataFrame:
-    """Table S1 as far as the data tell it: patients, images and images per patient, by published split and class.
+    """Table S1 as far as the data have it: patients, images and images per patient, by published split and class.
 
     The paper's table has more (Results: "Patient characteristics for each diagnosis category are listed in Table S1"),
     but the public files carry neither age nor sex.

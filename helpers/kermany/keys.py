@@ -29,9 +29,7 @@ class KermanyKeys(BaseModel):
     )
     limited_per_class: int = Field(1000, ge=1, description="training images a class of the limited model")
     smoothing: float = Field(0.6, ge=0, lt=1, description="TensorBoard smoothing of the drawn curves")
-    curve_per_class: Rising = Field(
-        (10, 30, 100, 300, 1000), min_length=1, description="training images a class"
-    )
+    curve_per_class: Rising = Field((10, 30, 100, 300, 1000), min_length=1, description="training images a class")
     curve_seeds: int = Field(5, ge=2, le=100, description="repeats a point of the learning curve")
     curve_steps: int = Field(1000, ge=1, description="gradient steps of each head of the learning curve")
     finetune_size: int = Field(0, ge=0, le=1024, description="pixels a side of the pneumonia network; 0: its own")

@@ -198,7 +198,7 @@ CHILDREN: tuple[Child, ...] = (
 def child(image: np.ndarray, index: int, seed_words: Sequence[int | str]) -> np.ndarray:
     """Child `index` (0 to 105) of a square uint8 image (n, n): another array of that shape, the parent left as it is.
 
-    `seed_words` (a seed and the parent's name, say) decide the two random transforms, spread and noise, together with
+    `seed_words` (such as a seed and the parent's name) decide the two random transforms, spread and noise, together with
     the index. Raises `ValueError` for another type or shape and `IndexError` for another index.
     """
     if image.dtype != np.uint8 or image.ndim != 2 or image.shape[0] != image.shape[1]:

@@ -47,7 +47,7 @@ FRONTAL = re.compile(r"\b(pa|ap|p\.a|a\.p|frontal|posteroanterior|anteroposterio
 LATERAL = re.compile(r"\blat(eral)?s?\b")
 BOTH = re.compile(r"\b(2|two)[ -]?(v|view|views)\b")
 NUMBERED = {"1001": "frontal", "2001": "lateral"}  # the end of a name, where a report has just these two images
-SAYS = {  # of a labels file, in lower case
+VIEW_WORDS = {  # of a labels file, in lower case
     **dict.fromkeys(("frontal", "pa", "ap", "ap supine", "ap erect"), "frontal"),
     **dict.fromkeys(("lateral", "lat", "l", "ll", "rl"), "lateral"),
 }
@@ -178,7 +178,7 @@ def _number(name: str) -> str:
 
 
 def view_of(caption: str, number: str, numbers: set[str]) -> str:
-    """frontal, lateral, or "" where the metadata cannot tell.
+    """frontal, lateral, or "" where the metadata leave it open.
 
     `number` ends the image's name, `numbers` are those of all images of its report.
     """
@@ -196,7 +196,7 @@ def _from_metadata(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     label = [view_of(caption, _number(name), set(numbers.split())) for caption, name, numbers in rows]
     label = pd.Series(label, index=frame.index, dtype=object)
     reason = pd.Series("", index=frame.index)
-    reason[label == ""] = "its caption does not tell the view: " + captions.replace("", "(none)")
+    reason[label == ""] = "its caption does not name the view: " + captions.replace("", "(none)")
     reason[frame["report"].isna()] = "no report names it"
     return label, reason
 
@@ -215,10 +215,10 @@ def _read_labels(path: Path) -> dict[str, str]:
     names = next((pair for pair in CSV_COLUMNS if set(pair) <= set(table)), None)
     if names is None:
         raise CatalogueError(f"{path}: no columns image, view")
-    view = table[names[1]].str.strip().str.lower().map(SAYS)
+    view = table[names[1]].str.strip().str.lower().map(VIEW_WORDS)
     if view.isna().any():
         bad = table.loc[view.isna(), names[1]].iloc[0]
-        raise CatalogueError(f"{path}: '{bad}' is no view; known: {', '.join(SAYS)}")
+        raise CatalogueError(f"{path}: '{bad}' is no view; known: {', '.join(VIEW_WORDS)}")
     rows = pd.DataFrame({"image": table[names[0]].map(_plain_name), "view": view}).drop_duplicates()
     twice = rows["image"].duplicated()
     if twice.any():

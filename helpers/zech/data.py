@@ -80,7 +80,7 @@ def load_nih(settings) -> Catalogue:
 
 
 def read_nih(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
-    """The images that lie there, labelled "Finding" where they have any of the 14; which ones, says `labels`.
+    """The images that lie there, labelled "Finding" where they have any of the 14; column `labels` has which.
 
     `excluded` lists images without an entry or a split, unreadable ones, and entries whose file is absent. Raises
     FileNotFoundError where there is no such data, `CatalogueError` for a table or lists that cannot be read.
@@ -234,7 +234,7 @@ def split_sites(catalogue: Catalogue, settings) -> Split:
 
 
 def describe_sites(catalogue: Catalogue) -> tuple[bool, str]:
-    """Never the talk's images, for Mount Sinai's are not public; and a sentence that says what there is."""
+    """Never the talk's images, for Mount Sinai's are not public; and a sentence that names what there is."""
     counts = [
         f"{site} {len(rows):,} images ({int((rows['label'] == SITE_CLASSES[0]).sum()):,} with pneumonia)"
         for site, rows in catalogue.frame.groupby("site", sort=False)
