@@ -14,8 +14,8 @@ with the grey images of a quarter of the classes. Unlike the paper's full-grey m
 They lie in helpers/model/weights/, with digests.json, which says how each was made and how well it classifies held-out
 images. Threads add in no fixed order, so a rerun agrees closely, not to the bit; hence the weights are committed.
 
-IMAGENET holds train/<class>/*.JPEG and val/<class>/*.JPEG; `--classes` names a file with a class folder a line. Which
-100 classes the paper took is not said. The classifier's own last layer is not published with Keras's weights, so it
+IMAGENET holds train/<class>/*.JPEG and val/<class>/*.JPEG; `--classes` names a file with one class folder per line. Which
+100 classes the paper took is not known. The classifier's own last layer is not published with Keras's weights, so it
 starts anew. Without a GPU this takes days; a killed run goes on from its last checkpoint, beside the target.
 """
 
@@ -54,8 +54,8 @@ class Pretraining:
 
     seed: int = 1
     colour: bool = True
-    per_class: int = 160  # training images a class
-    held_out: int = 12  # images a class that are never trained on
+    per_class: int = 160  # training images per class
+    held_out: int = 12  # images per class that are never trained on
     size: int = 96  # pixels a side of the images; crops are smaller
     crops: tuple[int, ...] = (48, 64)  # one a batch, drawn at random
     batch: int = 96
@@ -306,7 +306,7 @@ def retrain(
 ) -> Path:
     """Write the retrained backbone's weights to `target` (.weights.h5), with a record of how they came about beside it.
 
-    Raises `FileNotFoundError` where train/ or val/ or a class is missing, and `BackboneError` for the backbone.
+    Raises `FileNotFoundError` where train/ or val/ or the folder of a class is missing, and `BackboneError` for the backbone.
     """
     if not target.name.endswith(".weights.h5"):
         raise ValueError(f"{target}: the name of a weights file ends in .weights.h5")
