@@ -282,7 +282,7 @@ SUFFIXES = (".jpeg", ".jpg", ".png")
 # "we retrained the initial GoogLeNet model for 30 epochs with a base learning rate of 0.0005 that was reduced tenfold
 # every ten epochs. The parameters were optimized using a Nesterov solver with a minibatch size of 24, momentum of 0.9,
 # and weight decay of 0.0005. We allowed all layers to be fine-tuned."
-PUBLISHED = FinetuneSettings(nesterov=True, checkpoint_every=2000)
+PUBLISHED = FinetuneSettings(nesterov=True)
 
 
 class FolderSource:
@@ -318,13 +318,13 @@ def retrain(
     source = FolderSource([path for _, _, path in found], colour.image_size)
     codes = np.array([names.index(name) for _, name, _ in found])
     split = np.array(["train" if part == "train" else "validation" for part, _, _ in found])
-    run = finetune(colour, source, source, codes, split, names, settings, checkpoints=target.with_suffix(".unfinished"))
-    colour.model.set_weights(run.by_validation[:-2])  # all but the classifier's kernel and bias
+    run = finetune(colour, source, source, codes, split, names, settings, target.with_suffix(".unfinished"))
+    colour.model.set_weights(run.weights[:-2])  # all but the classifier's kernel and bias
     target.parent.mkdir(parents=True, exist_ok=True)
     colour.model.save_weights(target)
-    last = run.history[run.history["split"] == "validation"].iloc[run.best_epoch]
+    last = run.history[run.history["split"] == "validation"].iloc[run.epoch]
     accuracy = float(last["accuracy"])
-    record = {"accuracy": accuracy, "images": len(found), "classes": len(names), "settings": run.settings}
+    record = {"accuracy": accuracy, "images": len(found), "classes": len(names), "settings": asdict(run.settings)}
     write_json(target.with_suffix(".json"), record)
     return target
 
