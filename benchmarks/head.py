@@ -71,9 +71,8 @@ def main() -> None:
     parser.add_argument("--penalties", type=int, default=1)
     options = parser.parse_args()
     data = random_features(options.images, options.width)
-    print(
-        f"{options.images:,} x {options.width:,} features, {options.steps:,} steps, each with {2 * HELD_OUT:,} evaluated"
-    )
+    sizes = f"{options.images:,} x {options.width:,} features, {options.steps:,} steps"
+    print(f"{sizes}, each with {2 * HELD_OUT:,} evaluated")
     plain = time_fit(*data, options.fit_steps) * options.steps
     print(f"model.fit   {plain:8.1f} s  (extrapolated from {options.fit_steps} steps)", flush=True)
     quick = time_train_head(*data, options.steps, options.penalties)

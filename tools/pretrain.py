@@ -14,9 +14,10 @@ with the grey images of a quarter of the classes. Unlike the paper's full-grey m
 They lie in helpers/model/weights/, with digests.json, which says how each was made and how well it classifies held-out
 images. Threads add in no fixed order, so a rerun agrees closely, not to the bit; hence the weights are committed.
 
-IMAGENET holds train/<class>/*.JPEG and val/<class>/*.JPEG; `--classes` names a file with one class folder per line. Which
-100 classes the paper took is not known. The classifier's own last layer is not published with Keras's weights, so it
-starts anew. Without a GPU this takes days; a killed run goes on from its last checkpoint, beside the target.
+IMAGENET holds train/<class>/*.JPEG and val/<class>/*.JPEG; `--classes` names a file with one class folder per
+line. Which 100 classes the paper took is not known. The classifier's own last layer is not published with Keras's
+weights, so it starts anew. Without a GPU this takes days; a killed run goes on from its last checkpoint, beside the
+target.
 """
 
 from __future__ import annotations
@@ -306,7 +307,7 @@ def retrain(
 ) -> Path:
     """Write the retrained backbone's weights to `target` (.weights.h5), with a record of how they came about beside it.
 
-    Raises `FileNotFoundError` where train/ or val/ or the folder of a class is missing, and `BackboneError` for the backbone.
+    Raises `FileNotFoundError` where train/, val/ or the folder of a class is missing, and what `load_backbone` raises.
     """
     if not target.name.endswith(".weights.h5"):
         raise ValueError(f"{target}: the name of a weights file ends in .weights.h5")
