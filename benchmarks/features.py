@@ -147,15 +147,15 @@ def main() -> None:
     asked.add_argument("--engine", default="auto")
     asked.add_argument("--precision", default="auto")
     asked.add_argument("--workers", type=int, default=0)
-    given = asked.parse_args()
-    options = {"engine": given.engine, "precision": given.precision, "workers": given.workers}
+    chosen = asked.parse_args()
+    options = {"engine": chosen.engine, "precision": chosen.precision, "workers": chosen.workers}
     machine = hardware.describe()
     for key, value in machine.items():
         print(f"{key:22} {', '.join(map(str, value)) if isinstance(value, list) else value}")
     with tempfile.TemporaryDirectory() as folder:
-        catalogue = make_images(Path(folder), given.images)
+        catalogue = make_images(Path(folder), chosen.images)
         rows = [
-            measure(load_backbone(name, given.weights), catalogue, given.rounds, options) for name in given.backbones
+            measure(load_backbone(name, chosen.weights), catalogue, chosen.rounds, options) for name in chosen.backbones
         ]
     table = pd.DataFrame(rows).set_index("backbone").T
     print(table.to_string(float_format=lambda value: f"{value:.4g}"))

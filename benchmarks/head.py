@@ -69,13 +69,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--fit-steps", type=int, default=200)
     parser.add_argument("--penalties", type=int, default=1)
-    given = parser.parse_args()
-    data = random_features(given.images, given.width)
-    print(f"{given.images:,} x {given.width:,} features, {given.steps:,} steps, each with {2 * HELD_OUT:,} evaluated")
-    plain = time_fit(*data, given.fit_steps) * given.steps
-    print(f"model.fit   {plain:8.1f} s  (extrapolated from {given.fit_steps} steps)", flush=True)
-    quick = time_train_head(*data, given.steps, given.penalties)
-    print(f"train_head  {quick:8.1f} s  ({1000 * quick / given.steps:.1f} ms a step, {given.penalties} penalties)")
+    options = parser.parse_args()
+    data = random_features(options.images, options.width)
+    sizes = f"{options.images:,} x {options.width:,} features, {options.steps:,} steps"
+    print(f"{sizes}, each with {2 * HELD_OUT:,} evaluated")
+    plain = time_fit(*data, options.fit_steps) * options.steps
+    print(f"model.fit   {plain:8.1f} s  (extrapolated from {options.fit_steps} steps)", flush=True)
+    quick = time_train_head(*data, options.steps, options.penalties)
+    print(f"train_head  {quick:8.1f} s  ({1000 * quick / options.steps:.1f} ms a step, {options.penalties} penalties)")
     print(f"ratio       {plain / quick:8.1f}   (target on 2 idle cores: train_head under {TARGET} s)")
 
 

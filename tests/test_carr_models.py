@@ -119,7 +119,7 @@ def test_a_random_network_learns_its_normalisations_and_a_speckled_bridge_has_a_
     profile = load_profile("phantom", {"bridge_epoch_images": 40})
     for random in (True, False):
         recipe = bridge.bridge_recipe(profile, frame, speckled=True, random=random)
-        assert (recipe.schedule, recipe.warm_up, recipe.images_per_epoch) == ("cosine", 1, 80)
+        assert (recipe.schedule, recipe.keep, recipe.images_per_epoch) == ("cosine", "best trained", 80)
         assert recipe.train_batch_norm == random
     plain = bridge.bridge_recipe(profile, frame, speckled=False, random=True)
     assert (plain.schedule, plain.train_batch_norm, plain.images_per_epoch) == ("steps", True, 40)

@@ -40,18 +40,6 @@ def test_class_averages_are_scikit_learns_and_lie_in_their_intervals():
     assert table.loc[("BACTERIA", "auroc"), "value"] == pytest.approx(areas[1])
 
 
-def test_intervals_widen_where_images_repeat_patients():
-    apart, together = scores_of(), scores_of(patients=[f"p{i // 6}" for i in range(120)])
-    widths = [
-        np.ptp([e.low, e.high])
-        for e in (numbers.average_numbers(s, CLASSES, 400, 1)["auroc"] for s in (apart, together))
-    ]
-    assert widths[1] > 0.8 * widths[0]
-    doubled = pd.concat([apart, apart], ignore_index=True)  # says nothing new
-    again = numbers.average_numbers(doubled, CLASSES, 400, 1)["auroc"]
-    assert again.high - again.low == pytest.approx(widths[0], rel=0.05)
-
-
 def grid_of(gain):
     """Two starts; the second separates the classes by `gain[size]` more."""
     parts = []

@@ -76,26 +76,11 @@ def test_the_peak_that_the_explainer_recorded_counts_before_the_maps_own():
     assert localisation(maps, mask[None], BOX)["hit"].tolist() == [1.0]
 
 
-def test_a_flat_map_points_nowhere():
-    assert one(np.full((40, 40), 0.5), square(18, 18, 6))["hit"] == 0
-
-
-def test_what_speaks_against_the_class_is_no_mass():
-    mask, values = square(10, 10, 4), -np.ones((40, 40))
-    values[mask] = 1
-    assert one(values, mask)["mass"] == 1
-
-
 def test_chance_is_the_share_of_places_from_which_the_box_touches():
     mask, retina = square(10, 10, 4), np.zeros((40, 40), bool)
     retina[:20] = True
     found = one(mask, mask, allowed=retina[None])
     assert found["hit_by_chance"] == pytest.approx(64 / 800) and found["mass_by_chance"] == pytest.approx(16 / 800)
-
-
-def test_an_image_without_a_lesion_has_no_score():
-    found = one(square(3, 3, 3), np.zeros((40, 40), bool))
-    assert np.isnan(found["hit"]) and np.isnan(found["size_over_box"])
 
 
 def test_a_window_finds_the_region_where_single_pixels_would_mislead():
@@ -137,12 +122,6 @@ def test_table_s3_has_each_class_and_all_with_intervals():
     assert estimates["all"].value == pytest.approx(given["hit"].mean())
     accuracy = table["localisation accuracy"]
     assert (table["low"] < accuracy).all() and (accuracy < table["high"]).all()
-
-
-def test_rows_without_a_score_do_not_count():
-    given = frame()
-    given.loc[:9, "hit"] = np.nan
-    assert mean_of(given, "hit", resamples=100).n == 110
 
 
 def test_means_by_group_and_of_all():
@@ -352,12 +331,6 @@ def test_cases_are_test_images_of_the_diseases_in_turn(tmp_path):
     assert cases.labels == ["DRUSEN", "CNV", "DME"] * 2 and not cases.rows["image_id"].str.endswith("-0").any()
     assert cases.images.shape == cases.masks.shape == (6, SIZE, SIZE) and cases.masks.any(axis=(1, 2)).all()
     assert cases.take(cases.first(1, ("DME", "CNV"))).labels == ["DME", "CNV"]
-
-
-def test_marked_images_come_first_and_unmarked_ones_have_no_lesion(tmp_path):
-    cases = phantoms(tmp_path, str(written(tmp_path, "image,x,y\nDME-2,5,5\n")))
-    assert cases.rows["image_id"][2] == "DME-2" and cases.masks.any(axis=(1, 2)).tolist() == [0, 0, 1, 0, 0, 0]
-    assert cases.lesions.endswith("marks.csv")
 
 
 def test_methods_are_scored_beside_a_guess(tmp_path):

@@ -14,8 +14,8 @@ MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "helpers").rglob("*.py")
 )
-FLOOR = {"run": 0, "data": 1, "metrics": 1, "phantoms": 2, "model": 2, "explain": 3, "plots": 3, "audit": 4}
-FLOOR |= dict.fromkeys(PAPERS, 4) | {"runner": 5, "study": 6, "__main__": 7, "": 8}
+FLOOR = {"run": 0, "metrics": 1, "data": 2, "phantoms": 3, "model": 3, "explain": 4, "plots": 4, "audit": 5}
+FLOOR |= dict.fromkeys(PAPERS, 5) | {"runner": 6, "study": 7, "__main__": 8, "": 9}
 
 
 def room(module: str) -> str:

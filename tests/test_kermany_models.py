@@ -3,10 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import run_maker
+from tiny import run_maker, tiny_images
 
 from helpers.kermany import models
-from helpers.kermany.models import CLASSES, DISEASES, draw_curve, load_head, train_learning_curve, train_named_head
+from helpers.kermany.models import (
+    CLASSES,
+    DISEASES,
+    draw_curve,
+    finetune_referral_networks,
+    load_head,
+    train_learning_curve,
+    train_named_head,
+)
 from helpers.model.experiment import Images
 from helpers.run.profile import ProfileError, load_profile
 
@@ -103,3 +111,19 @@ def test_the_curve_leaves_out_what_the_smallest_class_cannot_give_and_nests_its_
         points = draw_curve(frame, profile)
     assert [size for size, _, _ in points] == [3, 3, 8, 8]
     assert set(points[0][2]["image_id"]) < set(points[2][2]["image_id"])
+
+
+# --- the fine-tuned networks ---------------------------------------------------------------------------------------
+
+
+def test_the_networks_score_every_image_they_did_not_learn_from_and_are_averaged(tmp_path):
+    images = tiny_images(tmp_path / "images", CLASSES["referral"], (10, 4, 4))
+    images.frame.loc[images.frame["image_id"].str.endswith("train-7"), "split"] = "held-out"
+    small = {"weights": "none", "finetune_size": 32, "finetune_epochs": 2, "finetune_networks": 2, "head_steps": 20}
+    made = run_maker(finetune_referral_networks, images, load_profile("phantom", small), tmp_path / "runs")
+    held_out = images.frame[images.frame["split"] != "train"]
+    assert list(made.scores["image_id"]) == list(held_out["image_id"]) and set(made.scores["split"]) > {"held-out"}
+    assert made.scores[[f"p_{label}" for label in made.classes]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    assert made.summary["networks"] == 2 and made.summary["chosen epoch"] == "2, 2"
+    assert made.history["network"].unique().tolist() == [1, 2]
+    assert (made.folder / "network_2" / "network.weights.h5").is_file()

@@ -63,22 +63,9 @@ def test_a_bad_file_is_refused_with_the_line_and_the_nearest_name(tmp_path, text
         load(tmp_path, text)
 
 
-def test_a_missing_file_and_another_encoding_are_refused(tmp_path):
-    with pytest.raises(ReaderError, match="no reader file"):
-        load_readers(tmp_path / "none.csv", IMAGES, CLASSES)
-    with pytest.raises(ReaderError, match="UTF-8"):
-        load(tmp_path, "reader,image,label\nDr Müller,CNV-1-1,CNV\n", "latin-1")
-
-
 def test_a_name_with_an_unquoted_comma_is_refused(tmp_path):
     with pytest.raises(ReaderError), pytest.warns(pd.errors.ParserWarning):
         load(tmp_path, "reader,image,label\nSmith, J,CNV-1-1,CNV\n")
-
-
-def test_the_label_na_is_a_label(tmp_path):
-    path = tmp_path / "readers.csv"
-    path.write_text("reader,image,label\nA,i,NA\n")
-    assert load_readers(path, ["i"], ["NA", "B"])["label"].tolist() == ["NA"]
 
 
 def images(n=1000, seed=0):
@@ -128,24 +115,6 @@ def test_simulated_readers_err_more_on_subtle_and_on_noisy_images():
     lesion = reads["label_true"] != "NORMAL"
     assert wrong[lesion & (reads["severity"] < 0.3)].mean() > 2 * wrong[lesion & (reads["severity"] > 0.7)].mean()
     assert wrong[reads["quality"] < 0.5].mean() > 1.3 * wrong[reads["quality"] > 0.8].mean()
-
-
-def test_simulated_readers_of_equal_skill_trade_sensitivity_for_specificity(monkeypatch):
-    monkeypatch.setattr("helpers.kermany.readers.NOISE", (0.12, 0.12))
-    monkeypatch.setattr("helpers.kermany.readers.BIAS", 0.08)  # twice the usual, so that chance cannot hide it
-    points = []
-    for _, one in judged(images(4000), readers=8, seed=2).groupby("reader"):
-        found = rates(is_urgent(one["label_true"]), is_urgent(one["label"]))
-        points.append((found["sensitivity"].value, found["specificity"].value))
-    sensitivity, specificity = np.array(points).T
-    assert pd.Series(sensitivity).corr(pd.Series(specificity), method="spearman") < -0.8
-    assert np.ptp(sensitivity) > 0.03 and np.ptp(specificity) > 0.015
-
-
-def test_simulated_readers_manage_without_severity_and_quality():
-    frame = images(200).drop(columns="quality")
-    frame["severity"] = np.nan
-    assert 0.7 < (judged(frame).eval("label == label_true")).mean() < 1
 
 
 def scored(frame, right=0.95, seed=3):

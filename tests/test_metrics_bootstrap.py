@@ -81,13 +81,6 @@ def test_the_seed_decides_and_the_order_of_rows_does_not():
     assert auroc_by_patient(truth, score, patients, 300, 2) != one
 
 
-def test_memory_blocks_do_not_change_the_result(monkeypatch):
-    truth, score, patients = sample(5)
-    one = auroc_by_patient(truth, score, patients, 300, 1)
-    monkeypatch.setattr("helpers.metrics.bootstrap.BLOCK", 5000)
-    assert auroc_by_patient(truth, score, patients, 300, 1) == one
-
-
 def test_resamples_without_a_class_are_counted_in_the_note():
     truth = [True, False, False, False, False, False]
     estimate = auroc_by_patient(truth, [0.5, 0.1, 0.6, 0.2, 0.3, 0.4], list("abcdef"), 1000, 1)
@@ -113,22 +106,3 @@ def test_perfect_separation_is_bounded_by_the_number_of_patient_pairs():
     assert apart.value == 1 and apart.low == pytest.approx(0.025 ** (1 / 10))
     mixed = auroc_by_patient(truth, truth.astype(float), np.arange(40) % 20, 200, 1)  # 20, each with both
     assert mixed.low == pytest.approx(0.025 ** (1 / 10))
-
-
-@pytest.mark.parametrize(
-    ("values", "patients", "message"),
-    [
-        ([1.0, np.nan], ["a", "b"], "values: 1 of 2"),
-        ([1.0, 2.0], ["a", None], "patients: 1 of 2"),
-        ([1.0], ["a", "b"], "lengths differ"),
-        ([1.0, np.inf], ["a", "b"], "finite"),
-    ],
-)
-def test_bad_input_is_refused(values, patients, message):
-    with pytest.raises(ValueError, match=message):
-        mean_by_patient(values, patients, 200, 1)
-
-
-def test_too_few_resamples_are_refused():
-    with pytest.raises(ValueError, match="100 or more"):
-        mean_by_patient([1.0, 2.0], ["a", "b"], 20, 1)

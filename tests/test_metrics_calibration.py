@@ -36,11 +36,6 @@ def test_bins_hold_equal_numbers_and_have_exact_intervals():
     assert ((table["low"] <= table["predicted"]) & (table["predicted"] <= table["high"])).mean() > 0.7
 
 
-def test_equal_probabilities_are_one_bin():
-    same = reliability([True, False, True], [0.4, 0.4, 0.4], 5)
-    assert list(same["n"]) == [3] and same["observed"].iloc[0] == pytest.approx(2 / 3)
-
-
 def test_brier_is_sklearns_and_rests_on_patients():
     from sklearn.metrics import brier_score_loss
 

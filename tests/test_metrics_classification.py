@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from helpers.metrics.classification import (
-    accuracy,
     confusion,
     f1_threshold,
     operating_point,
@@ -55,15 +54,6 @@ def test_confusion_refuses_labels_it_cannot_place(true, predicted, message):
         confusion(true, predicted, CLASSES)
 
 
-def test_accuracy_agrees_with_scikit_learn():
-    from sklearn.metrics import accuracy_score
-
-    true, predicted = random_labels(1)
-    estimate = accuracy(pd.Series(true), predicted)
-    assert estimate.value == pytest.approx(accuracy_score(true, predicted)) and estimate.n == 200
-    assert estimate.low < estimate.value < estimate.high
-
-
 def test_rates_divide_each_by_its_own_class_total():
     # 4 of 5 urgent found, 2 of 3 others left alone; by the paper's words the first would be 4 / 8
     truth = [True] * 5 + [False] * 3
@@ -109,13 +99,6 @@ def scores(rows):
 def test_predicted_label_is_the_most_probable_class_and_the_first_of_equals():
     frame = scores([[0.1, 0.2, 0.3, 0.4], [0.4, 0.4, 0.1, 0.1], [0.0, 0.0, 1.0, 0.0]])
     assert list(predicted_labels(frame, CLASSES)) == ["NORMAL", "CNV", "DRUSEN"]
-
-
-def test_scores_without_a_class_or_with_nan_are_refused():
-    with pytest.raises(ValueError, match="no column p_DME"):
-        predicted_labels(scores([[0.1, 0.2, 0.3, 0.4]]).drop(columns="p_DME"), CLASSES)
-    with pytest.raises(ValueError, match="p_CNV: 1 of 1 values are missing"):
-        predicted_labels(scores([[np.nan, 0.2, 0.3, 0.4]]), CLASSES)
 
 
 # --- thresholds -------------------------------------------------------------------------------------------------------

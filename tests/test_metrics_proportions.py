@@ -37,10 +37,6 @@ def test_agrees_with_scipy(successes, method, scipy_name):
     assert (estimate.low, estimate.high) == pytest.approx(tuple(expected), abs=1e-9)
 
 
-def test_the_ends_are_reached_exactly():
-    assert proportion(7, 7).high == 1.0 and proportion(0, 7).low == 0.0
-
-
 def test_without_observations_it_is_undefined_with_the_reason():
     estimate = proportion(0, 0)
     assert not estimate.defined and estimate.n == 0 and "no observations" in estimate.note

@@ -199,13 +199,6 @@ def test_an_engine_of_another_width_is_refused(backbone, images):
         engines.agreement(backbone, lambda x: np.ones((len(x), FEATURES + 1), np.float32), images)
 
 
-def test_the_cosine_of_dead_features_is_defined():
-    zero, one = np.zeros((1, 3)), np.ones((1, 3))
-    assert engines._cosines(zero, zero)[0] == 1
-    assert engines._cosines(zero, one)[0] == 0
-    assert engines._cosines(one, 2 * one)[0] == pytest.approx(1)
-
-
 # --- end to end -----------------------------------------------------------------------------------------------------
 
 

@@ -41,7 +41,7 @@ DRAWN = {
     "figure 1": (lambda: kermany.schematic("InceptionV3", "imagenet", CLASSES), "ImageNet, 1,000 categories"),
     "figure 2A": (lambda: kermany.examples(IMAGES, MASKS), "Drusen"),
     "figure 2B": (lambda: kermany.flow([("Found", "9 images"), ("Test", "3")], {0: "set aside: 6"}), "set aside: 6"),
-    "figure 3": (lambda: kermany.training_curves({"four classes": HISTORY}, 0.6, {"four classes": 7}), "training step"),
+    "figure 3": (lambda: kermany.training_curves({"four classes": HISTORY}, {"four classes": 7}), "training step"),
     "figure 4A": (
         lambda: kermany.roc({"model": (TRUTH, SCORE, AREA)}, READERS, "1 SIMULATED readers"),
         "1 − specificity",

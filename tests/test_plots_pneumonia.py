@@ -36,7 +36,7 @@ COUNTS = confusion(LABELS, SAID, PNEUMONIA)
 
 DRAWN = {
     "figure 6A to D": (
-        lambda: pneumonia.training_curves({"one": HISTORY, "two": HISTORY}, 0.6, {"one": 7}, unit="epoch"),
+        lambda: pneumonia.training_curves({"one": HISTORY, "two": HISTORY}, {"one": 7}, unit="epoch"),
         "epoch",
     ),
     "figure 6E and F": (
@@ -68,7 +68,7 @@ def test_a_figure_draws_at_print_size_with_its_words(name, tmp_path):
 
 
 def test_the_panels_of_figure_6_have_the_papers_letters():
-    curves = words_of(pneumonia.training_curves({"one": HISTORY, "two": HISTORY}, 0.6)).split()
+    curves = words_of(pneumonia.training_curves({"one": HISTORY, "two": HISTORY})).split()
     assert {"A", "B", "C", "D"} <= set(curves)
     assert {"E", "F"} <= set(words_of(pneumonia.rocs({n: (TRUTH, SCORE, AREA, None) for n in ("one", "two")})).split())
 

@@ -44,13 +44,6 @@ def test_with_one_pretraining_the_ways_of_fine_tuning_are_compared_and_the_rest_
     assert numbers.pooled_claims(found) == {}  # a part of the pools is not what the paper printed
 
 
-def test_with_colour_and_one_greyscale_pretraining_all_but_full_against_subset_run():
-    found = answers({(name, m): share for name in (COLOUR, SUBSET) for m, share in BY_METHOD.items()})
-    assert [name for name, answer in found.items() if answer.tests is None] == ["full vs subset greyscale"]
-    assert found["greyscale vs colour"].pretraining == ((SUBSET,), (COLOUR,))
-    assert found["greyscale vs colour"].order == "equal, not significant by parent; full greyscale not run"
-
-
 def test_the_paper_s_ordering_is_shown_only_where_every_comparison_is_as_published_by_parent():
     better = {COLOUR: -0.2, FULL: 0.04, SUBSET: -0.02}
     nine = {(n, m): BY_METHOD[m] + better[n] for n in PRETRAININGS for m in METHODS}

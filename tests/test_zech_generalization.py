@@ -76,10 +76,6 @@ def test_every_number_of_the_talks_table_is_claimed_once(scores):
     assert set(found) == expected and len(expected) == 92
 
 
-def test_hospitals_that_stand_for_none_of_the_talks_claim_nothing(scores):
-    assert generalization.site_id("NIH + Kermany") == "" and generalization.site_id("NIH-like + MSH-like") == "msh_nih"
-
-
 def test_a_head_that_knows_the_hospital_beats_itself_on_the_parts_and_one_that_does_not_does_not(scores):
     found = {m: generalization.joint_tests(part, SITES[:2]) for m, part in scores.groupby("markers")}
     of = {m: table[table["against"].str.contains("joint head")] for m, table in found.items()}
@@ -118,18 +114,6 @@ def test_a_hospital_of_equal_prevalence_adds_nothing_and_heads_at_chance_leave_t
     assert prevalence.auroc_with_hospital_known([(100, 20), (100, 20)], [0.8, 0.8]) == pytest.approx(0.8, abs=1e-3)
     alone = prevalence.auroc_of_prevalence([(100, 1), (100, 60)])
     assert prevalence.auroc_with_hospital_known([(100, 1), (100, 60)], [0.5, 0.5]) == pytest.approx(alone, abs=1e-6)
-
-
-def test_knowing_the_hospital_agrees_with_a_simulation():
-    rng, counts, d = np.random.default_rng(0), [(60_000, 3_000), (40_000, 16_000)], np.array([0.9, 1.2])
-    truth = np.concatenate([np.arange(n) < k for n, k in counts])
-    site = np.repeat([0, 1], [n for n, _ in counts])
-    x = rng.normal(size=len(truth)) + d[site] * truth
-    odds = np.log([k / (n - k) for n, k in counts])
-    from scipy.stats import norm
-
-    expected = auroc(truth, d[site] * x - d[site] ** 2 / 2 + odds[site]).value
-    assert prevalence.auroc_with_hospital_known(counts, norm.cdf(d / np.sqrt(2))) == pytest.approx(expected, abs=0.004)
 
 
 @pytest.mark.parametrize("site", prevalence.POSSIBLE_POSITIVES)

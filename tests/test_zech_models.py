@@ -191,3 +191,11 @@ def test_labels_with_too_few_images_are_left_out_with_a_warning():
     with pytest.warns(UserWarning, match=rf"Hernia \({FEW - 1}\)"):
         labels, truth = learnable(frame)
     assert labels == ("Effusion", "Mass") and truth.sum() == 2 * FEW
+
+
+def test_examples_are_the_clearest_and_the_nearest_and_none_twice():
+    scores = pd.DataFrame(
+        {"image_id": list("abcd"), "y_Mass": [True, True, False, False], "p_Mass": [0.3, 0.6, 0.9, 0.1]}
+    )
+    assert heat.clearest(scores, ["Mass"])["image_id"].tolist() == ["b"]
+    assert heat.nearest(scores, "Mass", [0.32, 0.31])["image_id"].tolist() == ["a", "d"]

@@ -197,10 +197,10 @@ def main() -> None:
     parser.add_argument("kind", help=f"what the file holds: {', '.join(KINDS)}")
     parser.add_argument("source", type=Path, help="the public file, .safetensors")
     parser.add_argument("target", type=Path, help="the file to write, .weights.h5")
-    given = parser.parse_args()
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        log.info("wrote %s", convert(given.kind, given.source, given.target))
+        log.info("wrote %s", convert(options.kind, options.source, options.target))
     except ConversionError as error:
         parser.exit(1, f"{error}\n")
 

@@ -1,6 +1,6 @@
 """Images made from formulas: 112 classes of fractals, gratings, cells, noise, bands, discs and tilings.
 
-A backbone learns to tell the classes apart, and so learns features of edges, textures and shapes without a photograph:
+A backbone learns to classify them, and with that features of edges, textures and shapes without a photograph:
 the idea of formula-driven supervised learning (Kataoka et al. 2020, "Pre-training without Natural Images", FractalDB).
 It stands in for ImageNet in the phantom profile. No formula draws an organ, a retina's layers or a chest.
 

@@ -1,7 +1,7 @@
 """The formulas: each function draws one pattern, a float field of (size, size) pixels, any range, from a generator.
 
-What a function is given by name (cycles, cells, corners ...) tells one class from another; what it draws from `rng`
-(place, turn, scale, phase) must not. Nothing here looks like an organ on purpose: a backbone that was shown phantoms
+What a function is given by name (cycles, cells, corners ...) distinguishes the classes; what it draws from `rng`
+(place, turn, scale, phase) must not. No pattern is meant to resemble an organ: a backbone that was shown phantoms
 while it was pre-trained would make their transfer a foregone conclusion.
 """
 

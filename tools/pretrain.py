@@ -14,9 +14,10 @@ with the grey images of a quarter of the classes. Unlike the paper's full-grey m
 They lie in helpers/model/weights/, with digests.json, which says how each was made and how well it classifies held-out
 images. Threads add in no fixed order, so a rerun agrees closely, not to the bit; hence the weights are committed.
 
-IMAGENET holds train/<class>/*.JPEG and val/<class>/*.JPEG; `--classes` names a file with a class folder a line. Which
-100 classes the paper took is not said. The classifier's own last layer is not published with Keras's weights, so it
-starts anew. Without a GPU this takes days; a killed run goes on from its last checkpoint, beside the target.
+IMAGENET holds train/<class>/*.JPEG and val/<class>/*.JPEG; `--classes` names a file with one class folder per
+line. Which 100 classes the paper took is not known. The classifier's own last layer is not published with Keras's
+weights, so it starts anew. Without a GPU this takes days; a killed run goes on from its last checkpoint, beside the
+target.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Pretraining:
 
     seed: int = 1
     colour: bool = True
-    per_class: int = 160  # training images a class
-    held_out: int = 12  # images a class that are never trained on
+    per_class: int = 160  # training images per class
+    held_out: int = 12  # images per class that are never trained on
     size: int = 96  # pixels a side of the images; crops are smaller
     crops: tuple[int, ...] = (48, 64)  # one a batch, drawn at random
     batch: int = 96
@@ -282,7 +283,7 @@ SUFFIXES = (".jpeg", ".jpg", ".png")
 # "we retrained the initial GoogLeNet model for 30 epochs with a base learning rate of 0.0005 that was reduced tenfold
 # every ten epochs. The parameters were optimized using a Nesterov solver with a minibatch size of 24, momentum of 0.9,
 # and weight decay of 0.0005. We allowed all layers to be fine-tuned."
-PUBLISHED = FinetuneSettings(nesterov=True, checkpoint_every=2000)
+PUBLISHED = FinetuneSettings(nesterov=True)
 
 
 class FolderSource:
@@ -306,7 +307,7 @@ def retrain(
 ) -> Path:
     """Write the retrained backbone's weights to `target` (.weights.h5), with a record of how they came about beside it.
 
-    Raises `FileNotFoundError` where train/ or val/ or a class is missing, and `BackboneError` for the backbone.
+    Raises `FileNotFoundError` where train/, val/ or the folder of a class is missing, and what `load_backbone` raises.
     """
     if not target.name.endswith(".weights.h5"):
         raise ValueError(f"{target}: the name of a weights file ends in .weights.h5")
@@ -318,13 +319,13 @@ def retrain(
     source = FolderSource([path for _, _, path in found], colour.image_size)
     codes = np.array([names.index(name) for _, name, _ in found])
     split = np.array(["train" if part == "train" else "validation" for part, _, _ in found])
-    run = finetune(colour, source, source, codes, split, names, settings, checkpoints=target.with_suffix(".unfinished"))
-    colour.model.set_weights(run.by_validation[:-2])  # all but the classifier's kernel and bias
+    run = finetune(colour, source, source, codes, split, names, settings, target.with_suffix(".unfinished"))
+    colour.model.set_weights(run.weights[:-2])  # all but the classifier's kernel and bias
     target.parent.mkdir(parents=True, exist_ok=True)
     colour.model.save_weights(target)
-    last = run.history[run.history["split"] == "validation"].iloc[run.best_epoch]
+    last = run.history[run.history["split"] == "validation"].iloc[run.epoch]
     accuracy = float(last["accuracy"])
-    record = {"accuracy": accuracy, "images": len(found), "classes": len(names), "settings": run.settings}
+    record = {"accuracy": accuracy, "images": len(found), "classes": len(names), "settings": asdict(run.settings)}
     write_json(target.with_suffix(".json"), record)
     return target
 

@@ -20,7 +20,6 @@ from helpers.carr.data import hide_parts, lungs_box
 from helpers.carr.models import PENALTIES, Plan, train_bridge
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, pixels_of
-from helpers.model.finetuned import BATCH
 from helpers.model.head import Head
 from helpers.model.linear import fit_head
 
@@ -51,7 +50,7 @@ def score_controls(own: Images, backbone: Backbone, settings: Profile) -> pd.Dat
     """
     frame, classes = own.catalogue.frame, own.catalogue.classes
     pixels = pixels_of(own.catalogue, frame, backbone.image_size, settings.workers)
-    run = compile_backbone(backbone, choose("auto", "float32"), BATCH)
+    run = compile_backbone(backbone, choose("auto", "float32"))
     shown = hide_parts(pixels, lungs_box(own.catalogue, backbone.image_size))
     features = {name: pd.DataFrame(run(images), index=frame["image_id"]) for name, images in shown.items()}
     by_setting = {TIED: own.frame}

@@ -27,10 +27,8 @@ from helpers.model.backbones import Backbone, load_backbone, weights_digest
 from helpers.model.depths import with_depths
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
-from helpers.model.finetune import ArraySource, FinetuneSettings, finetune
-from helpers.model.finetuned import BATCH, FinetuneRun
+from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, features_of, finetune
 from helpers.model.head import Head
-from helpers.model.last_layer import features_of
 from helpers.model.linear import fit_head
 from helpers.run.profile import Profile
 
@@ -98,7 +96,7 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
     target = draw_target(inputs.own, plan, starts[BOTH].image_size, settings)
     source = Expanded(target.expanded, target.pixels, target.frame["image_id"], settings.seed, plan.mirror)
     rows = np.arange(len(target.expanded))
-    features = {start: features_of(network, source, rows, inputs.unfinished) for start, network in starts.items()}
+    features = {start: features_of(network, source, rows) for start, network in starts.items()}
     run = _train_on_target(target, classes, starts[BOTH], features[BOTH], plan, settings, inputs.unfinished / "target")
     run.save(inputs.fresh / "network")
     held_out = (target.frame["split"] != "train").to_numpy()
@@ -113,14 +111,14 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
     return Results(classes, tables, summary | _summary(target, bridge, run)), starts[BOTH]
 
 
-def network_of(experiment: Experiment) -> FinetuneRun:
+def network_of(experiment: Experiment) -> FinetunedNetwork:
     """The trained network of the published recipe, as `train_bridge` left it."""
     summary = experiment.summary
     body = load_backbone(summary["backbone"], "none", summary["image size"])
-    return FinetuneRun.load(experiment.folder / "network", with_depths(body, summary["depths"]))
+    return FinetunedNetwork.load(experiment.folder / "network", with_depths(body, summary["depths"]))
 
 
-def _summary(target: Target, bridge: Images, run: FinetuneRun) -> dict[str, Any]:
+def _summary(target: Target, bridge: Images, run: FinetunedNetwork) -> dict[str, Any]:
     learnt = target.expanded["parent"].isin(target.main) & (target.expanded["split"] == "train")
     classes = target.frame["label"].nunique()
     return {
@@ -132,7 +130,7 @@ def _summary(target: Target, bridge: Images, run: FinetuneRun) -> dict[str, Any]
         "target subjects per class": len(target.main) // classes,
         "target images per class": int(learnt.sum()) // classes,
         "held-back images": int((target.frame["split"] == "test").sum()),
-        "chosen epoch": run.best_epoch,
+        "chosen epoch": run.epoch,
         "epochs": len(run.history["epoch"].unique()) - 1,
     }
 
@@ -175,24 +173,24 @@ def train_starts(
     for before, after in ((NONE, BRIDGE), (NATURAL, BOTH)):
         folder = unfinished / f"bridge-after-{before}"
         run = _train_on_bridge(starts[before], bridge, pixels, plan, settings, folder)
-        warn_of_failure(run.history, run.best_epoch, bridge.frame, after)
-        starts[after] = _with_weights(run.backbone, run.by_validation[:-2], after)  # without the last layer
+        warn_of_failure(run.history, run.epoch, bridge.frame, after)
+        starts[after] = _with_weights(run.backbone, run.weights[:-2], after)  # without the last layer
         histories.append(run.history.assign(training=after))
     return {start: starts[start] for start in STARTS}, pd.concat(histories, ignore_index=True)
 
 
 def _train_on_bridge(
     backbone: Backbone, bridge: Images, pixels: np.ndarray, plan: Plan, settings: Profile, unfinished: Path
-) -> FinetuneRun:
+) -> FinetunedNetwork:
     """`backbone` fine-tuned to the bridge's classes; a random one without a head, its normalisations measured first."""
     frame, classes, random = bridge.frame, tuple(bridge.catalogue.classes), backbone.weights == "none"
     if random:
         body, head = measure_normalisations(backbone, pixels[:: max(1, len(pixels) // MEASURED)][:MEASURED]), None
     else:
         body, head = backbone, _first_head(backbone, bridge, pixels, settings.seed)
-    images = (Mirrored if plan.speckled else LightAugmentation)(pixels, settings.seed), ArraySource(pixels)
+    images = (Mirrored if plan.speckled else LightAugmentation)(pixels, settings.seed), pixels
     codes, recipe = frame["label"].map(classes.index).to_numpy(), bridge_recipe(settings, frame, plan.speckled, random)
-    return finetune(body, *images, codes, frame["split"], classes, recipe, head, unfinished)
+    return finetune(body, *images, codes, frame["split"], classes, recipe, unfinished, head)
 
 
 def bridge_recipe(settings: Profile, frame: pd.DataFrame, speckled: bool, random: bool) -> FinetuneSettings:
@@ -209,9 +207,8 @@ def bridge_recipe(settings: Profile, frame: pd.DataFrame, speckled: bool, random
         _recipe(settings, RANDOM_RATE if random else settings.bridge_learning_rate, epochs, epoch_images),
         trainable="all" if random else settings.bridge_layers or "all",  # layers drawn at random are no use frozen
         schedule="cosine" if speckled else "steps",
-        warm_up=min(1, epochs - 1) if speckled else 0,
         train_batch_norm=random,
-        first_choice=1,  # a bridge that taught nothing would be no bridge
+        keep="best trained",  # a bridge that taught nothing would be no bridge
     )
 
 
@@ -224,7 +221,6 @@ def _recipe(settings: Profile, rate: float, epochs: int, epoch_images: int) -> F
         learning_rate=rate,
         drop_every=max(1, round(epochs / 2)),
         optimizer="adam",
-        weight_decay=0.0,  # Adam would scale a penalty's gradient up like any other
         clip_norm=1.0,  # the first steps of a network that is turned to other images can be wild
         standardise=settings.head_standardise,
         images_per_epoch=epoch_images,
@@ -240,7 +236,7 @@ def _first_head(backbone: Backbone, bridge: Images, pixels: np.ndarray, seed: in
         for name in ("train", "validation")
     ]
     rows = np.concatenate(drawn)
-    features = compile_backbone(backbone, choose("auto", "float32"), BATCH)(pixels[rows])
+    features = compile_backbone(backbone, choose("auto", "float32"))(pixels[rows])
     parts = np.arange(len(drawn[0])), np.arange(len(drawn[0]), len(rows))
     return fit_head(features, bridge.frame["label"].to_numpy()[rows], *parts, bridge.catalogue.classes, PENALTIES).best
 
@@ -338,7 +334,7 @@ def _train_on_target(
     plan: Plan,
     settings: Profile,
     unfinished: Path,
-) -> FinetuneRun:
+) -> FinetunedNetwork:
     """The third step: "Trained on the target dataset", all its images and their augmentations, from the bridge on.
 
     A last layer on the bridge's features comes first, then the layers below it learn as well.
@@ -353,7 +349,7 @@ def _train_on_target(
     limit = (settings.bridge_cpu_images // 2, "bridge_cpu_images")
     budget = affordable("the target network", settings.bridge_target_epochs, int(train.sum()), *limit)
     codes, recipe = frame["label"].map(classes.index).to_numpy(), _recipe(settings, TARGET_RATE, *budget)
-    return finetune(body, source, source, codes, frame["split"], classes, recipe, head, unfinished)
+    return finetune(body, source, source, codes, frame["split"], classes, recipe, unfinished, head)
 
 
 def compare_starts(

@@ -12,7 +12,6 @@ of other maps (SmallNet's squares, maps of several depths), and for maxima, whos
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from time import monotonic
@@ -42,7 +41,7 @@ def gradient(classifier: Classifier, images: np.ndarray, target: str | Sequence[
     codes, slope = classifier.codes(target, len(images)), _slopes(classifier)
     parts = [slice(first, first + BATCH) for first in range(0, len(images), BATCH)]
     maps = np.concatenate([np.abs(slope(images[part].astype(np.float32), codes[part])[0]) for part in parts])
-    return classifier.maps(maps, "gradient", "|d logit| a grey level", codes, {}, began)
+    return classifier.maps(began, codes, maps, "gradient", "|d logit| a grey level")
 
 
 def smoothgrad(
@@ -69,7 +68,7 @@ def smoothgrad(
         draws = random.standard_normal((samples, *image.shape), dtype=np.float32)
         maps[i] = np.abs(_mean_slope(slope, image + deviation * draws, codes[i]))
     settings = {"samples": samples, "noise": noise, "seed": seed}
-    return classifier.maps(maps, "smoothgrad", "|d logit| a grey level", codes, settings, began)
+    return classifier.maps(began, codes, maps, "smoothgrad", "|d logit| a grey level", **settings)
 
 
 def integrated_gradients(
@@ -77,40 +76,37 @@ def integrated_gradients(
     images: np.ndarray,
     target: str | Sequence[str],
     *,
-    baseline: float | np.ndarray = 0.0,
     tolerance: float = 0.02,
     steps: int = 32,
     most_steps: int = 512,
 ) -> Maps:
-    """Integrated gradients (Sundararajan et al. 2017): what each pixel adds to the logit on the way from `baseline`.
+    """Integrated gradients (Sundararajan et al. 2017): what each pixel adds to the logit on the way from black.
 
-    `baseline` is a grey level (0: black) or an image (size, size). Completeness: a map's sum is the image's logit less
-    the baseline's. The path is cut into `steps` pieces, and into twice as many for the images whose sum is further off
-    than `tolerance` of that difference (or of one logit, where that is more), up to `most_steps`; beyond it an
-    `IncompleteMap` warning is given. `extra` holds `difference` and `gap` (sum less difference), (n,), in logits.
+    Completeness: a map's sum is the image's logit less the black image's. The path is cut into `steps` pieces, and into
+    twice as many for the images whose sum is further off than `tolerance` of that difference (or of one logit, where
+    that is more), up to `most_steps`; beyond it an `IncompleteMap` warning is given. `extra` holds `difference` and
+    `gap` (sum less difference), (n,), in logits.
     Signed: below 0 the pixel speaks against the class.
     """
     began, images = monotonic(), classifier.check(images)
     if not (1 <= steps <= most_steps and tolerance > 0):
         raise ValueError(f"steps = {steps} of at most {most_steps} (1 or more), tolerance = {tolerance} (more than 0)")
     codes, slope = classifier.codes(target, len(images)), _slopes(classifier)
-    start = np.broadcast_to(np.asarray(baseline, np.float32), images.shape[1:])
     maps, gap, difference = np.empty(images.shape, np.float32), np.empty(len(images)), np.empty(len(images))
     for i, image in enumerate(images.astype(np.float32)):
-        ends = slope(np.stack([start, image]), np.full(2, codes[i]))[1].astype(float)
+        ends = slope(np.stack([0 * image, image]), np.full(2, codes[i]))[1].astype(float)
         difference[i], pieces = ends[1] - ends[0], steps
         while True:
             along = ((np.arange(pieces) + 0.5) / pieces).astype(np.float32)[:, None, None]
-            maps[i] = (image - start) * _mean_slope(slope, start + along * (image - start), codes[i])
+            maps[i] = image * _mean_slope(slope, along * image, codes[i])
             gap[i] = maps[i].sum(dtype=float) - difference[i]
             if abs(gap[i]) <= tolerance * max(abs(difference[i]), 1.0) or 2 * pieces > most_steps:
                 break
             pieces *= 2
     _warn_of_gaps(gap, tolerance * np.maximum(np.abs(difference), 1.0))
-    level = float(baseline) if np.ndim(baseline) == 0 else hashlib.sha256(start.tobytes()).hexdigest()[:12]
-    settings = {"baseline": level, "tolerance": tolerance, "steps": steps, "most_steps": most_steps}
+    settings = {"tolerance": tolerance, "steps": steps, "most_steps": most_steps}
     extra = {"difference": difference, "gap": gap}
-    return classifier.maps(maps, "integrated gradients", "logit", codes, settings, began, extra)
+    return classifier.maps(began, codes, maps, "integrated gradients", "logit", extra, **settings)
 
 
 def _slopes(classifier: Classifier) -> Gradients:
@@ -158,8 +154,8 @@ def class_activation(
         for code in np.unique(codes):
             same = np.full(len(reference), code)
             maps[codes == code] -= _contributions(pooled, classifier.check(reference), same)[0].mean(axis=0)
-    settings = {"reference": 0 if reference is None else len(reference)}
-    return classifier.maps(maps, "class activation", "logit", codes, settings, began, {"logit": logits})
+    used = 0 if reference is None else len(reference)
+    return classifier.maps(began, codes, maps, "class activation", "logit", {"logit": logits}, reference=used)
 
 
 def _pooled(logits: keras.Model) -> tuple[list[bool], np.ndarray, keras.Model]:

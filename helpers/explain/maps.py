@@ -101,18 +101,17 @@ class Classifier:
 
     def maps(
         self,
+        began: float,
+        codes: np.ndarray,
         maps: np.ndarray,
         method: str,
         units: str,
-        codes: np.ndarray,
-        settings: dict[str, Any],
-        began: float,
-        extra: dict[str, Any] | None = None,
+        extra: dict | None = None,
+        **kept,
     ) -> Maps:
-        """`Maps` of classes `codes`, made since `began` (a reading of `time.monotonic`)."""
+        """`Maps` of classes `codes`, made since `began` (a reading of `monotonic`) with the settings `kept`."""
         target = tuple(self.classes[code] for code in codes)
-        settings = {"classifier": self.key, **settings}
-        return Maps(maps, method, units, target, settings, monotonic() - began, extra or {})
+        return Maps(maps, method, units, target, {"classifier": self.key, **kept}, monotonic() - began, extra or {})
 
 
 def from_head(backbone: Backbone, head: Head) -> Classifier:

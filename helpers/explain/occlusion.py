@@ -20,12 +20,14 @@ from helpers.explain.maps import Classifier, Maps
 from helpers.explain.occlusion_plan import best_plan, trace
 from helpers.explain.occlusion_sweep import FullSweep, WindowSweep, occluded
 from helpers.model.engine import EngineError, choose
-from helpers.run.provenance import digest_of, write_atomically
+from helpers.run.cache import make_key
+from helpers.run.provenance import write_atomically
 
 PAPER_BOX, PAPER_SIZE = 20, 299  # pixels: "A blank 20x20 pixel box", on InceptionV3's images
 LARGEST_STRIDE = 4  # beyond it, windows are used only where they save more than half of the arithmetic
 CHECKED = 16  # positions at which the first image's probabilities are compared with those of Keras
 TRUST = 1e-3  # the largest difference in probability there
+MAKER = "helpers.explain.occlusion:occlusion"  # whose code is part of what is kept
 
 
 def default_box(size: int) -> int:
@@ -76,7 +78,7 @@ def occlusion(
     pixels, `unoccluded` float32 (n, classes), and `peak` int (n, 2), row and column of the centre of the box with the
     highest drop.
 
-    In `cache`, a folder, finished images are kept by their pixels, the network's weights and the settings. Raises
+    In `cache`, a folder, finished images are kept under a key of their pixels, weights, settings and this code. Raises
     `ValueError` for settings and images that do not fit the classifier, `EngineError` for an engine that is inexact.
     """
     images, began = classifier.check(images), monotonic()
@@ -89,10 +91,12 @@ def occlusion(
     corners = np.stack(np.meshgrid(starts, starts, indexing="ij"), axis=-1).reshape(-1, 2)
     unoccluded = np.empty((len(images), len(classifier.classes)), np.float32)
     probabilities = np.empty((len(images), len(corners), len(classifier.classes)), np.float32)
+    key = make_key(MAKER, settings, [classifier.key]) if cache else ""
     for i, image in enumerate(images):
-        stored = cache and _file(cache, classifier, image, settings)
+        stored = cache and cache / f"{key}-{hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16]}.npz"
         if stored and stored.is_file():
-            unoccluded[i], probabilities[i] = _load(stored)
+            with np.load(stored, allow_pickle=False) as found:
+                unoccluded[i], probabilities[i] = found["unoccluded"], found["probabilities"]
         else:
             sweep = sweep or make_sweep(classifier, side, stride, engine, image)
             unoccluded[i] = sweep.take(image)
@@ -105,7 +109,7 @@ def occlusion(
         maps.append(mean_drop(drops, starts, side, size))
     extra = {"probabilities": probabilities.reshape(len(images), len(starts), len(starts), -1), "starts": starts}
     extra |= {"unoccluded": unoccluded, "peak": np.array(peaks)}
-    return classifier.maps(np.array(maps), "occlusion", "probability", codes, settings, began, extra)
+    return classifier.maps(began, codes, np.array(maps), "occlusion", "probability", extra, **settings)
 
 
 def make_sweep(
@@ -124,17 +128,3 @@ def make_sweep(
     if not (off := float(np.abs(sweep.at(0.0, corners) - expected).max())) <= TRUST:
         raise EngineError(f"occlusion by {chosen} is {off:.2g} off Keras in probability; set ENGINE=keras")
     return sweep
-
-
-def _file(cache: Path, classifier: Classifier, image: np.ndarray, settings: dict) -> Path:
-    pixels = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
-    return cache / f"{digest_of({'pixels': pixels, 'model': classifier.key, **settings})}.npz"
-
-
-def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A finished image's own probabilities and those at every position; a `ValueError` names a damaged file."""
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            return found["unoccluded"], found["probabilities"]
-    except Exception as error:  # numpy and zipfile each have their own
-        raise ValueError(f"{path} is damaged ({error}); delete it and run again") from None

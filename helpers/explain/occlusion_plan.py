@@ -134,7 +134,7 @@ def make_plan(steps: list[Step], last: int, box: int) -> Plan:
         hull = np.stack([changed[..., 0].min(axis=0), changed[..., 1].max(axis=0)], axis=1)
         outputs[number], reads[number] = _through(step, hull)
         scales[number] = scales[step.inputs[0]] * step.stride
-        cost += step.cost * area(outputs[number]) / np.prod(step.size)
+        cost += step.cost * np.prod(np.diff(outputs[number])) / np.prod(step.size)
     return Plan(last, stride, outputs, reads, scales, cost, sum(step.cost for step in steps))
 
 
@@ -148,10 +148,6 @@ def _through(step: Step, window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first, past = (window[:, 0] + pad - kernel) // stride + 1, -(-(window[:, 1] + pad) // stride)
     read = np.stack([first * stride - pad, (past - 1) * stride - pad + kernel], axis=1)
     return np.stack([first, past], axis=1), read
-
-
-def area(window: np.ndarray) -> int:
-    return int(np.prod(window[:, 1] - window[:, 0]))
 
 
 def cuts(steps: list[Step]) -> list[int]:

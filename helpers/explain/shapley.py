@@ -78,7 +78,7 @@ def gradient_shap(
     difference = own[np.arange(len(images)), codes] - others.mean(axis=0)[codes]
     extra = {"difference": difference, "gap": maps.sum(axis=(1, 2), dtype=float) - difference, "error": error}
     settings = {"samples": each * RUNS, "seed": seed, "background": len(background)}
-    return classifier.maps(maps, "gradient SHAP", "logit", codes, settings, began, extra)
+    return classifier.maps(began, codes, maps, "gradient SHAP", "logit", extra, **settings)
 
 
 def partition_shap(
@@ -123,4 +123,4 @@ def partition_shap(
         difference[i] = np.subtract(*probability(np.concatenate([whole, 0 * whole])))
     extra = {"difference": difference, "gap": maps.sum(axis=(1, 2), dtype=float) - difference}
     settings = {"evaluations": evaluations, "cell": cell, "background": len(background)}
-    return classifier.maps(maps, "partition SHAP", "probability", codes, settings, began, extra)
+    return classifier.maps(began, codes, maps, "partition SHAP", "probability", extra, **settings)

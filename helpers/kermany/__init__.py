@@ -1,7 +1,7 @@
 """Kermany 2018: retinal OCT and paediatric pneumonia by transfer learning (notebooks 00 to 07)."""
 
 from helpers.kermany.keys import KermanyKeys
-from helpers.run.steps import DataSet, Notebook, PaperStudy, Step, data_step, features_step
+from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step, features_step
 
 DATA = "helpers.kermany.data"
 MODELS = "helpers.kermany.models"
@@ -40,7 +40,7 @@ STUDY = PaperStudy(
             for name in HEADS["oct"]
         },
         "learning_curve": Step(
-            "experiment", "oct", f"{MODELS}:train_learning_curve", (*HEAD, "curve_"), ("oct_features",)
+            "experiment", "oct", f"{MODELS}:train_learning_curve", (*HEAD, *FEATURES_KEYS, "curve_"), ("oct_features",)
         ),
         "xray_data": data_step("xray"),
         "xray_features": features_step("xray"),
@@ -51,7 +51,7 @@ STUDY = PaperStudy(
         "referral_finetuned": Step(
             "experiment",
             "xray",
-            "helpers.kermany.referral_network:referral_finetuned",
+            f"{MODELS}:finetune_referral_networks",
             ("backbone", "weights", "finetune_", *HEAD),
             ("xray_data",),
         ),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from helpers.metrics.estimate import Estimate
 
+SMOOTHING = 0.6  # figures 3, 6 and S1: "Plots were normalized with a smoothing factor of 0.6"
 SOURCES = {  # what a backbone was trained on, and some of what it told apart there
     "imagenet": ("ImageNet, 1,000 categories", ["goldfish", "cat", "mushroom", "..."]),
     "formula": ("images made from formulas", ["fractal", "grating", "cells", "..."]),
@@ -145,9 +146,7 @@ def flow(boxes: Sequence[tuple[str, str]], aside: Mapping[int, str]) -> Figure:
 
 
 @print_style
-def training_curves(
-    histories: Mapping[str, pd.DataFrame], smoothing: float, chosen: Mapping[str, int] | None = None
-) -> Figure:
+def training_curves(histories: Mapping[str, pd.DataFrame], chosen: Mapping[str, int] | None = None) -> Figure:
     """Figures 3 and S1: accuracy and cross-entropy against the step, smoothed as TensorBoard does.
 
     `histories[title]` has columns step, split, accuracy, cross_entropy; one row of two panels each. Training is
@@ -159,7 +158,7 @@ def training_curves(
         for axes, column, label in zip(
             grid[row], ("accuracy", "cross_entropy"), ("accuracy", "cross-entropy"), strict=True
         ):
-            _curve(axes, history, column, smoothing)
+            _curve(axes, history, column)
             axes.set(xlabel="training step", ylabel=label, title=title)
             axes.grid(True)
             if chosen and title in chosen:
@@ -169,7 +168,7 @@ def training_curves(
     return figure
 
 
-def _curve(axes: Axes, history: pd.DataFrame, column: str, smoothing: float) -> None:
+def _curve(axes: Axes, history: pd.DataFrame, column: str) -> None:
     from helpers.model.head import smooth
 
     for split, colour in (("train", TRAINING), ("validation", VALIDATION), ("test", TEST)):
@@ -179,7 +178,7 @@ def _curve(axes: Axes, history: pd.DataFrame, column: str, smoothing: float) -> 
         name = {"train": "training", "test": "test (for comparison)"}.get(split, split)
         axes.plot(part["step"], part[column], color=colour, lw=0.5, alpha=0.25)
         style = {"lw": 0.8, "ls": "--"} if split == "test" else {}
-        axes.plot(part["step"], smooth(part[column].to_numpy(), smoothing), color=colour, label=name, **style)
+        axes.plot(part["step"], smooth(part[column].to_numpy(), SMOOTHING), color=colour, label=name, **style)
 
 
 @print_style

@@ -29,13 +29,12 @@ TICKS = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])  # of an axis in log
 @print_style
 def training_curves(
     histories: Mapping[str, pd.DataFrame],
-    smoothing: float,
     chosen: Mapping[str, int] | None = None,
     unit: str = "training step",
 ) -> Figure:
     """Figures 6A to D: accuracy and cross-entropy of each model against the step, as `kermany.training_curves` draws
     them, with the panels' letters. `unit`: what a step is, where it is not one ("epoch")."""
-    figure = kermany.training_curves(histories, smoothing, chosen)
+    figure = kermany.training_curves(histories, chosen)
     for axes, name in zip(figure.axes, "ABCDEFGH", strict=False):
         letter(axes, name)
         axes.set_xlabel(unit)

@@ -24,14 +24,9 @@ class KermanyKeys(BaseModel):
     )
     phantom_xray_train: int = Field(1200, ge=40, le=200_000, description="phantom radiographs in the train folder")
     phantom_xray_test: int = Field(300, ge=12, le=50_000, description="phantom radiographs in the test folder")
-    held_out_fraction: float = Field(
-        0.1, gt=0, lt=0.5, description="share of the X-ray training patients held out, to compare with the test folder"
-    )
     limited_per_class: int = Field(1000, ge=1, description="training images a class of the limited model")
-    smoothing: float = Field(0.6, ge=0, lt=1, description="TensorBoard smoothing of the drawn curves")
     curve_per_class: Rising = Field((10, 30, 100, 300, 1000), min_length=1, description="training images a class")
     curve_seeds: int = Field(5, ge=2, le=100, description="repeats a point of the learning curve")
-    curve_steps: int = Field(1000, ge=1, description="gradient steps of each head of the learning curve")
     finetune_size: int = Field(0, ge=0, le=1024, description="pixels a side of the pneumonia network; 0: its own")
     finetune_depths: int = Field(1, ge=1, le=8, description="resolutions whose last maps the pneumonia network reads")
     finetune_epochs: int = Field(8, ge=1, le=1000, description="epochs of the pneumonia network, at most")
@@ -41,31 +36,9 @@ class KermanyKeys(BaseModel):
     finetune_cpu_images: int = Field(
         20_000, ge=0, description="images all pneumonia networks learn from where there is no GPU; 0: no limit"
     )
-    finetune_dropout: float = Field(0.0, ge=0, lt=1, description="share of features left out while learning")
-    finetune_schedule: Literal["steps", "cosine"] = Field(
-        "steps", description="rate of the pneumonia network: a tenth every third, or a cosine whose last epoch is kept"
-    )
-    finetune_weight_decay: float = Field(
-        0.0, ge=0, description="weight decay of the pneumonia network, by AdamW; 0: plain Adam"
-    )
-    finetune_label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of a label spread over all classes, for the pneumonia network"
-    )
-    finetune_augmentation: Literal["light", "strong"] = Field(
-        "light", description="how far the pneumonia network's variants of an image go"
-    )
-    finetune_mirror: bool = Field(
-        False, description="the pneumonia network learns from mirror images too, and looks at both in use"
-    )
     finetune_networks: int = Field(
         1, ge=1, le=20, description="pneumonia networks from other seeds, whose probabilities are averaged"
     )
-    finetune_kernel_share: float = Field(
-        0.0, ge=0, lt=1, description="share of support vector machines on frozen features beside the pneumonia networks"
-    )
-    finetune_kernel_size: int = Field(0, ge=0, le=1024, description="pixels a side of the machines' images; 0: its own")
-    finetune_kernel_depths: int = Field(3, ge=1, le=8, description="resolutions with a machine each, the last ones")
-    finetune_patience: int = Field(0, ge=0, description="epochs without a better validation before stopping; 0: never")
     occlusion_images: int = Field(491, ge=0, le=1_000_000, description="test images localised; 0: all diseased ones")
     occlusion_stride: int = Field(1, ge=1, le=1024, description="pixels between two places of the occluding box")
     marks_file: str = Field("", description="CSV of expert marks (image, x, y, or image, mask); empty: none")

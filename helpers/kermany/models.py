@@ -1,4 +1,4 @@
-"""What Kermany 2018 trained: heads on frozen features, and the learning curve, from ten images per class up.
+"""What Kermany 2018 trained: heads on frozen features; and beyond the paper, a learning curve and fine-tuned networks.
 
 STAR Methods, Transfer Learning Methods: the frozen layers' bottlenecks are "calculated and stored", and the new final
 layer "takes the image bottlenecks as input and retrains to classify our specific categories".
@@ -12,13 +12,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from helpers.data.augment import LightAugmentation
 from helpers.data.splits import SPLITS, binary, limited
 from helpers.kermany.data import is_urgent, urgent_score
 from helpers.metrics.auroc import auroc
 from helpers.metrics.classification import accuracy, predicted_labels
 from helpers.model.backbones import load_backbone
-from helpers.model.experiment import Experiment, Images, Inputs, Results, scores_of
+from helpers.model.depths import with_depths
+from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.features import extract_for
+from helpers.model.finetune import FinetuneSettings, features_of, finetune_ensemble
 from helpers.model.head import Head, HeadSettings, train_head
 from helpers.run.profile import Profile, ProfileError, nearest
 
@@ -168,3 +171,69 @@ def _curve_point(frame: pd.DataFrame, features: pd.DataFrame, settings: HeadSett
         "accuracy": accuracy(labels, predicted_labels(scores, classes)).value,
         "auroc": auroc(is_urgent(labels), urgent_score(scores)).value,
     }
+
+
+# --- the fine-tuned networks ---------------------------------------------------------------------------------------
+
+
+def finetune_referral_networks(inputs: Inputs) -> Results:
+    """Networks that distinguish NORMAL, BACTERIA and VIRUS, fine-tuned from images; their probabilities are averaged.
+
+    Beyond the paper, which trained the last layer alone: pneumonia against normal, bacterial against viral, and the
+    three decisions of the paper ("urgent referral", "supportive care", "observation only") come from the same
+    probabilities. A softmax layer on the frozen features comes first, then the layers below it learn as well.
+    """
+    profile, frame, classes = inputs.settings, inputs.own.frame.reset_index(drop=True), CLASSES["referral"]
+    backbone = load_backbone(profile.backbone, profile.weights, profile.finetune_size, profile.seed)
+    backbone = with_depths(backbone, profile.finetune_depths)
+    pixels = pixels_of(inputs.own.catalogue, frame, backbone.image_size, profile.workers)
+    learnt = np.flatnonzero(frame["split"].isin(SPLITS))
+    rows = frame.iloc[learnt]
+    features = features_of(backbone, pixels, learnt)
+    head = train_head(features, rows["label"], rows["split"], classes, head_settings(profile)).by_validation
+    codes = frame["label"].map(classes.index).to_numpy()
+    settings = _network_settings(profile, int((frame["split"] == "train").sum()))
+    ensemble = finetune_ensemble(
+        *(profile.finetune_networks, backbone),
+        *(lambda seed: LightAugmentation(pixels, seed, mirror=True, strength="strong"), pixels),
+        *(codes, frame["split"], classes),
+        **{"settings": settings, "folder": inputs.unfinished, "head": head, "mirror": True},
+    )
+    ensemble.save(inputs.fresh)
+    held_out = (frame["split"] != "train").to_numpy()
+    scores = scores_of(frame[held_out], ensemble.predict(pixels[held_out]), classes, "validation")
+    summary = {
+        "networks": len(ensemble.networks),
+        "chosen epoch": ", ".join(str(network.epoch) for network in ensemble.networks),
+        "epochs": settings.epochs,
+        "images an epoch": settings.images_per_epoch,
+        "image size": backbone.image_size,
+        "depths": profile.finetune_depths,
+    }
+    return Results(classes, {"scores": scores, "history": ensemble.history}, summary)
+
+
+def _network_settings(profile: Profile, images: int) -> FinetuneSettings:
+    """The recipe that did best on validation and held-out patients of the published training folder (MobileNetV2).
+
+    The cosine's last epoch is kept: with few patients, validation says little about which epoch is best.
+    """
+    what = "the pneumonia network" if profile.finetune_networks == 1 else "each pneumonia network"
+    limit = -(-profile.finetune_cpu_images // profile.finetune_networks)
+    epochs, images = affordable(what, profile.finetune_epochs, images, limit, "finetune_cpu_images")
+    return FinetuneSettings(
+        trainable=profile.finetune_layers or "all",
+        epochs=epochs,
+        batch=profile.finetune_batch,
+        learning_rate=profile.finetune_learning_rate,
+        schedule="cosine",
+        keep="last",
+        optimizer="adamw",
+        weight_decay=0.05,
+        label_smoothing=0.1,
+        dropout=0.3,
+        clip_norm=1.0,  # the first steps of a network that turns to other images can be wild
+        standardise=profile.head_standardise,
+        images_per_epoch=images,
+        seed=profile.seed,
+    )

@@ -59,7 +59,9 @@ def load_marks(path: str | Path, catalogue: Catalogue) -> pd.DataFrame:
     """
     path = Path(path)
     frame, known = _read(path), dict(zip(catalogue.frame["image_id"], catalogue.frame["path"], strict=True))
-    frame["image"] = [_image_id(name, known) for name in frame["image"]]
+    stems = pd.Series(list(known), index=[Path(name).stem for name in known.values()])
+    stems = stems[~stems.index.duplicated(keep=False)].to_dict()  # a name that two files share means neither
+    frame["image"] = [name if name in known else stems.get(name, name) for name in frame["image"]]
     for line, row in frame.iterrows():
         place = f"{path}: line {line + 2}"
         if row["image"] not in known:
@@ -113,12 +115,6 @@ def _read(path: Path) -> pd.DataFrame:
         raise MarksError(f"{path}: no marks")
     frame = frame.reindex(columns=["image", "x", "y", "mask"], fill_value="").fillna("")
     return frame.apply(lambda column: column.str.strip())
-
-
-def _image_id(name: str, known: Mapping[str, str]) -> str:
-    """The image_id that a mark's name means; the name itself where it means none, or several."""
-    meant = [name] if name in known else [one for one, path in known.items() if Path(path).stem == name]
-    return meant[0] if len(meant) == 1 else name
 
 
 def _check_point(place: str, row: pd.Series, file: Path) -> None:

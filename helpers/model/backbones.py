@@ -187,7 +187,7 @@ def _quiet_build(seed: int) -> Iterator[None]:
 
 
 def _fill(model: keras.Model, name: str, entry: _Entry, weights: str) -> tuple[str, ...]:
-    """Put the weights in; returns what a report should say about them."""
+    """Put the weights in; returns notes about them for the report."""
     if weights == "none":
         return ("random weights: nothing was learnt",)
     if weights in FORMULA_WEIGHTS:

@@ -3,7 +3,7 @@
 Why this design
 - Plain 3 x 3 convolutions, each with batch normalisation and ReLU: a CPU runs them at full speed (a depthwise
   convolution has a tenth of the arithmetic, but waits for memory), and a converter folds the normalisation into them.
-- Resolution is halved early, where arithmetic is dear, and width grows as it falls.
+- Resolution is halved early, where arithmetic is costly, and width grows as it falls.
 - A frozen backbone is judged by features that it never learnt to give. The deepest layer knows most about the
   formulas' classes and least about anything else, and an average over the image drowns a lesion of a few pixels. So
   the features are, of every stage, the average, the maximum and the mean square over the image, side by side.

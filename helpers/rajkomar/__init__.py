@@ -21,7 +21,11 @@ STUDY = PaperStudy(
     steps={
         "views_data": data_step("views"),
         "view_models": Step(
-            "experiment", "views", "helpers.rajkomar.models:view_models", ("backbone", "view_"), ("views_data",)
+            "experiment",
+            "views",
+            "helpers.rajkomar.models:train_view_models",
+            ("backbone", "view_", "head_standardise"),
+            ("views_data",),
         ),
     },
     notebooks={"08_view_classification": Notebook("views", ("view_models",))},

@@ -23,19 +23,9 @@ class RajkomarKeys(BaseModel):
     view_colour: str = Field("imagenet", description="weights of the colour pre-training; empty: not run")
     view_grey: str = Field("", description="weights of the full-greyscale pre-training; empty: not run")
     view_subset: str = Field("", description="weights of the subset-greyscale pre-training; empty: not run")
-    view_validation_fraction: float = Field(
-        0.25, gt=0, lt=0.5, description="share of the training patients kept for the view classifiers' validation"
-    )
     view_children: int = Field(106, ge=1, le=106, description="augmented children an image, of the published 106")
     view_epochs: int = Field(30, ge=1, le=1000, description="epochs of a view classifier")
-    view_batch: int = Field(24, ge=1, description="images a step of a view classifier")
-    view_rate_head: float = Field(0.005, gt=0, description="learning rate, only the fully connected layers")
     view_rate_all: float = Field(0.0005, gt=0, description="learning rate, all layers")
-    view_momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the view classifiers")
-    view_weight_decay: float = Field(0.0005, ge=0, description="weight decay of the view classifiers")
-    view_clip_norm: float = Field(
-        0.0, ge=0, description="longest gradient of a view classifier; 0: no limit, as published"
-    )
     view_epoch_images: int = Field(0, ge=0, description="images an epoch of a view classifier; 0: all")
     view_cpu_images: int = Field(
         4_000, ge=0, description="images a view classifier learns from, all layers, where there is no GPU; 0: no limit"

@@ -6,9 +6,6 @@ candidate models [...] fine-tuning only the fully connected layers of the model 
 (no augmentation); fine-tuning only the fully connected layers using the augmented image sets; and fine-tuning all
 layers of the network using the augmented image sets." "From the nine fine-tuned models, we chose a final model based
 primarily on validation accuracy and secondarily on the number of images used for pre-training."
-
-Where only the last layer learns, the layers below it give every image the same features in every epoch: those are
-computed once, which changes nothing but the time. Features and checkpoints are kept as they come: a killed run goes on.
 """
 
 from __future__ import annotations
@@ -18,40 +15,37 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue
-from helpers.model.experiments import scores_of
-from helpers.model.finetune import FinetuneRun, FinetuneSettings, finetune
-from helpers.model.finetuned import over_rows
-from helpers.model.last_layer import features_of, train_last_layer
-from helpers.model.networks import Given, Made, affordable, pixels_of
+from helpers.model.backbones import FORMULA_WEIGHTS, Backbone, formula_record, load_backbone
+from helpers.model.experiment import Images, Inputs, Results, affordable, pixels_of, scores_of
+from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, finetune, over_rows
 from helpers.rajkomar.augmentation import Augmented, children_frame
 from helpers.rajkomar.data import TRANSFORMS, transformed
 from helpers.run.profile import Profile, ProfileError
-from helpers.run.provenance import digest_of, read_json
-
-if TYPE_CHECKING:
-    from helpers.model.backbones import Backbone
+from helpers.run.provenance import read_json
 
 VIEWS = ("frontal", "lateral")
 # Pre-trainings by the images they saw, most first, and the profile key that holds their weights. Ties go to the first.
 PRETRAININGS = {"colour": "view_colour", "full greyscale": "view_grey", "subset greyscale": "view_subset"}
 METHODS = ("last layer, original", "last layer, augmented", "all layers, augmented")
 IMAGENET_IMAGES = 1_281_167  # training images of ILSVRC 2012 (Russakovsky et al. 2015), which Keras's weights saw
-LOOKED_AT = 1000  # validation children that choose a network's epoch; all of them judge the network in the end
+CHOOSING = 1000  # validation children that choose a network's epoch; all of them judge the network in the end
+BATCH = 24  # "a minibatch size of 24"
+WEIGHT_DECAY = 0.0005  # "weight decay of 0.0005"
+RATE_HEAD = 0.005  # "a learning rate of 0.005 was used to fine-tune only fully connected layers"
+CLIP_NORM = {"SmallNet": 1.0}  # longest gradient; the paper has no limit, but SmallNet diverges at its rate without
 
 
 @dataclass(frozen=True)
 class Radiographs:
-    """Images to learn from: `frame` (image_id, parent, label, split), `batch` to get them, `key` of what made them."""
+    """Images to learn from: `frame` (image_id, parent, label, split), and `batch` to get them by row number."""
 
     frame: pd.DataFrame
     batch: Callable[[int, np.ndarray], np.ndarray]
-    key: str
 
     @property
     def codes(self) -> np.ndarray:
@@ -60,52 +54,31 @@ class Radiographs:
     def rows(self, split: str) -> np.ndarray:
         return np.flatnonzero((self.frame["split"] == split).to_numpy())
 
-    def looked_at(self, seed: int) -> Radiographs:
-        """The same with at most `LOOKED_AT` of the validation images, drawn from the seed."""
-        rows = self.rows("validation")
-        drawn = np.random.default_rng(seed).permutation(rows)[:LOOKED_AT]
-        kept = np.sort(np.concatenate([self.rows("train"), drawn]))
-        frame = self.frame.iloc[kept].reset_index(drop=True)
-        return Radiographs(frame, lambda epoch, rows: self.batch(epoch, kept[rows]), f"{self.key} {LOOKED_AT} {seed}")
 
-
-def view_models(made_from: Given) -> Made:
+def train_view_models(inputs: Inputs) -> Results:
     """Train the nine (fewer where a pre-training's weights are not given) and score the chosen one.
 
     Tables: `scores` (validation and test images, by the chosen model), `validation` (every model on the validation
     images, `on` originals and children: pretraining, method, image_id, parent, label, p_frontal), `robustness` (test
     images under each transform of figure 6: image_id, label, transform, p_frontal), `history` (of every model).
     """
-    profile, unfinished = made_from.profile, made_from.unfinished
-    weights = {name: getattr(profile, key) for name, key in PRETRAININGS.items()}
-    given = {name: word for name, word in weights.items() if word}
-    if not given:
-        raise ProfileError("no pre-training is given: set VIEW_COLOUR, VIEW_GREY or VIEW_SUBSET")
-    if left := [name for name in weights if name not in given]:
-        keys = ", ".join(PRETRAININGS[name].upper() for name in left)
-        warnings.warn(
-            f"not run, for want of weights ({keys}): {', '.join(left)} pre-training", UserWarning, stacklevel=2
-        )
-    originals, children = _sources(made_from.own.catalogue, made_from.own.frame, next(iter(given.values())), profile)
-    models: dict[tuple[str, str], FinetuneRun] = {}
-    for name, word in given.items():
-        three = _three(_load(word, profile), originals, children, profile, unfinished / name.replace(" ", "_"))
-        models |= {(name, method): run for method, run in three.items()}
+    profile, weights = inputs.settings, _pretrainings(inputs.settings)
+    originals, children = _sources(inputs.own, next(iter(weights.values())), profile)
+    models: dict[tuple[str, str], FinetunedNetwork] = {}
+    for name, word in weights.items():
+        for method in METHODS:
+            source = originals if method == METHODS[0] else children
+            place = inputs.unfinished / f"{name}, {method}".replace(", ", "_").replace(" ", "_")
+            models[name, method] = _train(_load(word, profile), source, method == METHODS[2], profile, place)
     sources = {"originals": originals, "children": children}
-    table = pd.concat([_validated(run, sources, model) for model, run in models.items()], ignore_index=True)
+    table = pd.concat([_validated(network, sources, model) for model, network in models.items()], ignore_index=True)
     chosen = choose(table)
-    tables, summary = _final(models[chosen], originals, made_from.fresh)
-    history = [run.history.assign(pretraining=name, method=method) for (name, method), run in models.items()]
-    seen = {name: count for name, word in given.items() if (count := pretraining_images(word))}
-    told = {
-        "pre-training images": seen,
-        "pre-training": chosen[0],
-        "fine-tuning": chosen[1],
-        "models": len(models),
-        "weights": given,
-    }
-    summary = told | summary
-    return Made(VIEWS, tables | {"validation": table, "history": pd.concat(history, ignore_index=True)}, summary)
+    tables, summary = _final(models[chosen], originals, inputs.fresh)
+    history = [network.history.assign(pretraining=name, method=how) for (name, how), network in models.items()]
+    tables |= {"validation": table, "history": pd.concat(history, ignore_index=True)}
+    seen = {name: count for name, word in weights.items() if (count := pretraining_images(word))}
+    summary |= {"pre-training images": seen, "pre-training": chosen[0], "fine-tuning": chosen[1]}
+    return Results(VIEWS, tables, summary | {"models": len(models), "weights": weights})
 
 
 def choose(validation: pd.DataFrame) -> tuple[str, str]:
@@ -124,8 +97,6 @@ def choose(validation: pd.DataFrame) -> tuple[str, str]:
 
 def pretraining_images(weights: str) -> int:
     """How many images the network with these weights learnt from; 0 where that is not known."""
-    from helpers.model.backbones import FORMULA_WEIGHTS, formula_record
-
     if weights in FORMULA_WEIGHTS:
         return int(formula_record(weights)["training_images"])
     beside = Path(weights).with_suffix(".json")  # written by `tools.pretrain`
@@ -134,97 +105,101 @@ def pretraining_images(weights: str) -> int:
     return IMAGENET_IMAGES if weights == "imagenet" else 0
 
 
-def _load(weights: str, profile: Profile) -> Backbone:
-    from helpers.model.backbones import load_backbone
+def _pretrainings(profile: Profile) -> dict[str, str]:
+    """The weights of each pre-training that has any; a warning names those that have none."""
+    weights = {name: getattr(profile, key) for name, key in PRETRAININGS.items()}
+    left = [name for name, word in weights.items() if not word]
+    if len(left) == len(weights):
+        raise ProfileError("no pre-training is given: set VIEW_COLOUR, VIEW_GREY or VIEW_SUBSET")
+    if left:
+        keys = ", ".join(PRETRAININGS[name].upper() for name in left)
+        text = f"not run, for want of weights ({keys}): {', '.join(left)} pre-training"
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return {name: word for name, word in weights.items() if word}
 
+
+def _load(weights: str, profile: Profile) -> Backbone:
     return load_backbone(profile.view_backbone or profile.backbone, weights, profile.view_size, profile.seed)
 
 
-def _sources(
-    catalogue: Catalogue, frame: pd.DataFrame, weights: str, profile: Profile
-) -> tuple[Radiographs, Radiographs]:
+def _sources(images: Images, weights: str, profile: Profile) -> tuple[Radiographs, Radiographs]:
     """The split frame's images as they are, and the children of its training and validation images."""
-    size = _load(weights, profile).image_size
-    frame = frame.reset_index(drop=True)
-    pixels = pixels_of(catalogue, frame, size, profile.workers)
-    key = digest_of([catalogue.fingerprint(), size, profile.view_children, profile.seed])
+    frame = images.frame.reset_index(drop=True)
+    pixels = pixels_of(images.catalogue, frame, _load(weights, profile).image_size, profile.workers)
     rows = children_frame(frame, per_image=profile.view_children, seed=profile.seed)
     children = Augmented(rows, pixels, frame["image_id"], profile.seed)
     return (
-        Radiographs(frame.assign(parent=frame["image_id"]), lambda epoch, rows: pixels[rows], f"{key} originals"),
-        Radiographs(children.frame, lambda epoch, rows: children.batch(rows), f"{key} children"),
+        Radiographs(frame.assign(parent=frame["image_id"]), lambda epoch, rows: pixels[rows]),
+        Radiographs(children.frame, lambda epoch, rows: children.batch(rows)),
     )
 
 
-def _three(
-    backbone: Backbone, originals: Radiographs, children: Radiographs, profile: Profile, unfinished: Path
-) -> dict[str, FinetuneRun]:
-    """One pre-trained network, fine-tuned in the three ways."""
-    made = {}
-    for method, source in ((METHODS[0], originals), (METHODS[1], children)):
-        rows = np.flatnonzero(source.frame["split"].isin(["train", "validation"]).to_numpy())
-        features = features_of(backbone, source, rows, unfinished)
-        settings = _settings(profile, "head", len(source.rows("train")))
-        told = (source.codes[rows], source.frame["split"].to_numpy()[rows])
-        made[method] = train_last_layer(backbone, features, *told, VIEWS, settings)
-    learnt = children.looked_at(profile.seed)
-    settings = _settings(profile, "all", len(learnt.rows("train")))
-    told = (learnt.codes, learnt.frame["split"])
-    made[METHODS[2]] = finetune(backbone, learnt, learnt, *told, VIEWS, settings, checkpoints=unfinished)
-    return made
+def _train(
+    backbone: Backbone, source: Radiographs, all_layers: bool, profile: Profile, folder: Path
+) -> FinetunedNetwork:
+    """A pre-trained network, its last layer or all layers fine-tuned by the paper's recipe.
+
+    Where all layers learn, at most `CHOOSING` of the validation images, drawn from the seed, choose the epoch.
+    """
+    split, train = source.frame["split"].to_numpy().copy(), source.rows("train")
+    if all_layers:
+        split[np.random.default_rng(profile.seed).permutation(source.rows("validation"))[CHOOSING:]] = "not used"
+    settings = _settings(profile, backbone, len(train), all_layers)
+    return finetune(backbone, source, source, source.codes, split, VIEWS, settings, folder)
 
 
-def _settings(profile: Profile, trainable: str, images: int) -> FinetuneSettings:
-    """The paper's recipe, as the profile has it. The limits on an epoch are for networks whose layers all learn."""
+def _settings(profile: Profile, backbone: Backbone, images: int, all_layers: bool) -> FinetuneSettings:
+    """The paper's recipe. The limits on an epoch are for networks whose layers all learn."""
     epochs, epoch_images = profile.view_epochs, images
-    if trainable == "all":
+    if all_layers:
         epoch_images = min(images, profile.view_epoch_images or images)
         limit = (profile.view_cpu_images, "view_cpu_images")
         epochs, epoch_images = affordable("a view classifier", epochs, epoch_images, *limit)
     return FinetuneSettings(
-        trainable=trainable,
+        trainable="all" if all_layers else "head",
         epochs=epochs,
-        batch=profile.view_batch,
-        learning_rate=profile.view_rate_all if trainable == "all" else profile.view_rate_head,
+        batch=BATCH,
+        learning_rate=profile.view_rate_all if all_layers else RATE_HEAD,
         drop_every=max(1, round(epochs / 3)),  # of 30 epochs: "reduced tenfold every ten epochs"
-        momentum=profile.view_momentum,
-        weight_decay=profile.view_weight_decay,
-        clip_norm=profile.view_clip_norm,
+        weight_decay=WEIGHT_DECAY,
+        clip_norm=CLIP_NORM.get(backbone.name, 0.0) if all_layers else 0.0,
         standardise=profile.head_standardise,
         images_per_epoch=epoch_images,
         seed=profile.seed,
     )
 
 
-def _validated(run: FinetuneRun, sources: Mapping[str, Radiographs], model: tuple[str, str]) -> pd.DataFrame:
-    """What a model says of the validation images of each source."""
-    predict, parts = run.predictor(), []
+def _validated(network: FinetunedNetwork, sources: Mapping[str, Radiographs], model: tuple[str, str]) -> pd.DataFrame:
+    """A model's probabilities of the validation images of each source."""
+    predict, parts = network.predictor(), []
     for on, source in sources.items():
         rows = source.rows("validation")
-        given = over_rows(predict, source.batch, rows, run.backbone.image_size, len(VIEWS))[:, 0]
         kept = source.frame.iloc[rows][["image_id", "parent", "label"]].reset_index(drop=True)
-        parts.append(kept.assign(p_frontal=given, pretraining=model[0], method=model[1], on=on))
+        frontal = over_rows(predict, source, rows)[:, 0]
+        parts.append(kept.assign(p_frontal=frontal, pretraining=model[0], method=model[1], on=on))
     return pd.concat(parts, ignore_index=True)
 
 
-def _final(run: FinetuneRun, originals: Radiographs, fresh: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+def _final(
+    network: FinetunedNetwork, originals: Radiographs, fresh: Path
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """The chosen model on validation and test images, on the transformed test images, and how fast it is.
 
     "We evaluated model speed based on time required to classify the 1377 test images."
     """
-    run.save(fresh / "network")
-    predict = run.predictor()
+    network.save(fresh / "network")
+    predict = network.predictor()
     scores = []
     for split in ("validation", "test"):
         rows = originals.rows(split)
         began = time.perf_counter()
-        given = predict(originals.batch(0, rows))
+        found = predict(originals.batch(0, rows))
         rate = len(rows) / (time.perf_counter() - began)
-        scores.append(scores_of(originals.frame.iloc[rows], given, VIEWS, "validation"))
+        scores.append(scores_of(originals.frame.iloc[rows], found, VIEWS, "validation"))
     rows = originals.rows("test")
     kept, pixels = originals.frame.iloc[rows][["image_id", "label"]].reset_index(drop=True), originals.batch(0, rows)
     robust = [kept.assign(transform=name, p_frontal=predict(transformed(pixels, name))[:, 0]) for name in TRANSFORMS]
     tables = {"scores": pd.concat(scores, ignore_index=True), "robustness": pd.concat(robust, ignore_index=True)}
     tables["speed"] = pd.DataFrame({"images": [len(rows)], "images_per_second": [rate]})
-    told = {"chosen epoch": run.best_epoch, "epochs a rate": run.settings["drop_every"]}
-    return tables, told | {"image size": run.backbone.image_size, "backbone": run.backbone.name}
+    summary = {"chosen epoch": network.epoch, "epochs a rate": network.settings.drop_every}
+    return tables, summary | {"image size": network.backbone.image_size, "backbone": network.backbone.name}

@@ -17,6 +17,7 @@ import pandas as pd
 from helpers.metrics.classification import Plateau, rates
 from helpers.metrics.comparison import PooledComparison, clustered_accuracy, compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate
+from helpers.model.finetune_network import MOMENTUM
 from helpers.rajkomar import augmentation, data
 from helpers.rajkomar import models as view_models
 
@@ -259,6 +260,10 @@ def design_claims(counts: Mapping[str, int], summary: Mapping[str, Any], childre
         "setting.image_size": summary["image size"],
         "setting.learning_rate_factor": 10,
         "setting.learning_rate_every": summary["epochs a rate"],
+        "setting.batch": view_models.BATCH,
+        "setting.momentum": MOMENTUM,
+        "setting.weight_decay": view_models.WEIGHT_DECAY,
+        "setting.finetuning_rate_head": view_models.RATE_HEAD,
         "setting.significance": 0.05,
         "augmentation.rotation": 2,
         "augmentation.rotation_quarter": 90,

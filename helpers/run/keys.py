@@ -61,8 +61,6 @@ class CoreKeys(BaseModel):
     image_size: int = Field(0, ge=0, le=1024, description="pixels a side; 0: the backbone's own")
     engine: Literal["auto", "keras", "openvino"] = Field("auto", description="what runs the frozen backbone")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="of the frozen backbone")
-    batch_size: int = Field(64, ge=1, le=4096, description="images a batch through the frozen backbone")
-    shard_size: int = Field(512, ge=1, le=65_536, description="images a shard of stored bottlenecks")
     head_steps: int = Field(10_000, ge=1, description="gradient steps of a head")
     head_batch: int = Field(1000, ge=1, description="bottlenecks a step")
     head_learning_rate: float = Field(0.001, gt=0, description="of Adam")

@@ -1,13 +1,18 @@
 """CheXNet's way with chest radiographs: one network, fourteen findings (Rajpurkar et al. 2017, as Zech 2018 has it).
 
 "Pre-trained DenseNet-121, 224 x 224 pixels", "112,120 NIH chest x-rays, 70% train, 10% tune, 20% test", "14 diagnoses,
-including pneumonia". How it is trained is said in `multilabel`.
+including pneumonia". Zech 2018 shows the head of the function that trained it: "loss criterion (binary cross entropy
+loss, BCELoss)", "optimizer to use in training (SGD)", and it returns the "epoch on which best model val loss was
+obtained". The rest is from its repository (jrzech/reproduce-chexnet, retrain.py and model.py): images mirrored at
+random, a learning rate divided by ten after each epoch whose tuning loss is above the lowest yet, and an end after
+three epochs without a lower one. Unlike there, the last layer starts from one that was learnt on the frozen features,
+and batch normalisation keeps the statistics of the pre-training: with the few images that a machine without a GPU can
+learn from, either makes the difference between a network that learns and one that does not.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,17 +22,15 @@ from helpers.data.augment import Mirrored
 from helpers.data.catalogue import FINDINGS, split_findings
 from helpers.model.backbones import load_backbone
 from helpers.model.depths import averaged
-from helpers.model.experiment import Inputs, Results, affordable, pixels_of
+from helpers.model.experiment import Experiment, Inputs, Results, affordable, pixels_of
 from helpers.model.features import extract_for
-from helpers.model.finetune import ArraySource
-from helpers.model.finetune_network import Scaling
-from helpers.model.head_training import moments
+from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, finetune
 from helpers.model.linear import MultilabelHead, fit_labels
-from helpers.model.multilabel import Schedule, finetune_multilabel
-from helpers.model.multilabel_run import MultilabelRun
 from helpers.run.profile import Profile
 
 FEW = 5  # training images of a label, below which it is left out: nothing can be learnt from them
+# The repository's: images a step, weight decay, and epochs without a lower tuning loss until training stops.
+IMAGES_PER_STEP, WEIGHT_DECAY, PATIENCE = 16, 0.0001, 3
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of the mean squared weight of the first head, tried for every label
 
 
@@ -48,19 +51,16 @@ def train_chexnet(inputs: Inputs) -> Results:
     head = fit_labels(features, truth, train, validation, labels, penalties)
     learnt = np.sort(np.concatenate([train, validation]))
     pixels = pixels_of(catalogue, frame.iloc[learnt], backbone.image_size, settings.workers)
-    scaling = Scaling(*moments(features, train)) if settings.head_standardise else None
-    run = finetune_multilabel(
-        backbone, Mirrored(pixels, settings.seed), ArraySource(pixels), truth[learnt], frame["split"].iloc[learnt],
-        head, recipe(settings, backbone.name, len(train)), scaling, inputs.unfinished,
-    )  # fmt: skip
-    run = replace(run, depths=settings.chexnet_depths)
+    images, split = (Mirrored(pixels, settings.seed), pixels), frame["split"].iloc[learnt]
+    how = recipe(settings, backbone.name, len(train))
+    run = finetune(backbone, *images, truth[learnt], split, labels, how, inputs.unfinished, head)
     run.save(inputs.fresh / "network")
     held_out = (frame["split"] != "train").to_numpy()
     pixels = pixels_of(catalogue, frame[held_out], backbone.image_size, settings.workers)  # replaces training images
     probabilities = {"validation": run.predict(pixels), "frozen": head.predict(features[held_out])}
     scores = [label_scores(frame[held_out], truth[held_out], p, labels, name) for name, p in probabilities.items()]
-    tables = {"scores": pd.concat(scores, ignore_index=True), "history": run.history.assign(accuracy=np.nan)}
-    return Results(labels, tables, _summary(run, head))
+    tables = {"scores": pd.concat(scores, ignore_index=True), "history": run.history}
+    return Results(labels, tables, _summary(run, head, settings.chexnet_depths))
 
 
 def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
@@ -76,21 +76,34 @@ def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
     return labels, found[list(labels)].to_numpy(bool)
 
 
-def recipe(settings: Profile, backbone: str, images: int) -> Schedule:
-    """The repository's recipe (`Schedule`), cut where there is no GPU.
+def recipe(settings: Profile, backbone: str, images: int) -> FinetuneSettings:
+    """The repository's recipe, cut where there is no GPU.
 
     SmallNet diverges at its rate unless gradients are shortened; the repository shortens none.
     """
     limit = (settings.chexnet_cpu_images, "chexnet_cpu_images")
     epochs, images = affordable("the network of fourteen labels", settings.chexnet_epochs, images, *limit)
-    return Schedule(
+    return FinetuneSettings(
+        loss="sigmoid",
+        schedule="plateau",
+        trainable=settings.chexnet_layers or "all",
         epochs=epochs,
+        batch=IMAGES_PER_STEP,
         learning_rate=settings.chexnet_learning_rate,
-        layers=settings.chexnet_layers,
+        weight_decay=WEIGHT_DECAY,
+        patience=PATIENCE,
+        standardise=settings.head_standardise,
         images_per_epoch=images,
         clip_norm=1.0 if backbone == "SmallNet" else 0.0,
         seed=settings.seed,
     )
+
+
+def load_network(experiment: Experiment) -> FinetunedNetwork:
+    """The network that `train_chexnet` left."""
+    summary = experiment.summary
+    backbone = averaged(load_backbone(summary["backbone"], "none", summary["image size"]), summary["depths"])
+    return FinetunedNetwork.load(experiment.folder / "network", backbone)
 
 
 def label_scores(
@@ -102,13 +115,14 @@ def label_scores(
     return pd.concat([kept, known, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])], axis=1)
 
 
-def _summary(run: MultilabelRun, head: MultilabelHead) -> dict[str, Any]:
+def _summary(run: FinetunedNetwork, head: MultilabelHead, depths: int) -> dict[str, Any]:
     return {
         "backbone": run.backbone.name,
         "image size": run.backbone.image_size,
-        "labels": len(run.labels),
+        "depths": depths,
+        "labels": len(run.classes),
         "chosen epoch": run.epoch,
         "epochs": int(run.history["epoch"].max()),
-        "images an epoch": run.settings["images_per_epoch"],
+        "images an epoch": run.settings.images_per_epoch,
         "weight penalties of the first head": ", ".join(f"{l2:g}" for l2 in sorted(set(head.l2 * len(head.kernel)))),
     }

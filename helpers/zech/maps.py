@@ -19,8 +19,8 @@ from helpers.explain.gradients import class_activation
 from helpers.explain.maps import Maps, from_head, from_logits
 from helpers.explain.occlusion import default_box, occlusion
 from helpers.explain.scores import localisation, means, share_within
+from helpers.model.finetune import FinetunedNetwork
 from helpers.model.head import Head
-from helpers.model.multilabel_run import MultilabelRun
 from helpers.zech import regions
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def alone(catalogue: Catalogue, labels: Sequence[str]) -> pd.DataFrame:
     return chosen[["image_id", "findings"]].rename(columns={"findings": "target"}).reset_index(drop=True)
 
 
-def healthy(run: MultilabelRun, catalogue: Catalogue, frame: pd.DataFrame, most: int = 48) -> np.ndarray:
+def healthy(run: FinetunedNetwork, catalogue: Catalogue, frame: pd.DataFrame, most: int = 48) -> np.ndarray:
     """Up to `most` tuning images without a finding, at the network's size, uint8 (m, size, size): what maps are
     compared with. `frame` is the split frame; the first ones in the order of their digests are taken."""
     rows = frame[(frame["split"] == "validation") & (frame["label"] == NO_FINDING)].sort_values("digest").head(most)
@@ -68,7 +68,7 @@ def healthy(run: MultilabelRun, catalogue: Catalogue, frame: pd.DataFrame, most:
 
 
 def explain(
-    run: MultilabelRun, catalogue: Catalogue, chosen: pd.DataFrame, reference: np.ndarray | None = None
+    run: FinetunedNetwork, catalogue: Catalogue, chosen: pd.DataFrame, reference: np.ndarray | None = None
 ) -> tuple[np.ndarray, Maps, np.ndarray | None]:
     """The images of `chosen` (image_id, target) at the network's size, uint8 (n, size, size); the class activation map
     of each one's target, less that of `reference` images; and the masks of their findings, bool (n, size, size), None
@@ -77,7 +77,7 @@ def explain(
     size = run.backbone.image_size
     images = np.stack([read_square(catalogue.file(path), size) for path in rows["path"]])
     masks = lesion_masks(catalogue, rows, size) if "mask" in rows else None
-    network = from_logits(run.logits(), run.labels)
+    network = from_logits(run.logits, run.classes)
     return images, class_activation(network, images, chosen["target"].tolist(), reference), masks
 
 
