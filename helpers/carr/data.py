@@ -25,7 +25,6 @@ Rare retinal disease, `load_octid`. Gholami et al., "OCTID: Optical Coherence To
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data import cohen, kermany_xray
-from helpers.data.augment import generator, light
+from helpers.data.augment import Children, generator, light
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.copies import connected, duplicates
 from helpers.data.images import read_square
@@ -334,39 +333,20 @@ def expand(frame: pd.DataFrame, per_image: int = CHILDREN) -> pd.DataFrame:
     return pd.concat([rows, children], ignore_index=True)
 
 
-class Expanded:
-    """The images of an expanded frame, by row number and on demand; only the parents' pixels are held.
+class Expanded(Children):
+    """The images of an expanded frame, by row number and on demand: the published set is of a fixed number of images.
 
-    A child follows from the seed, its parent's name and its own number alone, so it is the same in every epoch: the
-    published set is of a fixed number of images. `key` names all that they follow from.
+    `mirror`: half of the children are reflected (eyes have no side that an image must keep; chests do).
     """
 
     def __init__(
         self, frame: pd.DataFrame, pixels: np.ndarray, image_ids: Sequence[str], seed: int, mirror: bool = False
     ) -> None:
-        """`frame` from `expand`; `pixels` uint8 (n, h, w) of the parents, named in order by `image_ids`; `mirror`: half
-        of the children are reflected (eyes have no side that an image must keep; chests do). Raises `ValueError` for a
-        parent without pixels."""
-        self.frame, self._pixels, self._seed, self._mirror = frame.reset_index(drop=True), pixels, seed, mirror
-        self._rows = pd.Index(image_ids).get_indexer(self.frame["parent"])
-        if (self._rows < 0).any():
-            raise ValueError(f"no pixels for parent {self.frame.loc[self._rows < 0, 'parent'].iloc[0]}")
-        content = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8)
-        content.update("\n".join(self.frame["image_id"].astype(str)).encode())
-        self.key = f"expanded {content.hexdigest()} {seed} {mirror}"
+        super().__init__(frame, pixels, image_ids, seed)
+        self._mirror = mirror
 
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def batch(self, epoch: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """uint8 (b, h, w) of these rows of `frame`, whatever the epoch."""
-        made = np.empty((len(rows), *self._pixels.shape[1:]), np.uint8)
-        parents, children = self.frame["parent"].to_numpy(), self.frame["child"].to_numpy()
-        for place, row in enumerate(rows):
-            image = self._pixels[self._rows[row]]
-            random = generator(self._seed, parents[row], int(children[row]), "light")
-            made[place] = light(image, random, self._mirror) if children[row] else image
-        return made
+    def make(self, image: np.ndarray, parent: str, child: int) -> np.ndarray:
+        return light(image, generator(self._seed, parent, child, "light"), self._mirror) if child else image
 
 
 # --- lungs hidden, or nothing but lungs ---

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageFilter
 
 
@@ -94,8 +95,6 @@ class Mirrored:
     def __init__(self, pixels: np.ndarray, seed: int) -> None:
         """`pixels`: uint8 (n, h, w), held, not copied."""
         self._pixels, self._seed = pixels, seed
-        content = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).hexdigest()
-        self.key = f"mirrored {content} {seed}"
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -115,7 +114,6 @@ class LightAugmentation(Mirrored):
         """`pixels`: uint8 (n, h, w), held, not copied; `strength`: one of `STRENGTHS`."""
         super().__init__(pixels, seed)
         self._how = (mirror, strength)
-        self.key = f"{strength} {self.key} {mirror} {STRENGTHS[strength]}"  # all that the variants follow from
 
     def batch(self, epoch: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """The variants of these rows in this epoch: uint8 (b, h, w)."""
@@ -123,3 +121,34 @@ class LightAugmentation(Mirrored):
             light(self._pixels[row], generator(self._seed, epoch, int(row), "light"), *self._how) for row in rows
         ]
         return np.stack(variants) if variants else np.empty((0, *self._pixels.shape[1:]), np.uint8)
+
+
+class Children:
+    """Images made from their parents on demand, the same in every epoch and in whatever batch they are asked for.
+
+    `frame` has which there are, by `parent` and `child`; only the parents' pixels are held. A paper's children define
+    `make`.
+    """
+
+    def __init__(self, frame: pd.DataFrame, pixels: np.ndarray, image_ids: Sequence[str], seed: int) -> None:
+        """`pixels`: uint8 (n, h, w) of the parents, named in order by `image_ids`. Raises `ValueError` for a parent
+        without pixels."""
+        self.frame, self._pixels, self._seed = frame.reset_index(drop=True), pixels, seed
+        self._rows = pd.Index(image_ids).get_indexer(self.frame["parent"])
+        if (self._rows < 0).any():
+            raise ValueError(f"no pixels for parent {self.frame.loc[self._rows < 0, 'parent'].iloc[0]}")
+
+    def make(self, image: np.ndarray, parent: str, child: int) -> np.ndarray:
+        """One child of an image, uint8 (h, w)."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def batch(self, epoch: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """uint8 (b, h, w) of these rows of `frame`, whatever the epoch."""
+        made = np.empty((len(rows), *self._pixels.shape[1:]), np.uint8)
+        parents, children = self.frame["parent"].to_numpy(), self.frame["child"].to_numpy()
+        for place, row in enumerate(rows):
+            made[place] = self.make(self._pixels[self._rows[row]], parents[row], int(children[row]))
+        return made

@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from helpers.data.augment import generator
+from helpers.data.augment import Children, generator
 from helpers.data.splits import SPLITS
 
 SHIFT = 3  # pixels
@@ -195,10 +195,10 @@ CHILDREN: tuple[Child, ...] = (
 )
 
 
-def child(image: np.ndarray, index: int, seed_words: Sequence[int | str]) -> np.ndarray:
+def make_child(image: np.ndarray, index: int, seed_words: Sequence[int | str]) -> np.ndarray:
     """Child `index` (0 to 105) of a square uint8 image (n, n): another array of that shape, the parent left as it is.
 
-    `seed_words` (such as a seed and the parent's name) decide the two random transforms, spread and noise, together with
+    `seed_words` (such as a seed and the parent's name) decide the two random transforms, spread and noise, with
     the index. Raises `ValueError` for another type or shape and `IndexError` for another index.
     """
     if image.dtype != np.uint8 or image.ndim != 2 or image.shape[0] != image.shape[1]:
@@ -273,28 +273,8 @@ def _drawn(parent: str, count: int, seed: int) -> np.ndarray:
     return np.sort(np.asarray(shuffled)[steps])
 
 
-class Augmented:
-    """Children on demand: `frame` says which there are, `batch` makes some. Only the parents' pixels are held."""
+class Augmented(Children):
+    """The images of `children_frame`, by row number and on demand."""
 
-    def __init__(self, children: pd.DataFrame, pixels: np.ndarray, image_ids: Sequence[str], seed: int) -> None:
-        """`children` from `children_frame`; `pixels` uint8 (n, size, size) of the parents, named in order by
-        `image_ids`. Raises `ValueError` for a parent without pixels and for children of test images."""
-        if len(pixels) != len(image_ids):
-            raise ValueError(f"{len(pixels)} images but {len(image_ids)} names")
-        if not children["split"].isin(SPLITS[:2]).all():
-            raise ValueError("children of test images: the test set is never augmented")
-        self.frame, self._pixels, self._seed = children.reset_index(drop=True), pixels, seed
-        self._rows = pd.Index(image_ids).get_indexer(self.frame["parent"])
-        if (self._rows < 0).any():
-            raise ValueError(f"no pixels for parent {self.frame.loc[self._rows < 0, 'parent'].iloc[0]}")
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def batch(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The children of these rows of `frame`: uint8 (b, size, size), the same whatever else is in the batch."""
-        made = np.empty((len(rows), *self._pixels.shape[1:]), np.uint8)
-        parents, indices = self.frame["parent"].to_numpy(), self.frame["child"].to_numpy()
-        for place, row in enumerate(rows):
-            made[place] = child(self._pixels[self._rows[row]], int(indices[row]), (self._seed, parents[row]))
-        return made
+    def make(self, image: np.ndarray, parent: str, child: int) -> np.ndarray:
+        return make_child(image, child, (self._seed, parent))

@@ -130,7 +130,7 @@ def _sources(images: Images, weights: str, profile: Profile) -> tuple[Radiograph
     children = Augmented(rows, pixels, frame["image_id"], profile.seed)
     return (
         Radiographs(frame.assign(parent=frame["image_id"]), lambda epoch, rows: pixels[rows]),
-        Radiographs(children.frame, lambda epoch, rows: children.batch(rows)),
+        Radiographs(children.frame, children.batch),
     )
 
 
