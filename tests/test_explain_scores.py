@@ -11,7 +11,7 @@ from test_explain_gradients import SIZE, curved, pictures
 
 from helpers.data.catalogue import Catalogue
 from helpers.explain import gradients
-from helpers.explain.cases import frame_of, resize_mask, retina_borders, retina_mask
+from helpers.explain.cases import frame_of, retina_borders, retina_mask
 from helpers.explain.maps import Maps, from_model
 from helpers.explain.scores import (
     MEASURES,
@@ -22,7 +22,6 @@ from helpers.explain.scores import (
     localisation,
     localised,
     mean_of,
-    means,
     peak_of,
     randomised,
     rank_correlation,
@@ -58,22 +57,11 @@ def test_a_map_that_is_the_lesion_has_full_marks():
     assert found[["hit", "mass", "iou"]].tolist() == [1, 1, 1] and found["size_over_box"] == 6 / BOX
 
 
-def test_a_map_elsewhere_has_none():
-    found = one(square(30, 30, 6), square(5, 5, 6))
-    assert found[["hit", "mass", "iou"]].tolist() == [0, 0, 0]
-
-
 @pytest.mark.parametrize(("away", "hit"), [(2, 1.0), (3, 0.0)])
 def test_a_peak_hits_when_the_box_on_it_touches_the_lesion(away, hit):
     mask, values = square(10, 10, 4), np.zeros((40, 40))
     values[9 - away + 1, 12] = 1  # a box of 5 reaches 2 pixels from its middle
     assert one(values, mask)["hit"] == hit
-
-
-def test_the_peak_that_the_explainer_recorded_counts_before_the_maps_own():
-    mask = square(10, 10, 4)
-    maps = maps_of(square(30, 30, 3)[None], peak=np.array([[11, 11]]))
-    assert localisation(maps, mask[None], BOX)["hit"].tolist() == [1.0]
 
 
 def test_chance_is_the_share_of_places_from_which_the_box_touches():
@@ -88,10 +76,6 @@ def test_a_window_finds_the_region_where_single_pixels_would_mislead():
     values[35, 35] = 3.0
     values[8:13, 8:13] = 1.0
     assert peak_of(values) == (35, 35) and peak_of(values, window=5) == (10, 10)
-
-
-def test_of_equal_peaks_the_middle_of_the_largest_is_taken():
-    assert peak_of(square(10, 20, 5).astype(float)) == (12, 22)
 
 
 def test_the_best_overlap_equals_the_best_of_all_thresholds():
@@ -122,11 +106,6 @@ def test_table_s3_has_each_class_and_all_with_intervals():
     assert estimates["all"].value == pytest.approx(given["hit"].mean())
     accuracy = table["localisation accuracy"]
     assert (table["low"] < accuracy).all() and (accuracy < table["high"]).all()
-
-
-def test_means_by_group_and_of_all():
-    found = means(frame(), ["hit"], ["label"], resamples=100, total="all")
-    assert found["label"].tolist() == ["DRUSEN", "CNV", "DME", "all"] and found["n"].tolist() == [40, 40, 40, 120]
 
 
 def test_perfect_localisation_is_not_called_certain():
@@ -291,13 +270,6 @@ def test_a_mask_file_lies_over_the_whole_image(catalogue, tmp_path):
 def test_marks_that_cannot_be_used_say_which_and_why(catalogue, tmp_path, text, message):
     with pytest.raises(MarksError, match=message):
         load_marks(written(tmp_path, text), catalogue)
-
-
-def test_a_thin_lesion_survives_the_squashing():
-    mask = np.zeros((500, 500), bool)
-    mask[250, 200:230] = True
-    assert resize_mask(mask, 128).any() and resize_mask(mask, 128).sum() < 12
-    assert not resize_mask(np.zeros((500, 500), bool), 128).any()
 
 
 def test_shapes_that_do_not_fit_are_refused():

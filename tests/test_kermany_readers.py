@@ -120,8 +120,8 @@ def test_simulated_readers_err_more_on_subtle_and_on_noisy_images():
 def scored(frame, right=0.95, seed=3):
     """A scores frame whose most probable class is the true one with chance `right`."""
     rng = np.random.default_rng(seed)
-    said = np.where(rng.random(len(frame)) < right, frame["label"], rng.choice(CLASSES, len(frame)))
-    chances = pd.DataFrame({f"p_{name}": np.where(said == name, 0.7, 0.1) for name in CLASSES})
+    predicted = np.where(rng.random(len(frame)) < right, frame["label"], rng.choice(CLASSES, len(frame)))
+    chances = pd.DataFrame({f"p_{name}": np.where(predicted == name, 0.7, 0.1) for name in CLASSES})
     patients = [f"patient {i // 2}" for i in range(len(frame))]
     return frame[["image_id", "label"]].assign(patient_id=patients, split="test").join(chances)
 

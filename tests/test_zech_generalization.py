@@ -35,9 +35,10 @@ def test_a_test_set_is_called_what_the_talk_calls_it(trained, tested, word):
 SITES = ("NIH-like", "MSH-like", "IU-like")
 
 
-def scores_of(site_effect=2.0, seed=0):
+@pytest.fixture(scope="module")
+def scores():
     """Scores of heads for every training set: the disease, and, where markers are on, the hospital's prevalence."""
-    rng, rows = np.random.default_rng(seed), []
+    rng, rows = np.random.default_rng(0), []
     bodies = pd.DataFrame({"site": np.repeat(SITES, 1200), "split": np.tile(["validation", "test"], 1800)})
     rate = bodies["site"].map({"NIH-like": 0.08, "MSH-like": 0.5, "IU-like": 0.1})
     ill = rng.random(len(bodies)) < rate
@@ -46,16 +47,11 @@ def scores_of(site_effect=2.0, seed=0):
     disease = rng.normal(size=len(bodies)) + ill
     for markers in ("on", "off"):
         for sites in generalization.site_sets(SITES):
-            knows = site_effect * (bodies["site"] == "MSH-like") * (markers == "on") * (len(sites) > 1)
-            told = {"markers": markers, "pixels": "whole", "weighting": "as they are"}
+            knows = 2.0 * (bodies["site"] == "MSH-like") * (markers == "on") * (len(sites) > 1)
+            setting = {"markers": markers, "pixels": "whole", "weighting": "as they are"}
             score = 1 / (1 + np.exp(-(disease + knows)))
-            rows.append(bodies.assign(p_Pneumonia=score, trained_on=generalization.joined(sites), **told))
+            rows.append(bodies.assign(p_Pneumonia=score, trained_on=generalization.joined(sites), **setting))
     return pd.concat(rows, ignore_index=True)
-
-
-@pytest.fixture(scope="module")
-def scores():
-    return scores_of()
 
 
 def test_table_3_has_every_pair_of_sets_and_the_talks_fifteen_rows(scores):
@@ -90,7 +86,7 @@ def test_remedies_are_measured_against_the_first_and_what_is_missing_is_left_out
     assert excess.loc["as they are", "low"] > 0 and excess.loc["markers off", "p"] < 0.01
 
 
-def test_the_model_is_chosen_on_the_hospital_that_was_asked(scores):
+def test_the_model_is_chosen_on_the_hospital_that_was_named(scores):
     one = scores[(scores["trained_on"].isin(SITES)) & (scores["markers"] == "on")]
     bad = one.assign(candidate="bad", p_Pneumonia=np.where(one["site"] == one["trained_on"], one["p_Pneumonia"], 0.5))
     perfect = (one["label"] == "Pneumonia").astype(float)
@@ -158,25 +154,20 @@ def test_the_curve_rises_with_markers_and_stays_without():
         for draw in range(3):
             for markers in ("on", "off"):
                 for name in ("joint", "high", "low"):
-                    site = (
-                        np.repeat(["M", "N"], 150)
-                        if name == "joint"
-                        else np.repeat({"high": "M", "low": "N"}[name], 300)
+                    site = np.repeat(
+                        {"joint": ["M", "N"], "high": "M", "low": "N"}[name], 150 if name == "joint" else 300
                     )
                     rate = np.where(site == "M", *rates) if name == "joint" else np.full(300, 0.2)
                     ill = np.arange(300) % 150 < 150 * rate
                     score = rng.normal(size=300) + ill + 4 * (markers == "on") * (rate - 0.2) * 2
                     part = pd.DataFrame({"site": site, "label": np.where(ill, "Pneumonia", "No pneumonia"), "p": score})
                     names = [f"{name}{k}" for k in range(300)]
-                    told = {"ratio": ratio, "draw": draw, "markers": markers, "trained_on": name, "prevalence": rate}
-                    rows.append(part.assign(image_id=names, patient_id=names, **told))
+                    setting = {"ratio": ratio, "draw": draw, "markers": markers, "trained_on": name, "prevalence": rate}
+                    rows.append(part.assign(image_id=names, patient_id=names, **setting))
     curve = prevalence.imbalance_curve(pd.concat(rows), "M", "N")
-    said = prevalence.imbalance_verdicts(curve).set_index(["markers", "ratio", "measure"])["verdict"]
-    assert (
-        said["on", 9.0, "joint - internal, high"] == "exceeds"
-        and said["on", 9.0, "joint - joint head, high"] == "exceeds"
-    )
-    assert said["off", 9.0, "joint - internal, high"] == "no difference shown"
+    verdicts = prevalence.imbalance_verdicts(curve).set_index(["markers", "ratio", "measure"])["verdict"]
+    assert verdicts["on", 9.0, "joint - internal, high"] == verdicts["on", 9.0, "joint - joint head, high"] == "exceeds"
+    assert verdicts["off", 9.0, "joint - internal, high"] == "no difference shown"
     alone = curve[curve["measure"] == "hospital alone"].groupby("ratio")["value"].first()
     assert alone[1.0] == pytest.approx(0.5) and alone[9.0] == pytest.approx(0.75, abs=0.01)
     assert not curve.loc[curve["measure"] == "external", "value"].notna().any()

@@ -103,7 +103,9 @@ def integrated_gradients(
             if abs(gap[i]) <= tolerance * max(abs(difference[i]), 1.0) or 2 * pieces > most_steps:
                 break
             pieces *= 2
-    _warn_of_gaps(gap, tolerance * np.maximum(np.abs(difference), 1.0))
+    if (off := np.abs(gap) > tolerance * np.maximum(np.abs(difference), 1.0)).any():
+        text = f"integrated gradients: {off.sum()} of {len(gap)} sums are off by more than the tolerance, the worst by"
+        warnings.warn(f"{text} {np.abs(gap).max():.3g}", IncompleteMap, stacklevel=2)
     settings = {"tolerance": tolerance, "steps": steps, "most_steps": most_steps}
     extra = {"difference": difference, "gap": gap}
     return classifier.maps(began, codes, maps, "integrated gradients", "logit", extra, **settings)
@@ -127,13 +129,6 @@ def _mean_slope(slope: Gradients, images: np.ndarray, code: int) -> np.ndarray:
         part = images[first : first + BATCH]
         total += slope(part, np.full(len(part), code))[0].sum(axis=0, dtype=np.float64)
     return total / len(images)
-
-
-def _warn_of_gaps(gap: np.ndarray, allowed: np.ndarray) -> None:
-    if off := int((np.abs(gap) > allowed).sum()):
-        worst = gap[np.argmax(np.abs(gap) - allowed)]
-        text = f"integrated gradients: {off} of {len(gap)} sums are off by more than the tolerance, the worst by"
-        warnings.warn(f"{text} {worst:.3g}", IncompleteMap, stacklevel=3)
 
 
 def class_activation(

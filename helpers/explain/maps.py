@@ -115,14 +115,9 @@ class Classifier:
 
 
 def from_head(backbone: Backbone, head: Head) -> Classifier:
-    """A frozen backbone with a softmax head trained on its bottleneck features, as one network.
-
-    Raises `ValueError` where the head was trained on another number of features.
-    """
+    """A frozen backbone with a softmax head trained on its bottleneck features, as one network."""
     import keras
 
-    if len(head.kernel) != backbone.features:
-        raise ValueError(f"{backbone.name} gives {backbone.features} features, the head takes {len(head.kernel)}")
     last = keras.layers.Dense(len(head.classes), dtype="float32", name="logits")
     logits = last(backbone.model.output)
     last.set_weights([head.kernel, head.bias])

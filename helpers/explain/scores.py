@@ -51,8 +51,6 @@ def localisation(
     masks = np.asarray(masks, bool)
     if maps.maps.shape != masks.shape or masks.ndim != 3:
         raise ValueError(f"maps are {maps.maps.shape} and masks {masks.shape}; both must be (n, height, width)")
-    if box < 1:
-        raise ValueError(f"box = {box}; it must be at least 1 pixel")
     places = np.ones(masks.shape, bool) if allowed is None else np.asarray(allowed, bool)
     values = importance(maps.maps)
     peaks = maps.extra.get("peak")
