@@ -18,41 +18,26 @@ def stages(names):
     return [f"{RUN}/stages/{name}.json" for name in names]
 
 
-def of_kind(*kinds):
-    return "|".join(name for name, step in all_steps().items() if step.kind in kinds)
-
-
 def before(wildcards):
     return stages(all_steps()[wildcards.name].after)
+
+
+def reads_features(name):
+    return any(all_steps()[other].kind == "features" for other in all_steps()[name].after)
 
 
 rule all:
     input: expand(f"{RUN}/notebooks/{{name}}.ipynb", name=notebook_names())
 
 
-rule data:
+# A head on ready features takes one core; drawing, features and networks take all.
+rule step:
     input: f"{RUN}/keys/{{name}}.json", before
     output: f"{RUN}/stages/{{name}}.json"
-    wildcard_constraints: name=of_kind("data")
-    threads: workflow.cores
-    shell: "{PYTHON} step {wildcards.name} {config[run]}"
-
-
-rule features:
-    input: f"{RUN}/keys/{{name}}.json", before
-    output: f"{RUN}/stages/{{name}}.json"
-    wildcard_constraints: name=of_kind("features")
-    threads: workflow.cores
-    shell: "{PYTHON} step {wildcards.name} {config[run]}"
-
-
-rule experiment:
-    input: f"{RUN}/keys/{{name}}.json", before
-    output: f"{RUN}/stages/{{name}}.json"
-    wildcard_constraints: name=of_kind("experiment")
-    threads: lambda wildcards: 1 if f"{all_steps()[wildcards.name].data}_features" in all_steps()[wildcards.name].after else workflow.cores
+    wildcard_constraints: name="|".join(all_steps())
+    threads: lambda wildcards: 1 if reads_features(wildcards.name) else workflow.cores
     log: f"{RUN}/logs/{{name}}.stderr.log"
-    shell: "{PYTHON} step {wildcards.name} {config[run]} 2> {log}"
+    shell: "{PYTHON} step {wildcards.name} {config[run]} 2> >(tee {log:q} >&2)"
 
 
 rule notebook:

@@ -13,6 +13,7 @@ from PIL import Image
 from helpers.data.catalogue import CatalogueError
 from helpers.phantoms import chest_plans, oct
 from helpers.phantoms.oct import OCT
+from helpers.run import cache
 
 SMALL = {"train": 10, "test_per_class": 1, "seed": 5}
 SETS = {
@@ -50,11 +51,16 @@ def test_another_seed_or_size_goes_to_another_folder_with_other_images(drawn, tm
     assert not set(other.frame["digest"]) & set(drawn.frame["digest"])
 
 
+def test_edited_drawing_code_goes_to_another_folder(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "code_digest", lambda *modules: "edited" if "helpers.phantoms.oct" in modules else "")
+    assert OCT.load(tmp_path, 1, **SMALL).root.name != drawn.root.name
+
+
 def test_a_second_call_draws_and_plans_nothing(drawn):
     def fail(**settings):
         pytest.fail("planned again")
 
-    start = time.perf_counter()
+    start, fail.__module__ = time.perf_counter(), OCT.plan.__module__
     assert replace(OCT, plan=fail).load(drawn.root.parent, **SMALL).fingerprint() == drawn.fingerprint()
     assert time.perf_counter() - start < 1.0
 
@@ -68,6 +74,7 @@ def test_a_killed_drawing_is_never_read_and_is_resumed(drawn, tmp_path):
         calls.append(rows)
         return oct.draw(seed, rows)
 
+    killed.__module__ = OCT.draw.__module__
     killed_set = replace(OCT, draw=killed)
     with pytest.raises(KeyboardInterrupt):
         killed_set.load(tmp_path, 1, **SMALL)

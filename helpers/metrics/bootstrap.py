@@ -1,7 +1,7 @@
 """Intervals that respect patients: whole patients are drawn with replacement, with all their images.
 
-Kermany's 1,000 test images come from 633 patients. Images of one patient resemble each other, so an interval that
-counts each as new evidence is too narrow. All intervals here are percentile intervals at 95 %.
+Images of one patient resemble each other, so an interval that counts each as new evidence is too narrow. All
+intervals here are percentile intervals at 95 %.
 
 Where all images agree (perfect accuracy, perfect separation) every resample does too, and the bootstrap would call the
 value certain; the bound then comes from `proportions.unanimous_bounds`, where each draw is one patient.

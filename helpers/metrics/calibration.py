@@ -1,8 +1,8 @@
 """Whether predicted probabilities can be trusted: reliability, Brier score, and temperature scaling.
 
-None of the papers examines this. Kermany's pneumonia data call for it: images of the test folder score otherwise than
-held-out images of the train folder, so a threshold or a probability learnt on one is off on the other, even where the
-ROC curve, which depends only on the order of scores, shows nothing. A temperature is fitted on validation images.
+Where images of another source score otherwise, a threshold or a probability learnt on one is off on the other, even
+where the ROC curve, which depends only on the order of scores, shows nothing. A temperature is fitted on validation
+images.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Engine:
     @property
     def version(self) -> str:
         """Of the packages that do the arithmetic."""
-        packages = ("openvino",) if self.name == "openvino" else ("tensorflow", "keras")
+        packages = ("openvino",) if self.name == "openvino" else (_other_backend() or "tensorflow", "keras")
         return ", ".join(f"{package} {metadata.version(package)}" for package in packages)
 
     def __str__(self) -> str:

@@ -20,7 +20,7 @@ from helpers.phantoms.chest_findings import FINDINGS, SHAPES
 from helpers.phantoms.chest_scene import Pose, Scene, enlarge
 from helpers.phantoms.store import rng_of
 
-SIZE = 256  # pixels a side
+SIZE = 256  # pixels per side
 TURN, TURN_HARD, TURN_MOST = 3.0, 24.0, 38.0  # degrees about the long axis: deviation, what `hard` adds, and a limit
 TILT, TILT_HARD = 1.6, 6.0  # degrees in the image's plane
 LEAN = {"PA": 0.0, "AP": 6.0, "lateral": 0.0}  # degrees by which the beam comes from above

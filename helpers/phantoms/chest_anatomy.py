@@ -40,7 +40,7 @@ class Ball:
 
 @dataclass(frozen=True)
 class Body:
-    """What tells one patient from another, and what diseases of the whole chest change. Lengths in adult cm."""
+    """How patients differ, and what diseases of the whole chest change. Lengths in adult cm."""
 
     age: float  # years
     width: float  # half, of the inner chest

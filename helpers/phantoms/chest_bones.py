@@ -19,7 +19,7 @@ VERTEBRA = 2.62  # cm from one to the next
 LEVELS, STEMS = 5, 12  # branchings, and branches that leave a lung's root
 SAMPLES = 13  # places along a branch
 NET = 8  # places along a line of the net
-BLOOD = 0.17  # attenuation a cm, above the lung's
+BLOOD = 0.17  # attenuation per cm, above the lung's
 
 
 def skeleton(body: Body, lateral: bool, rng: np.random.Generator) -> Cloud:
@@ -217,7 +217,7 @@ def in_lung(body: Body, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
 
 
 def solid(branches: tuple[np.ndarray, np.ndarray, np.ndarray], density: float, rng: np.random.Generator) -> Cloud:
-    """Branches as filled tubes of this attenuation a cm."""
+    """Branches as filled tubes of this attenuation per cm."""
     parts = []
     for chosen, count in ((branches[1] > 0.16, 22), (branches[1] <= 0.16, 3)):
         points, radius, length = (part[chosen] for part in branches)
@@ -239,7 +239,7 @@ def cuffs(branches: tuple[np.ndarray, np.ndarray, np.ndarray], density: float, r
 
 
 def net(body: Body, count: int, density: float, rng: np.random.Generator, low: float = 0, outer: float = 0) -> Cloud:
-    """A net of short lines in both lungs, `density` attenuation times cm a cm of line.
+    """A net of short lines in both lungs, `density` attenuation times cm per cm of line.
 
     `low` favours the bases and `outer` the periphery, both from 0 to 1. Draws do not depend on `density`.
     """

@@ -252,7 +252,7 @@ COHORTS = (
     ("IU-like", "reserve", "Pneumonia", 37),
 )
 BODIES = sum(count for *_, count in COHORTS)
-DEPARTMENTS = {  # and their signatures; of one hospital the scanners are told apart, "inpatient vs. ED"
+DEPARTMENTS = {  # and their signatures; one hospital's two scanners differ, "inpatient vs. ED"
     "NIH-like": (("", "A"),),
     "MSH-like": (("inpatient", "portable-inpatient"), ("ED", "portable-ED")),
     "IU-like": (("", "C"),),
@@ -262,7 +262,7 @@ DEPARTMENTS = {  # and their signatures; of one hospital the scanners are told a
 def plan_sites(*, bodies: int, seed: int) -> pd.DataFrame:
     """About `bodies` radiographs of adults at three hospitals, each twice: with its hospital's signature and neutral.
 
-    With the signature off nothing but the share of pneumonia tells the hospitals apart. Columns as a catalogue's, with
+    With the signature off the hospitals differ only in their share of pneumonia. Columns as a catalogue's, with
     body (the image that both rows show), markers (on, off), department and cohort (natural, or reserve).
     """
     rng, groups = rng_of(seed, 3), []
@@ -295,12 +295,12 @@ def _at_hospital(site: str, cohort: str, label: str, split: str, images: int, nu
 
 
 # Regions
-REGION_SIZE = 512  # pixels a side
+REGION_SIZE = 512  # pixels per side
 ELSEWHERE = ("Cardiomegaly", "Effusion", "Emphysema", "Atelectasis")  # findings elsewhere in the chest
 
 
 def plan_regions(*, images: int, seed: int) -> pd.DataFrame:
-    """Every second image has a nodule at the apex; nothing but the nodule tells the classes apart."""
+    """Every second image has a nodule at the apex; the classes differ only in the nodule."""
     rows = []
     for k, number in numbered([(k,) for k in range(images)], rng_of(seed, 4)):
         rng = rng_of(seed, number, 0, 6)

@@ -16,11 +16,11 @@ from scipy.ndimage import gaussian_filter
 from helpers.phantoms import chest_bones
 from helpers.phantoms.chest_anatomy import SIDES, Ball, Body
 
-COARSE = 72  # rays a side of the coarse grid
+COARSE = 72  # rays per side of the coarse grid
 DEPTHS = 18  # samples along a ray
 DISTANCE = {"PA": 180.0, "AP": 105.0, "lateral": 180.0}  # cm from the source to the middle of the chest
 VIEWS = tuple(DISTANCE)
-WATER = 0.205  # attenuation of soft tissue a cm
+WATER = 0.205  # attenuation of soft tissue per cm
 SHOWS = 0.05  # attenuation from which a change belongs to the lesion mask: about 3 grey levels
 EVERYWHERE = slice(0, COARSE), slice(0, COARSE)
 ALIKE = np.ones((COARSE, COARSE), np.float32)  # the pattern of what has none
@@ -75,7 +75,7 @@ class Rays:
         self.x, self.y, self.z = ((across * a + self.depth * b) + up * c for a, b, c in self.axes.T)
 
     def pixels(self, points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Column and row, fractional, of points (n, 3) in an image of `size` pixels a side."""
+        """Column and row, fractional, of points (n, 3) in an image of `size` pixels per side."""
         across, along, up = self.axes @ np.asarray(points, np.float32).T
         shrink = 1 / (1 + along / np.float32(DISTANCE[self.pose.view]))
         scale = np.float32(size / self.pose.field)
@@ -109,7 +109,7 @@ class Rays:
         return (within[..., 1:] + within[..., :-1]) / (size[..., 1:] + size[..., :-1] + np.float32(1e-6))
 
     def chord(self, shares: np.ndarray) -> np.ndarray:
-        """Centimetres inside, a value a ray."""
+        """Centimetres inside, one value per ray."""
         return shares.sum(axis=-1) * np.float32(self.step)
 
 
@@ -128,7 +128,7 @@ def splat(points: np.ndarray, mass: np.ndarray, rays: Rays, size: int) -> np.nda
 
 
 def enlarge(coarse: np.ndarray, size: int) -> np.ndarray:
-    """A coarse picture at `size` pixels a side, by cubic interpolation."""
+    """A coarse picture at `size` pixels per side, by cubic interpolation."""
     weights = _cubic(coarse.shape[0], size)
     return weights @ coarse @ weights.T
 
@@ -200,7 +200,7 @@ class Scene:
         np.maximum(skin[window], np.float32((5.6 if lateral else 3.4) + 0.55 * body.fat) - far, out=skin[window])
 
     def _bubble(self) -> np.ndarray:
-        """Air in the stomach, cm a ray."""
+        """Air in the stomach, cm per ray."""
         radius, out = self.body.bubble, np.zeros((COARSE, COARSE), np.float32)
         if radius < 0.4:
             return out

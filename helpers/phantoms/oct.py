@@ -75,7 +75,7 @@ def plan_oct(*, train: int, test_per_class: int, seed: int) -> pd.DataFrame:
     wanted += [("test", label, test_per_class) for label in PUBLISHED]
     groups = [(split, label, n) for split, label, count in wanted for n in sizes(count, IMAGES[split], rng)]
     groups = numbered(groups, rng)
-    # One patient in 4.5 has wide scans: spread evenly over each class, so that even by chance size tells little.
+    # One patient in 4.5 has wide scans, spread evenly over each class: even by chance, size is hardly linked to class.
     wide = (np.arange(len(groups)) * GOLDEN + rng.random()) % 1 < WIDE_SHARE
     rows: list[dict] = []
     for (split, label, images, number), is_wide in zip(groups, wide, strict=True):

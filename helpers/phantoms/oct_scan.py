@@ -234,7 +234,7 @@ def padding(floor: np.ndarray, shape: tuple[int, int], often: float, rng: np.ran
     """Where the archive's straightening of a tilted scan left white: bool, of `shape` (height, width).
 
     With chance `often`: oblique wedges above and below, slivers at the sides. They stay 130 pixels above and 60 below
-    `floor`, the row of Bruch's membrane per column, which no disease moves: padding tells nothing about the label.
+    `floor`, the row of Bruch's membrane per column, which no disease moves: padding does not depend on the label.
     """
     height, width = shape
     draws, chance = rng.normal(size=6), rng.random(2)

@@ -1,13 +1,12 @@
 """How a phantom data set comes to lie on disk: drawn once, by several processes, resumed after a kill.
 
 A `PhantomSet` has a plan (a frame with one row per image, all of its truth and no pixel yet) and a function that draws
-images from its rows. The name of its folder holds all that decides what is in it.
+images from its rows. The name of its folder ends in a key of the settings and of the code that plans and draws.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from threadpoolctl import threadpool_limits
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
 from helpers.data.images import average_hash, worker_count
 
-VERSION = 3  # raise it with any change that alters an image: it is part of the folder's name
 TABLE = "phantom.csv"
 FILES = ("path", "mask", "lung_mask")  # columns that name a file
 TEXTS = {"patient_id": str, "average_hash": str, "department": str}
@@ -56,8 +55,9 @@ class PhantomSet:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # A worker that imports the caller's script would load again, and wait for the lock its parent holds.
             raise RuntimeError(f'load {self.name} below `if __name__ == "__main__":`, or with workers=1')
-        key = json.dumps(settings | {"version": VERSION}, sort_keys=True)
-        root = Path(cache) / f"{self.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        # Found by name, for the runner changes no pixel: an import would make its code part of every data set's key.
+        make_key = import_module("helpers.run.cache").make_key
+        root = Path(cache) / f"{self.name}-{make_key({self.plan.__module__, self.draw.__module__}, settings)}"
         if not root.exists():
             root.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(root.with_suffix(".lock")):
@@ -92,7 +92,7 @@ def rng_of(*words: int) -> np.random.Generator:
 
 
 def numbered(groups: list[tuple], rng: np.random.Generator, least: int = 10_000) -> list[tuple]:
-    """The groups, each with a different patient number at its end, which tells nothing."""
+    """The groups, each with a different patient number at its end, unrelated to its label."""
     numbers = rng.choice(9_900_000, len(groups), replace=False) + least
     return [(*group, number) for group, number in zip(groups, numbers.tolist(), strict=True)]
 

@@ -47,7 +47,7 @@ def make_key(
     """16 hex digits that change with anything a result depends on.
 
     `makers` are modules ("helpers.model.head") or functions in them ("helpers.model.head:train_head"), `settings`
-    what they read, `inputs` the keys or digests of what they read, `files` further files by content (a missing one counts too).
+    what they read, `inputs` keys or digests of what they read, `files` further files by content (a missing one counts).
     """
     modules = [makers] if isinstance(makers, str) else list(makers)
     parts = {

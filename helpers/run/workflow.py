@@ -43,8 +43,7 @@ class ProgressHandler(logging.Handler):
         counts = {rule: n for rule, n in record.stats.items() if rule not in ("all", "total")}
         self.total = sum(counts.values())
         if self.total:
-            parts = ", ".join(f"{n} {rule}{'s' if n > 1 and rule == 'notebook' else ''}" for rule, n in counts.items())
-            self.print(f"{self.total} steps to run: {parts}")
+            self.print(" and ".join(f"{n} {rule}{'s' if n > 1 else ''}" for rule, n in counts.items()) + " to run")
 
     def _job_info(self, record: logging.LogRecord) -> None:
         self.names[record.jobid] = record.wildcards.get("name") or record.rule_name
