@@ -72,6 +72,10 @@ def test_when_a_maker_fails_then_what_was_there_stays_and_the_next_call_finds_wh
         run(maker, "two", tmp_path)
     assert load_experiment(tmp_path, "made").key == "one"
     assert run(maker, "two", tmp_path).key == "two" and maker.found == [False, True]
+    maker = Maker(fails=1)
+    with pytest.raises(RuntimeError):
+        run(maker, "three", tmp_path)
+    assert run(maker, "four", tmp_path).key == "four" and maker.found == [False, False]  # other settings begin anew
 
 
 def test_when_two_ask_at_once_then_one_makes_it_and_both_get_it(tmp_path):

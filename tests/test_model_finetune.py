@@ -14,8 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("tensorflow")
-
 import tiny_training
 from tiny_training import CLASSES, SIZE, STATEFUL, striped_images, tiny_backbone
 

@@ -62,10 +62,6 @@ class Inputs:
     fresh: Path = Path()
     features: Callable[[], np.ndarray] = _no_features
 
-    @property
-    def profile(self) -> Profile:  # until all makers read `settings`
-        return self.settings
-
 
 @dataclass(frozen=True)
 class Results:
@@ -113,9 +109,9 @@ def run_experiment(maker: Callable[[Inputs], Results], key: str, folder: Path, i
     with FileLock(folder / f".{name}.lock"):
         if found := find_experiment(folder, name, key):
             return found
-        unfinished.mkdir(exist_ok=True)
+        (unfinished / key).mkdir(parents=True, exist_ok=True)  # by key, lest other settings' training be resumed
         with whole_folder(folder / name) as fresh:
-            results = maker(replace(inputs, unfinished=unfinished, fresh=fresh))
+            results = maker(replace(inputs, unfinished=unfinished / key, fresh=fresh))
             for table, rows in results.tables.items():
                 rows.to_parquet(fresh / f"{table}.parquet", index=False)
             record = {"name": name, "key": key, "classes": results.classes, "summary": results.summary}
