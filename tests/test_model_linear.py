@@ -30,9 +30,9 @@ def test_a_head_gives_scikit_learns_probabilities_on_standardised_features(class
     for head, entropy in zip(found.heads, found.entropies, strict=True):
         model = LogisticRegression(C=1 / (2 * head.l2 * share[TRAIN].sum()), tol=1e-8)
         expected = model.fit(z[TRAIN], codes[TRAIN], share[TRAIN]).predict_proba(z)
-        np.testing.assert_allclose(head.predict(features), expected, atol=2e-3)
+        np.testing.assert_allclose(head.predict(features), expected, atol=5e-3)
         loss = -np.log(expected[VALIDATION, codes[VALIDATION]])
-        assert entropy == pytest.approx(np.average(loss, weights=share[VALIDATION]), abs=2e-3)
+        assert entropy == pytest.approx(np.average(loss, weights=share[VALIDATION]), abs=5e-3)
 
 
 def test_validation_chooses_the_penalty_and_of_equal_ones_the_largest():
@@ -54,7 +54,7 @@ def test_what_cannot_be_learnt_from_is_refused():
         fit_head(features, labels, TRAIN, VALIDATION[:0], "ab", (0.1,))
     with pytest.raises(ValueError, match="other than a, b"):
         fit_head(features, np.append(labels[:-1], "c"), TRAIN, VALIDATION, "ab", (0.1,))
-    with pytest.raises(ValueError, match="none without, Mass"):
+    with pytest.raises(ValueError, match="no training image of Mass"):
         fit_labels(features, np.stack([codes == 1, codes > 5], axis=1), TRAIN, VALIDATION, ("Effusion", "Mass"), (0.1,))
 
 

@@ -1,7 +1,7 @@
 """Logistic regression on stored features: for the many heads of a study that trains one per site, set and draw.
 
 A head of `helpers.model.head` follows Kermany's recipe (Adam, thousands of steps, early stopping) and takes seconds;
-these are scikit-learn's, solved to the end in a tenth of a second each, with validation choosing the penalty.
+these are scikit-learn's, solved by L-BFGS in a tenth of a second each, with validation choosing the penalty.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from helpers.model.head import Head
 
-MOST_STEPS = 400  # of L-BFGS: a fit that is cut short is judged by validation as any other
+# Of L-BFGS: most iterations, and the slope at which it stops. A fit that is cut short is judged by validation as any.
+ITERATIONS, TOLERANCE = 400, 1e-3
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,41 @@ def fit_head(
     Cross-entropy on the validation rows (weighted likewise) ranks the heads. Raises `ValueError` where a class has no
     training row, there is no validation row, or one of either is of no class (other rows may be).
     """
-    names, train, validation = np.asarray(labels).astype(str), np.asarray(train), np.asarray(validation)
-    order = {name: code for code, name in enumerate(classes)}
-    codes = np.array([order.get(name, -1) for name in names])
-    if missing := [name for name, code in order.items() if code not in codes[train]]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    codes, share = _checked(labels, train, validation, tuple(classes)), np.ones(len(features))
+    share = share if weights is None else np.asarray(weights, float)
+    scaler = StandardScaler().fit(features[train])
+    scaled = scaler.transform(features[train])
+    heads, entropies = [], []
+    for penalty in sorted(penalties, reverse=True):
+        strength = 1 / (2 * penalty * share[train].sum())  # of the sum of losses, beside half of the squared weights
+        model = LogisticRegression(C=strength, max_iter=ITERATIONS, tol=TOLERANCE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(scaled, codes[train], share[train])
+        kernel, bias = model.coef_.T / scaler.scale_[:, None], model.intercept_
+        bias = bias - scaler.mean_ @ kernel
+        if len(classes) == 2:  # scikit-learn keeps the second class's log odds alone
+            kernel, bias = np.hstack([-kernel / 2, kernel / 2]), np.hstack([-bias / 2, bias / 2])
+        heads.append(Head(tuple(classes), kernel.astype(np.float32), bias.astype(np.float32), 0, float(penalty)))
+        chance = heads[-1].predict(features[validation])[np.arange(len(validation)), codes[validation]]
+        entropies.append(float(np.average(-np.log(np.maximum(chance, 1e-30)), weights=share[validation])))
+    return LinearFit(tuple(heads), tuple(entropies))
+
+
+def _checked(labels, train: np.ndarray, validation: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """Positions in `classes`, -1 for a label that is none of them, once every row that is used has one."""
+    codes = pd.Index(classes).get_indexer(np.asarray(labels).astype(str))
+    if missing := [name for code, name in enumerate(classes) if code not in codes[train]]:
         raise ValueError(f"no training image of {', '.join(missing)}")
     if not len(validation):
         raise ValueError("no validation image")
     if (codes[train] < 0).any() or (codes[validation] < 0).any():
         raise ValueError(f"a training or validation row has a label other than {', '.join(classes)}")
-    path = _fit_path(features, codes, train, validation, penalties, weights)
-    heads = [Head(tuple(classes), *_both_classes(kernel, bias), 0, l2) for l2, kernel, bias, _ in path]
-    return LinearFit(tuple(heads), tuple(entropy for *_, entropy in path))
+    return codes
 
 
 def fit_labels(
@@ -87,61 +112,18 @@ def fit_labels(
     labels: Sequence[str],
     penalties: Sequence[float],
 ) -> MultilabelHead:
-    """One-vs-rest logistic regressions, one per label of `truth`, bool (n, labels); otherwise as `fit_head`.
+    """One-vs-rest logistic regressions, one per label of `truth`, bool (n, labels), each as `fit_head` makes it.
 
-    A label without positives in validation takes the penalty that is best for all labels together. Raises `ValueError`
-    where a label has no positive, or no negative, training row.
+    A label without positives in validation takes the penalty that is best for all labels together.
     """
-    count = truth[train].sum(axis=0)
-    if bad := [name for name, positives in zip(labels, count, strict=True) if positives in (0, len(train))]:
-        raise ValueError(f"no training images with, or none without, {', '.join(bad)}")
-    if not len(validation):
-        raise ValueError("no validation image")
-    paths = [_fit_path(features, known.astype(int), train, validation, penalties) for known in truth.T]
-    entropies = np.array([[entropy for *_, entropy in path] for path in paths])
+    fits = [
+        fit_head(features, np.where(known, label, f"no {label}"), train, validation, (f"no {label}", label), penalties)
+        for label, known in zip(labels, truth.T, strict=True)
+    ]
+    entropies = np.array([fit.entropies for fit in fits])
     chosen = entropies.argmin(axis=1)
     chosen[~truth[validation].any(axis=0)] = entropies.mean(axis=0).argmin()
-    l2, kernels, biases, _ = zip(*(path[k] for path, k in zip(paths, chosen, strict=True)), strict=True)
-    return MultilabelHead(tuple(labels), np.hstack(kernels), np.hstack(biases), np.array(l2))
-
-
-def _fit_path(
-    features: np.ndarray,
-    codes: np.ndarray,
-    train: np.ndarray,
-    validation: np.ndarray,
-    penalties: Sequence[float],
-    weights: np.ndarray | None = None,
-) -> list[tuple[float, np.ndarray, np.ndarray, float]]:
-    """Per penalty, from the largest down, each from the one before it: penalty, kernel, bias, validation cross-entropy.
-
-    scikit-learn minimises C times the weighted sum of losses plus half the squared weights, so C is one over twice the
-    penalty times the sum of the weights.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
-    from sklearn.preprocessing import StandardScaler
-
-    share = np.ones(len(codes)) if weights is None else np.asarray(weights, float)
-    scaler = StandardScaler().fit(features[train])
-    learnt, held_out = scaler.transform(features[train]), scaler.transform(features[validation])
-    model, path = LogisticRegression(max_iter=MOST_STEPS, warm_start=True), []
-    for penalty in sorted(penalties, reverse=True):
-        model.C = 1 / (2 * penalty * share[train].sum())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(learnt, codes[train], share[train])
-        predicted, classes = model.predict_proba(held_out), np.arange(len(model.classes_))
-        entropy = log_loss(codes[validation], predicted, sample_weight=share[validation], labels=classes)
-        kernel = model.coef_.T / scaler.scale_[:, None]
-        bias = model.intercept_ - scaler.mean_ @ kernel
-        path.append((float(penalty), kernel.astype(np.float32), bias.astype(np.float32), float(entropy)))
-    return path
-
-
-def _both_classes(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a softmax: of two classes scikit-learn keeps the second one's log odds alone."""
-    if kernel.shape[1] > 1:
-        return kernel, bias
-    return np.hstack([-kernel / 2, kernel / 2]), np.hstack([-bias / 2, bias / 2])
+    heads = [fit.heads[k] for fit, k in zip(fits, chosen, strict=True)]
+    kernel = np.stack([head.kernel[:, 1] - head.kernel[:, 0] for head in heads], axis=1)
+    bias = np.array([head.bias[1] - head.bias[0] for head in heads])
+    return MultilabelHead(tuple(labels), kernel, bias, np.array([head.l2 for head in heads]))
