@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-
 import tiny_training
 from tiny_training import CLASSES, SIZE, STATEFUL, striped_images, tiny_backbone
 

@@ -43,7 +43,7 @@ from helpers.model.backbones import load_backbone, weights_digest
 from helpers.model.finetune import FinetuneSettings, finetune
 from helpers.model.smallnet import smallnet_stages
 from helpers.run.profile import nearest
-from helpers.run.provenance import digest_of, write_json
+from helpers.run.provenance import write_json
 from tools.formula import classes_digest, formula_classes, formula_images
 
 log = logging.getLogger(__name__)
@@ -291,7 +291,6 @@ class FolderSource:
 
     def __init__(self, files: list[Path], size: int) -> None:
         self.files, self.size = files, size
-        self.key = digest_of([size, *(f"{path.parent.name}/{path.name}" for path in files)])
 
     def batch(self, epoch: int, rows: np.ndarray) -> np.ndarray:
         """uint8 (b, size, size), the same in every epoch. Raises `UnreadableImage` for a broken file."""
