@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from IPython.display import Image
@@ -136,15 +136,17 @@ class Study:
         shows: str,
         caption: str,
         published: Published = (),
-        deterministic: bool = False,
+        compared: Literal["exactly", "by interval", "by shape"] = "by interval",
     ) -> pd.DataFrame:
         """Save `table` as CSV under figures/<run>/<notebook>/ and return it for the notebook to show.
 
-        `deterministic`: no trained network is behind it, so that `make compare` asks for the same table anywhere.
+        `compared` says what `make compare` asks of it on another machine: the same table ("exactly"), for no training
+        is behind it; 95 % intervals that allow one value; or the same rows and columns ("by shape"), where one
+        training decides the numbers and their interval does not hold the spread between trainings.
         """
         path, named = self.run.figures / self.notebook / f"{name}.csv", any(table.index.names)
         write_atomically(path, lambda file: table.to_csv(file, index=named, float_format="%.6g", lineterminator="\n"))
-        self._tables.append(_item(name, shows, caption, published, deterministic=deterministic))
+        self._tables.append(_item(name, shows, caption, published, compared=compared))
         return table
 
     def claim(self, claim: str, obtained: Estimate | float, grounds: tuple[bool, str] | None = None) -> None:
@@ -194,7 +196,7 @@ class Study:
         if self._reads.data and self.catalogue.phantom:
             for label, path in frame.groupby("label")["path"].first().items():
                 data[f"mean grey level, {label}"] = round(float(read_grey(self.catalogue.file(path)).mean()), 2)
-        return {"data": data, "deterministic": [item["name"] for item in self._tables if item["deterministic"]]}
+        return {"data": data, "compared": {item["name"]: item["compared"] for item in self._tables}}
 
     def _record(self, claims: pd.DataFrame) -> dict[str, Any]:
         fingerprint, source, excluded = self._made_from()

@@ -11,6 +11,7 @@ from helpers.run.profile import ProfileError
 from helpers.run.runs import Run
 
 ROW = {"quantity": "accuracy", "step": 970, "value": 0.9, "low": 0.87, "high": 0.92, "n": 600, "note": ""}
+COMPARED = {"counts": "exactly", "metrics": "by interval", "texts": "by interval", "one": "by shape"}
 TEXT = {"quantity": "AUROC", "obtained": "0.93 (0.90 to 0.95), n = 298", "verdict": "reproduced"}
 
 
@@ -25,11 +26,12 @@ def folders(tmp_path):
         )
         pd.DataFrame([ROW]).to_csv(folder / "metrics.csv", index=False)
         pd.DataFrame([TEXT]).to_csv(folder / "texts.csv", index=False)
+        pd.DataFrame([ROW]).to_csv(folder / "one.csv", index=False)
         picture = Image.new("L", (40, 30), 255)
         picture.putpixel((3, 3), 0)
         picture.save(folder / "figure.png")
         data = {"rows": "abc", "train images": 2400, "mean grey level, CNV": 61.2}
-        (folder / "tables.json").write_text(json.dumps({"data": data, "deterministic": ["counts"]}))
+        (folder / "tables.json").write_text(json.dumps({"data": data, "compared": COMPARED}))
     return tmp_path / "reference", tmp_path / "run"
 
 
@@ -46,7 +48,7 @@ def differences(folders, file="", **values):
 
 def test_equal_folders_have_no_difference_and_it_is_said_what_was_compared(folders):
     found = compare_folders(*folders)
-    assert (found.differences, found.tables, found.pictures) == ([], 3, 1)
+    assert (found.differences, found.tables, found.pictures) == ([], 4, 1)
     assert (found.exact, found.intervals) == (3, 2)
 
 
@@ -60,6 +62,8 @@ def test_equal_folders_have_no_difference_and_it_is_said_what_was_compared(folde
         ("metrics.csv", {"value": 0.94, "low": 0.93, "high": 0.96}, False),
         ("metrics.csv", {"step": 20, "note": "another"}, True),  # without an interval
         ("metrics.csv", {"quantity": "recall"}, False),
+        ("one.csv", {"value": 0.3, "low": 0.2, "high": 0.4}, True),  # one training decides it
+        ("one.csv", {"more": 1}, False),
         ("texts.csv", {"obtained": "0.97 (0.94 to 0.99), n = 300"}, True),
         ("texts.csv", {"obtained": "0.62 (0.60 to 0.65), n = 298"}, False),
         ("texts.csv", {"verdict": "not reproduced"}, True),  # follows from the numbers

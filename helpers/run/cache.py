@@ -28,7 +28,10 @@ from helpers.run.steps import DataSet, Step, data_set, needed, notebook_reads, p
 NOTEBOOK_KEYS = ("seed", "bootstrap", "split", "backbone", "weights", "image_size", "engine", "precision", "head_")
 
 
-RUNNER = "helpers.runner"
+# These decide where a result lies and when it is made, never what it is, so that their code is part of no key.
+BOOKKEEPING = {"helpers.runner"} | {
+    f"helpers.run.{name}" for name in ("cache", "keys", "notebooks", "paths", "profile", "provenance", "runs", "steps")
+}
 NO_NUMBERS = ("python", "papermill", "snakemake", "seaborn")  # versions that change no result
 
 
@@ -145,13 +148,13 @@ def code_digest(*modules: str) -> str:
 def modules_behind(*modules: str) -> set[str]:
     """The given modules of `helpers` and those that they import, directly or not, lazily or not.
 
-    Not those behind `RUNNER`: what it makes for a notebook has a key of its own.
+    Not those of `BOOKKEEPING`, nor those behind them alone: what `helpers.runner` makes for a notebook has its own key.
     """
     found: set[str] = set()
     waiting = [name for name in modules if module_file(name)]
     while waiting:
         name = waiting.pop()
-        if name not in found and name != RUNNER:
+        if name not in found and name not in BOOKKEEPING:
             found.add(name)
             waiting += imports_of(name)
     return found

@@ -2,7 +2,8 @@
 
 What no training decides (counts, splits, the audit, the phantoms themselves) must be equal. A trained network differs
 between processors, so a number that rests on one must have a 95 % interval, and agrees where both intervals allow one
-value; its table must have the same rows and columns. Trained numbers without an interval are counted, not compared.
+value. Trained numbers without an interval are counted, not compared; and of tables that one training decides, whose
+intervals do not hold the spread between trainings, only rows and columns must be the same.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Comparison:
     exact: int = 0
     intervals: int = 0
     without_interval: int = 0
+    by_shape: int = 0
 
 
 def compare_with_reference(run: Run, reference: Path = paths.REFERENCE) -> int:
@@ -51,7 +53,8 @@ def compare_with_reference(run: Run, reference: Path = paths.REFERENCE) -> int:
     print(
         f"{found.tables} tables and {found.pictures} pictures: {found.exact:,} numbers compared exactly, "
         f"{found.intervals:,} by whether both intervals allow one value, {found.without_interval:,} trained numbers "
-        f"without an interval not compared; {len(found.differences) or 'no'} differences",
+        f"without an interval and {found.by_shape} tables of one training not compared; "
+        f"{len(found.differences) or 'no'} differences",
         file=sys.stderr,
     )
     return 1 if found.differences else 0
@@ -77,8 +80,8 @@ def compare_folders(reference: Path, made: Path) -> Comparison:
         if not other.is_file():
             found.differences.append(f"{name} was not made")
         elif path.suffix == ".csv":
-            listed = read_json(path.parent / "tables.json")
-            lines = compare_tables(path, other, path.stem in listed["deterministic"], found)
+            compared = read_json(path.parent / "tables.json")["compared"][path.stem]
+            lines = compare_tables(path, other, compared, found)
             found.differences += [f"{name}: {line}" for line in lines]
         elif path.suffix == ".json":
             found.differences += [f"{name}: {line}" for line in _data_differences(read_json(path), read_json(other))]
@@ -88,17 +91,23 @@ def compare_folders(reference: Path, made: Path) -> Comparison:
     return found
 
 
-def compare_tables(reference: Path, made: Path, deterministic: bool, found: Comparison) -> Iterator[str]:
+def compare_tables(reference: Path, made: Path, compared: str, found: Comparison) -> Iterator[str]:
     """How one table differs, and into `found` how many numbers were compared."""
     old, new = pd.read_csv(reference), pd.read_csv(made)
     found.tables += 1
     if list(old.columns) != list(new.columns) or len(old) != len(new):
         yield f"{len(new)} rows of {list(new.columns)}, the reference has {len(old)} of {list(old.columns)}"
         return
-    if deterministic:
+    if compared == "exactly":
         found.exact += int(old.notna().sum().sum())
         yield from _unequal(old, new)
-        return
+    elif compared == "by interval":
+        yield from _trained_apart(old, new, found)
+    else:
+        found.by_shape += 1
+
+
+def _trained_apart(old: pd.DataFrame, new: pd.DataFrame, found: Comparison) -> Iterator[str]:
     bounds = [column for column in old.columns if _upper(column) in old.columns]
     for column in bounds:
         found.intervals += int(old[column].notna().sum())
@@ -155,8 +164,8 @@ def _data_differences(old: dict, new: dict) -> Iterator[str]:
         grey = isinstance(value, float) and isinstance(mine, float)
         if not (abs(mine - value) <= GREY if grey else mine == value):
             yield f"data, {key}: {mine}, not {value}"
-    if old["deterministic"] != new["deterministic"]:
-        yield f"deterministic tables are {new['deterministic']}, not {old['deterministic']}"
+    if old["compared"] != new["compared"]:
+        yield f"tables are compared as {new['compared']}, not {old['compared']}"
 
 
 def picture_differences(reference: Path, made: Path) -> list[str]:
