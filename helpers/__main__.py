@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides what matters
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -105,40 +106,18 @@ def _keys() -> None:
             print(f"  {key:28} {default!s:24} {field.description}")
 
 
-def _step(name: str, run: str) -> None:
-    from helpers.run.runs import Run
-    from helpers.runner import run_step
+def _of_a_run(function: str) -> Callable[..., int | None]:
+    """A command that ends in a run's name, which is imported when it is called."""
 
-    run_step(name, Run(run))
+    def call(*words: str) -> int | None:
+        from helpers.run.cache import resolve
+        from helpers.run.runs import Run
 
+        *names, run = words or ("phantom",)
+        status = resolve(function)(*names, Run(run))
+        return status if isinstance(status, int) else None
 
-def _notebook(name: str, run: str) -> int:
-    from helpers.run.notebooks import execute_for
-    from helpers.run.paths import NOTEBOOKS
-    from helpers.run.runs import Run
-
-    return 0 if execute_for(Run(run), name, NOTEBOOKS).ok else 1
-
-
-def _report(run: str) -> None:
-    from helpers.run.report import build_report
-    from helpers.run.runs import Run
-
-    build_report(Run(run))
-
-
-def _compare(run: str = "phantom") -> int:
-    from helpers.run.compare import compare_with_reference
-    from helpers.run.runs import Run
-
-    return compare_with_reference(Run(run))
-
-
-def _reference(run: str = "phantom") -> None:
-    from helpers.run.compare import make_reference
-    from helpers.run.runs import Run
-
-    make_reference(Run(run))
+    return call
 
 
 COMMANDS = {
@@ -146,11 +125,11 @@ COMMANDS = {
     "data": _data,
     "dicom": _dicom,
     "keys": _keys,
-    "step": _step,
-    "notebook": _notebook,
-    "report": _report,
-    "compare": _compare,
-    "reference": _reference,
+    "step": _of_a_run("helpers.runner:run_step"),
+    "notebook": _of_a_run("helpers.run.notebooks:run_notebook"),
+    "report": _of_a_run("helpers.run.report:build_report"),
+    "compare": _of_a_run("helpers.run.compare:compare_with_reference"),
+    "reference": _of_a_run("helpers.run.compare:make_reference"),
 }
 
 if __name__ == "__main__":

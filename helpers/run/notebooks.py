@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.run.paths import ROOT
+from helpers.run.paths import NOTEBOOKS, ROOT
 from helpers.run.profile import ProfileError, load_profile, nearest
 from helpers.run.provenance import write_json
 from helpers.run.runs import Run
@@ -107,21 +107,14 @@ def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Pa
     return ""
 
 
-def execute_for(run: Run, name: str, notebooks: Path) -> Execution:
-    """Execute the project's notebook `name` for `run`, with that run's profile, and note how long it took."""
-    record = run.record(name)
-    record.unlink(missing_ok=True)  # an earlier run's record must not stand for a notebook that fails now
-    done = execute(
-        notebooks / f"{name}.ipynb",
-        run.notebook(name),
-        run.failed(name),
-        run.parameters(),
-        run.log(name),
-    )
-    if done.ok and not record.is_file():
-        run.notebook(name).replace(run.failed(name))
-        done = Execution(
-            run.failed(name), done.seconds, "it ended without study.finish(), which its last cell must call"
-        )
-    write_json(run.timing(name), {"seconds": round(done.seconds, 1), "error": done.error})
-    return done
+def run_notebook(name: str, run: Run) -> int:
+    """Execute the project's notebook `name` for `run` and note how long it took; 0 where it ended well, else 1."""
+    run.record(name).unlink(missing_ok=True)  # an earlier run's record must not stand for a notebook that fails now
+    good, failed = run.notebook(name), run.failed(name)
+    done = execute(NOTEBOOKS / f"{name}.ipynb", good, failed, run.parameters(), run.log(name))
+    error = done.error
+    if done.ok and not run.record(name).is_file():
+        good.replace(failed)
+        error = "it ended without study.finish(), which its last cell must call"
+    write_json(run.timing(name), {"seconds": round(done.seconds, 1), "error": error})
+    return 1 if error else 0
