@@ -180,7 +180,7 @@ def test_when_numbers_restart_in_each_folder_the_evidence_says_so(tmp_path):
 
 def test_when_there_is_too_little_to_see_the_evidence_does_not_decide(tmp_path):
     rows = [(split, "A", f"id{i}", face(10 * i + len(split))) for i in range(4) for split in ("train", "test")]
-    assert "cannot tell" in copies.shared_id_evidence(catalogue_of(tmp_path, rows), seed=1).conclusion
+    assert "cannot show" in copies.shared_id_evidence(catalogue_of(tmp_path, rows), seed=1).conclusion
 
 
 def test_when_no_id_is_shared_the_evidence_says_so(small):
