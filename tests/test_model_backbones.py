@@ -11,7 +11,15 @@ keras = pytest.importorskip("keras")
 
 from helpers.model import backbones as module  # noqa: E402
 from helpers.model.architectures import MODULES, LocalResponseNormalization, googlenet_features  # noqa: E402
-from helpers.model.backbones import _REGISTRY, BackboneError, _plain, load_backbone, weights_digest  # noqa: E402
+from helpers.model.backbones import (  # noqa: E402
+    _REGISTRY,
+    BackboneError,
+    _plain,
+    last_maps,
+    load_backbone,
+    weights_digest,
+    with_depths,
+)
 from helpers.model.engine import Engine, agreement, agrees, compile_backbone  # noqa: E402
 
 MOBILENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
@@ -298,3 +306,47 @@ def test_the_average_of_inception_v4_leaves_the_padding_out(inception_v4):
 def test_openvino_runs_googlenet_as_keras_does(googlenet):
     run = compile_backbone(googlenet, Engine("openvino", "float32", "a test"), workers=1)
     assert agrees(agreement(googlenet, run, grey(2, 32)[..., 0].astype(np.uint8)))
+
+
+# --- features of several depths --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mobilenet():
+    return load_backbone("MobileNetV2", "none", 96, 1)
+
+
+def test_the_last_maps_are_those_before_each_halving(mobilenet):
+    shapes = [tuple(x.shape[1:]) for x in last_maps(mobilenet.model)]
+    assert shapes == [(48, 48, 96), (24, 24, 144), (12, 12, 192), (6, 6, 576), (3, 3, 1280)]
+
+
+def test_features_are_the_averages_of_the_last_maps_the_deepest_last(mobilenet):
+    deep = with_depths(mobilenet, 3)
+    assert deep.features == 192 + 576 + 1280
+    images = np.random.default_rng(0).uniform(0, 255, (2, 96, 96, 1)).astype(np.float32)
+    maps = keras.Model(mobilenet.model.input, last_maps(mobilenet.model)[-3:]).predict_on_batch(images)
+    expected = np.concatenate([x.mean(axis=(1, 2)) for x in maps], axis=1)
+    np.testing.assert_allclose(deep.model.predict_on_batch(images), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(expected[:, -1280:], mobilenet.model.predict_on_batch(images), rtol=1e-4, atol=1e-5)
+
+
+def test_one_depth_is_the_backbone_itself_and_too_many_are_refused(mobilenet):
+    assert with_depths(mobilenet, 1) is mobilenet
+    with pytest.raises(ValueError, match="maps of 5 resolutions"):
+        with_depths(mobilenet, 6)
+
+
+def test_averages_alone_are_the_means_of_the_last_maps():
+    backbone = load_backbone("SmallNet", "none", 64)
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1)).astype(np.float32)
+    for depths, width in ((1, 128), (2, 80 + 128), (3, 48 + 80 + 128)):
+        made = with_depths(backbone, depths, averages_only=True)
+        found = made.model.predict_on_batch(image)
+        means = [keras.Model(backbone.model.input, x).predict_on_batch(image).mean(axis=(1, 2))
+                 for x in last_maps(backbone.model)[-depths:]]  # fmt: skip
+        assert made.features == width and made.weights_digest != backbone.weights_digest
+        np.testing.assert_allclose(found, np.concatenate(means, axis=1), rtol=1e-4, atol=1e-5)
+    assert with_depths(backbone, 0, averages_only=True) is backbone
+    with pytest.raises(ValueError, match="depths = 9"):
+        with_depths(backbone, 9, averages_only=True)

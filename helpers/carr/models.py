@@ -23,8 +23,7 @@ import pandas as pd
 
 from helpers.carr.data import Expanded, expand
 from helpers.data.augment import LightAugmentation, Mirrored
-from helpers.model.backbones import Backbone, load_backbone, weights_digest
-from helpers.model.depths import with_depths
+from helpers.model.backbones import Backbone, load_backbone, weights_digest, with_depths
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, features_of, finetune

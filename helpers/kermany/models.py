@@ -17,8 +17,7 @@ from helpers.data.splits import SPLITS, binary, limited
 from helpers.kermany.data import is_urgent, urgent_score
 from helpers.metrics.auroc import auroc
 from helpers.metrics.classification import accuracy, predicted_labels
-from helpers.model.backbones import load_backbone
-from helpers.model.depths import with_depths
+from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.features import extract_for
 from helpers.model.finetune import FinetuneSettings, features_of, finetune_ensemble

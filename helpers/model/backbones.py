@@ -12,17 +12,19 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.model import smallnet
 from helpers.run.cache import record_download
 from helpers.run.profile import nearest
+from helpers.run.provenance import digest_of
 
 if TYPE_CHECKING:
     import keras
 
+MAPS = ("ReLU", "Activation", "Add", "Concatenate")  # layers that finish a map
 SIGNED = (1 / 127.5, (-1.0, -1.0, -1.0))  # 0..255 to -1..1
 # ImageNet's colour means and deviations (DenseNet), and its means alone, blue, green, red (ResNet50, GoogLeNet).
 TORCH = (tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225)), (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225))
@@ -126,6 +128,46 @@ def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, see
 def formula_record(weights: str) -> dict:
     """How the packaged file of `weights` ('formula' and its kin) was made: images, settings, SHA-256 and more."""
     return json.loads((WEIGHTS_FOLDER / "digests.json").read_text(encoding="utf-8"))[FORMULA_WEIGHTS[weights]]
+
+
+def with_depths(backbone: Backbone, depths: int, averages_only: bool = False) -> Backbone:
+    """The same layers and weights, with features of the last `depths` resolutions, from the finest to the coarsest: the
+    average of the last map of each, and of the coarsest the backbone's own features.
+
+    With `averages_only` the coarsest gives its average too, so that a class activation map shows all that the network
+    judges by, as CheXNet's does, which ends in one average (SmallNet's own features are maxima and mean squares as
+    well). 1, and with `averages_only` 0: the backbone as it is. Raises `ValueError` where it has fewer resolutions.
+
+    Beyond the papers, which take the deepest layer alone. That layer knows most about photographs' classes and least
+    about textures of a few pixels: among the published training radiographs (2,521 of them, 5 folds by patient,
+    MobileNetV2 at 224 px, logistic regression) the deepest map gave an AUROC of 0.730 for bacterial against viral and
+    0.994 for pneumonia, the last map of twice its resolution 0.756 and 0.997.
+    """
+    import keras
+
+    if depths <= (0 if averages_only else 1):
+        return backbone
+    maps = last_maps(backbone.model)
+    if depths > len(maps):
+        raise ValueError(f"depths = {depths}; {backbone.name} has maps of {len(maps)} resolutions")
+    averaged = maps[-depths:] if averages_only else maps[-depths:-1]
+    parts = [keras.layers.GlobalAveragePooling2D(name=f"average_{x.shape[1]}")(x) for x in averaged]
+    parts += [] if averages_only else [backbone.model.output]
+    features = keras.layers.Concatenate(name="depths")(parts) if len(parts) > 1 else parts[0]
+    model = keras.Model(backbone.model.input, features, name=backbone.model.name)
+    model.trainable = False
+    digest = digest_of([backbone.weights_digest, depths, averages_only])[:16]
+    return replace(backbone, model=model, features=int(features.shape[-1]), weights_digest=digest)
+
+
+def last_maps(model: keras.Model) -> list[keras.KerasTensor]:
+    """The last finished map (batch, h, w, c) of each resolution, from the finest to the coarsest: the output of an
+    activation, a sum or a concatenation, not that of a padding or a convolution on its way there."""
+    found: dict[int, keras.KerasTensor] = {}
+    for layer in model.layers:
+        if type(layer).__name__ in MAPS and len(layer.output.shape) == 4 and layer.name != "three_channels":
+            found[int(layer.output.shape[1])] = layer.output
+    return [found[size] for size in sorted(found, reverse=True)]
 
 
 def weights_digest(model: keras.Model) -> str:

@@ -20,8 +20,7 @@ import pandas as pd
 
 from helpers.data.augment import Mirrored
 from helpers.data.catalogue import FINDINGS, split_findings
-from helpers.model.backbones import load_backbone
-from helpers.model.depths import averaged
+from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Experiment, Inputs, Results, affordable, pixels_of
 from helpers.model.features import extract_for
 from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, finetune
@@ -43,7 +42,8 @@ def train_chexnet(inputs: Inputs) -> Results:
     """
     catalogue, frame, settings = inputs.own.catalogue, inputs.own.frame.reset_index(drop=True), inputs.settings
     name, size = settings.chexnet_backbone or settings.backbone, settings.chexnet_size
-    backbone = averaged(load_backbone(name, settings.weights, size, settings.seed), settings.chexnet_depths)
+    body = load_backbone(name, settings.weights, size, settings.seed)
+    backbone = with_depths(body, settings.chexnet_depths, averages_only=True)
     labels, truth = learnable(frame)
     features = extract_for(settings, catalogue, backbone).of(frame["image_id"])
     train, validation = (np.flatnonzero(frame["split"] == part) for part in ("train", "validation"))
@@ -102,8 +102,8 @@ def recipe(settings: Profile, backbone: str, images: int) -> FinetuneSettings:
 def load_network(experiment: Experiment) -> FinetunedNetwork:
     """The network that `train_chexnet` left."""
     summary = experiment.summary
-    backbone = averaged(load_backbone(summary["backbone"], "none", summary["image size"]), summary["depths"])
-    return FinetunedNetwork.load(experiment.folder / "network", backbone)
+    body = load_backbone(summary["backbone"], "none", summary["image size"])
+    return FinetunedNetwork.load(experiment.folder / "network", with_depths(body, summary["depths"], True))
 
 
 def label_scores(
