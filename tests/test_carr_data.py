@@ -10,7 +10,7 @@ import pytest
 from catalogue_contract import CatalogueContract, picture, reasons, sized
 from PIL import Image
 
-from helpers.carr import data
+from helpers.carr import controls, data
 from helpers.carr.models import without_target
 from helpers.data import cohen, kermany_xray
 from helpers.data.catalogue import Catalogue, CatalogueError
@@ -254,12 +254,12 @@ def test_blacking_out_hides_lungs_and_its_complement_shows_nothing_else(tmp_path
     lung[20:100, 10:110] = 255
     Image.fromarray(lung).save(tmp_path / "lung.png")
     catalogue = sized({"NORMAL": 2}, {"NORMAL": 2}, lung_mask=str(tmp_path / "lung.png"))
-    masks = data.lung_masks(catalogue, catalogue.frame, 128)
+    masks = controls.lung_masks(catalogue, catalogue.frame, 128)
     white = np.full((1, 128, 128), 200, np.uint8)
-    shown = data.hide_parts(white, data.lungs_box(catalogue, 128))
+    shown = controls.hide_parts(white, controls.lungs_box(catalogue, 128))
     assert masks[:, shown["lungs blacked out"][0] > 0].mean() < 0.01
     np.testing.assert_array_equal(shown["lungs only"].astype(int) + shown["lungs blacked out"], white)
     assert shown["border only"][0, 64, 64] == 0 and shown["border only"][0, 0, 0] == 200
     unknown = sized({"NORMAL": 2}, {"NORMAL": 2})
-    assert data.lungs_box(unknown, 100) == tuple(round(100 * share) for share in data.BOX)
-    assert data.lung_masks(unknown, unknown.frame, 100).shape == (4, 100, 100)
+    assert controls.lungs_box(unknown, 100) == tuple(round(100 * share) for share in controls.BOX)
+    assert controls.lung_masks(unknown, unknown.frame, 100).shape == (4, 100, 100)
