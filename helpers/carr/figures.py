@@ -1,5 +1,8 @@
-"""Carr 2020, figures 2, 3 and 5, and beyond the poster: what a bridge is worth, on which side a network looks, and the
-controls for the source. Figure 1 is in `carr_flow`; figure 4 (SHAP) in `explain`."""
+"""Carr 2020, figures 1 and 2, and beyond the poster: the numbers of each class, what a bridge is worth, on which side a
+network looks, the controls for the source, and whether maps lie on lesions.
+
+Figures 3 and 5 (`confusion_matrices`) and 4 (`signed_maps`) are drawn by the core.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +12,77 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from helpers.plots.style import DOUBLE, REFERENCE, SINGLE, canvas, letter, print_style
+from helpers.plots.curves import draw_forest, draw_intervals, legend_above, legend_beside
+from helpers.plots.flowchart import BLUE, GREY, Box, Note, draw_flowchart
+from helpers.plots.maps import COLOURS, draw_image
+from helpers.plots.style import DOUBLE, MARKS, NAMES, REFERENCE, SINGLE, canvas, letter_panels, print_style
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from helpers.metrics.estimate import Estimate
 
-# Starts, from the least to the most that was learnt before: colour, marker and line, which a grey print keeps apart.
+COUNTS = ("bridge", "subjects", "target", "held back")
+# Starts, from the least to the most that was learnt before: marker, fill, edge, line, which a grey print keeps apart.
 STARTS = {
-    "none": ("#999999", "o", ":"),
-    "natural": ("#E69F00", "s", "--"),
-    "bridge": ("#56B4E9", "^", "-."),
-    "natural, then bridge": ("#0072B2", "D", "-"),
+    "none": ("o", "#999999", "#999999", ":"),
+    "natural": ("s", "#E69F00", "#E69F00", "--"),
+    "bridge": ("^", "#56B4E9", "#56B4E9", "-."),
+    "natural, then bridge": ("D", "#0072B2", "#0072B2", "-"),
 }
-WORTH = (("#0072B2", "o", "#00395A"), ("#56B4E9", "^", "#1B6A94"), ("#E69F00", "s", "#7A5300"))
-SETTINGS = {"tied": ("#D55E00", "o"), "untied": ("white", "s")}
-EDGE = "0.15"
+WORTH = (MARKS[2], ("^", "#56B4E9", "#1B6A94"), MARKS[1])
+SETTINGS = {"tied": ("o", "#D55E00", "0.15"), "untied": ("s", "white", "0.15")}
+AVERAGE = ("D", "#0072B2", "#0072B2")
 SMOOTH = 0.012  # of a map's side: at print size a single pixel cannot be seen
+
+
+def workflow(
+    backbone: str, weights: str, bridge: Sequence[str], target: Sequence[str], counts: Mapping[str, int], maps: str
+) -> Figure:
+    """Figure 1: "Training and Assessment workflow. The algorithm is initialised with Natural images, finetunes with
+    same-modality images, and final training on the target dataset expanded with augmented images. The algorithm outputs
+    saliency maps and predictions for any inputted images."
+
+    `bridge` and `target` are the classes of each, `counts` this run's numbers (`COUNTS`: images of the bridge, target
+    subjects per class, target images per class after augmentation, held-back images), `maps` what explains: "saliency
+    maps". Raises `ValueError` for a missing count.
+    """
+    if missing := [name for name in COUNTS if name not in counts]:
+        raise ValueError(f"no count of {', '.join(missing)}")
+    shown = {name: f"{count:,}" for name, count in counts.items()}
+    subjects = f"{shown['subjects']} subjects per class,\n{shown['target']} images with augmentation"
+    steps = {
+        "1  natural images": f"initialised with\nweights '{weights}'\n\n{_natural(weights)}",
+        "2  bridge": f"fine-tuned on\n{shown['bridge']} images\n\n{_on_two_lines(bridge)}",
+        "3  target": f"trained on\n{subjects}\n\n{_on_two_lines(target)}",
+        "assessment": f"{shown['held back']} held-back images\n\npredictions,\n{maps}",
+    }
+    fills = ("#F6E3B4", BLUE, "#A9CBE6", GREY)  # from light to dark, as more is learnt
+    boxes = {
+        title: Box(13 + 25 * k, 64, 22, 60, text, title, fill)
+        for k, ((title, text), fill) in enumerate(zip(steps.items(), fills, strict=True))
+    }
+    words = f"one network ({backbone}): general image recognition, then domain-specific features, then the target"
+    arrows = [*zip(steps, list(steps)[1:], strict=False), [(2, 22), (74, 22)]]
+    return draw_flowchart(boxes, arrows, 2.1, [Note(38, 14, words, 6.5)])
+
+
+def _natural(weights: str) -> str:
+    """What the first step learnt from, where its name shows it."""
+    if weights.startswith("formula"):
+        return "images made from formulas,\nin the place of photographs"
+    return {"imagenet": "photographs: ImageNet", "none": "nothing: drawn at random"}.get(weights, "other images")
+
+
+def _on_two_lines(classes: Sequence[str]) -> str:
+    half = -(-len(classes) // 2)
+    short = len(", ".join(classes)) < 26
+    return ", ".join(classes) if short else ", ".join(classes[:half]) + ",\n" + ", ".join(classes[half:])
 
 
 @print_style
 def saliency(
-    images: np.ndarray,
-    maps: np.ndarray,
-    labels: Sequence[str],
-    said: Sequence[str],
-    indices: Sequence[float],
-    columns: int = 4,
+    images: np.ndarray, maps: np.ndarray, labels: Sequence[str], predicted: Sequence[str], indices: Sequence[float]
 ) -> Figure:
     """Figure 2: "Chest X-ray saliency maps indicating localised importance for the correct classification."
 
@@ -46,19 +91,17 @@ def saliency(
     """
     from scipy.ndimage import gaussian_filter
 
-    blocks, wide = -(-len(images) // columns), DOUBLE / columns
-    figure, grid = canvas(DOUBLE, blocks * (2 * wide * 0.92 + 0.42), 2 * blocks, columns, squeeze=False)
+    columns, rows = 4, -(-len(images) // 4)
+    figure, grid = canvas(DOUBLE, rows * (0.46 * DOUBLE + 0.42), 2 * rows, columns, squeeze=False)
     for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.set_frame_on(False)
+        axes.axis("off")
     for i, (image, values) in enumerate(zip(images, maps, strict=True)):
-        upper, lower = (grid[2 * (i // columns) + row, i % columns] for row in (0, 1))
-        upper.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-        right = "" if said[i] == labels[i] else f"\n(said: {said[i]})"
-        upper.set_title(f"{labels[i]}{right}", pad=2, fontsize=7)
+        upper, lower = grid[2 * (i // columns) : 2 * (i // columns) + 2, i % columns]
+        wrong = "" if predicted[i] == labels[i] else f"\n(predicted: {predicted[i]})"
+        draw_image(upper, image, f"{labels[i]}{wrong}")
         smooth = gaussian_filter(np.abs(values), SMOOTH * len(values))
-        top = float(np.percentile(smooth, 99.5)) or 1.0
-        lower.imshow(smooth, cmap="inferno", vmin=0, vmax=top, interpolation="antialiased")
+        draw_image(lower, smooth, cmap=COLOURS, vmax=float(np.percentile(smooth, 99.5)) or 1.0)
+        lower.axis("on")
         lower.axvline((image.shape[1] - 1) / 2, color="white", lw=0.5, ls=":")
         lower.set_xlabel(f"laterality {indices[i]:+.2f}", fontsize=6.5, labelpad=2)
         for x, side in ((0.04, "R"), (0.96, "L")):
@@ -67,53 +110,22 @@ def saliency(
 
 
 @print_style
-def confusion(table: pd.DataFrame, title: str = "") -> Figure:
-    """Figures 3 and 5: "Confusion matrix showing performance [...] against a held-back assessment dataset."
-
-    `table` from `metrics.classification.confusion`: rows the truth. Shaded by the share of the row; count and share are
-    written in.
-    """
-    counts = table.to_numpy()
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = canvas(SINGLE, SINGLE * 0.9)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), n in np.ndenumerate(counts):
-        colour = "white" if share[row, column] > 0.55 else "black"
-        text = f"{n}\n{100 * share[row, column]:.0f} %"
-        axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour, linespacing=1.3)
-    axes.set_xticks(range(len(counts)), list(table.columns))
-    axes.set_yticks(range(len(counts)), list(table.index))
-    axes.set(xlabel="predicted", ylabel="true", title=title)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure
-
-
-@print_style
 def class_averages(table: pd.DataFrame, found: Mapping[str, Estimate], titles: Mapping[str, str]) -> Figure:
-    """Beyond the poster: each class's value behind a class average, with its interval, and what '+/-' is here.
+    """Each class's value behind a class average, with its interval, and what '+/-' is here.
 
-    `table` and `found` from `metrics.bridge` (`per_class`, `numbers`); a panel a quantity of `titles`. The dark diamond
-    is the average with its interval by patient, the grey band the average and half the range over the classes.
+    `table` and `found` from `numbers` (`class_numbers`, `average_numbers`); a panel per quantity of `titles`. The dark
+    diamond is the average with its interval by patient, the grey band the average and half the range over the classes.
     """
     classes = list(dict.fromkeys(table["class"]))
     figure, grid = canvas(DOUBLE, 0.28 * len(classes) + 1.0, 1, len(titles), sharey=True, squeeze=False)
     for axes, (quantity, title) in zip(grid[0], titles.items(), strict=True):
-        rows = table[table["quantity"] == quantity].set_index("class")
-        for y, label in enumerate(classes):
-            one = rows.loc[label]
-            axes.plot([one["low"], one["high"]], [y, y], color=EDGE, lw=0.9)
-            axes.plot(one["value"], y, "o", ms=4, mfc="white", mec=EDGE, mew=0.9, clip_on=False)
-        mean = found[quantity]
-        if (spread := found.get(f"{quantity} spread")) is not None:
+        rows = table[table["quantity"] == quantity].set_index("class").reindex([*classes, "average"])
+        draw_forest(axes, {"": rows}, rows.index, "")
+        mean, spread = found[quantity], found.get(f"{quantity} spread")
+        draw_intervals(axes, [mean], [len(classes)], AVERAGE)
+        if spread is not None:
             axes.axvspan(mean.value - spread.value, mean.value + spread.value, color="0.9", lw=0, zorder=0)
-        axes.plot([mean.low, mean.high], [len(classes)] * 2, color="#0072B2", lw=1.4)
-        axes.plot(mean.value, len(classes), "D", ms=4.5, color="#0072B2")
         axes.set(title=title, xlim=(None, 1.003))
-        axes.grid(True, axis="x")
-    grid[0][0].set_yticks(range(len(classes) + 1), [*classes, "average"])
-    grid[0][0].set_ylim(len(classes) + 0.6, -0.6)
     return figure
 
 
@@ -121,91 +133,80 @@ def class_averages(table: pd.DataFrame, found: Mapping[str, Estimate], titles: M
 def worth(
     points: Mapping[tuple[str, int], tuple[Estimate, Any]], gains: pd.DataFrame, quantity: str = "class-averaged AUROC"
 ) -> Figure:
-    """Beyond the poster: the four starts against the number of target images a class (A), and what one is worth over
-    another (B), with 95 % intervals. `points` and `gains` from `metrics.bridge` (`grid_points`, `differences`)."""
+    """The four starts against the number of target images per class (A), and what one is worth over another (B), with
+    95 % intervals. `points` and `gains` from `numbers` (`grid_points`, `grid_differences`)."""
     figure, (left, right) = canvas(DOUBLE, 3.05, 1, 2)
-    sizes = sorted({size for _, size in points})
-    for place, (start, (colour, marker, line)) in enumerate(STARTS.items()):
+    sizes = np.array(sorted({size for _, size in points}))
+    for place, (start, (*mark, line)) in enumerate(STARTS.items()):
         found = [points[start, size][0] for size in sizes]
-        x = np.array(sizes) * 1.035 ** (place - 1.5)
-        _errors(left, x, found, colour)
-        left.plot(x, [one.value for one in found], marker=marker, ls=line, color=colour, ms=4, label=start)
-    pairs = list(dict.fromkeys(zip(gains["start"], gains["over"], strict=True)))
-    for place, ((start, over), (fill, marker, edge)) in enumerate(zip(pairs, WORTH, strict=False)):
-        rows = gains[(gains["start"] == start) & (gains["over"] == over)]
-        rows = rows[rows["per_class"] != "fewest less most"]
-        x = rows["per_class"].to_numpy(float) * 1.045 ** (place - (len(pairs) - 1) / 2)
-        right.vlines(x, rows["low"], rows["high"], color=edge, lw=1)
-        right.plot(x, rows["value"], marker=marker, color=edge, mfc=fill, ms=4.5, lw=0.8, label=f"{start} – {over}")
+        draw_intervals(left, found, sizes * 1.035 ** (place - 1.5), mark, start, upright=True, ls=line, capsize=0, ms=4)
+    rows = gains[gains["per_class"] != "fewest less most"]
+    pairs = rows.groupby(["start", "over"], sort=False)
+    for place, (((start, over), part), mark) in enumerate(zip(pairs, WORTH, strict=False)):
+        x = part["per_class"].to_numpy(float) * 1.045 ** (place - (len(pairs) - 1) / 2)
+        draw_intervals(right, part, x, mark, f"{start} – {over}", upright=True, ls="-", capsize=0)
     right.axhline(0, color=REFERENCE, lw=0.8)
     left.set_ylabel(quantity)
     right.set_ylabel("difference")
-    for axes, name in ((left, "A"), (right, "B")):
-        _images_axis(axes, sizes)
+    for axes in (left, right):
+        axes.set(xscale="log", xlim=(sizes[0] / 1.3, sizes[-1] * 1.3))
+        axes.set_xlabel("target images per class, before augmentation")
+        axes.set_xticks(sizes, map(str, sizes))
+        axes.minorticks_off()
+        axes.grid(True, axis="y")
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, columnspacing=1.2)  # beside no data
-        letter(axes, name)
+    letter_panels((left, right))
     return figure
-
-
-def _errors(axes: Axes, x: np.ndarray, found: Sequence[Estimate], colour: str) -> None:
-    axes.vlines(x, [one.low for one in found], [one.high for one in found], color=colour, lw=0.9)
-
-
-def _images_axis(axes: Axes, sizes: Sequence[int]) -> None:
-    axes.set_xscale("log")
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.minorticks_off()
-    axes.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
-    axes.set_xlabel("target images a class, before augmentation")
-    axes.grid(True, axis="y")
 
 
 @print_style
 def laterality(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """Beyond the poster: the "clear right-sided bias" as a number, by class, on the images and on their mirror images.
+    """The "clear right-sided bias" as a number, by class, on the images and on their mirror images.
 
-    `found` from `metrics.laterality.by_class`; both in the patient's terms, so that a network that looks at a side of
+    `found` from `numbers.laterality_by_class`; both in the patient's terms, so that a network that looks at a side of
     the patient has its index on one side of zero twice, and one that looks at a side of the picture on both sides.
     """
+    series = {name: list(values.values()) for name, values in found.items()}
     groups = list(next(iter(found.values())))
     figure, axes = canvas(SINGLE * 1.45, 0.3 * len(groups) + 0.95)
-    looks = (("o", "#0072B2", "#00395A"), ("s", "white", "#7A5300"))
-    for place, ((name, values), (marker, fill, edge)) in enumerate(zip(found.items(), looks, strict=True)):
-        y = np.arange(len(groups)) + 0.22 * (place - 0.5)
-        chosen = [values[group] for group in groups]
-        axes.hlines(y, [one.low for one in chosen], [one.high for one in chosen], color=edge, lw=1)
-        axes.plot([one.value for one in chosen], y, ls="", marker=marker, mfc=fill, mec=edge, ms=4.5, label=name)
+    marks = (MARKS[2], ("s", "white", "#7A5300"))
+    draw_forest(axes, series, groups, "laterality index   (patient's left  ←   → patient's right)", marks)
     axes.axvline(0, color=REFERENCE, lw=0.8)
-    most = max(abs(edge) for values in found.values() for one in values.values() for edge in (one.low, one.high))
-    axes.set(xlim=(-1.15 * most, 1.15 * most), ylim=(len(groups) - 0.4, -0.6))
-    axes.set_yticks(range(len(groups)), groups)
-    axes.set_xlabel("laterality index   (patient's left  ←   → patient's right)")
-    axes.grid(True, axis="x")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    most = max(abs(end) for values in series.values() for one in values for end in (one.low, one.high))
+    axes.set_xlim(-1.15 * most, 1.15 * most)
+    legend_beside(axes)
     return figure
 
 
 @print_style
 def controls(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """Beyond the poster: is it the disease, or the source? AUROC of COVID-19 against the rest, of the classifier and of
-    each control, with intervals; a marker a setting (`metrics.source.control_aurocs`)."""
+    """Is it the disease, or the source? AUROC of COVID-19 against the rest, of the classifier and of each control, with
+    intervals; a marker per setting (`numbers.control_aurocs`)."""
     names = list(next(iter(found.values())))
     figure, axes = canvas(SINGLE * 1.6, 0.34 * len(names) + 0.95)
-    for place, (setting, values) in enumerate(found.items()):
-        fill, marker = SETTINGS[setting]
-        for row, name in enumerate(names):
-            one = values.get(name)
-            if one is None or not one.defined:
-                continue
-            y = row + 0.24 * (place - (len(found) - 1) / 2)
-            axes.plot([one.low, one.high], [y, y], color=EDGE, lw=1)
-            axes.plot(one.value, y, marker, mfc=fill, mec=EDGE, ms=5, mew=0.9, ls="", clip_on=False)
-        axes.plot([], [], marker, mfc=fill, mec=EDGE, ms=5, mew=0.9, ls="", label=f"class and source {setting}")
-    axes.axvline(0.5, color=REFERENCE, lw=0.9, ls="--")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    series = {f"class and source {setting}": [one.get(name) for name in names] for setting, one in found.items()}
+    marks = [SETTINGS[setting] for setting in found]
+    draw_forest(axes, series, names, "AUROC, COVID-19 against the rest", marks, reference=0.5)
     axes.set_xlim(right=1.005)
-    axes.set_xlabel("AUROC, COVID-19 against the rest")
-    axes.grid(True, axis="x")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
+    legend_above(axes)
+    return figure
+
+
+@print_style
+def lesion_scores(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """Each class's score with its interval (a dot), beside that of a guess on the retina (a cross): a panel a measure.
+
+    `table` from `helpers.explain.scores.means`: label ("all" the last), measure, value, low, high, n; the chance of a
+    measure is "<measure>_by_chance". `titles`: the measures drawn, and their names.
+    """
+    labels = list(dict.fromkeys(table["label"]))
+    figure, grid = canvas(DOUBLE, 0.3 * len(labels) + 0.95, 1, len(titles), sharey=True, squeeze=False)
+    counts = table[table["measure"] == next(iter(titles))].set_index("label")["n"]
+    names = [f"{NAMES.get(label, label)} ({counts[label]})" for label in labels]
+    for axes, (measure, title) in zip(grid[0], titles.items(), strict=True):
+        rows, chance = (table[table["measure"] == name] for name in (measure, f"{measure}_by_chance"))
+        draw_forest(axes, {"map": rows}, names, "")
+        axes.plot(chance["value"], range(len(labels)), "x", ms=5, mew=1.2, color="0.55", label="a guess on the retina")
+        axes.set(title=title, xlim=(0, min(1.02, 1.2 * max(rows["high"].max(), chance["value"].max()))))
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -1,4 +1,9 @@
-"""Kermany 2018, figures 1 to 4 and S1, S2: one function a figure. Those with readers are in `kermany_experts`."""
+"""Kermany 2018, one function per figure: 1, 2B, 4A, 4C, S3, S4A, S6, and beyond the paper the learning curve,
+calibration, shift of scores, choice of the epoch and costs of referral.
+
+Figures 2A, 3, 4B, 6 and S1, S2, S4B, S5 are drawn by the core: `class_examples`, `training_curves`,
+`confusion_matrices`, `roc_panels`, `occlusion_maps`.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +14,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from helpers.plots.curves import draw_forest, draw_intervals, draw_matrix, draw_rocs, legend_above
+from helpers.plots.flowchart import BLUE, GREY, Box, Note, draw_flowchart
+from helpers.plots.maps import class_examples
 from helpers.plots.style import (
+    CLASSES,
     DOUBLE,
-    LIMITED,
+    MARKS,
     NAMES,
     NETWORK,
     READERS,
     REFERENCE,
     SINGLE,
-    TEST,
     TRAINING,
     VALIDATION,
     canvas,
-    letter,
+    letter_panels,
     print_style,
 )
 
@@ -30,237 +38,95 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from helpers.metrics.estimate import Estimate
+    from helpers.plots.curves import Curve
 
-SMOOTHING = 0.6  # figures 3, 6 and S1: "Plots were normalized with a smoothing factor of 0.6"
-SOURCES = {  # what a backbone was trained on, and some of what it told apart there
+SOURCES = {  # what a backbone was trained on, and some of the classes there
     "imagenet": ("ImageNet, 1,000 categories", ["goldfish", "cat", "mushroom", "..."]),
     "formula": ("images made from formulas", ["fractal", "grating", "cells", "..."]),
     "none": ("nothing: random initialisation", []),
 }
+COLOURS = {"NORMAL": CLASSES["NORMAL"], "PNEUMONIA": "#8C3B00", "BACTERIA": "#8C3B00", "VIRUS": "#CC79A7"}
+DASHES = {"NORMAL": "-", "PNEUMONIA": "--", "BACTERIA": "--", "VIRUS": "-."}
+TICKS = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])  # of an axis in logits
 
 
-@print_style
+# --- the method and the data ------------------------------------------------------------------------------------------
+
+
 def schematic(backbone: str, weights: str, classes: Sequence[str]) -> Figure:
-    """Figure 1: convolutional layers learnt on one task are frozen and moved, the last layer is made anew.
+    """Figure 1: convolutional layers learnt on one task are transferred and frozen, the last layer is new.
 
-    `weights` is the profile's key (imagenet, formula, none, or a file), `classes` what the new layer tells apart.
+    `weights` is the profile's key (imagenet, formula, none, or a file), `classes` those of the new layer.
     """
-    source, told_apart = SOURCES.get(weights, (f"weights from {Path(weights).name}", ["..."]))
-    figure, axes = canvas(DOUBLE, 2.7)
-    axes.set(xlim=(0, 100), ylim=(0, 44))
-    axes.axis("off")
-    for bottom, title, frozen, outputs in (
-        (25, source, False, told_apart),
-        (3, "OCT B-scans", True, [NAMES.get(name, name) for name in classes]),
-    ):
-        _row(axes, bottom, title, frozen, outputs)
-    for x in (26, 34, 42, 50):
-        axes.annotate("", (x, 18), (x, 24), arrowprops={"arrowstyle": "-|>", "color": VALIDATION, "lw": 1})
-    axes.text(55, 21, f"weights of {backbone}: transferred and frozen", fontsize=7, va="center", color=VALIDATION)
-    return figure
+    source, outputs = SOURCES.get(weights, (f"weights from {Path(weights).name}", ["..."]))
+    above, arrows, notes = _network(74, source, "image", outputs, frozen=False)
+    below, more_arrows, more_notes = _network(25, "OCT B-scans", "B-scan", [NAMES.get(c, c) for c in classes], True)
+    down = [[(x, 57), (x, 45)] for x in (26, 34, 42, 50)]
+    text = f"weights of {backbone}: transferred and frozen"
+    transfer = Note(55, 51, text, 7, {"ha": "left", "color": VALIDATION})
+    return draw_flowchart(above | below, [*arrows, *more_arrows, *down], 2.7, [*notes, *more_notes, transfer])
 
 
-def _row(axes: Axes, bottom: float, title: str, frozen: bool, outputs: Sequence[str]) -> None:
-    from matplotlib.patches import FancyBboxPatch, Rectangle
-
-    axes.text(1, bottom + 17, title, fontsize=7.5, fontweight="bold")
-    axes.add_patch(Rectangle((2, bottom + 2), 12, 11, color="0.15" if frozen else "0.75"))
-    axes.text(
-        8,
-        bottom + 7.5,
-        "B-scan" if frozen else "image",
-        color="w" if frozen else "k",
-        ha="center",
-        va="center",
-    )
-    colour = "#CFE3F1" if frozen else "#EDEDED"
-    for place, height in enumerate((13, 11, 9, 7)):
-        middle = bottom + 7.5
-        style = {"fc": colour, "ec": VALIDATION if frozen else "0.4", "lw": 0.8}
-        axes.add_patch(
-            FancyBboxPatch((23.5 + 8 * place, middle - height / 2), 5, height, boxstyle="round,pad=0.2", **style)
-        )
-    axes.text(38, bottom - 1.6, "convolutional layers" + (" (frozen)" if frozen else ""), ha="center", fontsize=6.5)
-    fill = TRAINING if frozen else "#EDEDED"
-    axes.add_patch(FancyBboxPatch((61, bottom + 1), 4, 13, boxstyle="round,pad=0.2", fc=fill, ec="0.4", lw=0.8))
-    axes.text(63, bottom - 1.6, "new softmax layer" if frozen else "fully connected", ha="center", fontsize=6.5)
-    for x in (15.5, 56.5, 66.5):
-        axes.annotate(
-            "",
-            (x + 4, bottom + 7.5),
-            (x, bottom + 7.5),
-            arrowprops={"arrowstyle": "-|>", "color": "0.3", "lw": 0.8},
-        )
-    for place, text in enumerate(outputs):
-        axes.text(73, bottom + 13 - 3.8 * place, text, va="center", fontsize=7)
+def _network(y: float, title: str, image: str, outputs: Sequence[str], frozen: bool) -> tuple[dict, list, list]:
+    """A row of figure 1: boxes, arrows and words of one network."""
+    fill = BLUE if frozen else GREY
+    boxes = {f"{title} image": Box(8, y, 12, 26, image, fill=GREY)}
+    boxes |= {f"{title} {k}": Box(26 + 8 * k, y, 5, 30 - 5 * k, "", fill=fill) for k in range(4)}
+    boxes |= {f"{title} last": Box(63, y, 4, 32, "", fill=TRAINING if frozen else GREY)}
+    arrows = [[(x, y), (x + 4, y)] for x in (15.5, 56, 66.5)]
+    left = {"ha": "left", "color": "k"}
+    notes = [Note(2, y + 21, title, 7.5, left | {"fontweight": "bold"})]
+    notes += [Note(38, y - 21, "convolutional layers (frozen)" if frozen else "convolutional layers", 6.5)]
+    notes += [Note(63, y - 21, "new softmax layer" if frozen else "fully connected", 6.5)]
+    notes += [Note(73, y + 13 - 9 * k, text, 7, left) for k, text in enumerate(outputs)]
+    return boxes, arrows, notes
 
 
-@print_style
-def examples(
-    images: Mapping[str, Sequence[np.ndarray]], masks: Mapping[str, Sequence[np.ndarray]] | None = None
-) -> Figure:
-    """Figure 2A: B-scans of each class, one column a class; where a lesion mask is known its outline is drawn.
-
-    `images[class]` are grey uint8 arrays (h, w); `masks[class]` boolean arrays of the same shapes. The first row is as
-    a reader sees it, without outlines.
-    """
-    rows = max(len(found) for found in images.values())
-    tallest = max(len(image) / image.shape[1] for found in images.values() for image in found)
-    height = 1.62 * min(1.0, tallest / 0.95)
-    figure, grid = canvas(DOUBLE, height * rows + 0.25, rows, len(images), squeeze=False)
-    for column, (name, found) in enumerate(images.items()):
-        grid[0, column].set_title(NAMES.get(name, name), color="k")
-        for row in range(rows):
-            axes = grid[row, column]
-            axes.axis("off")
-            if row < len(found):
-                axes.imshow(found[row], cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-                if masks is not None and row > 0 and masks[name][row].any():
-                    axes.contour(masks[name][row], [0.5], colors=[TRAINING], linewidths=0.6)
-    return figure
-
-
-@print_style
 def flow(boxes: Sequence[tuple[str, str]], aside: Mapping[int, str]) -> Figure:
     """Figure 2B: the flow of images and patients from the folder to the tested model.
 
-    `boxes` are (title, counts) from top to bottom; `aside[i]` says what left between box i and the next.
+    `boxes` are (title, counts) from top to bottom; `aside[i]` describes what left between box i and the next.
     """
-    from matplotlib.patches import FancyBboxPatch
+    step = 100 / len(boxes)
+    drawn = {title: Box(30, 100 - step * (k + 0.5), 54, 0.68 * step, text, title, BLUE) for k, (title, text) in
+             enumerate(boxes)}  # fmt: skip
+    titles = list(drawn)
+    arrows = list(zip(titles[:-1], titles[1:], strict=True))
+    arrows += [[(30, 100 - step * (k + 1)), (62, 100 - step * (k + 1))] for k in aside]
+    notes = [Note(63, 100 - step * (k + 1), text, 6.5, {"ha": "left"}) for k, text in aside.items()]
+    return draw_flowchart(drawn, arrows, 0.62 * len(boxes) + 0.2, notes)
 
-    step = 10
-    figure, axes = canvas(DOUBLE, 0.62 * len(boxes) + 0.2)
-    axes.set(xlim=(0, 100), ylim=(-step * len(boxes) + 3, 3.5))
-    axes.axis("off")
-    for place, (title, counts) in enumerate(boxes):
-        y = -step * place - 3
-        axes.add_patch(FancyBboxPatch((3, y - 3), 54, 6, boxstyle="round,pad=0.4", fc="#EEF3F8", ec=VALIDATION, lw=0.8))
-        axes.text(30, y + 1.9, title, ha="center", va="center", fontweight="bold", fontsize=7)
-        axes.text(30, y - 1.1, counts, ha="center", va="center", fontsize=6, linespacing=1.3)
-        if place < len(boxes) - 1:
-            axes.annotate("", (30, y - 6.4), (30, y - 3.5), arrowprops={"arrowstyle": "-|>", "color": "0.3", "lw": 0.9})
-        if place in aside:
-            axes.annotate("", (62, y - 5), (30, y - 5), arrowprops={"arrowstyle": "-|>", "color": "0.3", "lw": 0.7})
-            axes.text(63, y - 5, aside[place], va="center", fontsize=6.5)
-    return figure
+
+def radiographs(images: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray] | None = None) -> Figure:
+    """Figure S6: a radiograph of each class, grey uint8 (h, w); known lesions are outlined in a second row."""
+    rows = 2 if masks else 1
+    repeated = {name: [mask] * rows for name, mask in (masks or {}).items()}
+    return class_examples({name: [image] * rows for name, image in images.items()}, repeated or None)
+
+
+# --- the four-class model ---------------------------------------------------------------------------------------------
 
 
 @print_style
-def training_curves(histories: Mapping[str, pd.DataFrame], chosen: Mapping[str, int] | None = None) -> Figure:
-    """Figures 3 and S1: accuracy and cross-entropy against the step, smoothed as TensorBoard does.
+def roc(curves: Mapping[str, Curve], readers: pd.DataFrame | None = None, readers_name: str = "readers") -> Figure:
+    """Figure 4A: the ROC curves for urgent referral, with readers as points, and an enlarged top left corner.
 
-    `histories[title]` has columns step, split, accuracy, cross_entropy; one row of two panels each. Training is
-    orange and validation blue, as in the paper; the raw values stand faintly behind. `chosen[title]` marks the step
-    whose head was kept.
-    """
-    figure, grid = canvas(DOUBLE, 2.15 * len(histories), len(histories), 2, squeeze=False, sharex="row")
-    for row, (title, history) in enumerate(histories.items()):
-        for axes, column, label in zip(
-            grid[row], ("accuracy", "cross_entropy"), ("accuracy", "cross-entropy"), strict=True
-        ):
-            _curve(axes, history, column)
-            axes.set(xlabel="training step", ylabel=label, title=title)
-            axes.grid(True)
-            if chosen and title in chosen:
-                axes.axvline(chosen[title], color="0.4", lw=0.7, ls=":")
-        grid[row, 0].set_ylim(top=1.005)
-    grid[0, 0].legend(loc="lower right")
-    return figure
-
-
-def _curve(axes: Axes, history: pd.DataFrame, column: str) -> None:
-    from helpers.model.head import smooth
-
-    for split, colour in (("train", TRAINING), ("validation", VALIDATION), ("test", TEST)):
-        part = history[history["split"] == split]
-        if part.empty:
-            continue
-        name = {"train": "training", "test": "test (for comparison)"}.get(split, split)
-        axes.plot(part["step"], part[column], color=colour, lw=0.5, alpha=0.25)
-        style = {"lw": 0.8, "ls": "--"} if split == "test" else {}
-        axes.plot(part["step"], smooth(part[column].to_numpy(), SMOOTHING), color=colour, label=name, **style)
-
-
-@print_style
-def roc(
-    models: Mapping[str, tuple[np.ndarray, np.ndarray, Estimate]],
-    readers: pd.DataFrame | None = None,
-    readers_name: str = "readers",
-    zoom: tuple[float, float] | None = (0.2, 0.8),
-) -> Figure:
-    """Figure 4A: the ROC curve for urgent referrals, with readers as points, and a zoom on the top left corner.
-
-    `models[name]` = (truth as booleans, score, AUROC); `readers` has columns reader, sensitivity, specificity;
-    `zoom` = (largest false positive rate, smallest true positive rate) of the inset.
+    `readers` has columns reader, sensitivity, specificity.
     """
     figure, axes = canvas(SINGLE * 1.15, SINGLE * 1.1)
-    _roc_axes(axes, models, readers, readers_name)
+    inset = axes.inset_axes((0.40, 0.36, 0.52, 0.40))
+    for panel in (axes, inset):
+        draw_rocs(panel, curves)
+        if readers is not None and len(readers):
+            style = {"s": 14, "marker": "^", "color": READERS, "label": readers_name, "zorder": 3}
+            panel.scatter(1 - readers["specificity"], readers["sensitivity"], **style)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.02))
-    if zoom:
-        inset = axes.inset_axes((0.40, 0.36, 0.52, 0.40))
-        _roc_axes(inset, models, readers, readers_name)
-        inset.set(xlim=(-0.004, zoom[0]), ylim=(zoom[1], 1.004), xlabel="", ylabel="")
-        inset.tick_params(labelsize=5.5)
-        for spine in inset.spines.values():
-            spine.set_visible(True)
-        axes.indicate_inset_zoom(inset, edgecolor="0.5", lw=0.6)
-    return figure
-
-
-def _roc_axes(axes: Axes, models: Mapping, readers: pd.DataFrame | None, readers_name: str) -> None:
-    from sklearn.metrics import roc_curve
-
-    colours = [NETWORK, LIMITED, VALIDATION, TEST]
-    for (name, (truth, score, area)), colour in zip(models.items(), colours, strict=False):
-        false_positive, true_positive, _ = roc_curve(truth, score, drop_intermediate=False)
-        label = f"{name}\nAUROC {area.percent()}"
-        axes.plot(false_positive, true_positive, color=colour, label=label, drawstyle="steps-post")
-    if readers is not None and len(readers):
-        axes.scatter(
-            1 - readers["specificity"],
-            readers["sensitivity"],
-            s=14,
-            marker="^",
-            color=READERS,
-            label=readers_name,
-            zorder=3,
-        )
-    axes.plot([0, 1], [0, 1], color=REFERENCE, lw=0.6, ls=":")
-    axes.set(xlim=(-0.01, 1.0), ylim=(0, 1.01), xlabel="1 − specificity", ylabel="sensitivity")
-    axes.set_aspect("auto")
-
-
-@print_style
-def confusion(tables: Mapping[str, pd.DataFrame], columns: int = 4) -> Figure:
-    """Figures 4B and S4B: confusion tables, rows the true labels, shaded by the share of the row, counts written in."""
-    import seaborn as sns
-
-    across = min(columns, len(tables))
-    down = -(-len(tables) // across)
-    figure, grid = canvas(min(2.3 * across, DOUBLE), 1.95 * down, down, across, squeeze=False)
-    for axes in grid.flat[len(tables) :]:
-        axes.axis("off")
-    for axes, (title, table) in zip(grid.flat, tables.items(), strict=False):
-        named = table.rename(index=NAMES, columns=NAMES)
-        share = named.div(named.sum(axis=1).replace(0, np.nan), axis=0)
-        sns.heatmap(share, annot=named, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=0.5, ax=axes)
-        axes.set(title=title, xlabel="predicted", ylabel="true")
-        axes.tick_params(length=0)
-        axes.tick_params(axis="y", rotation=0)
-    return figure
-
-
-@print_style
-def binary_rocs(models: Mapping[str, tuple[np.ndarray, np.ndarray, Estimate]]) -> Figure:
-    """Figure S2: one ROC panel a binary classifier, with its AUROC and interval."""
-    figure, grid = canvas(DOUBLE, 2.35, 1, len(models), squeeze=False, sharey=True)
-    for place, (axes, (title, model)) in enumerate(zip(grid[0], models.items(), strict=True)):
-        _roc_axes(axes, {"": model}, None, "")
-        axes.set(title=title, ylabel="sensitivity" if place == 0 else "")
-        area = model[2]
-        text = f"AUROC {area.percent(2)}\nn = {area.n:,}" if area.defined else str(area)
-        axes.text(0.97, 0.06, text, transform=axes.transAxes, ha="right", fontsize=6.5)
-        letter(axes, "ABC"[place])
+    for line in inset.lines:
+        line.set_clip_on(True)
+    inset.set(xlim=(-0.004, 0.2), ylim=(0.8, 1.004), xlabel="", ylabel="")
+    inset.tick_params(labelsize=5.5)
+    inset.spines[:].set_visible(True)
+    axes.indicate_inset_zoom(inset, edgecolor="0.5", lw=0.6)
     return figure
 
 
@@ -268,37 +134,21 @@ def binary_rocs(models: Mapping[str, tuple[np.ndarray, np.ndarray, Estimate]]) -
 def learning_curve(
     points: pd.DataFrame, measure: str, label: str, reference: Mapping[str, float] | None = None
 ) -> Figure:
-    """Beyond the paper: `measure` on the test set against the training images a class, one line an initialisation.
+    """Beyond the paper: `measure` on the test set against the training images per class, one line per initialisation.
 
-    `points` has columns initialisation, per_class, seed and `measure`: a dot a run, a line through the means, a band
+    `points` has columns initialisation, per_class, seed and `measure`: a dot per run, a line through the means, a band
     of the t interval of the mean over seeds. `reference[name]` are horizontal lines.
     """
+    import seaborn as sns
+
     figure, axes = canvas(SINGLE * 1.3, 2.6)
-    colours = [NETWORK, VALIDATION, TEST]
-    for (name, part), colour in zip(points.groupby("initialisation", sort=False), colours, strict=False):
-        summary = part.groupby("per_class")[measure].agg(["mean", "std", "count"])
-        half = summary["std"] / np.sqrt(summary["count"]) * _t_quantile(summary["count"].to_numpy())
-        axes.fill_between(
-            summary.index,
-            summary["mean"] - half,
-            (summary["mean"] + half).clip(upper=1),
-            color=colour,
-            alpha=0.2,
-            lw=0,
-        )
-        axes.plot(summary.index, summary["mean"], color=colour, marker="o", ms=3, label=name)
-        axes.scatter(part["per_class"], part[measure], s=4, color=colour, alpha=0.5, lw=0)
+    options = {"x": "per_class", "y": measure, "hue": "initialisation", "palette": [NETWORK, VALIDATION]}
+    sns.lineplot(points, **options, errorbar=_mean_interval, marker="o", ms=3, mec="none", ax=axes)
+    sns.scatterplot(points, **options, s=5, alpha=0.5, legend=False, ax=axes)
     for name, value in (reference or {}).items():
         axes.axhline(value, color="0.4", lw=0.7, ls="--")
-        axes.annotate(
-            name,
-            (0.01, value),
-            (0, 2),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            fontsize=6,
-        )
-    axes.set(xscale="log", xlabel="training images a class", ylabel=label)
+        axes.text(0.01, value, name, transform=axes.get_yaxis_transform(), va="bottom", fontsize=6)
+    axes.set(xscale="log", xlabel="training images per class", ylabel=label)
     ticks = sorted(points["per_class"].unique())
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
@@ -307,7 +157,187 @@ def learning_curve(
     return figure
 
 
-def _t_quantile(counts: np.ndarray) -> np.ndarray:
+def _mean_interval(values: pd.Series) -> tuple[float, float]:
+    """The t interval of a mean of shares."""
     from scipy.stats import t
 
-    return t.ppf(0.975, np.maximum(counts - 1, 1))
+    half = values.sem() * t.ppf(0.975, max(len(values) - 1, 1)) if len(values) > 1 else np.nan
+    return values.mean() - half, min(values.mean() + half, 1)
+
+
+# --- the model beside readers -----------------------------------------------------------------------------------------
+
+
+@print_style
+def weighted_errors(
+    errors: Mapping[str, Estimate], networks: set[str], published: Mapping[str, float] | None = None
+) -> Figure:
+    """Figure 4C: weighted errors with intervals, "neural networks in gold and human experts in blue".
+
+    `networks` names those of `errors` that are networks; `published[name]` are values drawn as hollow diamonds.
+    """
+    published = published or {}
+    names = [*errors, *published]
+    figure, axes = canvas(SINGLE * 1.3, 0.28 * len(names) + 0.75)
+    found = [errors.get(name) for name in names]
+    draw_forest(
+        axes, {"": found}, names, "weighted error (penalty points per 100 images)", [("", "", "0.2")], scale=100
+    )
+    colours = [NETWORK if name in networks else READERS for name in errors]
+    axes.barh(range(len(errors)), [100 * error.value for error in errors.values()], color=colours, height=0.62)
+    places = range(len(errors), len(names))
+    axes.plot([100 * value for value in published.values()], places, "D", ms=4, mfc="white", mec="0.2")
+    axes.set_xlim(left=0)
+    axes.set_axisbelow(True)
+    return figure
+
+
+@print_style
+def likelihood_ratios(positive: Mapping[str, Estimate], negative: Mapping[str, Estimate], networks: set[str]) -> Figure:
+    """Figure S3: positive (A) and negative (B) likelihood ratios with their 95 % intervals, on a logarithmic axis.
+
+    An upper bound of infinity is drawn as an arrow at the axis' end.
+    """
+    figure, grid = canvas(DOUBLE, 0.24 * len(positive) + 0.8, 1, 2, sharey=True)
+    panels = {"positive likelihood ratio": positive, "negative likelihood ratio": negative}
+    for axes, (label, ratios) in zip(grid, panels.items(), strict=True):
+        table = pd.DataFrame([ratio.row() for ratio in ratios.values()], index=list(ratios))[["value", "low", "high"]]
+        finite = table.to_numpy()[np.isfinite(table) & (table > 0)]
+        low, high = (finite.min() / 2, finite.max() * 2) if len(finite) else (0.1, 10)
+        endless = np.isinf(table["high"]).to_numpy()
+        for y, (name, row) in enumerate(table.clip(low, high).iterrows()):
+            shape, colour = ("s", NETWORK) if name in networks else ("o", READERS)
+            draw_intervals(axes, row.to_frame().T, y, (shape, colour, colour), elinewidth=1.4, capsize=0)
+            if endless[y]:
+                axes.plot(high, y, marker=">", ms=4, color=colour, clip_on=False)
+        axes.axvline(1, color="0.5", lw=0.7, ls=":")
+        axes.set(xscale="log", xlim=(low, high), xlabel=label, ylim=(len(ratios) - 0.4, -0.6))
+        axes.grid(True, axis="x")
+    grid[0].set_yticks(range(len(positive)), list(positive))
+    letter_panels(grid)
+    return figure
+
+
+@print_style
+def penalties(table: pd.DataFrame) -> Figure:
+    """Figure S4A: the penalty points of each wrong referral, rows the true labels."""
+    figure, axes = canvas(2.5, 2.1)
+    draw_matrix(axes, table, table.map("{:g}".format), cmap="Oranges", vmax=5)
+    axes.set(xlabel="predicted", ylabel="true", title="penalty points")
+    return figure
+
+
+# --- pneumonia, beyond the paper --------------------------------------------------------------------------------------
+
+
+@print_style
+def reliability_diagram(tables: Mapping[str, pd.DataFrame], notes: Mapping[str, str] | None = None) -> Figure:
+    """Calibration: observed against predicted, with intervals, and below it how densely each bin is filled.
+
+    `tables[name]` from `calibration.reliability`, at most three; `notes[name]` stands after the name in the legend
+    ("Brier score 0.08 ...").
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure, (axes, below) = canvas(SINGLE * 1.25, 4.1, 2, 1, height_ratios=[4, 1], sharex=True)
+    axes.plot([0, 1], [0, 1], color=REFERENCE, lw=0.8, ls=":")
+    for (name, table), mark, line in zip(tables.items(), MARKS, ("-", "--", "-."), strict=False):
+        label = f"{name}: {notes[name]}" if notes and name in notes else name
+        found = table.rename(columns={"observed": "value"})
+        draw_intervals(axes, found, table["predicted"], mark, label, upright=True, ls=line)
+        edges = np.unique(table[["from", "to"]].to_numpy())
+        held = table.groupby("from")["n"].sum().reindex(edges[:-1], fill_value=0)  # a bin without images has no row
+        # By width: bins of equal counts would all be as high.
+        below.stairs(held / np.diff(edges) / 100, edges, color=mark[2], lw=1, ls=line)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="observed share")
+    below.set(xlabel="predicted probability", ylabel="images\nper 0.01", yscale="log")
+    below.yaxis.set_major_locator(LogLocator(numticks=4))
+    below.yaxis.set_major_formatter("{x:,g}")
+    below.yaxis.set_minor_formatter(NullFormatter())
+    axes.legend(loc="upper left")
+    axes.grid(True)
+    return figure
+
+
+@print_style
+def score_shift(
+    parts: Mapping[str, tuple[Sequence[str], np.ndarray]], notes: Mapping[str, str], threshold: float | None = None
+) -> Figure:
+    """How the scores of each true class lie in one set of images and in another, a panel each.
+
+    `parts[name]` = (true labels, probability of pneumonia 0 to 1); `notes[name]` is written beside it (AUROC,
+    accuracy). Each class is a histogram of area 1 over the logit of the probability, kept within 0.001 to 0.999, with a
+    tick at its median.
+    """
+    from scipy.special import logit
+
+    figure, grid = canvas(DOUBLE * 0.8, 1.35 * len(parts) + 0.5, len(parts), 1, squeeze=False, sharex=True, sharey=True)
+    for axes, (name, (labels, probability)) in zip(grid[:, 0], parts.items(), strict=True):
+        _draw_scores(axes, np.asarray(labels, str), logit(np.clip(np.asarray(probability, float), 0.0011, 0.9989)))
+        if threshold is not None:
+            axes.axvline(logit(threshold), color="0.3", lw=0.8, ls=":")
+        axes.set_title(name, loc="left", fontsize=7, fontweight="bold")
+        axes.set(yticks=[], xlim=logit(TICKS[[0, -1]]))
+        axes.spines["left"].set_visible(False)
+        legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), title=notes.get(name), alignment="left")
+        legend.get_title().set_fontsize(6.5)
+    grid[-1, 0].set_xticks(logit(TICKS), [f"{tick:g}" for tick in TICKS])
+    grid[-1, 0].set_xlabel("predicted probability of pneumonia (logit scale)")
+    return figure
+
+
+def _draw_scores(axes: Axes, labels: np.ndarray, score: np.ndarray) -> None:
+    edge = np.log(TICKS[-1] / TICKS[0])
+    for kind in (known for known in COLOURS if known in set(labels)):
+        mine, style = score[labels == kind], {"color": COLOURS[kind]}
+        height, bins = np.histogram(mine, np.linspace(-edge, edge, 41), density=True)
+        axes.stairs(height, bins, **style, lw=1.2, ls=DASHES[kind], label=f"{NAMES[kind]} ({len(mine):,})")
+        axes.stairs(height, bins, **style, alpha=0.15, fill=True)
+        axes.axvline(np.median(mine), 0, 0.09, **style, lw=2)
+
+
+@print_style
+def epoch_choice(table: pd.DataFrame) -> Figure:
+    """The same training judged on the test set, its step chosen on validation or, as the paper did, on the test itself.
+
+    `table` has columns model, `chosen on` ("validation", "test"), step, value, low, high (0 to 1).
+    """
+    models = list(dict.fromkeys(table["model"]))
+    figure, axes = canvas(SINGLE * 1.5, 0.42 * len(models) + 0.95)
+    ways = {way: table[table["chosen on"] == way].set_index("model").loc[models] for way in ("validation", "test")}
+    series = {f"chosen on {way}": rows for way, rows in ways.items()}
+    draw_forest(axes, series, models, "test accuracy (%), and the step that was kept", [MARKS[2], MARKS[1]], scale=100)
+    for shift, rows in zip((-0.12, 0.12), ways.values(), strict=True):
+        for y, (step, high) in enumerate(zip(rows["step"], rows["high"], strict=True)):
+            axes.text(100 * high, y + shift, f"  {int(step):,}", va="center", fontsize=5.5, color="0.4")
+    legend_above(axes)
+    return figure
+
+
+@print_style
+def referral_table(counts: pd.DataFrame, costs: pd.DataFrame, decisions: Mapping[str, str]) -> Figure:
+    """Decisions by true class, shaded by the points they cost per 100 images.
+
+    `counts` as `classification.confusion` gives it, `costs` of the same classes; `decisions[class]` names the care.
+    In each cell: how many images, and their points (each times its cost).
+    """
+    points = counts * costs.loc[counts.index, counts.index]
+    share = 100 * points / max(int(counts.to_numpy().sum()), 1)
+    words = counts.map("{:,}".format) + points.map(lambda value: f"\n{value:g} points" if value else "")
+    figure, axes = canvas(SINGLE * 1.35, 2.7)
+    draw_matrix(axes, share, words, cmap="Oranges", cbar=True, cbar_kws={"label": "points per 100 images"})
+    axes.set_yticklabels([NAMES.get(name, name).replace(" ", "\n") for name in counts.index])
+    axes.set_xticklabels([decisions.get(name, name).replace(" ", "\n") for name in counts.index])
+    axes.set(xlabel="decision", ylabel="true class")
+    return figure
+
+
+@print_style
+def referral_costs(costs: Mapping[str, Estimate]) -> Figure:
+    """The mean cost per image of each way to decide, with its interval."""
+    figure, axes = canvas(SINGLE * 1.35, 0.3 * len(costs) + 0.7)
+    draw_forest(axes, {"": list(costs.values())}, list(costs), "cost: points per image", [MARKS[2]])
+    for row, found in enumerate(costs.values()):
+        axes.text(found.value, row - 0.16, f"{found.value:.2f}", ha="center", va="bottom", fontsize=6)
+    axes.set_xlim(left=0)
+    return figure

@@ -1,1 +1,1 @@
-"""Figures at print size: one module a paper, one function a figure."""
+"""Figures at print size: what several papers' figures are drawn with."""

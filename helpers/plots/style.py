@@ -1,14 +1,15 @@
-"""What every figure shares: print sizes, type, and colours that keep their meaning from figure to figure."""
+"""What every figure shares: print sizes, type, names, and colours that keep their meaning from figure to figure."""
 
 from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
@@ -17,21 +18,16 @@ R = TypeVar("R")
 PNG_DPI = 200  # pixels an inch
 SINGLE, DOUBLE = 3.35, 6.85  # inches: one column and two columns of the journal (85 and 174 mm)
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
-TRAINING, VALIDATION, TEST = (
-    "#E69F00",
-    "#0072B2",
-    "#666666",
-)  # the paper's orange and blue; the test set is ours to add
-NETWORK, READERS, REFERENCE = (
-    "#D9A400",
-    "#3B6FB6",
-    "#999999",
-)  # figure 4C: "neural networks in gold and human experts in blue"
-LIMITED = "#CC5500"
+# Okabe and Ito's palette: distinct for colour-blind readers, and in grey.
+TRAINING, VALIDATION, TEST = "#E69F00", "#0072B2", "#666666"
+NETWORK, READERS, REFERENCE, LIMITED = "#D9A400", "#3B6FB6", "#999999", "#CC5500"
 CLASSES = {"CNV": "#D55E00", "DME": "#CC79A7", "DRUSEN": "#009E73", "NORMAL": "#56B4E9"}
-NAMES = {"CNV": "CNV", "DME": "DME", "DRUSEN": "Drusen", "NORMAL": "Normal"}  # of labels of OCT B-scans
+Mark = tuple[str, str, str]  # marker, fill, edge
+MARKS: tuple[Mark, ...] = (("o", "white", "#333333"), ("s", "#E69F00", "#7A5300"), ("D", "#0072B2", "#00395A"))
+
+NAMES = {"CNV": "CNV", "DME": "DME", "DRUSEN": "Drusen", "NORMAL": "Normal"}  # labels as figures show them
 NAMES |= {"MH": "Macular hole", "DR": "Diabetic retinopathy", "CSR": "Central serous retinopathy"}
+NAMES |= {"BACTERIA": "Bacterial pneumonia", "VIRUS": "Viral pneumonia", "PNEUMONIA": "Pneumonia"}
 
 RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so that every machine draws the same letters
@@ -77,17 +73,16 @@ def canvas(width: float = DOUBLE, height: float = 2.6, rows: int = 1, columns: i
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
 
 
-def letter(axes, text: str) -> None:
+def letter(axes: Axes, text: str) -> None:
     """A panel's letter at its top left, outside the axes."""
-    axes.annotate(
-        text,
-        (0, 1),
-        (-20, 8),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontweight="bold",
-        fontsize=10,
-    )
+    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(text, (0, 1), (-20, 8), **place, fontweight="bold", fontsize=10)
+
+
+def letter_panels(panels: Iterable[Axes], first: str = "A") -> None:
+    """Letters on several panels, from `first` on."""
+    for place, axes in enumerate(panels):
+        letter(axes, chr(ord(first) + place))
 
 
 def add_footnote(figure: Figure, text: str) -> None:

@@ -1,16 +1,18 @@
-"""Rajkomar 2017, figures 2 to 6, and accuracy under each transform: one function a figure. Figure 1 is in
-`rajkomar_flow`."""
+"""Rajkomar 2017, one function per figure: 1 to 6, and beyond the paper accuracy under each transform."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from helpers.plots.style import DOUBLE, REFERENCE, SINGLE, canvas, print_style
+from helpers.plots.curves import draw_forest, draw_intervals, legend_beside, numbers_of
+from helpers.plots.flowchart import GREY, Box, Note, draw_flowchart
+from helpers.plots.maps import image_grid
+from helpers.plots.style import DOUBLE, MARKS, REFERENCE, SINGLE, canvas, print_style
 from helpers.rajkomar.numbers import COMPARISONS
 
 if TYPE_CHECKING:
@@ -23,7 +25,87 @@ if TYPE_CHECKING:
     from helpers.rajkomar.numbers import Answer
 
 FRONTAL, LATERAL = "#0072B2", "#E69F00"  # dark and light in a grey print
-TUNING = (("o", "white", "#333333"), ("s", "#E69F00", "#7A5300"), ("D", "#0072B2", "#00395A"))  # marker, fill, edge
+
+# --- figure 1 ---------------------------------------------------------------------------------------------------------
+
+# Each count of figure 1: the centre and width of its box, and its words. All are this run's own: a published count
+# belongs in a claim.
+COUNTS = {
+    "colour": (14, 84, 20, "colour\n{} images"),
+    "full grey": (14, 73, 20, "full grey\n{} images"),
+    "subset grey": (14, 62, 20, "subset grey\n{} images"),
+    "collected": (54, 84, 40, "{} images of {patients} patients"),
+    "train": (40.5, 57.5, 13.5, "training\n{} images"),
+    "validation": (56, 57.5, 13.5, "validation\n{} images"),
+    "test": (71.5, 57.5, 13.5, "test\n{} images"),
+    "train children": (40.5, 33.5, 13.5, "training\n{} children"),
+    "validation children": (56, 33.5, 13.5, "validation\n{} children"),
+    "external": (90, 84, 18, "{} images"),
+}
+OTHERS = ("patients", "excluded")  # counts without a box of their own: of the radiographs collected
+
+
+def flow(
+    counts: Mapping[str, int],
+    pretraining_source: str,
+    radiographs_source: str,
+    external_source: str = "",
+    models: str = "9 models: 3 pre-trainings x 3 ways of fine-tuning",
+) -> Figure:
+    """Figure 1: "White rectangular boxes indicate numbers of images [...]. Image processing and labeling steps are in
+    grey rectangular boxes".
+
+    `counts` has keys of `COUNTS` and `OTHERS`; one that is left out is drawn dashed, as *not run*. The sources name
+    what was used ("images made from formulas"), `models` what was trained. Raises `ValueError` for another key.
+    """
+    if unknown := sorted(set(counts) - set(COUNTS) - set(OTHERS)):
+        raise ValueError(f"counts: {', '.join(unknown)} not one of {', '.join([*COUNTS, *OTHERS])}")
+    shown = {name: f"{count:,}" for name, count in counts.items()}
+    boxes = {name: _count_box(name, shown) for name in COUNTS} | _steps(models, shown.get("excluded", "none"))
+    arrows = [*STRAIGHT, *BENT]
+    if "external" in counts:
+        boxes["second labels"] = Box(90, 71.5, 18, 9, "labelled frontal\nor lateral", fill=GREY)
+        arrows += [("external", "second labels"), [(90, 67), (90, 8.5), (84, 8.5)]]
+    headings = {14: ("pre-training images", pretraining_source), 54: ("chest radiographs", radiographs_source)}
+    headings[90] = ("second test set", external_source)
+    bold = {"fontweight": "bold", "color": "k"}
+    notes = [Note(x, 97, title, 7.5, bold) for x, (title, _) in headings.items()]
+    notes += [Note(x, 92.5, source) for x, (_, source) in headings.items()]
+    notes += [Note(29, 40, "original images", 5.5, {"rotation": 90})]
+    return draw_flowchart(boxes, arrows, 4.1, notes)
+
+
+STRAIGHT = [("collected", "labels"), ("train", "augmentation"), ("validation", "augmentation")]
+STRAIGHT += [("augmentation", "train children"), ("augmentation", "validation children")]
+STRAIGHT += [("train children", "fine-tuning"), ("validation children", "fine-tuning"), ("fine-tuning", "choice")]
+STRAIGHT += [("labels", name) for name in ("train", "validation", "test")]
+BENT = [[(4, y), (1, y), (1, 46), (4, 46)] for y in (84, 73, 62)]  # to the pre-training, beside the boxes
+BENT += [[(14, 41.5), (14, 19.5), (36, 19.5)], [(33.75, 57.5), (30.5, 57.5), (30.5, 24), (36, 24)]]
+BENT += [[(75, 53), (75, 13)]]
+
+
+def _steps(models: str, excluded: str) -> dict[str, Box]:
+    """The grey boxes."""
+    chosen = "the model with the highest validation accuracy, then its cut-off, judged on the test sets"
+    boxes = {
+        "pre-training": Box(14, 46, 20, 9, "pre-training:\na network each"),
+        "labels": Box(54, 71.5, 48.5, 9, f"labelled frontal or lateral; unreadable, excluded: {excluded}"),
+        "augmentation": Box(48.25, 45, 29, 9, "augmentation: each image's children"),
+        "fine-tuning": Box(54, 21.5, 36, 9, f"fine-tuning\n{models}"),
+        "choice": Box(54, 8.5, 60, 9, chosen),
+    }
+    return {name: replace(box, fill=GREY) for name, box in boxes.items()}
+
+
+def _count_box(name: str, shown: Mapping[str, str]) -> Box:
+    x, y, width, words = COUNTS[name]
+    if name in shown:
+        return Box(x, y, width, 9, words.format(shown[name], patients=shown.get("patients", "unknown")))
+    title = words.split("\n")[0] + "\n" if "\n" in words else ""
+    return Box(x, y, width, 9, f"{title}not run", dashed=True)
+
+
+# --- figure 2 ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -69,38 +151,27 @@ def validation_accuracy(
     """
     before, after = (list(dict.fromkeys(key[i] for key in models)) for i in (0, 1))
     figure, axes = canvas(DOUBLE, 3.1)
-    for column, (name, style) in enumerate(zip(after, TUNING, strict=False)):
-        for group, source in enumerate(before):
-            place = group + 0.24 * (column - (len(after) - 1) / 2)
-            _accuracy_dot(axes, place, models.get((source, name)), style, name if group == 0 else None)
-    found = [e for e in models.values() if e is not None and e.defined]
-    low = min((e.low for e in found), default=0.5)
+    for column, (name, mark) in enumerate(zip(after, MARKS, strict=False)):
+        places = np.arange(len(before)) + 0.24 * (column - (len(after) - 1) / 2)
+        found = [models.get((source, name)) for source in before]
+        draw_intervals(axes, found, places, mark, name, upright=True, ms=5.5, capsize=2.5)
+        for place, one in zip(places, found, strict=True):
+            if one is None or not one.defined:
+                style = {"rotation": 90, "ha": "center", "fontsize": 6, "color": "0.5"}
+                axes.text(place, 0.03, "not run", transform=axes.get_xaxis_transform(), **style)
+    low = np.nanmin([0.999, *numbers_of(list(models.values()))[1]])
     span = 1 - low
-    top = 1 + span * (0.06 + 0.13 * len(pretraining_pools))
-    axes.set(xlim=(-0.5, len(before) - 0.5), ylim=(low - 0.08 * span, top), ylabel="validation accuracy (%)")
+    top, bottom = 1 + span * (0.06 + 0.13 * len(pretraining_pools)), low - 0.08 * span
+    axes.set(xlim=(-0.5, len(before) - 0.5), ylim=(bottom, top), ylabel="validation accuracy (%)")
     axes.set_xticks(range(len(before)), before)
-    ticks = [tick for tick in axes.get_yticks() if low - 0.08 * span <= tick <= 1 + 1e-9]
+    ticks = [tick for tick in axes.get_yticks() if bottom <= tick <= 1 + 1e-9]
     axes.set_yticks(ticks, [f"{100 * tick:.4g}" for tick in ticks])
     axes.grid(True, axis="y")
-    axes.spines["left"].set_bounds(low - 0.08 * span, 1)
+    axes.spines["left"].set_bounds(bottom, 1)
     for level, pools in enumerate(pretraining_pools):
         _bracket(axes, before, pools, 1 + span * (0.07 + 0.13 * level), span)
-    _legend_beside(figure, axes, tuning_pools)
+    _legend_below(axes, tuning_pools)
     return figure
-
-
-def _accuracy_dot(axes: Axes, x: float, found: Estimate | None, style: tuple[str, str, str], name: str | None) -> None:
-    marker, fill, edge = style
-    look = {"marker": marker, "mfc": fill, "mec": edge, "ms": 5.5, "ls": "", "mew": 0.9, "label": name}
-    if found is None or not found.defined:
-        axes.plot([], [], **look)
-        axes.text(
-            x, 0.03, "not run", transform=axes.get_xaxis_transform(), rotation=90, ha="center", fontsize=6, color="0.5"
-        )
-        return
-    spread = [[found.value - found.low], [found.high - found.value]]
-    axes.errorbar(x, found.value, yerr=spread, color=edge, lw=1, capsize=2.5, zorder=2)
-    axes.plot(x, found.value, zorder=3, **look)
 
 
 def _bracket(axes: Axes, before: Sequence[str], pools: Pools, y: float, span: float) -> None:
@@ -114,52 +185,52 @@ def _bracket(axes: Axes, before: Sequence[str], pools: Pools, y: float, span: fl
     axes.text(np.mean(ends), rise + 0.01 * span, pools.words(), ha="center", va="bottom", fontsize=6)
 
 
-def _legend_beside(figure: Figure, axes: Axes, pools: Sequence[Pools]) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    said = "\n".join(f"{' + '.join(pool.a)} vs {' + '.join(pool.b)}:\n  {pool.words()}" for pool in pools)
-    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, -0.1), title="fine-tuning", alignment="left")
-    axes.annotate(said, (0.36, -0.13), xycoords="axes fraction", va="top", fontsize=6, linespacing=1.35)
+def _legend_below(axes: Axes, pools: Sequence[Pools]) -> None:
+    words = "\n".join(f"{' + '.join(pool.a)} vs {' + '.join(pool.b)}:\n  {pool.words()}" for pool in pools)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.1), title="fine-tuning", alignment="left")
+    axes.annotate(words, (0.36, -0.13), xycoords="axes fraction", va="top", fontsize=6, linespacing=1.35)
+
+
+def _p(p: float) -> str:
+    if np.isnan(p):
+        return "p undefined"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+# --- figures 3 to 6 ---------------------------------------------------------------------------------------------------
 
 
 @print_style
-def pfi_histogram(frontal: Any, pfi: Any, log: bool = False) -> Figure:
+def pfi_histogram(frontal: Any, pfi: Any) -> Figure:
     """Figure 3: "frequency of images by predicted probability of frontal images, using bins of size 1. Shading
     indicates actual class of images."
 
-    `frontal` holds True for a frontal image, `pfi` its probability, 0 to 1. With `log` the counts' axis is logarithmic,
-    which shows single images beside hundreds; classes then stand side by side, since stacked bars would mislead there.
+    `frontal` holds True for a frontal image, `pfi` its probability, 0 to 1. The counts' axis is logarithmic, which
+    shows single images beside hundreds; classes stand side by side, since stacked bars would mislead there.
     """
     true, score = np.asarray(frontal, bool), 100 * np.asarray(pfi, float)
     figure, axes = canvas(SINGLE * 1.35, 2.3)
     bins = np.arange(102) - 1e-9  # 100 % has a bin of its own, as 0 % has
-    parts, names = [score[~true], score[true]], ["lateral", "frontal"]
-    labels = [f"{name} ({len(part):,} images)" for name, part in zip(names, parts, strict=True)]
-    style = {"color": [LATERAL, FRONTAL], "label": labels, "ec": "0.2", "lw": 0.2}
-    axes.hist(parts, bins, stacked=not log, log=log, **style)
-    if log:
-        axes.set_ylim(bottom=0.7)
-        axes.yaxis.set_major_formatter("{x:,.0f}")
+    parts = {"lateral": score[~true], "frontal": score[true]}
+    labels = [f"{name} ({len(part):,} images)" for name, part in parts.items()]
+    axes.hist(list(parts.values()), bins, log=True, color=[LATERAL, FRONTAL], label=labels, ec="0.2", lw=0.2)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set(xlim=(-1, 102), xlabel="predicted probability of a frontal image (%)", ylabel="images")
+    axes.set_ylim(bottom=0.7)
     axes.legend(loc="upper center")
     return figure
 
 
-@print_style
 def examples(images: Sequence[np.ndarray], titles: Sequence[str], pfi: Sequence[float], columns: int = 4) -> Figure:
     """Figure 4: test images "with their frontal and lateral prediction probabilities listed underneath each".
 
-    `images` grey uint8 (h, w); `titles` say the true view, and the source where there are two; `pfi` 0 to 1.
+    `images` grey uint8 (h, w); `titles` give the true view, and the source where there are two; `pfi` 0 to 1.
     """
-    rows = -(-len(images) // columns)
-    figure, grid = canvas(DOUBLE, (DOUBLE / columns + 0.42) * rows, rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, image, title, value in zip(grid.flat, images, titles, pfi, strict=False):
-        _picture(axes, image)
-        axes.set_title(title, fontsize=7, pad=3)
-        words = f"frontal {100 * value:.2f} %\nlateral {100 * (1 - value):.2f} %"
-        axes.text(0.5, -0.03, words, transform=axes.transAxes, ha="center", va="top", fontsize=6.5, linespacing=1.3)
-    return figure
+    return image_grid(images, columns, titles, [_probabilities(value) for value in pfi])
+
+
+def _probabilities(pfi: float) -> str:
+    return f"frontal {100 * pfi:.2f} %\nlateral {100 * (1 - pfi):.2f} %"
 
 
 @print_style
@@ -172,7 +243,6 @@ def youden_curve(curve: pd.DataFrame, plateau: Plateau, cutoff: float | None = N
     figure, axes = canvas(SINGLE * 1.5, 2.6)
     axes.plot(100 * curve["cutoff"], curve["index"], color=FRONTAL, lw=1.2)
     axes.axvspan(100 * plateau.low, 100 * plateau.high, color="0.9", lw=0, zorder=0)
-    axes.plot(100 * plateau.cutoff, plateau.index, "o", ms=4, color="k", clip_on=False)
     _mark_cutoff(axes, plateau)
     if cutoff is not None:
         axes.axvline(100 * cutoff, color="0.3", lw=0.8, ls="--")
@@ -197,19 +267,15 @@ def _mark_cutoff(axes: Axes, plateau: Plateau) -> None:
 def _class_labels(axes: Axes, plateau: Plateau) -> None:
     """Above the plot: how far the lateral images reach, and from where the frontal ones begin."""
     lateral, frontal = 100 * plateau.largest_negative, 100 * plateau.smallest_positive
-    apart = frontal - lateral > 60  # room for both words in one line, between the bars
-    rows = (
-        (1.06, 0, lateral, LATERAL, f"lateral: all ≤ {_up(lateral)} %", lateral + 1.5, "left"),
-        (1.06 if apart else 1.19, frontal, 100, FRONTAL, f"frontal: all ≥ {_down(frontal)} %", frontal - 1.5, "right"),
-    )
-    for y, start, end, colour, words, x, side in rows:
-        across = axes.get_xaxis_transform()
-        axes.plot([start, end], [y, y], color=colour, lw=3, solid_capstyle="butt", transform=across, clip_on=False)
-        x, y, side, up = (x, y, side, "center") if apart else (50, y + 0.02, "center", "bottom")
-        axes.text(x, y, words, ha=side, va=up, fontsize=6.5, transform=across)
+    most, least = np.ceil(10 * lateral - 1e-9) / 10, np.floor(10 * frontal + 1e-9) / 10  # so that "all" stays true
+    across = axes.get_xaxis_transform()
+    bars = ((1.06, (0, lateral), LATERAL, f"lateral: all ≤ {most:.1f} %"),)
+    bars += ((1.19, (frontal, 100), FRONTAL, f"frontal: all ≥ {least:.1f} %"),)
+    for y, ends, colour, words in bars:
+        axes.plot(ends, [y, y], color=colour, lw=3, solid_capstyle="butt", transform=across, clip_on=False)
+        axes.text(50, y + 0.02, words, ha="center", va="bottom", fontsize=6.5, transform=across)
 
 
-@print_style
 def transformed_images(
     images: Mapping[str, Mapping[str, np.ndarray]], pfi: Mapping[str, Mapping[str, float]]
 ) -> Figure:
@@ -219,67 +285,22 @@ def transformed_images(
     `images[actual class][heading]` grey uint8 (h, w); `pfi` likewise, 0 to 1. Headings stand in the order given.
     """
     headings = list(next(iter(images.values())))
-    size = DOUBLE / (len(headings) + 0.55)
-    figure, grid = canvas(DOUBLE, (size + 0.36) * len(images) + 0.4, len(images), len(headings), squeeze=False)
-    for row, (view, versions) in enumerate(images.items()):
-        for column, heading in enumerate(headings):
-            axes = grid[row, column]
-            _picture(axes, versions[heading])
-            if row == 0:
-                axes.set_title(heading.replace(", ", ",\n"), fontsize=7)
-            value = 100 * pfi[view][heading]
-            axes.set_xlabel(f"frontal {value:.2f} %\nlateral {100 - value:.2f} %", fontsize=6.5, linespacing=1.3)
-        grid[row, 0].set_ylabel(f"actual class:\n{view}", fontsize=7)
-    return figure
+    shown = [versions[heading] for versions in images.values() for heading in headings]
+    captions = [_probabilities(pfi[view][heading]) for view in images for heading in headings]
+    titles = [heading.replace(", ", ",\n") for heading in headings]
+    return image_grid(shown, len(headings), titles, captions, [f"actual class:\n{view}" for view in images])
 
 
 @print_style
-def transform_accuracy(
-    found: Mapping[str, Mapping[str, Estimate]], label: str = "images classified correctly"
-) -> Figure:
+def transform_accuracy(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Beyond the paper: the whole test set under each transform, with intervals.
 
     `found[heading][measure]`, measures such as "all images", "frontal", "lateral", one marker each; at most three.
     """
-    measures = list(next(iter(found.values())))
     figure, axes = canvas(DOUBLE * 0.75, 0.42 * len(found) + 0.85)
-    for place, (name, (marker, fill, edge)) in enumerate(zip(measures, TUNING, strict=False)):
-        for row, heading in enumerate(found):
-            one = found[heading][name]
-            if not one.defined:
-                continue
-            y = row + 0.22 * (place - (len(measures) - 1) / 2)
-            axes.plot([100 * one.low, 100 * one.high], [y, y], color=edge, lw=1)
-            text = name if row == 0 else None
-            axes.plot(100 * one.value, y, marker, mfc=fill, mec=edge, ms=4.5, mew=0.9, label=text, clip_on=False)
-    axes.set_yticks(range(len(found)), list(found))
-    axes.set_ylim(len(found) - 0.45, -0.55)
+    measures = {name: [values[name] for values in found.values()] for name in next(iter(found.values()))}
+    draw_forest(axes, measures, list(found), "images classified correctly (%)", scale=100)
     axes.set_xlim(right=100)
     axes.axvline(100, color=REFERENCE, lw=0.5)
-    axes.set_xlabel(f"{label} (%)")
-    axes.grid(True, axis="x")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    legend_beside(axes)
     return figure
-
-
-def _picture(axes: Axes, image: np.ndarray) -> None:
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _p(p: float) -> str:
-    if np.isnan(p):
-        return "p undefined"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-def _up(per_cent: float) -> str:
-    """Rounded up to a tenth, so that 'all at most' stays true."""
-    return f"{np.ceil(10 * per_cent - 1e-9) / 10:.1f}"
-
-
-def _down(per_cent: float) -> str:
-    """Rounded down to a tenth, so that 'all at least' stays true."""
-    return f"{np.floor(10 * per_cent + 1e-9) / 10:.1f}"

@@ -6,36 +6,36 @@ What is printed in the talk is drawn hollow, what this project obtained is fille
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from helpers.plots.style import (
-    DOUBLE,
-    READERS,
-    REFERENCE,
-    SINGLE,
-    TRAINING,
-    VALIDATION,
-    canvas,
-    print_style,
-)
+from helpers.plots.curves import draw_forest, draw_intervals, draw_rocs, legend_beside
+from helpers.plots.flowchart import GREY, Box, draw_arrow, draw_box
+from helpers.plots.maps import draw_image, draw_map
+from helpers.plots.style import DOUBLE, READERS, REFERENCE, SINGLE, TRAINING, VALIDATION, Mark, canvas, print_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from helpers.explain.maps import Maps
     from helpers.metrics.estimate import Estimate
 
-TALK, CHEXNET, RESCORED, OWN, FROZEN = "0.1", "#CC5500", VALIDATION, "#8A6500", "0.6"
-COLOURS = {"re-scored": RESCORED}  # other levels: OWN
+TALK, CHEXNET, OWN = "0.1", "#CC5500", "#8A6500"
+LEVELS = {"re-scored": VALIDATION}  # the colour of a level; others: OWN
+FILLED: tuple[Mark, ...] = (("o", OWN, OWN), ("s", "0.6", "0.6"))  # this run's network, and what it is held against
 NOT_RUN = "re-scored: not run\n(the published predictions\ndo not lie there)"
 
 
-def spelt(label: str) -> str:
+def display_name(label: str) -> str:
     """A label as a figure shows it."""
     return label.replace("_", " ").capitalize()
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 @print_style
@@ -45,19 +45,20 @@ def losses(history: pd.DataFrame, chosen: int) -> Figure:
     `history` has epoch, split, cross_entropy, learning_rate; epoch 0 is the head on frozen features.
     """
     figure, axes = canvas(SINGLE * 1.25, 2.2)
-    for split, colour, style, mark in (("train", TRAINING, "--", "s"), ("validation", VALIDATION, "-", "o")):
-        part = history[history["split"] == split]
-        name = {"train": "training images, augmented", "validation": "tuning patients"}[split]
-        axes.plot(part["epoch"], part["cross_entropy"], color=colour, ls=style, marker=mark, ms=3, label=name)
-    tuned = history[history["split"] == "validation"].set_index("epoch")
-    best = (chosen, tuned.loc[chosen, "cross_entropy"])
-    axes.plot(*best, marker="o", ms=9, mfc="none", mec="k", ls="", label=f"chosen: epoch {chosen}")
-    drops = tuned.index[tuned["learning_rate"].diff() < 0]
-    for k, epoch in enumerate(drops):
+    parts = {split: part.set_index("epoch") for split, part in history.groupby("split")}
+    tuned = parts["validation"]
+    lines = {
+        "train": ("training images, augmented", TRAINING, "s--"),
+        "validation": ("tuning patients", VALIDATION, "o-"),
+    }
+    for split, (name, colour, style) in lines.items():
+        axes.plot(parts[split]["cross_entropy"], style, color=colour, ms=3, label=name)
+    axes.plot(chosen, tuned.loc[chosen, "cross_entropy"], "ko", ms=9, mfc="none", label=f"chosen: epoch {chosen}")
+    for k, epoch in enumerate(tuned.index[tuned["learning_rate"].diff() < 0]):
         axes.axvline(epoch - 0.5, color=REFERENCE, lw=0.6, ls=":", label=None if k else "learning rate drops tenfold")
     axes.set(xlabel="epoch", ylabel="binary cross-entropy")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_beside(axes)
     return figure
 
 
@@ -73,79 +74,51 @@ def areas(
     `published` has retrained and chexnet by label; `levels[name][label]` are AUROCs, with `own` the name of this run's
     network; `frozen` those of the head on frozen features.
     """
-    labels = list(published.index[::-1])
     figure, (left, right) = canvas(DOUBLE, 3.7, 1, 2, sharey=True, width_ratios=(1.15, 1))
-    places = np.arange(len(labels))
-    ordered = published.loc[labels]
-    left.plot(
-        ordered["chexnet"], places + 0.17, ls="", marker="s", ms=4, mfc="none", mec=CHEXNET, label="CheXNet, printed"
-    )
-    left.plot(
-        ordered["retrained"],
-        places,
-        ls="",
-        marker="D",
-        ms=4,
-        mfc="none",
-        mec=TALK,
-        label="retrained, printed in the talk",
-    )
+    names, places = [display_name(label) for label in published.index], np.arange(len(published))
+    left.plot(published["chexnet"], places - 0.17, "s", ms=4, mfc="none", mec=CHEXNET, label="CheXNet, printed")
+    left.plot(published["retrained"], places, "D", ms=4, mfc="none", mec=TALK, label="retrained, printed in the talk")
     if "re-scored" in levels:
-        found = [levels["re-scored"].get(label) for label in labels]
-        _bars(left, places - 0.17, found, RESCORED, "o", f"re-scored, {found[0].n:,} test images")
+        found = [levels["re-scored"].get(label) for label in published.index]
+        draw_intervals(
+            left, found, places + 0.17, ("o", VALIDATION, VALIDATION), f"re-scored, {found[0].n:,} test images"
+        )
     else:
         left.plot([], [], ls="", label=NOT_RUN)
-    if frozen is not None:
-        _bars(right, places + 0.14, [frozen.get(label) for label in labels], FROZEN, "s", "head on frozen features")
-    _bars(right, places - 0.14, [levels[own].get(label) for label in labels], OWN, "o", f"this run's network: {own}")
-    left.set_yticks(places, [spelt(label) for label in labels])
-    for axes, title in ((left, "As printed, and the published predictions"), (right, f"This run's network ({own})")):
-        axes.set(xlabel="AUROC (95 % interval)", ylim=(-0.7, len(labels) - 0.3))
-        axes.set_title(title, pad=4)
-        axes.grid(True, axis="x")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=1)
-    right.axvline(0.5, color=REFERENCE, lw=0.7, ls="--")
+    series = {f"this run's network: {own}": levels[own]} | ({"head on frozen features": frozen} if frozen else {})
+    series = {name: [found.get(label) for label in published.index] for name, found in series.items()}
+    draw_forest(right, series, names, "AUROC (95 % interval)", FILLED, step=0.28, reference=0.5)
+    draw_forest(left, {}, names, "AUROC (95 % interval)")
+    left.set_title("As printed, and the published predictions", pad=4)
+    right.set_title(f"This run's network ({own})", pad=4)
+    for axes in (left, right):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13))
     right.tick_params(left=False)
     return figure
-
-
-def _bars(axes: Axes, places: np.ndarray, found: Sequence[Estimate | None], colour: str, mark: str, name: str) -> None:
-    """Values with their intervals, a row each; what is undefined, or was not learnt, leaves its row empty."""
-    kept = [(place, e) for place, e in zip(places, found, strict=True) if e is not None and e.defined]
-    values = np.array([e.value for _, e in kept])
-    spread = np.array([[e.value - e.low for _, e in kept], [e.high - e.value for _, e in kept]])
-    style = {"color": colour, "marker": mark, "ms": 3.2, "ls": "", "elinewidth": 0.9, "capsize": 1.5}
-    axes.errorbar(values, [place for place, _ in kept], xerr=spread, label=name, **style)
 
 
 @print_style
 def roc_grid(
     scores: Mapping[str, pd.DataFrame], areas_of: Mapping[str, Mapping[str, Estimate]], labels: Sequence[str]
 ) -> Figure:
-    """An ROC curve a label and level, with its AUROC; `scores[level]` has `y_<label>` and `p_<label>`."""
-    from sklearn.metrics import roc_curve
-
+    """An ROC curve per label and level, with its AUROC; `scores[level]` has `y_<label>` and `p_<label>`."""
     figure, grid = canvas(DOUBLE, 4.6, 3, 5, sharex=True, sharey=True)
+    colours = [LEVELS.get(level, OWN) for level in scores]
     for axes, label in zip(grid.flat, labels, strict=False):
         for k, (level, frame) in enumerate(scores.items()):
             found = areas_of[level].get(label)
-            if found is None or not found.defined:
-                continue
-            false, true, _ = roc_curve(frame[f"y_{label}"], frame[f"p_{label}"])
-            colour = COLOURS.get(level, OWN)
-            axes.plot(false, true, color=colour, ls=("-", "--")[k % 2], lw=1.1, label=level)
-            text = f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
-            axes.text(0.98, 0.04 + 0.11 * k, text, color=colour, ha="right", fontsize=5.2)
-        axes.plot([0, 1], [0, 1], color=REFERENCE, lw=0.6, ls=":")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        axes.set_title(spelt(label), pad=3)
+            if found is not None and found.defined:
+                draw_rocs(axes, {level: (frame[f"y_{label}"], frame[f"p_{label}"], found)}, colours[k:])
+                text = f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+                axes.text(0.98, 0.04 + 0.11 * k, text, color=colours[k], ha="right", fontsize=5.2)
+        axes.set(aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), xlabel="", ylabel="")
+        axes.set_title(display_name(label), pad=3)
     last = grid.flat[-1]
     last.axis("off")
-    for k, level in enumerate(scores):
-        name = f"{level}, {len(scores[level]):,} images"
-        last.plot([], [], color=COLOURS.get(level, OWN), ls=("-", "--")[k % 2], label=name)
+    for colour, (level, frame) in zip(colours, scores.items(), strict=True):
+        last.plot([], [], color=colour, label=f"{level}, {len(frame):,} images")
     last.legend(loc="center", title="AUROC in each panel")
-    grid[-1, 2].set_xlabel("1 - specificity")
+    grid[-1, 2].set_xlabel("1 − specificity")
     grid[1, 0].set_ylabel("sensitivity")
     return figure
 
@@ -157,28 +130,21 @@ def f1_scores(table: pd.DataFrame) -> Figure:
     `table`: `numbers.f1_table`. A bar marks what calling every image positive scores.
     """
     figure, axes = canvas(DOUBLE * 0.72, 0.5 + 0.24 * len(table))
-    for place, row in zip(range(len(table))[::-1], table.to_dict("records"), strict=True):
-        printed = row["where from"].startswith("printed")
-        reader = row["reader or network"].startswith("Radiologist")
-        colour = READERS if reader else CHEXNET if printed else COLOURS.get(row["reader or network"].split(",")[0], OWN)
+    draw_forest(axes, {}, table["reader or network"], "F1 of pneumonia (95 % interval); hollow: as printed")
+    for place, row in table.iterrows():
+        printed, name = row["where from"].startswith("printed"), row["reader or network"]
+        reader = name.startswith("Radiologist")
+        colour = READERS if reader else CHEXNET if printed else LEVELS.get(name.split(",")[0], OWN)
+        mark = ("D" if reader else "o", "white" if printed else colour, colour)
+        draw_intervals(axes, table.loc[[place]], [place], mark)
         if np.isnan(row["value"]):
             axes.text(0.01, place, f"undefined: {row['note']}", va="center", fontsize=6, color="0.3")
-            continue
-        spread = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
-        style = {"color": colour, "mfc": "white" if printed else colour, "marker": "D" if reader else "o", "ms": 4}
-        axes.errorbar(row["value"], place, xerr=spread, elinewidth=0.9, capsize=2, **style)
-        everyone = row.get("F1 of calling everyone positive", np.nan)
-        if not np.isnan(everyone):
-            axes.plot([everyone] * 2, [place - 0.3, place + 0.3], color="0.4", lw=1.2)
-            axes.text(1.0, place, f"prevalence {100 * row['prevalence']:.1f} %", fontsize=5.5, va="center", ha="right",
-                      transform=axes.get_yaxis_transform())  # fmt: skip
+        elif not np.isnan(row["prevalence"]):
+            axes.vlines(row["F1 of calling everyone positive"], place - 0.3, place + 0.3, color="0.4", lw=1.2)
+            style = {"transform": axes.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": 5.5}
+            axes.text(1.0, place, f"prevalence {100 * row['prevalence']:.1f} %", **style)
     axes.plot([], [], color="0.4", lw=1.2, label="calling every image positive")
-    names = [f"{name}" for name in table["reader or network"]]
-    axes.set_yticks(range(len(table))[::-1], names)
-    axes.set(
-        xlabel="F1 of pneumonia (95 % interval); hollow: as printed", xlim=(0, None), ylim=(-0.6, len(table) - 0.4)
-    )
-    axes.grid(True, axis="x")
+    axes.set_xlim(left=0)
     axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.2))
     return figure
 
@@ -192,19 +158,102 @@ def pointing(ways: Mapping[str, pd.DataFrame]) -> Figure:
     """
     first = next(iter(ways.values()))
     figure, axes = canvas(DOUBLE * 0.85, 0.6 + 0.21 * len(first))
-    places = np.arange(len(first))[::-1]
-    for k, (name, table) in enumerate(ways.items()):
-        spread = np.stack([table["value"] - table["low"], table["high"] - table["value"]])
-        colour, mark = ((OWN, "o"), (FROZEN, "s"))[k % 2]
-        style = {"color": colour, "marker": mark, "ms": 3.2, "ls": "", "elinewidth": 0.9, "capsize": 1.5}
-        axes.errorbar(table["value"], places + 0.16 - 0.32 * k, xerr=spread, label=name, **style)
-    axes.plot(first["chance"], places, ls="", marker="|", ms=8, mew=1.4, color="k", zorder=5, label="a random place")
+    names = [f"{display_name(row.label)} ({row.n})" for row in first.itertuples()]
+    places = draw_forest(axes, ways, names, "peak on the finding (share of images, 95 % interval)", FILLED, step=0.3)
+    axes.plot(first["chance"], places, "k|", ms=8, mew=1.4, zorder=5, label="a random place")
     for place in places[first["value"].isna()]:
         axes.text(1.0, place, "too few patients", fontsize=5.5, color="0.4", ha="right", va="center")
-    names = [f"{spelt(row.label)} ({row.n})" for row in first.itertuples()]
-    axes.set_yticks(places, names)
-    axes.axhline(0.5, color=REFERENCE, lw=0.6)
-    axes.set(xlabel="peak on the finding (share of images, 95 % interval)", xlim=(-0.02, 1.02))
-    axes.grid(True, axis="x")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.axhline(len(first) - 1.5, color=REFERENCE, lw=0.6)
+    axes.set_xlim(-0.02, 1.02)
+    legend_beside(axes)
+    return figure
+
+
+# --- heat maps --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image to draw: uint8 (h, w), its map (h, w) of `label`, the finding's outline (h, w) or None, a probability
+    per label, and the labels that the data set gives it."""
+
+    image: np.ndarray
+    heat: np.ndarray
+    label: str
+    mask: np.ndarray | None
+    probabilities: Mapping[str, float]
+    labels: Sequence[str]
+
+    def draw(self, axes: Axes, title: str) -> None:
+        """The map on the darkened image, the finding's outline dashed."""
+        draw_map(axes, self.image, self.heat, float(self.heat.max()) if self.heat.max() > 0 else 1.0, self.mask, title)
+
+
+def shown(
+    chosen: pd.DataFrame, images: np.ndarray, maps: Maps, masks: np.ndarray | None, scores: pd.DataFrame
+) -> list[Shown]:
+    """What is to be drawn of the images `chosen` (image_id, target), from their maps, masks and scores."""
+    rows, labels = scores.set_index("image_id"), [name[2:] for name in scores.columns if name.startswith("p_")]
+    masks = [None] * len(chosen) if masks is None else masks
+    drawn = []
+    for name, target, image, heat, mask in zip(*chosen[["image_id", "target"]].T.values, images, maps.maps, masks):
+        row = rows.loc[name]
+        probabilities = {label: float(row[f"p_{label}"]) for label in labels}
+        drawn.append(Shown(image, heat, target, mask, probabilities, [label for label in labels if row[f"y_{label}"]]))
+    return drawn
+
+
+@print_style
+def network_answer(one: Shown, backbone: str) -> Figure:
+    """CheXNet's first figure: input, network, output, and the heat map of the answer."""
+    figure, (left, middle, right) = canvas(DOUBLE * 0.85, 2.15, 1, 3, width_ratios=(1, 0.95, 1))
+    draw_image(left, one.image, "Input: chest X-ray image")
+    middle.set(xlim=(0, 100), ylim=(0, 100))
+    middle.axis("off")
+    draw_box(middle, Box(50, 57, 60, 30, f"{backbone}\n14 outputs", fill=GREY))
+    draw_arrow(middle, (0, 57), (18, 57))
+    draw_arrow(middle, (82, 57), (100, 57))
+    answer = f"Output\n{display_name(one.label)}: {100 * one.probabilities[one.label]:.0f} %"
+    middle.text(50, 20, answer, ha="center", va="center", fontsize=8)
+    labels = ", ".join(map(display_name, one.labels)) or "no finding"
+    middle.text(50, 2, f"labelled {labels}", ha="center", va="center", fontsize=5.5, color="0.35", wrap=True)
+    one.draw(right, f"Heat map: {display_name(one.label)}")
+    return figure
+
+
+@print_style
+def explored(rows: Sequence[Shown]) -> Figure:
+    """The repository's page of predictions: a row per image, with its heat map and all fourteen probabilities.
+
+    A bar's label is bold where the data set gives the image that label.
+    """
+    figure, grid = canvas(DOUBLE, 2.15 * len(rows), len(rows), 3, squeeze=False, width_ratios=(1, 1, 1.25))
+    for (left, middle, right), one in zip(grid, rows, strict=True):
+        draw_image(left, one.image, "X-ray")
+        one.draw(middle, f"P({display_name(one.label)}) = {one.probabilities[one.label]:.3f}")
+        names = [display_name(name) for name in one.probabilities]
+        colours = [OWN if name == one.label else "0.7" for name in one.probabilities]
+        right.barh(names, list(one.probabilities.values()), color=colours, height=0.7)
+        right.tick_params(axis="y", labelsize=5.5)
+        for text, name in zip(right.get_yticklabels(), one.probabilities, strict=True):
+            text.set_fontweight("bold" if name in one.labels else "normal")
+        right.set(xlabel="probability (bold: so labelled)", xlim=(0, 1))
+        right.invert_yaxis()
+        right.grid(True, axis="x")
+    return figure
+
+
+@print_style
+def heat_maps(rows: Sequence[Shown], columns: int = 5) -> Figure:
+    """The map of each image's label on the darkened image; the finding's outline dashed, where it is known."""
+    lines = -(-len(rows) // columns)
+    figure, grid = canvas(DOUBLE, 1.52 * lines + 0.25, lines, columns, squeeze=False)
+    for axes, one in zip(grid.flat, rows, strict=False):
+        one.draw(axes, f"{display_name(one.label)}: {100 * one.probabilities[one.label]:.0f} %")
+    for axes in grid.flat[len(rows) :]:
+        axes.axis("off")
+    if len(rows) < grid.size:
+        grid.flat[-1].plot([], [], color=REFERENCE, label="half of the map's highest value")
+        grid.flat[-1].plot([], [], color="#2C8CB4", ls="--", label="the finding")
+        grid.flat[-1].legend(loc="center", fontsize=5.5)
     return figure

@@ -1,0 +1,239 @@
+"""Curves, intervals and confusion matrices: what the papers' figures have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from helpers.plots.style import (
+    DOUBLE,
+    LIMITED,
+    MARKS,
+    NAMES,
+    NETWORK,
+    REFERENCE,
+    SINGLE,
+    TEST,
+    TRAINING,
+    VALIDATION,
+    Mark,
+    canvas,
+    letter_panels,
+    print_style,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from helpers.metrics.classification import OperatingPoint
+    from helpers.metrics.estimate import Estimate
+
+Found = pd.DataFrame | Sequence["Estimate | None"]  # value, low and high of each row
+Curve = tuple[np.ndarray, np.ndarray, "Estimate"]  # truth as booleans, score, AUROC
+SMOOTHING = 0.6  # the share of a drawn training curve that each point takes from those before it
+
+
+# --- values with their intervals --------------------------------------------------------------------------------------
+
+
+def numbers_of(found: Found, scale: float = 1.0) -> np.ndarray:
+    """Value, low and high of each estimate or row, float (3, n), times `scale`; NaN where there is none."""
+    if not isinstance(found, pd.DataFrame):
+        rows = [(np.nan,) * 3 if one is None else (one.value, one.low, one.high) for one in found]
+        found = pd.DataFrame(rows, columns=["value", "low", "high"])
+    return scale * found[["value", "low", "high"]].to_numpy(float).T
+
+
+def draw_intervals(
+    axes: Axes,
+    found: Found,
+    places: Any,
+    mark: Mark = MARKS[0],
+    label: str | None = None,
+    *,
+    scale: float = 1.0,
+    upright: bool = False,
+    **style: Any,
+) -> None:
+    """A marker at each value with its interval as whiskers, at `places`: one below the other, or `upright` in a row.
+
+    What is undefined leaves its place empty.
+    """
+    value, low, high = numbers_of(found, scale)
+    marker, fill, edge = mark
+    style = {"ls": "", "ms": 4.5, "mew": 0.9, "elinewidth": 1, "capsize": 1.5, "lw": 0.9} | style
+    if not np.allclose(low, high, equal_nan=True):
+        style["yerr" if upright else "xerr"] = [value - low, high - value]
+    x, y = (places, value) if upright else (value, places)
+    drawn = axes.errorbar(x, y, marker=marker, mfc=fill, mec=edge, color=edge, label=label, **style)
+    drawn[0].set_clip_on(False)  # a value of exactly 1 keeps its whole marker
+
+
+def draw_forest(
+    axes: Axes,
+    series: Mapping[str, Found],
+    names: Sequence[str],
+    label: str,
+    marks: Sequence[Mark] = MARKS,
+    *,
+    places: np.ndarray | None = None,
+    step: float = 0.24,
+    scale: float = 1.0,
+    reference: float | None = None,
+) -> np.ndarray:
+    """A forest plot: one row per name, one mark per series beside each other; returns the rows' places.
+
+    `places` moves rows apart, `reference` draws a dashed line ("0.5" is chance). The first row stands at the top.
+    """
+    places = np.arange(len(names)) if places is None else places
+    for k, ((name, found), mark) in enumerate(zip(series.items(), marks, strict=False)):
+        draw_intervals(axes, found, places + step * (k - (len(series) - 1) / 2), mark, name, scale=scale)
+    axes.set_yticks(places, names)
+    axes.set_ylim(places[-1] + 0.6, places[0] - 0.6)
+    axes.set_xlabel(label)
+    axes.grid(True, axis="x")
+    if reference is not None:
+        axes.axvline(reference, color=REFERENCE, lw=0.8, ls="--")
+    return places
+
+
+def legend_above(axes: Axes, columns: int = 2) -> None:
+    """The legend over the axes, where it covers no data."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
+
+
+def legend_beside(axes: Axes, **options: Any) -> None:
+    """The legend at the right of the axes, where it covers no data."""
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **options)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def smooth(values: np.ndarray | pd.Series, weight: float = SMOOTHING) -> np.ndarray:
+    """TensorBoard's debiased moving average of (n,) values, as float64 (n,).
+
+    Each point is the mean of all values so far, each weighing `weight` times the one after it. NaN stays where it is
+    and is left out of the mean; `weight` 0 changes nothing.
+    """
+    series = pd.Series(np.asarray(values, dtype=np.float64))
+    return series.ewm(alpha=1 - weight, adjust=True, ignore_na=True).mean().where(series.notna()).to_numpy()
+
+
+@print_style
+def training_curves(
+    histories: Mapping[str, pd.DataFrame], chosen: Mapping[str, int] | None = None, unit: str = "training step"
+) -> Figure:
+    """Accuracy and cross-entropy against the step, smoothed as TensorBoard does: a row of two panels per model.
+
+    `histories[title]` has columns step, split, accuracy, cross_entropy; the raw values stand faintly behind.
+    `chosen[title]` marks the step whose head was kept; `unit` is what a step is ("epoch").
+    """
+    figure, grid = canvas(DOUBLE, 2.15 * len(histories), len(histories), 2, squeeze=False, sharex="row")
+    measures = {"accuracy": "accuracy", "cross_entropy": "cross-entropy"}
+    for row, (title, history) in zip(grid, histories.items(), strict=True):
+        for axes, (column, label) in zip(row, measures.items(), strict=True):
+            _draw_history(axes, history, column)
+            axes.set(xlabel=unit, ylabel=label, title=title)
+            axes.grid(True)
+            if chosen and title in chosen:
+                axes.axvline(chosen[title], color="0.4", lw=0.7, ls=":")
+        row[0].set_ylim(top=1.005)
+    grid[0, 0].legend(loc="lower right")
+    letter_panels(grid.flat if len(histories) < 3 else grid[:, 0])  # of many models, each has one letter
+    return figure
+
+
+def _draw_history(axes: Axes, history: pd.DataFrame, column: str) -> None:
+    names = {"train": "training", "validation": "validation", "test": "test (for comparison)"}
+    for (split, name), colour in zip(names.items(), (TRAINING, VALIDATION, TEST), strict=True):
+        part = history[history["split"] == split]
+        if len(part):
+            axes.plot(part["step"], part[column], color=colour, lw=0.5, alpha=0.25)
+            style = {"lw": 0.8, "ls": "--"} if split == "test" else {}
+            axes.plot(part["step"], smooth(part[column]), color=colour, label=name, **style)
+
+
+# --- receiver operating characteristic --------------------------------------------------------------------------------
+
+
+def draw_rocs(axes: Axes, curves: Mapping[str, Curve], colours: Sequence[str] = ()) -> None:
+    """An ROC curve per name of `curves`, with the diagonal of chance; labelled with its AUROC."""
+    from sklearn.metrics import roc_curve
+
+    colours = colours or (NETWORK, LIMITED, VALIDATION, TEST)
+    for (name, (truth, score, area)), colour in zip(curves.items(), colours, strict=False):
+        false, true, _ = roc_curve(truth, score, drop_intermediate=False)
+        label = f"{name}\nAUROC {area.percent()}"
+        axes.plot(false, true, color=colour, label=label, drawstyle="steps-post", clip_on=False)
+    axes.plot([0, 1], [0, 1], color=REFERENCE, lw=0.6, ls=":")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="1 − specificity", ylabel="sensitivity")
+
+
+@print_style
+def roc_panels(
+    curves: Mapping[str, Curve], points: Mapping[str, OperatingPoint] | None = None, first: str = "A", digits: int = 1
+) -> Figure:
+    """One ROC panel per name of `curves`, with its AUROC and n, lettered from `first`.
+
+    `points[name]` is an operating point, drawn as a cross of intervals and written out.
+    """
+    side = DOUBLE / max(len(curves), 2)
+    figure, grid = canvas(side * len(curves), side + 0.25, 1, len(curves), squeeze=False, sharey=True)
+    for axes, (name, curve) in zip(grid[0], curves.items(), strict=True):
+        draw_rocs(axes, {name: curve})
+        point, area = (points or {}).get(name), curve[2]
+        words = [f"AUROC {area.percent(digits)}", f"n = {area.n:,} images"]
+        words[1:1] = _draw_point(axes, point) if point else []
+        axes.text(0.98, 0.04, "\n".join(words), ha="right", fontsize=6.5, linespacing=1.35)
+        axes.set(title=name, aspect="equal")
+    for axes in grid[0, 1:]:
+        axes.set_ylabel("")
+    letter_panels(grid[0], first)
+    return figure
+
+
+def _draw_point(axes: Axes, point: OperatingPoint) -> list[str]:
+    """The operating point with the intervals of both rates; returns its words."""
+    hit, rejected = point.sensitivity, point.specificity
+    if not (hit.defined and rejected.defined):
+        return ["operating point undefined"]
+    draw_intervals(axes, [hit], 1 - rejected.value, ("o", "white", "k"), upright=True, zorder=3)
+    across = [[rejected.high - rejected.value], [rejected.value - rejected.low]]
+    axes.errorbar(1 - rejected.value, hit.value, xerr=across, color="k", lw=1, capsize=1.5)
+    chosen = f"threshold {point.threshold:.2g} ({point.chosen_on})"
+    return [chosen, f"sensitivity {hit.percent()}", f"specificity {rejected.percent()}"]
+
+
+# --- confusion matrices -----------------------------------------------------------------------------------------------
+
+
+@print_style
+def confusion_matrices(tables: Mapping[str, pd.DataFrame], columns: int = 4) -> Figure:
+    """Confusion matrices, rows the true labels: counts and shares of the row, by which the cells are shaded."""
+    across = min(columns, len(tables))
+    down, width = -(-len(tables) // across), SINGLE if len(tables) == 1 else DOUBLE / max(across, 2)
+    figure, grid = canvas(width * across, 0.92 * width * down, down, across, squeeze=False)
+    for axes in grid.flat[len(tables) :]:
+        axes.axis("off")
+    for axes, (title, table) in zip(grid.flat, tables.items(), strict=False):
+        share = table.div(table.sum(axis=1).replace(0, np.nan), axis=0)
+        words = table.map("{:,}".format) + share.map(lambda x: "" if np.isnan(x) else f"\n{100 * x:.0f} %")
+        size = 7 if across < 3 else 4.5
+        draw_matrix(axes, share, words, cmap="Blues", vmax=1, annot_kws={"fontsize": size, "linespacing": 1.2})
+        axes.set(title=title, xlabel="predicted", ylabel="true")
+    return figure
+
+
+def draw_matrix(axes: Axes, shade: pd.DataFrame, words: pd.DataFrame, **options: Any) -> None:
+    """A matrix whose cells are shaded by `shade` and hold `words`; labels by their names."""
+    import seaborn as sns
+
+    options = {"fmt": "", "vmin": 0, "cbar": False, "linewidths": 0.5} | options
+    sns.heatmap(shade.rename(index=NAMES, columns=NAMES), annot=words.to_numpy(str), ax=axes, **options)
+    axes.tick_params(length=0)
+    axes.tick_params(axis="y", rotation=0)
