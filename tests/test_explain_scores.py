@@ -10,8 +10,9 @@ from PIL import Image
 from test_explain_gradients import SIZE, curved, pictures
 
 from helpers.data.catalogue import Catalogue
+from helpers.data.images import frame_of
 from helpers.explain import gradients
-from helpers.explain.cases import frame_of, retina_borders, retina_mask
+from helpers.explain.cases import retina_borders, retina_mask
 from helpers.explain.maps import Maps, from_model
 from helpers.explain.scores import (
     MEASURES,

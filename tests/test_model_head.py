@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers.model import head_training
-from helpers.model.head import Head, HeadSettings, smooth, train_head
+from helpers.model.head import Head, HeadSettings, train_head
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 SHORT = HeadSettings(steps=30, batch=40, learning_rate=0.01, evaluate_every=1)
@@ -246,35 +246,3 @@ def test_when_a_log_folder_is_given_then_tensorboard_reads_the_chosen_curves_fro
         for tag in ("accuracy", "cross_entropy"):
             assert [event.step for event in read.Scalars(tag)] == list(expected["step"])
             np.testing.assert_allclose([event.value for event in read.Scalars(tag)], expected[tag], rtol=1e-6)
-
-
-def tensorboards_own(values, weight):
-    """The loop of TensorBoard's line chart (`resmoothDataset`), without its special case for constant curves."""
-    last, seen, drawn = 0.0, 0, []
-    for value in values:
-        if np.isnan(value):
-            drawn.append(value)
-            continue
-        last, seen = last * weight + (1 - weight) * value, seen + 1
-        drawn.append(last / (1 - weight**seen))
-    return drawn
-
-
-@pytest.mark.parametrize("weight", [0.0, 0.6, 0.99])
-def test_when_a_curve_is_smoothed_then_it_is_what_tensorboard_draws(weight):
-    values = np.random.default_rng(0).random(200)
-    values[[3, 50]] = np.nan
-    np.testing.assert_allclose(smooth(values, weight), tensorboards_own(values, weight), rtol=1e-9)
-
-
-def test_when_a_curve_is_smoothed_then_its_first_point_and_a_constant_stay():
-    assert smooth([4.0, 8.0])[0] == 4.0
-    assert smooth([4.0, 8.0]).tolist() == pytest.approx([4.0, (0.6 * 4 + 8) / 1.6])
-    np.testing.assert_allclose(smooth([0.3] * 50), 0.3)
-    assert smooth([]).shape == (0,)
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.0])
-def test_when_a_smoothing_weight_makes_no_sense_then_it_is_refused(weight):
-    with pytest.raises(ValueError, match="smoothing weight"):
-        smooth([1.0], weight)

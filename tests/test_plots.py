@@ -1,94 +1,131 @@
-"""Every figure draws, at print size, with its words on it, and keeps its file the same."""
+"""What every figure is drawn with: sizes, intervals, ROC curves, confusion matrices, flow charts, images and maps."""
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from figure_checks import assert_drawn, words_of
 
-from helpers.kermany import figures as kermany
-from helpers.kermany import kermany_experts
+from helpers.explain.maps import Maps
+from helpers.metrics.auroc import auroc
+from helpers.metrics.classification import confusion, operating_point
 from helpers.metrics.estimate import Estimate
-from helpers.plots.style import DOUBLE, add_footnote, save_figure
+from helpers.plots import curves, flowchart, maps
 
-CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 RANDOM = np.random.default_rng(0)
-TRUTH = np.repeat([True, False], 40)
-SCORE = TRUTH + RANDOM.normal(0, 0.7, 80)
-AREA = Estimate(0.9, 0.85, 0.95, 80, "DeLong")
-TABLE = pd.DataFrame(RANDOM.integers(1, 9, (4, 4)), index=CLASSES, columns=CLASSES)
+TRUTH = np.repeat([True, False], 60)
+SCORE = 1 / (1 + np.exp(-(3 * TRUTH - 1.5 + RANDOM.normal(0, 1, 120))))
+CURVE = (TRUTH, SCORE, auroc(TRUTH, SCORE))
+POINT = operating_point(TRUTH, SCORE, 0.4, "validation")
+CLASSES = ("CNV", "DME", "NORMAL")
+IMAGES = RANDOM.integers(0, 255, (4, 32, 32), dtype=np.uint8)
+MASKS = np.zeros((4, 32, 32), bool)
+MASKS[1, 10:20, 10:20] = True
+HEAT = Maps(RANDOM.normal(size=(4, 32, 32)).astype(np.float32), "occlusion", "probability", ("CNV",) * 4, {}, 1.0)
+LABELS = ["CNV", "DME", "MH", "NORMAL"]
 HISTORY = pd.DataFrame(
-    [
-        (step, split, 0.5 + step / 100, 1 - step / 100)
-        for step in range(1, 30)
-        for split in ("train", "validation", "test")
-    ],
+    [(step, split, 0.5 + step / 100, 1 - step / 100) for step in range(1, 30) for split in ("train", "validation")],
     columns=["step", "split", "accuracy", "cross_entropy"],
 )
-POINTS = pd.DataFrame(
-    [
-        (way, n, seed, 0.5 + n / 100 + seed / 50)
-        for way in ("pre-trained", "random")
-        for n in (10, 20)
-        for seed in (1, 2)
-    ],
-    columns=["initialisation", "per_class", "seed", "accuracy"],
-)
-IMAGES = {name: [RANDOM.integers(0, 255, (40, 50), dtype=np.uint8)] * 2 for name in CLASSES}
-MASKS = {name: [image > 128 for image in found] for name, found in IMAGES.items()}
-INFINITE = {"model": Estimate(9, 4, 20, 80, "log"), "Reader 1": Estimate(np.inf, 30, np.inf, 80, "exact")}
-READERS = pd.DataFrame({"reader": ["Reader 1"], "sensitivity": [0.9], "specificity": [0.8]})
+BINS = pd.DataFrame({"box": 9, "centre": [0.5, 2.0], "value": 0.5, "low": 0.4, "high": 0.6, "chance": 0.1})
+BY_CLASS = {"class": ["CNV", "all"], "lesion size over box (median)": 1.2, "localisation accuracy": 0.5}
+LESIONS = {"label": ["CNV", "DME"] * 3, "hidden": 0.4, "contrast": 9.0, "drop": 0.2, "hit": [0, 1, 1, 0, 0, 1]}
+DELETED = pd.DataFrame({"image": 0, "share": [0, 0.5, 1], "deletion": [1, 0.5, 0], "insertion": [0, 0.5, 1]})
 
 DRAWN = {
-    "figure 1": (lambda: kermany.schematic("InceptionV3", "imagenet", CLASSES), "ImageNet, 1,000 categories"),
-    "figure 2A": (lambda: kermany.examples(IMAGES, MASKS), "Drusen"),
-    "figure 2B": (lambda: kermany.flow([("Found", "9 images"), ("Test", "3")], {0: "set aside: 6"}), "set aside: 6"),
-    "figure 3": (lambda: kermany.training_curves({"four classes": HISTORY}, {"four classes": 7}), "training step"),
-    "figure 4A": (
-        lambda: kermany.roc({"model": (TRUTH, SCORE, AREA)}, READERS, "1 SIMULATED readers"),
-        "1 − specificity",
-    ),
-    "figure 4B": (lambda: kermany.confusion({"model": TABLE}), "predicted"),
-    "figure 4C": (
-        lambda: kermany_experts.weighted_errors(
-            {"model": AREA, "Reader 1": AREA}, {"model"}, {"published: model": 0.066}
+    "training": (lambda: curves.training_curves({"one": HISTORY, "two": HISTORY}, {"one": 7}, "epoch"), "epoch"),
+    "ROC": (lambda: curves.roc_panels({"a": CURVE, "b": CURVE}, {"a": POINT}), POINT.sensitivity.percent()),
+    "flow": (
+        lambda: flowchart.draw_flowchart(
+            {"a": flowchart.Box(20, 80, 20, 20, "9 images", "found"), "b": flowchart.Box(20, 20, 20, 20, "not run")},
+            [("a", "b"), [(30, 80), (60, 80), (60, 20)]], 2, [flowchart.Note(70, 50, "set aside: 6")],
         ),
-        "weighted error (penalty points per 100 images)",
+        "set aside: 6",
     ),
-    "figure S2": (lambda: kermany.binary_rocs({"CNV vs normal": (TRUTH, SCORE, AREA)}), "CNV vs normal"),
-    "figure S3": (
-        lambda: kermany_experts.likelihood_ratios(INFINITE, INFINITE, {"model"}),
-        "positive likelihood ratio",
-    ),
-    "figure S4A": (lambda: kermany_experts.penalties(TABLE), "penalty points"),
-    "learning curve": (lambda: kermany.learning_curve(POINTS, "accuracy", "accuracy", {"all": 0.9}), "images a class"),
-}
-
-
-def words_of(figure):
-    from matplotlib.text import Text
-
-    figure.canvas.draw()
-    return " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+    "class examples": (lambda: maps.class_examples({"MH": [IMAGES[0]] * 2}, {"MH": [MASKS[1]] * 2}), "Macular hole"),
+    "occlusion": (lambda: maps.occlusion_maps(IMAGES, HEAT, LABELS, 8, MASKS), "drop in probability"),
+    "methods": (lambda: maps.side_by_side(IMAGES, {"gradient SHAP": HEAT}, LABELS, 8, MASKS), "0.25 s each"),
+    "signed maps": (lambda: maps.signed_maps(IMAGES, HEAT, LABELS, MASKS), "Macular hole"),
+    "localisation": (lambda: maps.localisation_curve(BINS, pd.DataFrame(BY_CLASS | {"low": 0.4, "high": 0.6})), "CNV"),
+    "deletion": (lambda: maps.deletion_insertion({"random order": DELETED}), "random order"),
+    "lesions": (lambda: maps.lesions_against_box(pd.DataFrame(LESIONS), 9), "filled: found"),
+    "no lesions": (lambda: maps.lesions_against_box(pd.DataFrame(LESIONS)[:0], 9), "no lesions are known"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_figure_draws_at_print_size_with_its_words(name, tmp_path):
+def test_figures_draw_at_print_size_without_warning(name, tmp_path):
     draw, words = DRAWN[name]
-    figure = draw()
-    assert figure.get_size_inches()[0] <= DOUBLE + 1e-9
-    assert words in words_of(figure)
-    add_footnote(figure, "Phantoms: no evidence about the paper.")
-    save_figure(figure, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 5000
+    assert_drawn(draw(), words, tmp_path)
 
 
 def test_drawing_leaves_the_readers_own_settings_alone():
-    import matplotlib as mpl
-
     before = dict(mpl.rcParams)
-    kermany.confusion({"model": TABLE})
+    maps.signed_maps(IMAGES, HEAT, LABELS)
     assert dict(mpl.rcParams) == before
 
 
-def test_when_there_are_no_readers_then_only_the_model_is_drawn():
-    empty = READERS[:0]
-    assert "Reader" not in words_of(kermany.roc({"model": (TRUTH, SCORE, AREA)}, empty, "no readers"))
+def test_intervals_stand_where_their_numbers_are_and_undefined_ones_leave_a_gap():
+    found = [Estimate(0.5, 0.4, 0.7, 9, "x"), None, Estimate.undefined(0, "x", "none"), Estimate.exact(1.0)]
+    _, axes = plt.subplots()
+    curves.draw_forest(axes, {"a": found}, list("abcd"), "AUROC", scale=100)
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [50, np.nan, np.nan, 100])
+    (whisker, *_) = axes.collections[0].get_segments()
+    np.testing.assert_allclose(whisker, [[40, 0], [70, 0]])
+    assert [text.get_text() for text in axes.get_yticklabels()] == list("abcd") and axes.yaxis_inverted()
+    plt.close()
+
+
+def test_series_stand_beside_each_other_in_their_row():
+    _, axes = plt.subplots()
+    curves.draw_forest(axes, {name: [Estimate.exact(0.5)] * 2 for name in "ab"}, list("xy"), "", step=0.2)
+    assert [line.get_ydata().tolist() for line in axes.lines[:2]] == [[-0.1, 0.9], [0.1, 1.1]]
+    plt.close()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.6, 0.99])
+def test_training_curves_are_smoothed_as_tensorboard_does(weight):
+    values = np.random.default_rng(0).random(50)
+    values[[3, 20]] = np.nan
+    last, seen, drawn = 0.0, 0, []
+    for value in values:  # TensorBoard's `resmoothDataset`
+        if not np.isnan(value):
+            last, seen = last * weight + (1 - weight) * value, seen + 1
+        drawn.append(value if np.isnan(value) else last / (1 - weight**seen))
+    np.testing.assert_allclose(curves.smooth(values, weight), drawn, rtol=1e-9)
+
+
+def test_confusion_matrices_hold_counts_and_shares_of_the_row():
+    table = confusion(["CNV"] * 4 + ["DME"], ["CNV"] * 3 + ["NORMAL", "DME"], CLASSES)
+    figure = curves.confusion_matrices({"model": table})
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    assert cells[:3] == ["3\n75 %", "0\n0 %", "1\n25 %"] and cells[-1] == "0\n0 %"  # no image of the last class
+
+
+def test_an_operating_point_without_one_class_is_undefined():
+    alone = operating_point([True, True], [0.2, 0.6], 0.5)
+    assert "operating point undefined" in words_of(curves.roc_panels({"one": CURVE}, {"one": alone}))
+
+
+def test_arrows_meet_the_edges_of_boxes():
+    above, below, beside = (flowchart.Box(x, y, 20, 10, "") for x, y in ((20, 80), (22, 20), (70, 80)))
+    assert flowchart.between(above, below) == ((20, 75), (20, 25))
+    assert flowchart.between(above, beside) == ((30, 80), (60, 80))
+
+
+def test_lesions_are_outlined_only_from_the_second_row_on():
+    figure = maps.class_examples(
+        {"CNV": [IMAGES[0]] * 2, "DME": [IMAGES[1]] * 2}, {"CNV": [MASKS[1]] * 2, "DME": MASKS[:2]}
+    )
+    assert [len(axes.collections) for axes in figure.axes] == [0, 0, 1, 1]
+
+
+def test_a_map_is_bright_where_its_values_are_high():
+    _, axes = plt.subplots()
+    values = np.zeros((32, 32))
+    values[:16] = 1
+    maps.draw_map(axes, np.full((32, 32), 90, np.uint8), values, 1.0)
+    drawn = axes.images[0].get_array()
+    assert drawn[:16].mean() > 2 * drawn[16:].mean()
+    plt.close()

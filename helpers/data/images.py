@@ -23,6 +23,7 @@ from helpers.data.splits import shuffled
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 MAX_PIXELS = 64_000_000  # the largest radiographs have a third of this; a decompression bomb has far more
 MIN_SIDE = 8  # pixels; what is smaller is an icon or a tracking pixel, not a medical image
+FRAME = 250  # grey level from which pixels joined to the image's edge are the white frame, not tissue
 AHEAD = 2  # batches decoded while the caller works on one
 CHUNK = 8  # images a task, so that handing tasks out costs nothing beside decoding
 
@@ -223,3 +224,16 @@ def read_examples(
         if "mask" in mine.columns:
             masks[label] = [read_grey(catalogue.file(path)) > 0 for path in mine["mask"]]
     return images, masks or None
+
+
+def frame_of(image: np.ndarray) -> np.ndarray:
+    """The white corners and strips that reach the image's edge, bool (h, w), with a rim for the blur of resizing."""
+    from scipy.ndimage import binary_dilation, label
+
+    pieces, count = label(image >= FRAME)
+    if not count:
+        return np.zeros(image.shape, bool)
+    edge = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+    sizes = np.bincount(pieces.ravel())
+    kept = [piece for piece in np.unique(edge[edge > 0]) if sizes[piece] >= 0.0005 * image.size]
+    return binary_dilation(np.isin(pieces, kept), iterations=max(1, round(0.012 * len(image))))

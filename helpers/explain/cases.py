@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import read_grey, read_square
+from helpers.data.images import frame_of, read_grey, read_square
 
-FRAME = 250  # grey level from which pixels joined to the image's edge are the white frame, not tissue
 BLUR = 0.012  # of the image's side: speckle is smoothed away
 JUMP = 1.5  # columns: how steeply (rows per column) the bright layer may climb
 BELOW = 0.03  # of the height: the pigment epithelium's lower edge lies this far under its brightest row
@@ -120,19 +119,6 @@ def retina_borders(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     line = median_filter(_brightest_path(_layer_score(smooth)), wide, mode="nearest")
     upper = median_filter(_first_tissue(smooth, frame, line), wide, mode="nearest")
     return np.clip(upper, 0, height - 1), np.clip(line + BELOW * height, 0, height - 1)
-
-
-def frame_of(image: np.ndarray) -> np.ndarray:
-    """The white corners and strips that reach the image's edge, bool (h, w), with a rim for the blur of resizing."""
-    from scipy.ndimage import binary_dilation, label
-
-    pieces, count = label(image >= FRAME)
-    if not count:
-        return np.zeros(image.shape, bool)
-    edge = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-    sizes = np.bincount(pieces.ravel())
-    kept = [piece for piece in np.unique(edge[edge > 0]) if sizes[piece] >= 0.0005 * image.size]
-    return binary_dilation(np.isin(pieces, kept), iterations=max(1, round(0.012 * len(image))))
 
 
 def _layer_score(smooth: np.ndarray) -> np.ndarray:

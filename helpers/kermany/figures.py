@@ -59,11 +59,11 @@ def schematic(backbone: str, weights: str, classes: Sequence[str]) -> Figure:
     `weights` is the profile's key (imagenet, formula, none, or a file), `classes` those of the new layer.
     """
     source, outputs = SOURCES.get(weights, (f"weights from {Path(weights).name}", ["..."]))
-    above, arrows, notes = _network(74, source, "image", outputs, frozen=False)
-    below, more_arrows, more_notes = _network(25, "OCT B-scans", "B-scan", [NAMES.get(c, c) for c in classes], True)
-    down = [[(x, 57), (x, 45)] for x in (26, 34, 42, 50)]
+    above, arrows, notes = _network(77, source, "image", outputs, frozen=False)
+    below, more_arrows, more_notes = _network(24, "OCT B-scans", "B-scan", [NAMES.get(c, c) for c in classes], True)
+    down = [[(x, 54), (x, 43)] for x in (26, 34, 42, 50)]
     text = f"weights of {backbone}: transferred and frozen"
-    transfer = Note(55, 51, text, 7, {"ha": "left", "color": VALIDATION})
+    transfer = Note(55, 49, text, 7, {"ha": "left", "color": VALIDATION})
     return draw_flowchart(above | below, [*arrows, *more_arrows, *down], 2.7, [*notes, *more_notes, transfer])
 
 
@@ -76,8 +76,8 @@ def _network(y: float, title: str, image: str, outputs: Sequence[str], frozen: b
     arrows = [[(x, y), (x + 4, y)] for x in (15.5, 56, 66.5)]
     left = {"ha": "left", "color": "k"}
     notes = [Note(2, y + 21, title, 7.5, left | {"fontweight": "bold"})]
-    notes += [Note(38, y - 21, "convolutional layers (frozen)" if frozen else "convolutional layers", 6.5)]
-    notes += [Note(63, y - 21, "new softmax layer" if frozen else "fully connected", 6.5)]
+    notes += [Note(38, y - 19, "convolutional layers (frozen)" if frozen else "convolutional layers", 6.5)]
+    notes += [Note(63, y - 19, "new softmax layer" if frozen else "fully connected", 6.5)]
     notes += [Note(73, y + 13 - 9 * k, text, 7, left) for k, text in enumerate(outputs)]
     return boxes, arrows, notes
 
@@ -88,7 +88,7 @@ def flow(boxes: Sequence[tuple[str, str]], aside: Mapping[int, str]) -> Figure:
     `boxes` are (title, counts) from top to bottom; `aside[i]` describes what left between box i and the next.
     """
     step = 100 / len(boxes)
-    drawn = {title: Box(30, 100 - step * (k + 0.5), 54, 0.68 * step, text, title, BLUE) for k, (title, text) in
+    drawn = {title: Box(30, 100 - step * (k + 0.5), 54, 0.78 * step, text, title, BLUE) for k, (title, text) in
              enumerate(boxes)}  # fmt: skip
     titles = list(drawn)
     arrows = list(zip(titles[:-1], titles[1:], strict=True))
@@ -326,7 +326,6 @@ def referral_table(counts: pd.DataFrame, costs: pd.DataFrame, decisions: Mapping
     words = counts.map("{:,}".format) + points.map(lambda value: f"\n{value:g} points" if value else "")
     figure, axes = canvas(SINGLE * 1.35, 2.7)
     draw_matrix(axes, share, words, cmap="Oranges", cbar=True, cbar_kws={"label": "points per 100 images"})
-    axes.set_yticklabels([NAMES.get(name, name).replace(" ", "\n") for name in counts.index])
     axes.set_xticklabels([decisions.get(name, name).replace(" ", "\n") for name in counts.index])
     axes.set(xlabel="decision", ylabel="true class")
     return figure

@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import UnreadableImage, open_image, read_grey
-from helpers.explain.cases import Cases, choose_cases, frame_of, resize_mask
+from helpers.data.images import UnreadableImage, frame_of, open_image, read_grey
+from helpers.explain.cases import Cases, choose_cases, resize_mask
 from helpers.explain.scores import mean_of, means, touched
 from helpers.run.profile import nearest
 

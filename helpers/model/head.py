@@ -143,23 +143,6 @@ def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> E
 # --- TensorBoard ---
 
 
-def smooth(values: np.ndarray | pd.Series, weight: float = 0.6) -> np.ndarray:
-    """TensorBoard's debiased moving average of (n,) values, as float64 (n,).
-
-    Kermany 2018, figures 3, S1 and 6: "Plots were normalized with a smoothing factor of 0.6". Each point is the mean of
-    all values so far, each weighing `weight` times the one after it. NaN stays where it is and is left out of the mean;
-    a curve that never changes is returned as it is. `weight` 0 changes nothing. Raises `ValueError` outside [0, 1).
-    """
-    if not 0 <= weight < 1:
-        raise ValueError(f"a smoothing weight of {weight} is not in [0, 1)")
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"smoothing takes one curve, not an array of shape {values.shape}")
-    return (
-        pd.Series(values).ewm(alpha=1 - weight, adjust=True, ignore_na=True).mean().where(~np.isnan(values)).to_numpy()
-    )
-
-
 def write_events(history: pd.DataFrame, folder: Path) -> None:
     """Write one TensorBoard run a split, `folder`/train and so on, each with `accuracy` and `cross_entropy` by step.
 

@@ -87,7 +87,7 @@ def draw_forest(
 ) -> np.ndarray:
     """A forest plot: one row per name, one mark per series beside each other; returns the rows' places.
 
-    `places` moves rows apart, `reference` draws a dashed line ("0.5" is chance). The first row stands at the top.
+    `places` moves rows apart, `reference` draws a dotted line (0.5 is chance). The first row stands at the top.
     """
     places = np.arange(len(names)) if places is None else places
     for k, ((name, found), mark) in enumerate(zip(series.items(), marks, strict=False)):
@@ -97,7 +97,7 @@ def draw_forest(
     axes.set_xlabel(label)
     axes.grid(True, axis="x")
     if reference is not None:
-        axes.axvline(reference, color=REFERENCE, lw=0.8, ls="--")
+        axes.axvline(reference, color=REFERENCE, lw=0.8, ls=":")
     return places
 
 
@@ -214,17 +214,18 @@ def _draw_point(axes: Axes, point: OperatingPoint) -> list[str]:
 
 @print_style
 def confusion_matrices(tables: Mapping[str, pd.DataFrame], columns: int = 4) -> Figure:
-    """Confusion matrices, rows the true labels: counts and shares of the row, by which the cells are shaded."""
+    """Confusion matrices, rows the true labels, shaded by the share of the row; counts, and where there is room shares,
+    are written in."""
     across = min(columns, len(tables))
     down, width = -(-len(tables) // across), SINGLE if len(tables) == 1 else DOUBLE / max(across, 2)
     figure, grid = canvas(width * across, 0.92 * width * down, down, across, squeeze=False)
     for axes in grid.flat[len(tables) :]:
         axes.axis("off")
     for axes, (title, table) in zip(grid.flat, tables.items(), strict=False):
-        share = table.div(table.sum(axis=1).replace(0, np.nan), axis=0)
-        words = table.map("{:,}".format) + share.map(lambda x: "" if np.isnan(x) else f"\n{100 * x:.0f} %")
-        size = 7 if across < 3 else 4.5
-        draw_matrix(axes, share, words, cmap="Blues", vmax=1, annot_kws={"fontsize": size, "linespacing": 1.2})
+        share, words = table.div(table.sum(axis=1).clip(lower=1), axis=0), table.map("{:,}".format)
+        if across < 3:
+            words += share.map(lambda x: f"\n{100 * x:.0f} %")
+        draw_matrix(axes, share, words, cmap="Blues", vmax=1)
         axes.set(title=title, xlabel="predicted", ylabel="true")
     return figure
 
@@ -233,7 +234,8 @@ def draw_matrix(axes: Axes, shade: pd.DataFrame, words: pd.DataFrame, **options:
     """A matrix whose cells are shaded by `shade` and hold `words`; labels by their names."""
     import seaborn as sns
 
+    names = {label: NAMES.get(label, label).replace(" ", "\n") for label in [*shade.index, *shade.columns]}
     options = {"fmt": "", "vmin": 0, "cbar": False, "linewidths": 0.5} | options
-    sns.heatmap(shade.rename(index=NAMES, columns=NAMES), annot=words.to_numpy(str), ax=axes, **options)
+    sns.heatmap(shade.rename(index=names, columns=names), annot=words.to_numpy(str), ax=axes, **options)
     axes.tick_params(length=0)
     axes.tick_params(axis="y", rotation=0)

@@ -77,10 +77,10 @@ def draw_box(axes: Axes, box: Box) -> None:
     if not box.title:
         axes.text(box.x, box.y, box.text, va="center", **style)
         return
-    top = {"xytext": (0, -3), "textcoords": "offset points"}
+    top = {"xytext": (0, -2), "textcoords": "offset points"}
     title = axes.annotate(box.title, (box.x, box.y + box.height / 2), **top, va="top", **style | {"fontsize": 7})
     title.set_fontweight("bold")
-    below = {"xycoords": title, "xytext": (0, -3), "textcoords": "offset points"}
+    below = {"xycoords": title, "xytext": (0, -2), "textcoords": "offset points"}
     axes.annotate(box.text, (0.5, 0), **below, va="top", **style)
 
 

@@ -105,12 +105,14 @@ def roc_grid(
     figure, grid = canvas(DOUBLE, 4.6, 3, 5, sharex=True, sharey=True)
     colours = [LEVELS.get(level, OWN) for level in scores]
     for axes, label in zip(grid.flat, labels, strict=False):
-        for k, (level, frame) in enumerate(scores.items()):
-            found = areas_of[level].get(label)
-            if found is not None and found.defined:
-                draw_rocs(axes, {level: (frame[f"y_{label}"], frame[f"p_{label}"], found)}, colours[k:])
-                text = f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
-                axes.text(0.98, 0.04 + 0.11 * k, text, color=colours[k], ha="right", fontsize=5.2)
+        found = {level: areas_of[level].get(label) for level in scores}
+        kept = {level: one for level, one in found.items() if one is not None and one.defined}
+        curves = {level: (scores[level][f"y_{label}"], scores[level][f"p_{label}"], one) for level, one in kept.items()}
+        draw_rocs(axes, curves, [LEVELS.get(level, OWN) for level in kept])
+        for k, (level, one) in enumerate(kept.items()):
+            text = f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
+            style = {"color": LEVELS.get(level, OWN), "ha": "right", "fontsize": 5.2}
+            axes.text(0.98, 0.04 + 0.11 * k, text, **style)
         axes.set(aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), xlabel="", ylabel="")
         axes.set_title(display_name(label), pad=3)
     last = grid.flat[-1]
@@ -194,12 +196,12 @@ def shown(
 ) -> list[Shown]:
     """What is to be drawn of the images `chosen` (image_id, target), from their maps, masks and scores."""
     rows, labels = scores.set_index("image_id"), [name[2:] for name in scores.columns if name.startswith("p_")]
-    masks = [None] * len(chosen) if masks is None else masks
     drawn = []
-    for name, target, image, heat, mask in zip(*chosen[["image_id", "target"]].T.values, images, maps.maps, masks):
-        row = rows.loc[name]
-        probabilities = {label: float(row[f"p_{label}"]) for label in labels}
-        drawn.append(Shown(image, heat, target, mask, probabilities, [label for label in labels if row[f"y_{label}"]]))
+    for i, (name, target) in enumerate(zip(chosen["image_id"], chosen["target"], strict=True)):
+        probabilities = {label: float(rows.loc[name, f"p_{label}"]) for label in labels}
+        of_image = [label for label in labels if rows.loc[name, f"y_{label}"]]
+        mask = None if masks is None else masks[i]
+        drawn.append(Shown(images[i], maps.maps[i], target, mask, probabilities, of_image))
     return drawn
 
 

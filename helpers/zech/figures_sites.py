@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.plots.curves import draw_forest, draw_intervals, legend_above
 from helpers.plots.maps import draw_image, draw_map, highest
-from helpers.plots.style import DOUBLE, REFERENCE, Mark, canvas, letter_panels, print_style
+from helpers.plots.style import DOUBLE, Mark, canvas, letter_panels, print_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

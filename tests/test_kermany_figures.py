@@ -1,0 +1,95 @@
+"""Kermany's figures draw, and show the numbers that they are given."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from figure_checks import assert_drawn, words_of
+
+from helpers.kermany import figures as kermany
+from helpers.kermany.numbers import DECISIONS, PNEUMONIA, PNEUMONIA_COSTS
+from helpers.metrics.auroc import auroc
+from helpers.metrics.calibration import COLUMNS, reliability
+from helpers.metrics.classification import confusion
+from helpers.metrics.estimate import Estimate
+from helpers.metrics.proportions import proportion
+
+CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
+RANDOM = np.random.default_rng(0)
+TRUTH = np.repeat([True, False], 60)
+SCORE = 1 / (1 + np.exp(-(3 * TRUTH - 1.5 + RANDOM.normal(0, 1, 120))))
+CURVE = (TRUTH, SCORE, auroc(TRUTH, SCORE))
+AREA = Estimate(0.9, 0.85, 0.95, 80, "DeLong")
+TABLE = pd.DataFrame(RANDOM.integers(1, 9, (4, 4)), index=CLASSES, columns=CLASSES)
+POINTS = [
+    (way, n, seed, 0.5 + n / 100 + seed / 50) for way in ("trained", "random") for n in (10, 20) for seed in (1, 2)
+]
+POINTS = pd.DataFrame(POINTS, columns=["initialisation", "per_class", "seed", "accuracy"])
+INFINITE = {"model": Estimate(9, 4, 20, 80, "log"), "Reader 1": Estimate(np.inf, 30, np.inf, 80, "exact")}
+READERS = pd.DataFrame({"reader": ["Reader 1"], "sensitivity": [0.9], "specificity": [0.8]})
+LABELS = np.array(["BACTERIA"] * 40 + ["VIRUS"] * 20 + ["NORMAL"] * 60)
+IMAGES = {name: RANDOM.integers(0, 255, (40, 40), dtype=np.uint8) for name in PNEUMONIA}
+MASKS = {name: np.zeros((40, 40), bool) for name in PNEUMONIA} | {"VIRUS": np.eye(40, dtype=bool)}
+CHOSEN = pd.DataFrame(
+    [
+        {"model": model, "chosen on": way, "step": 1200, **proportion(80 + i, 100).as_dict()}
+        for model in ("pneumonia vs normal", "bacterial vs viral")
+        for i, way in enumerate(("validation", "test"))
+    ]
+)
+COUNTS = confusion(LABELS, np.where(SCORE > 0.5, "BACTERIA", "NORMAL"), PNEUMONIA)
+PARTS = {"train folder": (LABELS, SCORE), "test folder": (LABELS[30:], SCORE[30:])}
+
+DRAWN = {
+    "figure 1": (lambda: kermany.schematic("InceptionV3", "imagenet", CLASSES), "ImageNet, 1,000 categories"),
+    "figure 2B": (lambda: kermany.flow([("Found", "9 images"), ("Test", "3")], {0: "set aside: 6"}), "set aside: 6"),
+    "figure 4A": (lambda: kermany.roc({"model": CURVE}, READERS, "1 SIMULATED readers"), "1 SIMULATED readers"),
+    "learning curve": (
+        lambda: kermany.learning_curve(POINTS, "accuracy", "accuracy", {"all": 0.9}),
+        "images per class",
+    ),
+    "figure 4C": (
+        lambda: kermany.weighted_errors({"model": AREA, "Reader 1": AREA}, {"model"}, {"published: model": 0.066}),
+        "weighted error (penalty points per 100 images)",
+    ),
+    "figure S3": (lambda: kermany.likelihood_ratios(INFINITE, INFINITE, {"model"}), "positive likelihood ratio"),
+    "figure S4A": (lambda: kermany.penalties(TABLE), "penalty points"),
+    "figure S6": (lambda: kermany.radiographs(IMAGES, MASKS), "Viral pneumonia"),
+    "figure S6 without masks": (lambda: kermany.radiographs(IMAGES), "Bacterial pneumonia"),
+    "reliability": (
+        lambda: kermany.reliability_diagram({"raw": reliability(TRUTH, SCORE)}, {"raw": "Brier score 0.1"}),
+        "raw: Brier score 0.1",
+    ),
+    "score shift": (lambda: kermany.score_shift(PARTS, {"test folder": "AUROC 9"}, 0.5), "Bacterial pneumonia (40)"),
+    "choice of epoch": (lambda: kermany.epoch_choice(CHOSEN), "1,200"),
+    "referral": (lambda: kermany.referral_table(COUNTS, PNEUMONIA_COSTS, DECISIONS), "urgent\nreferral"),
+    "cost": (lambda: kermany.referral_costs({"rule": Estimate(0.5, 0.4, 0.6, 100, "bootstrap")}), "0.50"),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_figures_draw_at_print_size_without_warning(name, tmp_path):
+    draw, words = DRAWN[name]
+    assert_drawn(draw(), words, tmp_path)
+
+
+def test_without_readers_only_the_model_is_drawn():
+    assert "Reader" not in words_of(kermany.roc({"model": CURVE}, READERS[:0], "no Readers"))
+
+
+def test_weighted_errors_are_bars_of_the_errors_and_diamonds_of_the_published():
+    axes = kermany.weighted_errors({"model": AREA, "Reader 1": AREA}, {"model"}, {"published": 0.066}).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([90, 90])
+    assert axes.lines[-1].get_xdata() == pytest.approx([6.6]) and axes.lines[-1].get_ydata() == pytest.approx([2])
+
+
+def test_costly_errors_carry_their_points():
+    missed = int(COUNTS.loc["BACTERIA", "NORMAL"])
+    figure = kermany.referral_table(COUNTS, PNEUMONIA_COSTS, DECISIONS)
+    assert missed and f"{missed}\n{4 * missed} points" in words_of(figure)
+
+
+def test_an_empty_bin_shows_no_images_and_the_others_images_by_width():
+    rows = [(0.0, 0.1, 2, 0.03, 0.0, 0.0, 0.84), (0.9, 1.0, 2, 0.92, 1.0, 0.16, 1.0)]
+    figure = kermany.reliability_diagram({"raw": pd.DataFrame(rows, columns=COLUMNS)})
+    stairs = figure.axes[1].patches[0].get_data()
+    assert list(stairs.values) == pytest.approx([0.2, 0, 0.2]) and list(stairs.edges) == pytest.approx([0, 0.1, 0.9, 1])
