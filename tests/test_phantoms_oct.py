@@ -11,7 +11,7 @@ from scipy.stats import chi2_contingency, kruskal
 from helpers.data.catalogue import Catalogue
 from helpers.phantoms.oct import NARROW, OCT, OCTID, PUBLISHED, STRETCHED, draw, plan_oct, plan_octid
 from helpers.phantoms.oct_lesions import LESIONS
-from helpers.phantoms.oct_retina import AXIAL_UM, LATERAL_MM, draw_anatomy, healthy
+from helpers.phantoms.oct_retina import AXIAL_UM, LATERAL_MM, Anatomy, healthy
 from helpers.phantoms.store import rng_of
 
 ILL = tuple(label for label in LESIONS if label != "NORMAL")
@@ -100,7 +100,7 @@ def test_the_vitreous_is_dark_and_the_pigment_epithelium_bright():
 
 def drawn(label: str, severity: float, seed: int):
     """The scan before it is painted, and the same eye's healthy one."""
-    eye, scans = draw_anatomy(rng_of(seed, 0, 0, 0)), []
+    eye, scans = Anatomy(rng_of(seed, 0, 0, 0)), []
     for name in (label, "NORMAL"):
         scan = healthy(eye, width=512, height=496, rng=rng_of(seed, 0, 1, 2))
         LESIONS[name](scan, severity, rng_of(seed, 0, 0, 1))

@@ -9,13 +9,13 @@ it comes from the patient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
-from helpers.phantoms.chest_anatomy import Body, draw_body
+from helpers.phantoms.chest_anatomy import Body
 from helpers.phantoms.chest_findings import FINDINGS, SHAPES
 from helpers.phantoms.chest_scene import Pose, Scene, enlarge
 from helpers.phantoms.store import rng_of
@@ -114,9 +114,9 @@ def _stand(anatomy: np.random.Generator, row: dict, zoom: float, rng: np.random.
     n, u = rng.normal(size=9), rng.random(4)
     view, hard = row["view"], row["hard"]
     shallow = 0.16 * (1 + (view == "AP")) + 0.2 * hard
-    body = draw_body(anatomy, row["age"], float(np.clip(0.9 - abs(n[8]) * shallow, 0, 1)))
+    body = Body(anatomy, row["age"], float(np.clip(0.9 - abs(n[8]) * shallow, 0, 1)))
     if hard:
-        body = replace(body, fat=body.fat * (1 + 1.3 * hard * u[1]))
+        body = body.change(fat=body.fat * (1 + 1.3 * hard * u[1]))
     field = 2 * body.width + 4.5 + 4.0 * (1 - body.child) + 0.8 * body.fat
     if view == "lateral":
         field = 31.5 - 2.5 * body.child + body.fat

@@ -7,10 +7,12 @@ in full breath. Lengths are centimetres of an adult; a child is drawn at the adu
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 ADULT = 16.0  # years from which proportions are an adult's
 BOTTOM, TOP, STEP = -24.0, 46.0, 0.05  # heights over which profiles are tabulated
@@ -38,33 +40,41 @@ class Ball:
         return max(self.radii)
 
 
-@dataclass(frozen=True)
 class Body:
-    """How patients differ, and what diseases of the whole chest change. Lengths in adult cm."""
+    """A patient at random: how patients differ, and what diseases of the whole chest change. Lengths in adult cm."""
 
-    age: float  # years
-    width: float  # half, of the inner chest
-    depth: float  # factor on the distance from front to back
-    apex: float  # height of the lung's tip
-    domes: tuple[float, float]  # heights of the right and left dome
-    fat: float  # cm of soft tissue outside the ribs
-    breast: float  # cm
-    heart: float  # factor on the heart's size
-    knob: float  # factor on the aortic arch
-    slope: float  # cm by which a rib falls from back to front
-    bone: float  # factor on the density of bone
-    air: float  # density of the lung, of that of water
-    curve: float  # bend of the spine to the side, cm
-    bubble: float  # radius of the air in the stomach
-    arms: float  # 0: hanging, 1: raised beside the head
-    vessels: float  # factor on the radius of the lung's vessels
-    thick: float  # factor on attenuation: how thick this chest is, of a middling adult's
-    flat: float = 0.0  # 0: arched domes, 1: flat ones
+    flat = 0.0  # 0: arched domes of the diaphragm, 1: flat ones
 
-    @property
-    def child(self) -> float:
-        """1 for an infant, 0 for an adult."""
-        return float(np.clip(1 - self.age / ADULT, 0, 1))
+    def __init__(self, rng: np.random.Generator, age: float, breath: float) -> None:
+        """Healthy, of `age` years; `breath` from 0 (breathed out) to 1 (a full breath)."""
+        self.child = child = float(np.clip(1 - age / ADULT, 0, 1))  # 1 for an infant, 0 for an adult
+        n = rng.normal(size=16)
+        dome = 4.2 * (1 - breath) + 0.5 * n[2]
+        self.width = 13.2 + 0.8 * n[0] - 0.5 * child  # half, of the inner chest
+        self.depth = float(np.clip(1 + 0.07 * n[1] + 0.08 * child, 0.8, 1.25))  # factor, from front to back
+        self.apex = 24.0 + 0.7 * n[3] - 2.6 * child  # height of the lung's tip
+        self.domes = (dome, dome - 1.2 + 0.5 * n[4])  # heights of the right and left dome
+        self.fat = float(
+            np.clip((2.4 - 0.5 * child) * np.exp((0.42 - 0.15 * child) * n[5]), 1.2, 7)
+        )  # outside the ribs
+        self.breast = float(0.5 * (age > 14) * (rng.random() < 0.5) * rng.uniform(2, 6))
+        # Factors on the sizes of heart and aortic arch.
+        self.heart = float(np.clip(1 + 0.055 * n[6] + 0.07 * child + 0.0012 * max(age - 40, 0), 0.86, 1.2))
+        self.knob = float(np.clip(0.55 + 0.5 * min(age, 75) / 60 + 0.1 * n[7], 0.4, 1.35))
+        self.slope = 9.2 - 3.0 * child + 0.7 * n[8]  # cm by which a rib falls from back to front
+        self.bone = float((1.05 - 0.3 * child - 0.004 * max(age - 55, 0)) * np.exp(0.12 * n[9]))  # factor on density
+        self.air = float(np.clip(0.25 + 0.02 * n[10] + 0.06 * (1 - breath) + 0.03 * child, 0.18, 0.4))  # of water's
+        self.curve = float(0.5 * n[11])  # bend of the spine to the side, cm
+        self.bubble = float(np.clip(1.6 + 1.1 * n[12], 0, 4))  # radius of the air in the stomach
+        self.arms = float(np.clip(0.75 * child * (n[13] > -0.5) + 0.1 * n[14], 0, 1))  # 0: hanging, 1: beside the head
+        self.vessels = float(np.exp(0.12 * n[15]))  # factor on the radius of the lung's vessels
+        self.thick = 1 - 0.42 * child  # factor on attenuation: how thick this chest is, of a middling adult's
+
+    def change(self, **values: object) -> Body:
+        """The same body with these attributes."""
+        other = copy.copy(self)
+        other.__dict__ = {k: v for k, v in self.__dict__.items() if k != "profile"} | values
+        return other
 
     @cached_property
     def profile(self) -> dict[str, np.ndarray]:
@@ -84,7 +94,7 @@ class Body:
         profiles = {
             "wall": wall,
             "middle": (front + back) / 2,
-            "half": np.maximum((front - back) / 2, 0.5),
+            "wall depth": np.maximum((front - back) / 2, 0.5),
             "front": front,
             "mediastinum": 2.1 + 0.9 * np.clip((z - 10) / 4, 0, 1) + 1.9 * top**2 + 0.5 * hila,
             "skin": _smooth(skin + 4.2 * shoulder * (1 - 0.4 * self.child), 45),
@@ -119,62 +129,28 @@ class Body:
             Ball((-1.3, 1.8, 13.0), (2.1, 2.2, 6.0)),
         )
 
-    def _tube_distance(self, wide: str, deep: str, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        half = self.at(deep, z)
-        p, q = x / self.at(wide, z), (y - self.at("middle", z)) / half
+    def tube_distance(self, name: str, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Roughly the distance in cm from the inner chest wall ("wall") or the trunk's and neck's skin ("skin"),
+        positive inside.
+        """
+        half = self.at(f"{name} depth", z)
+        p, q = x / self.at(name, z), (y - self.at("middle", z)) / half
         p, q = p * p, q * q
         return (1 - 0.5 * (np.sqrt(p + q) + np.sqrt(np.sqrt(p * p + q * q)))) * half
-
-    def wall_distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Roughly the distance in cm from the inner chest wall, positive inside."""
-        return self._tube_distance("wall", "half", x, y, z)
-
-    def skin_distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Roughly the distance in cm from the trunk's and neck's skin, positive inside."""
-        return self._tube_distance("skin", "skin depth", x, y, z)
 
     def lung_distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Roughly the distance in cm from the lungs' surface, positive inside: the wall, the diaphragm and what lies
         between the lungs, without the heart's balls (see `heart_balls`).
         """
-        inside = np.minimum(self.wall_distance(x, y, z), z - self.dome(x, y))
+        inside = np.minimum(self.tube_distance("wall", x, y, z), z - self.dome(x, y))
         # Before the heart and great vessels the lungs nearly meet; behind, they are apart by the spine and aorta.
         share = np.clip(np.float32(0.2) + (self.at("front", z) - y) * np.float32(0.16), 0.15, 1)
         return np.minimum(inside, np.abs(x - self.at("lateral", z)) - self.at("mediastinum", z) * share)
 
 
-def draw_body(rng: np.random.Generator, age: float, breath: float = 0.8) -> Body:
-    """A healthy patient of `age` years; `breath` from 0 (breathed out) to 1 (a full breath)."""
-    child = float(np.clip(1 - age / ADULT, 0, 1))
-    n = rng.normal(size=16)
-    dome = 4.2 * (1 - breath) + 0.5 * n[2]
-    return Body(
-        age=age,
-        width=13.2 + 0.8 * n[0] - 0.5 * child,
-        depth=float(np.clip(1 + 0.07 * n[1] + 0.08 * child, 0.8, 1.25)),
-        apex=24.0 + 0.7 * n[3] - 2.6 * child,
-        domes=(dome, dome - 1.2 + 0.5 * n[4]),
-        fat=float(np.clip((2.4 - 0.5 * child) * np.exp((0.42 - 0.15 * child) * n[5]), 1.2, 7)),
-        breast=float(0.5 * (age > 14) * (rng.random() < 0.5) * rng.uniform(2, 6)),
-        heart=float(np.clip(1 + 0.055 * n[6] + 0.07 * child + 0.0012 * max(age - 40, 0), 0.86, 1.2)),
-        knob=float(np.clip(0.55 + 0.5 * min(age, 75) / 60 + 0.1 * n[7], 0.4, 1.35)),
-        slope=9.2 - 3.0 * child + 0.7 * n[8],
-        bone=float((1.05 - 0.3 * child - 0.004 * max(age - 55, 0)) * np.exp(0.12 * n[9])),
-        air=float(np.clip(0.25 + 0.02 * n[10] + 0.06 * (1 - breath) + 0.03 * child, 0.18, 0.4)),
-        curve=float(0.5 * n[11]),
-        bubble=float(np.clip(1.6 + 1.1 * n[12], 0, 4)),
-        arms=float(np.clip(0.75 * child * (n[13] > -0.5) + 0.1 * n[14], 0, 1)),
-        vessels=float(np.exp(0.12 * n[15])),
-        thick=(1 - 0.42 * child),
-    )
-
-
 def _smooth(values: np.ndarray, width: int = 61) -> np.ndarray:
     """A moving average over `width` steps of height, twice."""
-    kernel = np.ones(width) / width
-    for _ in range(2):
-        values = np.convolve(np.pad(values, width // 2, mode="edge"), kernel, "valid")
-    return values
+    return uniform_filter1d(uniform_filter1d(values, width, mode="nearest"), width, mode="nearest")
 
 
 def lobe_distance(lobe: str, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def ribs(body: Body, density: float, rng: np.random.Generator) -> Cloud:
     z = start[:, None] + 0.8 * np.sin(2.0 * angle) - fall[:, None] * ((1 - cos) / 2) ** 0.95
     z = z.astype(np.float32)
     x = (body.at("wall", z) + 0.25) * sin
-    y = body.at("middle", z) - (body.at("half", z) + 0.25) * cos
+    y = body.at("middle", z) - (body.at("wall depth", z) + 0.25) * cos
     centre = np.stack([x, y, z], axis=-1)
     radial = np.stack([sin, -cos, np.zeros_like(sin)], axis=-1)
     along = np.gradient(centre, axis=1)

@@ -7,7 +7,6 @@ patient show the same disease. To add a finding, write a function of (scene, sev
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -64,7 +63,7 @@ def consolidate(scene: Scene, lobe: str, radius: float, density: float, rng: np.
 def blown_up(body: Body, severity: float, rng: np.random.Generator) -> Body:
     """Small airways swollen shut trap air: the diaphragm is low and flat."""
     down = (0.4 + 1.4 * severity) * rng.uniform(0.2, 1)
-    return replace(body, domes=(body.domes[0] - down, body.domes[1] - down), flat=0.3 * severity)
+    return body.change(domes=tuple(dome - down for dome in body.domes), flat=0.3 * severity)
 
 
 def interstitial(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -103,7 +102,7 @@ def patches(scene: Scene, count: int, radius: float, density: float, rng: np.ran
         far = 0.84 if outer else 0.55 * (0.5 + u[k, 2])
         height = np.float32(z)
         x = side * far * float(scene.body.at("wall", height)) * np.sin(angle)
-        y = float(scene.body.at("middle", height)) - far * float(scene.body.at("half", height)) * np.cos(angle)
+        y = float(scene.body.at("middle", height)) - far * float(scene.body.at("wall depth", height)) * np.cos(angle)
         scene.fill(Ball((x, y, z), tuple(radius * np.exp(0.2 * n[k]))), density, 0.5 * radius, pattern)
 
 
@@ -119,9 +118,7 @@ def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
 
 def heart_shadow(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """The heart itself is the finding, where its shadow is at least 3 cm deep."""
-    inside = np.full_like(scene.rays.x, -9)
-    scene.rays.join(inside, scene.body.heart_balls()[:2])
-    scene.region |= scene.rays.chord(scene.rays.shares(inside)) > 3
+    scene.region |= scene.rays.depth_of(scene.body.heart_balls()[:2]) > 3
 
 
 def effusion(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -130,7 +127,7 @@ def effusion(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     level = np.float32(-3.2 + 9.5 * severity + 0.5 * min(scene.body.domes))
 
     def fluid(side: int, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        climb = np.float32(3.2) * np.exp(-np.clip(scene.body.wall_distance(x, y, z), 0, None) / np.float32(1.3))
+        climb = np.float32(3.2) * np.exp(-np.clip(scene.body.tube_distance("wall", x, y, z), 0, None) / np.float32(1.3))
         return np.minimum(side * x, level + climb - z)
 
     for side in sides:
@@ -185,7 +182,7 @@ def pneumothorax(scene: Scene, severity: float, rng: np.random.Generator) -> Non
         return np.float32(widest) * np.clip((z + 1) / np.float32(body.apex), 0.12, 1)
 
     def free(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        return np.minimum(side * x, gap(z) - scene.body.wall_distance(x, y, z))
+        return np.minimum(side * x, gap(z) - scene.body.tube_distance("wall", x, y, z))
 
     scene.opacity(free, -0.95 * body.air / (1 - body.air), 0.3)
     points, radius, length = scene.branches
@@ -194,7 +191,7 @@ def pneumothorax(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     scene.add(chest_bones.solid(lost, -chest_bones.BLOOD, rng.spawn(1)[0]))
     spot = rng.random((6000, 2)).astype(np.float32)
     z, angle = -1 + (body.apex - 0.5) * spot[:, 0], np.pi * (0.12 + 0.76 * spot[:, 1])
-    half = body.at("half", z)
+    half = body.at("wall depth", z)
     share = np.clip(1 - gap(z) / half, 0.2, 1)
     x = side * share * body.at("wall", z) * np.sin(angle)
     line = np.stack([x, body.at("middle", z) - share * half * np.cos(angle), z], axis=-1)
@@ -213,9 +210,8 @@ def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
 
 def overblown(body: Body, severity: float, rng: np.random.Generator) -> Body:
     down = 1.5 + 2.5 * severity
-    return replace(
-        body,
-        domes=(body.domes[0] - down, body.domes[1] - down),
+    return body.change(
+        domes=tuple(dome - down for dome in body.domes),
         flat=0.4 + 0.45 * severity,
         air=body.air * (1 - 0.4 * severity),
         heart=body.heart * (1 - 0.1 * severity),
@@ -241,7 +237,7 @@ def thick_pleura(scene: Scene, severity: float, rng: np.random.Generator) -> Non
 
     def rind(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         taper = np.clip(1.3 - np.square((z - np.float32(middle)) / np.float32(half)), 0, 1)
-        return np.minimum(side * x - 3, deep * taper - scene.body.wall_distance(x, y, z))
+        return np.minimum(side * x - 3, deep * taper - scene.body.tube_distance("wall", x, y, z))
 
     scene.opacity(rind, 1.0, 0.25)
 
@@ -281,7 +277,7 @@ def right_apex(lung: np.ndarray) -> tuple[float, float]:
 
 SHAPES: dict[str, Callable[[Body, float, np.random.Generator], Body]] = {
     "VIRUS": blown_up,
-    "Cardiomegaly": lambda body, severity, rng: replace(body, heart=body.heart * (1.1 + 0.26 * severity)),
+    "Cardiomegaly": lambda body, severity, rng: body.change(heart=body.heart * (1.1 + 0.26 * severity)),
     "Emphysema": overblown,
 }
 FINDINGS: dict[str, Callable[[Scene, float, np.random.Generator], None]] = {

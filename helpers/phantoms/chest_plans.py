@@ -31,34 +31,27 @@ import numpy as np
 import pandas as pd
 
 from helpers.phantoms.chest import SIZE, draw
-from helpers.phantoms.store import PhantomSet, numbered, rng_of, sizes
+from helpers.phantoms.store import (
+    GRAVITY,
+    QUALITY,
+    PhantomSet,
+    draw_truth,
+    image_row,
+    numbered,
+    rng_of,
+    share_out,
+    sizes,
+    vary,
+)
 
 IMAGES = (0.48, 0.26, 0.14, 0.08, 0.04)  # chance of 1, 2, 3 ... images per patient
-GRAVITY = (2.2, 1.1)  # of severities: a beta distribution's shape
-SUBTLE = 0.35  # the least severity: subtle findings are there, invisible ones teach nothing
-QUALITY = (4.5, 1.8)  # of quality, likewise a beta distribution
-POOR, POOR_SHARE = (1.8, 3.2), 0.15  # of poor images, and their share of patients
 CHILD = (1.0, 5.0)  # years: 'pediatric patients of one to five years old'
 
 
 def _row(folder: str, name: str, patient: object, split: str, **truth: object) -> dict:
     """One image: its files, and the truth about it."""
-    path = f"{folder}/{name}"
-    files = {"path": f"{path}.jpeg", "mask": f"masks/{path}.png", "lung_mask": f"lungs/{path}.png"}
-    shared = {"patient_id": str(patient), "published_split": split, "number": 1, "width": SIZE, "height": SIZE}
-    return {"image_id": name} | files | shared | truth
-
-
-def _truth(number: int, seed: int) -> tuple[np.random.Generator, float, float]:
-    """A patient's generator, severity and quality, which depend on nothing but the patient's number."""
-    rng = rng_of(seed, number, 0, 6)
-    quality = rng.beta(*(POOR if rng.random() < POOR_SHARE else QUALITY))
-    return rng, SUBTLE + (1 - SUBTLE) * rng.beta(*GRAVITY), quality
-
-
-def _near(value: float, rng: np.random.Generator) -> float:
-    """A patient's value as it is on one image."""
-    return round(float(np.clip(value + rng.normal(0, 0.06), 0, 1)), 4)
+    shown = {"number": 1, "width": SIZE, "height": SIZE} | truth
+    return image_row(folder, name, patient, split, {"mask": "masks", "lung_mask": "lungs"}, **shown)
 
 
 def _age(rng: np.random.Generator, mean: float, deviation: float, least: float = 18) -> float:
@@ -82,20 +75,18 @@ def plan_pneumonia(*, train: int, test: int, seed: int) -> pd.DataFrame:
     """Children with and without pneumonia, as many per class as the published proportions say, at least one each."""
     rng, groups = rng_of(seed, 1), []
     for split, total in (("train", train), ("test", test)):
-        shares = SHARES[split]
-        counts = {label: max(1, round(total * share / sum(shares.values()))) for label, share in shares.items()}
-        counts["BACTERIA"] = total - counts["NORMAL"] - counts["VIRUS"]
+        counts = share_out(total, SHARES[split], "BACTERIA")
         groups += [(split, label, n) for label, count in counts.items() for n in sizes(count, IMAGES, rng)]
     rows: list[dict] = []
     for split, label, images, number in numbered(groups, rng):
-        own, severity, quality = _truth(number, seed)
-        age, chance = own.uniform(*CHILD), own.random()
+        own, severity, quality = draw_truth(seed, number)
+        shown = {"age": round(own.uniform(*CHILD), 1), "site": "A", "view": "AP", "signature": SIGNATURE[split]}
+        if own.random() < PORTABLE:
+            shown["signature"] = "portable"
         folder = f"{split}/{'NORMAL' if label == 'NORMAL' else 'PNEUMONIA'}"
-        shown = {"site": "A", "view": "AP", "signature": "portable" if chance < PORTABLE else SIGNATURE[split]}
         for n in range(1, images + 1):
-            level = np.nan if label == "NORMAL" else _near(severity, own)
-            truth = {"label": label, "findings": label, "severity": level, "quality": _near(quality, own)}
-            truth |= {"age": round(age, 1), "number": n}
+            level = np.nan if label == "NORMAL" else vary(severity, own)
+            truth = {"label": label, "findings": label, "severity": level, "quality": vary(quality, own), "number": n}
             rows.append(_row(folder, NAMES[label].format(number, n), number, split, **truth, **shown))
     return pd.DataFrame(rows)
 
@@ -128,13 +119,13 @@ def _studies(images: int, rng: np.random.Generator) -> Iterator[tuple[str, ...]]
 
 
 def _adult(split: str, site: str, views: tuple[str, ...], number: int, seed: int) -> Iterator[dict]:
-    rng, severity, quality = _truth(number, seed)
+    rng, severity, quality = draw_truth(seed, number)
     age, ill, which = _age(rng, 55, 18), rng.random() < ILL, str(rng.choice(ADULT_FINDINGS))
     hard, how = rng.random() < HARD, rng.uniform(0.3, 1)
-    own = str(rng.choice(OWN[site])) if len(OWN[site]) > 1 else OWN[site][0]
+    own = str(rng.choice(OWN[site]))
     for n, view in enumerate(views, 1):
         label = "lateral" if view == "lateral" else "frontal"
-        truth = {"severity": _near(severity, rng) if ill else np.nan, "quality": _near(quality, rng), "age": age}
+        truth = {"severity": vary(severity, rng) if ill else np.nan, "quality": vary(quality, rng), "age": age}
         truth |= {"label": label, "site": site, "view": view, "signature": "portable" if view == "AP" else own}
         truth |= {"findings": which if ill else "NORMAL", "hard": round(float(how), 3) if hard else 0.0, "number": n}
         yield _row(f"{split}/{site}/{label}", f"{site}-{number}-{n}", number, split, **truth)
@@ -155,7 +146,7 @@ def plan_covid(*, train: int, test: int, seed: int) -> pd.DataFrame:
             cells += [(label, site, "train")] * round(share * train) + [(label, site, "test")] * round(share * test)
     rows: list[dict] = []
     for label, site, split, number in numbered(cells, rng_of(seed, 4)):
-        rng, severity, quality = _truth(number, seed)
+        rng, severity, quality = draw_truth(seed, number)
         age = round(rng.uniform(*CHILD), 1) if site == "A" else _age(rng, 58, 14, 20)
         level = np.nan if label == "NORMAL" else round(severity, 4)
         truth = {"label": label, "findings": label, "severity": level, "quality": round(quality, 4), "age": age}
@@ -205,12 +196,12 @@ def _labelled(patient: int, images: int, split: str, seed: int, noise: float) ->
     # Lasting ones first: a finding's drawing follows from its place in the list, and is to be the same on all images.
     lasting = [label for label in LASTING if drawn[label]]
     passing = [label for label in LABELS if drawn[label] and label not in LASTING]
-    age, quality = float(np.clip(rng.normal(50, 16), 18, 92)), rng.beta(*QUALITY)
+    age, quality = _age(rng, 50, 16), rng.beta(*QUALITY)
     for visit in range(images):
         there = lasting + (passing if visit == 0 or rng.random() < STAYS else [])
         bedside = rng.random() < min(CARRIED + SICKER * len(there), MOST_BEDSIDE)
         truth = {"site": "A", "signature": "portable" if bedside else "A", "view": "AP" if bedside else "PA"}
-        truth |= {"quality": _near(quality, rng), "age": round(age + visit / 2, 1), "number": visit + 1}
+        truth |= {"quality": vary(quality, rng), "age": round(age + visit / 2, 1), "number": visit + 1}
         truth |= {"findings": "|".join(there) or "NORMAL", "severity": max((level[x] for x in there), default=np.nan)}
         truth |= {"severities": "|".join(f"{level[x]:.4f}" for x in there) or "0"}
         labels = _reported(there, noise, rng)
@@ -239,19 +230,16 @@ PLAINLY = 0.7  # the least severity at the hospitals
 
 
 # Hospital (modelled on the talk's three, and named so that nobody takes them for these), cohort (natural, or in reserve
-# for sets that are engineered to another prevalence), label, and how many of 1,800 bodies.
+# for sets that are engineered to another prevalence), and how many of 1,800 bodies have no pneumonia, and have it.
 COHORTS = (
-    ("NIH-like", "natural", "No pneumonia", 560),
-    ("NIH-like", "natural", "Pneumonia", 49),
-    ("NIH-like", "reserve", "Pneumonia", 91),
-    ("MSH-like", "natural", "No pneumonia", 325),
-    ("MSH-like", "natural", "Pneumonia", 175),
-    ("MSH-like", "reserve", "No pneumonia", 275),
-    ("IU-like", "natural", "No pneumonia", 265),
-    ("IU-like", "natural", "Pneumonia", 23),
-    ("IU-like", "reserve", "Pneumonia", 37),
+    ("NIH-like", "natural", 560, 49),
+    ("NIH-like", "reserve", 0, 91),
+    ("MSH-like", "natural", 325, 175),
+    ("MSH-like", "reserve", 275, 0),
+    ("IU-like", "natural", 265, 23),
+    ("IU-like", "reserve", 0, 37),
 )
-BODIES = sum(count for *_, count in COHORTS)
+BODIES = sum(well + ill for _, _, well, ill in COHORTS)
 DEPARTMENTS = {  # and their signatures; one hospital's two scanners differ, "inpatient vs. ED"
     "NIH-like": (("", "A"),),
     "MSH-like": (("inpatient", "portable-inpatient"), ("ED", "portable-ED")),
@@ -266,12 +254,11 @@ def plan_sites(*, bodies: int, seed: int) -> pd.DataFrame:
     body (the image that both rows show), markers (on, off), department and cohort (natural, or reserve).
     """
     rng, groups = rng_of(seed, 3), []
-    for site, cohort, label, count in COHORTS:
-        images = list(sizes(round(count * bodies / BODIES), IMAGES, rng))
-        tested = round(TEST_SHARE * len(images))
-        if len(images) > 1:
-            tested = min(max(tested, 1), len(images) - 1)
-        groups += [(site, cohort, label, "test" if k < tested else "train", n) for k, n in enumerate(images)]
+    for site, cohort, *counts in COHORTS:
+        for label, count in zip(("No pneumonia", "Pneumonia"), counts, strict=True):
+            images = list(sizes(round(count * bodies / BODIES), IMAGES, rng))
+            tested = min(max(round(TEST_SHARE * len(images)), 1), len(images) - 1)
+            groups += [(site, cohort, label, "test" if k < tested else "train", n) for k, n in enumerate(images)]
     return pd.DataFrame(row for group in numbered(groups, rng) for row in _at_hospital(*group, seed))
 
 
@@ -287,7 +274,7 @@ def _at_hospital(site: str, cohort: str, label: str, split: str, images: int, nu
     truth |= {"department": department, "cohort": cohort}
     for n in range(1, images + 1):
         body = f"{site}-{number}-{n}"
-        own = {"body": body, "quality": _near(quality, rng), "number": n}
+        own = {"body": body, "quality": vary(quality, rng), "number": n}
         for markers, shown in (("on", signature), ("off", "neutral")):
             row = _row(markers, f"{body}-{markers}", f"{site}-{number}", split, **truth, **own)
             masks = {"mask": f"masks/{body}.png", "lung_mask": f"lungs/{body}.png"}  # of both

@@ -7,10 +7,11 @@ and vessels are clouds of points with a mass, which fall on the detector at full
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from helpers.phantoms import chest_bones
@@ -108,6 +109,12 @@ class Rays:
         within, size = np.maximum(inside, 0), np.abs(inside)
         return (within[..., 1:] + within[..., :-1]) / (size[..., 1:] + size[..., :-1] + np.float32(1e-6))
 
+    def depth_of(self, balls: Iterable[Ball]) -> np.ndarray:
+        """Centimetres inside any of the balls, one value per ray."""
+        inside = np.full_like(self.x, -9)
+        self.join(inside, balls)
+        return self.chord(self.shares(inside))
+
     def chord(self, shares: np.ndarray) -> np.ndarray:
         """Centimetres inside, one value per ray."""
         return shares.sum(axis=-1) * np.float32(self.step)
@@ -129,27 +136,7 @@ def splat(points: np.ndarray, mass: np.ndarray, rays: Rays, size: int) -> np.nda
 
 def enlarge(coarse: np.ndarray, size: int) -> np.ndarray:
     """A coarse picture at `size` pixels per side, by cubic interpolation."""
-    weights = _cubic(coarse.shape[0], size)
-    return weights @ coarse @ weights.T
-
-
-@lru_cache(maxsize=16)
-def _cubic(few: int, many: int) -> np.ndarray:
-    """Catmull-Rom weights, (many, few); read-only, as they are kept."""
-    place = (np.arange(many) + 0.5) * few / many - 0.5
-    first = np.floor(place).astype(int)
-    t = place - first
-    weights = np.zeros((many, few), np.float32)
-    factors = (
-        -0.5 * t + t**2 - 0.5 * t**3,
-        1 - 2.5 * t**2 + 1.5 * t**3,
-        0.5 * t + 2 * t**2 - 1.5 * t**3,
-        -0.5 * t**2 + 0.5 * t**3,
-    )
-    for k, factor in enumerate(factors):
-        np.add.at(weights, (np.arange(many), np.clip(first + k - 1, 0, few - 1)), factor)
-    weights.setflags(write=False)
-    return weights
+    return np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
 
 
 class Scene:
@@ -159,7 +146,7 @@ class Scene:
 
     def __init__(self, body: Body, pose: Pose, size: int, texture: np.random.Generator) -> None:
         if pose.view == "lateral":  # arms are held up, out of the beam
-            body = replace(body, arms=1.0)
+            body = body.change(arms=1.0)
         self.body, self.size, self.texture = body, size, texture
         self.rays = rays = Rays(pose)
         self.branches = chest_bones.tree(body, texture.spawn(1)[0])
@@ -175,13 +162,13 @@ class Scene:
     def _healthy(self) -> np.ndarray:
         body, rays = self.body, self.rays
         lateral = rays.pose.view == "lateral"
-        skin = body.skin_distance(rays.x, rays.y, rays.z)
+        skin = body.tube_distance("skin", rays.x, rays.y, rays.z)
         rays.join(skin, _extras(body))
         if lateral or body.arms > 0.15:  # hanging, they are beside the image
             for side in SIDES:
                 self._arm(skin, side, lateral)
         solid = rays.chord(rays.shares(skin))
-        soft = solid - self.lung * np.float32(1 - body.air) - self._bubble()
+        soft = solid - self.lung * np.float32(1 - body.air) - rays.depth_of(_bubble(body))
         # Muscles, fat and bowel are not water throughout.
         soft *= 1 + np.float32(0.02) * self.noise(16, self.texture)
         bones = splat(*chest_bones.skeleton(body, lateral, self.texture), rays, self.size)
@@ -198,16 +185,6 @@ class Scene:
         t = np.clip(x * way[0] + y * way[1] + z * way[2], 0, 26)
         far = np.sqrt(np.maximum(x * x + y * y + z * z - t * (2 * (x * way[0] + y * way[1] + z * way[2]) - t), 0))
         np.maximum(skin[window], np.float32((5.6 if lateral else 3.4) + 0.55 * body.fat) - far, out=skin[window])
-
-    def _bubble(self) -> np.ndarray:
-        """Air in the stomach, cm per ray."""
-        radius, out = self.body.bubble, np.zeros((COARSE, COARSE), np.float32)
-        if radius < 0.4:
-            return out
-        ball = Ball((6.2, 0.5, self.body.domes[1] - 1.3 - 0.75 * radius), (1.5 * radius, 1.2 * radius, 0.75 * radius))
-        window = self.rays.window(ball.centre, ball.reach)
-        out[window] = self.rays.chord(self.rays.shares(ball.inside(*self.rays.at(window))))
-        return out
 
     def noise(self, cells: int, rng: np.random.Generator) -> np.ndarray:
         """Smooth noise of about unit variance on the coarse grid, `cells` of it across the image."""
@@ -252,6 +229,12 @@ class Scene:
             strength += gaussian_filter(np.abs(self.fine), 4 * self.size / 256, truncate=2.5)
             mask |= strength > min(SHOWS, 0.4 * float(strength.max()))
         return added, mask
+
+
+def _bubble(body: Body) -> tuple[Ball, ...]:
+    """Air in the stomach."""
+    r, centre = body.bubble, (6.2, 0.5, body.domes[1] - 1.3 - 0.75 * body.bubble)
+    return (Ball(centre, (1.5 * r, 1.2 * r, 0.75 * r)),) if r > 0.4 else ()
 
 
 def _extras(body: Body) -> tuple[Ball, ...]:

@@ -21,9 +21,9 @@ import pandas as pd
 from PIL import Image
 
 from helpers.phantoms.oct_lesions import LESIONS
-from helpers.phantoms.oct_retina import draw_anatomy, healthy
+from helpers.phantoms.oct_retina import Anatomy, healthy
 from helpers.phantoms.oct_scan import capture, capture_hazy, padding, paint
-from helpers.phantoms.store import PhantomSet, numbered, rng_of, sizes
+from helpers.phantoms.store import PhantomSet, draw_truth, image_row, numbered, rng_of, share_out, sizes, vary
 
 PUBLISHED = {"CNV": 37_206, "DME": 11_349, "DRUSEN": 8_617, "NORMAL": 51_140}  # training images, of 108,312
 HEIGHT, NARROW, WIDE = 496, 512, 768
@@ -46,7 +46,7 @@ def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.nd
     (row,) = rows
     label, patient, image = row["image_id"].split("-")
     patient, image, other = int(patient), int(image), row["width"] == STRETCHED[0]
-    eye = draw_anatomy(rng_of(seed, patient, 0, 0))
+    eye = Anatomy(rng_of(seed, patient, 0, 0))
     pose, texture, noise, frame = (rng_of(seed, patient, image, k) for k in (2, 3, 4, 5))
     scan = healthy(eye, width=NARROW if other else row["width"], height=HEIGHT, rng=pose)
     if other:
@@ -71,7 +71,7 @@ def _stretched(image: np.ndarray) -> np.ndarray:
 def plan_oct(*, train: int, test_per_class: int, seed: int) -> pd.DataFrame:
     """Kermany's classes, one row per image, in the order of the table."""
     rng = rng_of(seed)
-    wanted = [("train", label, count) for label, count in _shares(train).items()]
+    wanted = [("train", label, count) for label, count in share_out(train, PUBLISHED, "NORMAL").items()]
     wanted += [("test", label, test_per_class) for label in PUBLISHED]
     groups = [(split, label, n) for split, label, count in wanted for n in sizes(count, IMAGES[split], rng)]
     groups = numbered(groups, rng)
@@ -79,21 +79,11 @@ def plan_oct(*, train: int, test_per_class: int, seed: int) -> pd.DataFrame:
     wide = (np.arange(len(groups)) * GOLDEN + rng.random()) % 1 < WIDE_SHARE
     rows: list[dict] = []
     for (split, label, images, number), is_wide in zip(groups, wide, strict=True):
-        own = rng_of(seed, number, 0, 6)
-        quality = own.beta(1.8, 3.2) if own.random() < NOISY[split] else own.beta(4.5, 1.8)
-        severity = 0.35 + 0.65 * own.beta(2.2, 1.1)  # subtle lesions are there, invisible ones teach nothing
+        own, severity, quality = draw_truth(seed, number, NOISY[split])
+        size = (WIDE if is_wide else NARROW, HEIGHT)
         for n in range(1, images + 1):
-            drift, bit = own.normal(0, 0.06, 2)
-            size = (WIDE if is_wide else NARROW, HEIGHT)
-            rows.append(_row(split, label, number, n, severity + bit, quality + drift, size))
+            rows.append(_row(split, label, number, n, size, vary(quality, own), vary(severity, own)))
     return pd.DataFrame(rows)
-
-
-def _shares(train: int) -> dict[str, int]:
-    """Images per class in the published proportions, at least one each; what rounding leaves goes to NORMAL."""
-    total = sum(PUBLISHED.values())
-    shares = {label: max(1, round(train * count / total)) for label, count in PUBLISHED.items()}
-    return shares | {"NORMAL": train - sum(shares.values()) + shares["NORMAL"]}
 
 
 def plan_octid(*, per_class: int, test_per_class: int, seed: int) -> pd.DataFrame:
@@ -102,26 +92,16 @@ def plan_octid(*, per_class: int, test_per_class: int, seed: int) -> pd.DataFram
     rows: list[dict] = []
     for split, label, number in numbered(wanted, rng_of(seed, 7), least=20_000_000):  # no number of `plan_oct`
         rng = rng_of(seed, number, 0, 6)
-        severity, quality = rng.beta(1.6, 1.5), 0.15 + 0.8 * rng.beta(2.2, 1.8)
-        rows.append(_row(split, label, number, 1, severity, quality, STRETCHED))
+        severity, quality = round(rng.beta(1.6, 1.5), 4), round(0.15 + 0.8 * rng.beta(2.2, 1.8), 4)
+        rows.append(_row(split, label, number, 1, STRETCHED, quality, severity))
     return pd.DataFrame(rows)
 
 
-def _row(split: str, label: str, number: int, image: int, severity: float, quality: float, size: tuple) -> dict:
+def _row(split: str, label: str, number: int, image: int, size: tuple, quality: float, severity: float) -> dict:
     """Nothing but the names and folders depends on the label, and severity only in its absence."""
-    name = f"{label}-{number}-{image}"
-    return {
-        "image_id": name,
-        "path": f"{split}/{label}/{name}.jpeg",
-        "label": label,
-        "patient_id": str(number),
-        "published_split": split,
-        "mask": f"masks/{split}/{label}/{name}.png",
-        "severity": np.nan if label == "NORMAL" else round(float(np.clip(severity, 0, 1)), 4),
-        "quality": round(float(np.clip(quality, 0, 1)), 4),
-        "width": size[0],
-        "height": size[1],
-    }
+    truth = {"label": label, "severity": np.nan if label == "NORMAL" else severity, "quality": quality}
+    place = f"{split}/{label}", f"{label}-{number}-{image}", number, split
+    return image_row(*place, {"mask": "masks"}, **truth, width=size[0], height=size[1])
 
 
 OCT = PhantomSet("phantom_oct", tuple(PUBLISHED), plan_oct, draw, jpeg_quality=90)

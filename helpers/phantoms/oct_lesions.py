@@ -16,6 +16,14 @@ import numpy as np
 from helpers.phantoms.oct_retina import AXIAL_UM, LATERAL_MM, Blob, BScan, Fill, Streak
 
 VITREOUS = 0.0  # tone of what is no tissue
+# Spots scattered over a lesion: how many at most, over how much of its half width, the upper edges they lie between,
+# half width in pixels, height relative to width, tones of rim and middle, and the shadow's gain. Hard exudates; plaques
+# of them in the outer plexiform layer, 80 to 200 um wide; microaneurysms of 40 to 110 um, bright with a darker middle.
+SPOTS = {
+    "exudates": (8, 0.9, ("inner nuclear", "myoid"), (1.2, 3.4), (0.5, 0.9), (0.80, 0.80), -0.30),
+    "plaques": (5, 0.8, ("outer plexiform", "outer nuclear"), (3.5, 8.5), (0.4, 0.7), (0.84, 0.84), -0.45),
+    "microaneurysms": (6, 0.8, ("inner nuclear", "outer nuclear"), (2.1, 4.8), (1.25, 1.25), (0.58, 0.30), -0.16),
+}
 
 
 def drusen(scan: BScan, severity: float, rng: np.random.Generator) -> None:
@@ -75,7 +83,7 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     dome = lens(scan.x_mm, centre, 0.5 * half) * 100 * severity * cut / AXIAL_UM
     scan.open("subretinal", dome * (pool < 0.18))
     seeds = rng.spawn(3)
-    exudates(scan, centre, half, count=7 * severity * rng.random(), rng=seeds[2])
+    _scatter(scan, "exudates", centre, half, count=7 * severity * rng.random(), rng=seeds[2])
     if seeds[0].random() < 0.7 * severity:
         place = centre + seeds[0].normal(0, 0.1)
         upper, lower = scan.row("ganglion cells", place), scan.row("myoid", place)
@@ -93,12 +101,6 @@ def _swell(
     for layer, share in shares.items():
         scan.open(layer, microns * share / AXIAL_UM * reach)
         scan.blend(layer, tone, amount * reach)
-
-
-def _shown(scan: BScan, places: np.ndarray, count: float) -> list[tuple[int, float]]:
-    """Number and column of those of the first `count` places that lie in the image."""
-    columns = [scan.column(place) for place in places[: round(count)]]
-    return [(k, column) for k, column in enumerate(columns) if 0 < column < scan.width]
 
 
 def _drusen(scan: BScan, *, count: float, tallest_um: float, spread_mm: float, rng: np.random.Generator) -> None:
@@ -153,20 +155,24 @@ def _cavity(scan: BScan, column: float, row: float, wide: float, tall: float, to
     scan.blobs += [wall, Blob(column, row, wide, tall, tone, 0.97, lean, taper, bend)]
 
 
-def exudates(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
-    place, depth = centre + half * rng.normal(0, 0.9, 8), rng.uniform(0, 1, 8)
-    size, flat = rng.uniform(1.2, 3.4, 8), rng.uniform(0.5, 0.9, 8)
-    for k, column in _shown(scan, place, count):
-        row = np.interp(depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("myoid", place[k])))
-        scan.blobs.append(Blob(column, row, size[k], size[k] * flat[k], 0.80, 0.9))
-        scan.streaks.append(Streak(column, size[k] * 0.8, row + 4, -0.3))
+def _scatter(scan: BScan, kind: str, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
+    """Spots of a kind with their shadows, about `centre`."""
+    most, spread, (upper, lower), wide, flat, (rim, middle), shadow = SPOTS[kind]
+    places, depth = centre + half * rng.normal(0, spread, most), rng.random(most)
+    wide, flat = rng.uniform(*wide, most), rng.uniform(*flat, most)
+    for k, place in enumerate(places[: round(count)]):
+        column, high = scan.column(place), scan.row(upper, place)
+        row, tall = high + depth[k] * (scan.row(lower, place) - high), wide[k] * flat[k]
+        scan.blobs.append(Blob(column, row, wide[k], tall, rim, 0.95))
+        scan.blobs.append(Blob(column, row, 0.5 * wide[k], 0.5 * tall, middle, 0.9))
+        scan.streaks.append(Streak(column, 0.8 * wide[k], row + tall + 2, shadow))
 
 
 def _windows(scan: BScan, centre: float, half: float, strength: float, rng: np.random.Generator) -> None:
     """Light through gaps in the pigment epithelium, and shadows of what lies thick on it."""
     place, wide, gain = (centre + half * rng.uniform(-1, 1, 9), rng.uniform(1, 9, 9), rng.normal(0.1, 1, 9))
-    for k in range(9):
-        scan.streaks.append(Streak(scan.column(place[k]), wide[k], scan.row("choroid", place[k]), strength * gain[k]))
+    for x, half_width, factor in zip(place, wide, gain, strict=True):
+        scan.streaks.append(Streak(scan.column(x), half_width, scan.row("choroid", x), strength * factor))
 
 
 def plateau(x_mm: np.ndarray, centre: float, half: float) -> np.ndarray:
@@ -219,12 +225,9 @@ def _gap(scan: BScan, away: np.ndarray, half: float) -> None:
     """The hole itself, open to the vitreous: as wide as `half` (mm) says at its neck, with rounded upper shoulders."""
     scan.settle()
     ceiling, floor = scan.top["nerve fibres"], scan.top["pigment epithelium"]
-    shoulder = 0.11
-    u = np.clip((away - half) / shoulder, 0, 1)
-    deep = 0.42 * (floor - ceiling) * (1 - np.sqrt(1 - (1 - u) ** 2))
-    bottom = np.where(away < half, floor, ceiling + deep)
-    upper = np.where(u < 1, ceiling - 3, bottom)
-    scan.fills.append(Fill(upper, np.where(u < 1, bottom, upper), VITREOUS))
+    u = np.clip((away - half) / 0.11, 0, 1)
+    deep = np.where(away < half, 1, 0.42 * (1 - np.sqrt(1 - (1 - u) ** 2)))
+    scan.fills.append(Fill(ceiling - 3 * (u < 1), ceiling + deep * (floor - ceiling), VITREOUS))
 
 
 def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> None:
@@ -265,33 +268,12 @@ def diabetic_retinopathy(scan: BScan, severity: float, rng: np.random.Generator)
     reach = np.exp(-0.5 * ((scan.x_mm - centre) / (0.6 * half)) ** 2)
     shares = {"outer plexiform": 0.3, "inner nuclear": 0.4, "inner plexiform": 0.3}
     _swell(scan, shares, (10 + 60 * severity) * swell, reach, tone=0.34, amount=0.4 * severity)
-    _run_together(scan, centre, 0.7 * half, count=1 + 4 * severity * spots, rng=seeds[4])
-    exudates(scan, centre, 0.8 * half, count=2 + 5.5 * severity * spots, rng=seeds[0])
-    _microaneurysms(scan, centre, half, count=1 + 5 * severity * spots, rng=seeds[1])
+    _scatter(scan, "plaques", centre, 0.7 * half, count=1 + 4 * severity * spots, rng=seeds[4])
+    _scatter(scan, "exudates", centre, 0.8 * half, count=2 + 5.5 * severity * spots, rng=seeds[0])
+    _scatter(scan, "microaneurysms", centre, half, count=1 + 5 * severity * spots, rng=seeds[1])
     cysts(scan, centre, 0.8 * half, count=8 * severity * swell, size=-0.05 + 0.3 * severity, rng=seeds[2])
     if seeds[3].random() < 0.15 + 0.4 * severity:
         _cotton_wool(scan, seeds[3], severity)
-
-
-def _run_together(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
-    """Hard exudates that have become plaques in the outer plexiform layer, 80 to 200 um wide, with dark shadows."""
-    place, wide = centre + half * rng.normal(0, 0.8, 5), rng.uniform(3.5, 8.5, 5)
-    flat, depth = rng.uniform(0.4, 0.7, 5), rng.uniform(0, 4, 5)
-    for k, column in _shown(scan, place, count):
-        row = scan.row("outer plexiform", place[k]) + depth[k]
-        scan.blobs.append(Blob(column, row, wide[k], wide[k] * flat[k], 0.84, 0.95))
-        scan.streaks.append(Streak(column, wide[k] * 0.8, row + 4, -0.45))
-
-
-def _microaneurysms(scan: BScan, centre: float, half: float, *, count: float, rng: np.random.Generator) -> None:
-    """Round outpouchings of capillaries, 40 to 110 um: a bright wall, a darker middle, a faint shadow."""
-    place, depth = centre + half * rng.normal(0, 0.8, 6), rng.uniform(0.1, 1, 6)
-    size = rng.uniform(2.6, 6.0, 6)
-    for k, column in _shown(scan, place, count):
-        row = np.interp(depth[k], (0, 1), (scan.row("inner nuclear", place[k]), scan.row("outer nuclear", place[k])))
-        scan.blobs.append(Blob(column, row, size[k] * 0.8, size[k], 0.58, 0.95))
-        scan.blobs.append(Blob(column, row, size[k] * 0.4, size[k] * 0.5, 0.30, 0.9))
-        scan.streaks.append(Streak(column, size[k] * 0.7, row + size[k] + 2, -0.16))
 
 
 def _cotton_wool(scan: BScan, rng: np.random.Generator, severity: float) -> None:

@@ -31,7 +31,6 @@ LAYERS = (  # from the vitreous down
     "sub-RPE",  # likewise
     "choroid",  # its upper edge is Bruch's membrane
 )
-VESSELS = ((1.0, 4.0), (0.04, 0.26))  # half width in pixels, and depth of the shadow
 TONES = (0.49, 0.385, 0.425, 0.285, 0.372, 0.225, 0.24, 0.70, 0.37, 0.09, 0.76, 0.40, 0.32)
 
 
@@ -125,44 +124,29 @@ class BScan:
             self.top[upper] = np.minimum(self.top[upper], self.top[lower])
 
 
-@dataclass(frozen=True)
 class Anatomy:
-    """What stays the same in every scan of one eye."""
+    """One eye at random: what stays the same in every scan of it."""
 
-    nasal: int  # +1: the optic disc is to the right
-    pit_width: float  # of the foveal pit, relative
-    thickness: np.ndarray  # a factor per layer, (13,)
-    tones: np.ndarray  # a factor per layer, (13,)
-    bowl: float  # pixels that the image's edges rise above its centre, at 2.9 mm
-    wave: np.ndarray  # (4, 2) amplitude (px) and phase of slow undulations
-    choroid_um: float  # thickness
-    choroid_fade: float  # pixels over which the choroid's tone falls to 1/e
-    choroid_grain: float  # how coarse its vessels are, relative
-    vessels: np.ndarray  # (n, 3) retinal vessels: place (mm), half width (px), depth of the shadow (0 to 1)
-    disc: float  # millimetres from the fovea to the edge of the optic disc
-    hyaloid: float  # micrometres by which the vitreous has come off, 0: attached
-
-
-def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """One eye at random."""
-    vessels = rng.integers(0, 8)
-    side = rng.choice((-1, 1), vessels)
-    tones = np.clip(rng.normal(1, 0.06, len(LAYERS)), 0.85, 1.15)
-    tones[LAYERS.index("outer segments")] *= rng.uniform(0.85, 1.5)
-    return Anatomy(
-        nasal=int(rng.choice((-1, 1))),
-        pit_width=float(np.clip(rng.normal(1, 0.18), 0.6, 1.5)),
-        thickness=np.clip(rng.normal(1, 0.09, len(LAYERS)), 0.75, 1.3) * rng.normal(1, 0.05),
-        tones=tones,
-        bowl=float(np.clip(rng.normal(11, 12), -12, 45)),
-        wave=np.stack([rng.normal(0, 1.2, 4), rng.uniform(0, 2 * np.pi, 4)], axis=1),
-        choroid_um=float(rng.uniform(140, 420)),
-        choroid_fade=float(rng.uniform(55, 130)),
-        choroid_grain=float(rng.uniform(0.7, 1.5)),
-        vessels=np.stack([side * rng.uniform(0.5, 4.2, vessels), *(rng.uniform(*r, vessels) for r in VESSELS)], axis=1),
-        disc=float(rng.normal(3.75, 0.2)),
-        hyaloid=float(rng.uniform(40, 260)) if rng.random() < 0.22 else 0.0,
-    )
+    def __init__(self, rng: np.random.Generator) -> None:
+        vessels = rng.integers(0, 8)
+        side = rng.choice((-1, 1), vessels)
+        self.tones = np.clip(rng.normal(1, 0.06, len(LAYERS)), 0.85, 1.15)  # a factor per layer
+        self.tones[LAYERS.index("outer segments")] *= rng.uniform(0.85, 1.5)
+        self.nasal = int(rng.choice((-1, 1)))  # +1: the optic disc is to the right
+        self.pit_width = float(np.clip(rng.normal(1, 0.18), 0.6, 1.5))  # of the foveal pit, relative
+        self.thickness = np.clip(rng.normal(1, 0.09, len(LAYERS)), 0.75, 1.3) * rng.normal(1, 0.05)  # likewise a factor
+        # Pixels that the image's edges rise above its centre, at 2.9 mm; amplitude (px) and phase of slow undulations.
+        self.bowl = float(np.clip(rng.normal(11, 12), -12, 45))
+        self.wave = np.stack([rng.normal(0, 1.2, 4), rng.uniform(0, 2 * np.pi, 4)], axis=1)
+        self.choroid_um = float(rng.uniform(140, 420))  # thickness
+        self.choroid_fade = float(rng.uniform(55, 130))  # pixels over which the choroid's tone falls to 1/e
+        self.choroid_grain = float(rng.uniform(0.7, 1.5))  # how coarse its vessels are, relative
+        # Retinal vessels (n, 3): place in mm, half width in pixels, depth of the shadow from 0 to 1.
+        place = side * rng.uniform(0.5, 4.2, vessels)
+        self.vessels = np.stack([place, rng.uniform(1.0, 4.0, vessels), rng.uniform(0.04, 0.26, vessels)], axis=1)
+        self.disc = float(rng.normal(3.75, 0.2))  # millimetres from the fovea to the edge of the optic disc
+        # Micrometres by which the vitreous has come off; 0: attached.
+        self.hyaloid = float(rng.uniform(40, 260)) if rng.random() < 0.22 else 0.0
 
 
 def healthy(eye: Anatomy, *, width: int, height: int, rng: np.random.Generator) -> BScan:

@@ -30,6 +30,9 @@ from helpers.data.images import average_hash, worker_count
 TABLE = "phantom.csv"
 FILES = ("path", "mask", "lung_mask")  # columns that name a file
 TEXTS = {"patient_id": str, "average_hash": str, "department": str}
+GRAVITY = (2.2, 1.1)  # of severities: a beta distribution's shape
+SUBTLE = 0.35  # the least severity: subtle findings are there, invisible ones teach nothing
+QUALITY, POOR = (4.5, 1.8), (1.8, 3.2)  # of the quality of most images and of poor ones, likewise
 REMEDY = "delete the folder and it is drawn again"
 
 
@@ -103,6 +106,33 @@ def sizes(count: int, chances: tuple[float, ...], rng: np.random.Generator) -> I
         n = min(count, 1 + int(rng.choice(len(chances), p=chances)))
         yield n
         count -= n
+
+
+def share_out(total: int, shares: dict[str, int], rest: str) -> dict[str, int]:
+    """Images per class in these proportions, at least one each; what rounding leaves goes to the class `rest`."""
+    counts = {label: max(1, round(total * share / sum(shares.values()))) for label, share in shares.items()}
+    return counts | {rest: total - sum(counts.values()) + counts[rest]}
+
+
+def draw_truth(seed: int, number: int, poor: float = 0.15) -> tuple[np.random.Generator, float, float]:
+    """A patient's generator, severity and quality, which depend on nothing but the patient's number.
+
+    `poor` is the chance that all images of the patient are.
+    """
+    rng = rng_of(seed, number, 0, 6)
+    quality = rng.beta(*(POOR if rng.random() < poor else QUALITY))
+    return rng, SUBTLE + (1 - SUBTLE) * rng.beta(*GRAVITY), quality
+
+
+def vary(value: float, rng: np.random.Generator) -> float:
+    """A patient's value from 0 to 1 as it is on one image."""
+    return round(float(np.clip(value + rng.normal(0, 0.06), 0, 1)), 4)
+
+
+def image_row(folder: str, name: str, patient: object, split: str, masks: dict[str, str], **truth: object) -> dict:
+    """One image of a plan: its files (`masks`: the folder of each kind), and the truth about it."""
+    files = {"path": f"{folder}/{name}.jpeg"} | {kind: f"{at}/{folder}/{name}.png" for kind, at in masks.items()}
+    return {"image_id": name} | files | {"patient_id": str(patient), "published_split": split} | truth
 
 
 def _map(function: Callable[[list[dict]], list[dict]], items: list, workers: int) -> Iterator[list[dict]]:
