@@ -67,7 +67,7 @@ class Study:
         self.notebook, self.run, self._profile = notebook, run, profile
         self.profile = settings_of_notebook(notebook, profile)
         self.warnings: list[str] = []
-        self._began = time.time()
+        self._began, self._key = time.time(), notebook_key(notebook, profile)
         self._reads = notebook_reads(notebook)
         self._source = Source(self._reads.data, self.profile)
         self._experiments: dict[str, Experiment] = {}
@@ -202,7 +202,7 @@ class Study:
         fingerprint, source, excluded = self._made_from()
         return {
             "notebook": self.notebook,
-            "key": notebook_key(self.notebook, self._profile),
+            "key": self._key,
             "run": self.run.name,
             "profile": self._profile.model_dump(mode="json"),
             "comparable": self.comparable[0],

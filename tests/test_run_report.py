@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from helpers.run import paths
+from helpers.run.cache import notebook_key
 from helpers.run.provenance import write_json
 from helpers.run.published import ClaimError, load_published
 from helpers.run.report import build_report, paper_titles
@@ -208,6 +209,7 @@ def run(tmp_path_factory):
         for name in ("RUNS", "FIGURES"):
             patch.setattr(paths, name, folder / name.lower())
         run = Run("partial")
+        run.save_profile("phantom", {})
         for notebook, ids in MADE.items():
             record(run, notebook, ids)
             picture = run.figures / notebook / "one.png"
@@ -218,11 +220,11 @@ def run(tmp_path_factory):
         yield run
 
 
-def record(run: Run, notebook: str, ids: list[str]) -> None:
+def record(run: Run, notebook: str, ids: list[str], key: str = "") -> None:
     figure = {"name": "one", "shows": "Figure", "caption": "a figure", "published": ids}
-    told = {"notebook": notebook, "figures": [figure], "tables": [], "claims": [], "warnings": [], "excluded": []}
-    told |= {"data": "Phantoms.", "commit": "0", "profile": {"seed": 1}, "hardware": {"cores": 2}, "versions": {}}
-    write_json(run.record(notebook), told)
+    left = {"notebook": notebook, "figures": [figure], "tables": [], "claims": [], "warnings": [], "excluded": []}
+    left |= {"data": "Phantoms.", "commit": "0", "profile": {"seed": 1}, "hardware": {"cores": 2}, "versions": {}}
+    write_json(run.record(notebook), left | {"key": key or notebook_key(notebook, run.load_profile())})
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +257,16 @@ def test_what_was_not_made_says_so(page):
 def test_every_link_within_the_page_leads_somewhere_and_no_two_places_share_a_name(page):
     assert len(page.ids) == len(set(page.ids))
     assert [link for link in page.links if link.startswith("#") and link[1:] not in page.ids] == []
+
+
+def test_a_notebook_run_from_other_code_or_settings_is_not_shown_as_new(run):
+    record(run, "02_multiclass_roc", MADE["02_multiclass_roc"], key="of another day")
+    try:
+        text = build_report(run).read_text(encoding="utf-8")
+        assert 'id="02_multiclass_roc"' not in text and 'id="07_pneumonia"' in text
+        assert "02_multiclass_roc is not shown: it was run from other code, data or settings" in text
+    finally:
+        record(run, "02_multiclass_roc", MADE["02_multiclass_roc"])
 
 
 def test_a_published_id_that_nothing_knows_stops_the_report(run):

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.run.cache import notebook_key
 from helpers.run.claims import compare, coverage, stated
 from helpers.run.provenance import read_json, write_atomically
 from helpers.run.published import load_published
-from helpers.run.runs import Run, blocked_by, failed_steps
-from helpers.run.steps import notebook_names, studies
+from helpers.run.runs import Run, failed_steps
+from helpers.run.steps import needed, notebook_names, notebook_reads, studies
 
 VERDICTS = ("reproduced", "not reproduced", "not comparable", "not run")
 SHOWN_ROWS = 60  # of a table; the CSV has all
@@ -30,17 +31,17 @@ def build_report(run: Run) -> Path:
     """
     import jinja2
 
-    records = records_of(run)
-    papers = paper_titles()
+    records, papers = records_of(run), paper_titles()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"words": _words, "picture": _picture, "rows": _rows}
     claims = claims_table(records)
     page = environment.get_template("report_template.html").render(
-        run=run.name,
+        run=run,
         profile=read_json(run.profile_file) if run.profile_file.is_file() else {},
         headlines=_headlines(records),
         tally=Counter(claims.loc[claims["measure"] != "setting", "verdict"]),
@@ -49,13 +50,14 @@ def build_report(run: Run) -> Path:
         papers=papers,
         short={paper: f"{paper[:-4].title()} {paper[-4:]}" for paper in papers},
         claims={paper: claims[claims["paper"] == paper].to_dict("records") for paper in papers},
-        failures=_failures(run),
-        sections=[_section(run, record) for record in records.values()],
+        failures=_failures(run, records),
+        sections={name: (_papers_of(record), record) for name, record in records.items()},
         coverage=coverage_of(run, records, papers),
         warnings=_warnings(run, records),
-        excluded=_excluded(records),
-        facts=_facts(records),
-        steps=_steps(run),
+        excluded={row["path"]: row for record in records.values() for row in record["excluded"]}.values(),
+        machine=next(iter(records.values()), {}),
+        seconds=_left(run, "timings"),
+        steps=_left(run, "stages"),
     )
     write_atomically(run.report, lambda file: file.write_text(page, encoding="utf-8"))
     return run.report
@@ -67,9 +69,10 @@ def paper_titles() -> dict[str, str]:
 
 
 def records_of(run: Run) -> dict[str, dict]:
-    """What the notebooks of this run left; not those of an earlier run that rest on a step which failed in this one."""
-    names = [name for name in notebook_names() if run.record(name).is_file() and not blocked_by(run, name)]
-    return {name: read_json(run.record(name)) for name in names}
+    """What the notebooks of this run left, as far as it was made from the code, data and settings of now."""
+    names = [name for name in notebook_names() if run.record(name).is_file()]
+    records = {name: read_json(run.record(name)) for name in names}
+    return {name: record for name, record in records.items() if record["key"] == notebook_key(name, run.load_profile())}
 
 
 def claims_table(records: dict[str, dict]) -> pd.DataFrame:
@@ -103,39 +106,21 @@ def _headlines(records: dict[str, dict]) -> list[str]:
     ]
 
 
-def _failures(run: Run) -> list[dict[str, str]]:
-    """Failed steps, with the notebooks that could not run for it, and failed notebooks."""
+def _failures(run: Run, records: dict[str, dict]) -> list[dict[str, str]]:
+    """Failed steps with their notebooks, failed notebooks, and those whose results are of another code or data."""
     found = []
     for step, error in failed_steps(run).items():
-        waiting = [name for name in notebook_names() if step in blocked_by(run, name)]
-        log = f"logs/{step}.stderr.log" if (run.folder / "logs" / f"{step}.stderr.log").is_file() else ""
-        what = f"The step {step} failed, so there is nothing of {', '.join(waiting) or 'what follows it'}."
-        found.append({"what": what, "file": log, "file_is": "its log", "error": error})
+        waiting = [name for name in notebook_names() if step in needed(notebook_reads(name).steps)]
+        what = f"The step {step} failed, which {', '.join(waiting)} rests on."
+        found.append({"what": what, "file": f"logs/{step}.stderr.log", "error": error})
     for name in notebook_names():
         if run.failed(name).is_file():
-            error = read_json(run.timing(name)).get("error", "") if run.timing(name).is_file() else ""
-            file = {"file": f"failed/{name}.ipynb", "file_is": "the notebook with its error"}
-            found.append({"what": f"{name} failed.", **file, "error": error or "stopped before its end"})
+            error = read_json(run.timing(name))["error"] if run.timing(name).is_file() else ""
+            found.append({"what": f"{name} failed.", "file": f"failed/{name}.ipynb", "error": error or "stopped"})
+        elif run.record(name).is_file() and name not in records:
+            what = f"{name} is not shown: it was run from other code, data or settings. Run it again."
+            found.append({"what": what, "file": "", "error": ""})
     return found
-
-
-def _section(run: Run, record: dict[str, Any]) -> dict[str, Any]:
-    """A notebook's figures, each as a picture in the page, and its tables."""
-    notebook, folder = record["notebook"], run.figures / record["notebook"]
-    address = f"../../figures/{run.name}/{notebook}"
-    figures = [
-        figure
-        | {"anchor": anchor(notebook, figure["name"]), "pdf": f"{address}/{figure['name']}.pdf"}
-        | _picture(folder / f"{figure['name']}.png")
-        for figure in record["figures"]
-    ]
-    tables = [
-        table
-        | {"anchor": anchor(notebook, table["name"]), "csv": f"{address}/{table['name']}.csv"}
-        | _rows(folder / f"{table['name']}.csv")
-        for table in record["tables"]
-    ]
-    return {"notebook": notebook, "papers": _papers_of(record), "figures": figures, "tables": tables}
 
 
 def _papers_of(record: dict[str, Any]) -> str:
@@ -174,50 +159,15 @@ def _number(value: float) -> str:
 
 
 def _warnings(run: Run, records: dict[str, dict]) -> list[tuple[str, str]]:
-    stages = [
-        (path.stem, text)
-        for path in sorted((run.folder / "stages").glob("*.json"))
-        for text in read_json(path)["warnings"]
-    ]
-    listed = {text for _, text in stages}
-    return stages + [
-        (name, text) for name, record in records.items() for text in record["warnings"] if text not in listed
-    ]
+    """Each warning once, with the step or notebook that gave it first."""
+    made = _left(run, "stages") | records
+    return list({text: (name, text) for name in reversed(made) for text in made[name]["warnings"]}.values())[::-1]
 
 
-def _excluded(records: dict[str, dict]) -> list[dict[str, str]]:
-    every = [row for record in records.values() for row in record["excluded"]]
-    return list({row["path"]: row for row in every}.values())
-
-
-def _facts(records: dict[str, dict]) -> list[tuple[str, str]]:
-    """On what it ran, as rows of two cells."""
-    if not records:
-        return []
-    record = next(iter(records.values()))
-    versions = {"versions": record["versions"]}
-    facts = {"commit": record["commit"], "seed": record["profile"]["seed"]} | record["hardware"] | versions
-    return [(name.replace("_", " "), _words(value)) for name, value in facts.items()]
-
-
-def _steps(run: Run) -> list[dict[str, Any]]:
-    """Every step and notebook: how many seconds it took, and what it recorded."""
-    seconds = {path.stem: read_json(path)["seconds"] for path in (run.folder / "timings").glob("*.json")}
-    left = {path.stem: read_json(path) for path in (run.folder / "stages").glob("*.json")}
-    names = sorted(seconds.keys() | left.keys(), key=lambda name: (name in notebook_names(), name))
-    return [
-        {
-            "name": name,
-            "seconds": seconds.get(name, ""),
-            "facts": [
-                (key, _words(value))
-                for key, value in left.get(name, {}).items()
-                if key not in ("warnings", "key", "kept")
-            ],
-            "key": left.get(name, {}).get("key", ""),
-        }
-        for name in names
-    ]
+def _left(run: Run, folder: str) -> dict[str, dict]:
+    """What the steps and notebooks left in a folder of the run, the notebooks last."""
+    found = {path.stem: read_json(path) for path in (run.folder / folder).glob("*.json")}
+    return dict(sorted(found.items(), key=lambda item: (item[0] in notebook_names(), item[0])))
 
 
 def _words(value: Any) -> str:
@@ -278,11 +228,7 @@ def anchor(notebook: str, name: str) -> str:
 def _why_not_made(run: Run, notebook: str, records: dict[str, dict]) -> str:
     if notebook in records:
         return "the notebook ran and did not make it"
-    if run.failed(notebook).is_file():
-        return "the notebook failed"
-    if steps := blocked_by(run, notebook):
-        return f"the step {', '.join(steps)} failed"
-    return ""
+    return "the notebook failed" if run.failed(notebook).is_file() else ""
 
 
 def _tally(rows: list[dict]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from helpers.run import paths
 from helpers.run.profile import Profile, ProfileError, load_profile
 from helpers.run.provenance import read_json, write_json
-from helpers.run.steps import all_steps, needed, notebook_reads
+from helpers.run.steps import all_steps
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,3 @@ def failed_steps(run: Run) -> dict[str, str]:
         if run.timing(name).is_file() and (error := read_json(run.timing(name))["error"]):
             found[name] = error
     return found
-
-
-def blocked_by(run: Run, notebook: str) -> tuple[str, ...]:
-    """The failed steps that `notebook` rests on: what an earlier run left of it is then not of this run."""
-    return tuple(name for name in needed(notebook_reads(notebook).steps) if name in failed_steps(run))
