@@ -24,7 +24,6 @@ import pandas as pd
 from helpers.carr.data import Expanded, expand
 from helpers.data.augment import LightAugmentation, Mirrored
 from helpers.model.backbones import Backbone, load_backbone, weights_digest, with_depths
-from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, features_of, finetune
 from helpers.model.head import Head
@@ -96,7 +95,7 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
     source = Expanded(target.expanded, target.pixels, target.frame["image_id"], settings.seed, plan.mirror)
     rows = np.arange(len(target.expanded))
     features = {start: features_of(network, source, rows) for start, network in starts.items()}
-    run = _train_on_target(target, classes, starts[BOTH], features[BOTH], plan, settings, inputs.unfinished / "target")
+    run = _train_on_target(target, starts[BOTH], features[BOTH], plan, inputs)
     run.save(inputs.fresh / "network")
     held_out = (target.frame["split"] != "train").to_numpy()
     probabilities = run.predict(target.pixels[held_out])
@@ -235,7 +234,7 @@ def _first_head(backbone: Backbone, bridge: Images, pixels: np.ndarray, seed: in
         for name in ("train", "validation")
     ]
     rows = np.concatenate(drawn)
-    features = compile_backbone(backbone, choose("auto", "float32"))(pixels[rows])
+    features = features_of(backbone, pixels, rows)
     parts = np.arange(len(drawn[0])), np.arange(len(drawn[0]), len(rows))
     return fit_head(features, bridge.frame["label"].to_numpy()[rows], *parts, bridge.catalogue.classes, PENALTIES).best
 
@@ -326,18 +325,13 @@ def subjects(frame: pd.DataFrame, per_class: int, seed: int) -> list[str]:
 
 
 def _train_on_target(
-    target: Target,
-    classes: tuple[str, ...],
-    body: Backbone,
-    features: np.ndarray,
-    plan: Plan,
-    settings: Profile,
-    unfinished: Path,
+    target: Target, body: Backbone, features: np.ndarray, plan: Plan, inputs: Inputs
 ) -> FinetunedNetwork:
     """The third step: "Trained on the target dataset", all its images and their augmentations, from the bridge on.
 
     A last layer on the bridge's features comes first, then the layers below it learn as well.
     """
+    settings, classes = inputs.settings, tuple(inputs.own.catalogue.classes)
     split = target.expanded["split"].to_numpy()
     train = (split == "train") & target.expanded["parent"].isin(target.main).to_numpy()
     rows = np.flatnonzero(train | (split == "validation"))
@@ -348,7 +342,7 @@ def _train_on_target(
     limit = (settings.bridge_cpu_images // 2, "bridge_cpu_images")
     budget = affordable("the target network", settings.bridge_target_epochs, int(train.sum()), *limit)
     codes, recipe = frame["label"].map(classes.index).to_numpy(), _recipe(settings, TARGET_RATE, *budget)
-    return finetune(body, source, source, codes, frame["split"], classes, recipe, unfinished, head)
+    return finetune(body, source, source, codes, frame["split"], classes, recipe, inputs.unfinished / "target", head)
 
 
 def compare_starts(

@@ -24,7 +24,7 @@ class ZechKeys(BaseModel):
         420, ge=20, le=50_000, description="phantom radiographs with and without a small nodule, at twice the size"
     )
     chexnet_backbone: str = Field("DenseNet121", description="network of the fourteen labels; empty: as backbone")
-    chexnet_size: int = Field(224, ge=0, le=1024, description="pixels a side of that network; 0: its own")
+    chexnet_size: int = Field(224, ge=0, le=1024, description="pixels per side of that network; 0: its own")
     chexnet_depths: int = Field(
         0, ge=0, le=8, description="resolutions whose averages that network judges by; 0: the network's own features"
     )
@@ -37,5 +37,5 @@ class ZechKeys(BaseModel):
     sites_backbone: str = Field(
         "", description="network of the hospitals' study; empty: as backbone (talk: DenseNet121)"
     )
-    sites_size: int = Field(0, ge=0, le=1024, description="pixels a side of the hospitals' study; 0: as image_size")
-    sites_draws: int = Field(20, ge=2, le=1000, description="engineered sets drawn a ratio")
+    sites_size: int = Field(0, ge=0, le=1024, description="pixels per side of the hospitals' study; 0: as image_size")
+    sites_draws: int = Field(20, ge=2, le=1000, description="engineered sets drawn per ratio")
