@@ -79,8 +79,10 @@ def test_sums_products_and_limits():
     assert good("product", number("1122"), number("102"), number("10"), plus=1)
     assert not good("product", number("1122"), number("102"), number("10"))
     assert good("equal", fact("20%"), made=0.197, how="") and not good("equal", fact("20%"), made=0.171, how="")
-    assert good("at_most", number("633"), limit=1000, how="") and good("at_least", number("633"), limit=500, how="")
-    assert not good("at_least", number("149,530"), limit=150_000, how="")
+    assert good("at_most", number("633"), limit=1000, how="") and good(
+        "at_most", number("633"), limit=500, how="", minimum=True
+    )
+    assert not good("at_most", number("149,530"), limit=150_000, how="", minimum=True)
     over = rules.at_most(number("5,856"), limit=5232, how="the images")
     assert not over.good and over.gap == pytest.approx(624 / 5856) and over.mend == "5,232 or less in place of 5,856"
 
@@ -88,16 +90,6 @@ def test_sums_products_and_limits():
 def test_means_of_printed_values():
     values = facts("0.383", "0.356", "0.365", "0.442", unit="ratio")
     assert good("mean_of", fact("0.387", unit="ratio"), *values)  # .3865
-    assert good("mean_in_range", *facts("4.8%", "0.4%", "10.5%"), count=number("6"))
-
-
-def test_points_and_subjects_must_be_whole():
-    sizes, units = [number("1,000"), number("633")], ["images", "patients"]
-    assert good("whole_points", *facts("0.4%", "10.5%"), sizes=sizes, units=units)
-    assert not good("whole_points", fact("0.4%"), sizes=[number("100")], units=["images"])
-    left = number("142"), number("102"), fact("0.944"), fact("0.945")
-    assert good("held_back", *left, names=["accuracy"], groups=4)  # 151 of 160
-    assert not good("held_back", *left, names=["accuracy", "sensitivity"], groups=4)
 
 
 def test_shares_of_classes_make_that_of_all():
@@ -115,8 +107,6 @@ def test_spreads_and_class_averages():
     assert good("spread_fits", *facts("0.945", "0.095"), classes=4) is None
     assert not rules.spread_readings(*facts("0.945", "0.095"), 4)["an interval, mean and limits within 0 to 1"]
     assert good("spread_fits", *facts("0.980", "0.200"), classes=4) is False
-    assert good("spread_digits", *facts("0.93", "0.06")) and not good("spread_digits", *facts("0.943", "0.0525"))
-    assert good("balanced", *facts("0.94", "0.938")) and not good("balanced", *facts("0.944", "0.945"))
     sizes = [number("60"), number("70")]  # 10 and 20 are left: 3 errors leave .85 or .925 of them, on average
     assert good("average_of_sizes", *facts("90%", "85%"), number("50"), sizes=sizes)
     assert not good("average_of_sizes", *facts("90%", "95%"), number("50"), sizes=sizes)
@@ -129,13 +119,8 @@ def test_one_thing_has_one_number_and_one_name():
     assert good("two_names", quotes[0], words=["test", "validation"])
 
 
-def test_what_a_text_says_of_its_numbers():
-    pair = fact("0.75", limits=(0.73, 0.77)), fact("0.70", limits=(0.68, 0.72))
-    assert good("lower_elsewhere", *pair) and not good("lower_elsewhere", *pair[::-1])
-    versions = {"names": ["one", "two"], "image": "frontal", "others": "lateral"}
-    assert good("called_by_cutoff", fact("60%"), *facts("99%", "70%"), **versions)
-    assert not good("called_by_cutoff", fact("90%"), *facts("99%", "70%"), **versions)
-    assert good("claim", fact("1"), good=1 > 0) and not good("claim", fact("1"), good=1 < 0)
+def test_a_claim_holds_fails_or_cannot_be_told():
+    assert [good("claim", fact("1"), good=what) for what in (1 > 0, 1 < 0, None)] == [True, False, None]
 
 
 # --- results ------------------------------------------------------------------------------------------------------
@@ -226,8 +211,6 @@ def test_an_auroc_fits_its_point_and_its_parts():
     point = facts("90%", "80%")  # at least .72, at most .98
     assert good("auroc_at_point", fact("95%"), *point)
     assert not good("auroc_at_point", fact("99.5%"), *point) and not good("auroc_at_point", fact("60%"), *point)
-    answer = rules_curves.likelihood_ratios(*facts("90.0%", "80.0%"))
-    assert answer.good is None and "positive 4.5" in answer.found and "negative 0.125" in answer.found
     # Two groups of 10 and 10: 200 of 400 pairs are within groups, so .7 within needs (.8 - .35) / .5 = .9 across.
     across = rules_curves.between_groups(fact("0.800"), facts("0.700", "0.700"), [(10, 10), (10, 10)])
     assert across == pytest.approx((0.9, 0.9), abs=2e-3)
@@ -258,8 +241,6 @@ def test_an_aurocs_interval_is_about_as_wide_as_hanley_and_mcneils():
     some = ScoredSet("s", number("100"), {"one": row_of(45, 5, 45, 5)})
     for limits, expected in (((0.827, 0.959), True), ((0.879, 0.906), None), ((0.9, 0.956), False)):
         assert good("auroc_width", fact("0.893", limits=limits), test_set=some) is expected
-    widths = fact("0.5", limits=(0.4, 0.6)), fact("0.5", limits=(0.42, 0.6))
-    assert good("alike_widths", *widths, times=1.2) and not good("alike_widths", *widths, times=1.1)
 
 
 def test_pooled_accuracies_fit_each_other():
@@ -280,8 +261,8 @@ def test_a_p_value_is_that_of_the_counts():
     for printed, expected in (("p < 0.05", True), ("p < 0.001", False), ("p < 0.008", None)):  # None: by rounding
         assert good("p_follows", a, b, fact(printed, unit="1")) is expected
     limit = fact("p < 0.05", unit="1")
-    assert not good("p_if_dependent", a, b, limit, units=number("100"), models=[1, 1])
-    assert good("p_if_dependent", a, b, limit, units=number("2000"), models=[1, 1])
+    assert not good("p_follows", a, b, limit, units=number("100"))
+    assert good("p_follows", a, b, limit, units=number("2000"))
 
 
 # --- the checks of the papers -------------------------------------------------------------------------------------
@@ -355,7 +336,7 @@ def test_the_outcome_follows_a_changed_number(tmp_path, outcome, name, printed, 
 
 
 def test_no_sum_or_repeat_holds_for_another_number(checks):
-    exact = {"total", "product", "equal", "cells", "repeated", "two_numbers", "mean_of", "mean_in_range"}
+    exact = {"total", "product", "equal", "repeated", "two_numbers", "mean_of"}
     holding = [check for check in checks if check.rule in exact and check.answer().good]
     assert len(holding) > 90
     for check in holding:

@@ -28,11 +28,8 @@ from helpers.run.profile import nearest
 from helpers.run.published import ClaimError
 
 OUTCOMES = ("consistent", "inconsistent", "undecidable")
-COLUMNS = (
-    *("rank", "check", "rule", "paper", "where", "printed", "assumption"),
-    *("outcome", "found", "matters", "gap", "mend", "sentence"),
-)
-FORMULA = {f.__name__: f for f in (abs, math.ceil, len, max, min, round, set, sum, zip)}  # what a formula may call
+CALLABLE = (abs, all, any, math.ceil, float, int, len, list, max, min, round, set, sum, tuple, zip)
+FORMULA = {f.__name__: f for f in CALLABLE}  # what a formula may call
 MISPRINT = "A misprint is the likeliest cause."
 
 
@@ -72,7 +69,7 @@ class Check:
         return {k: v.format(*self.facts, **self.names) if isinstance(v, str) else v for k, v in own.items()}
 
     def row(self) -> dict[str, Any]:
-        """The answer as a row of the table: the columns of `COLUMNS` but the rank."""
+        """The answer as a row of the table: all columns but the rank."""
         answer = self.answer()
         failing = self.texts.get("otherwise", "inconsistent")
         outcome = {True: "consistent", False: failing, None: "undecidable"}[answer.good]
@@ -133,26 +130,21 @@ def _scored_sets(entries: Mapping[str, Mapping], facts: Facts) -> dict[str, Scor
 def _instances(entry: dict[str, Any], facts: Facts) -> Iterator[dict[str, Any]]:
     """The entry for each choice of its `each`, or for each fact that `every` means, with $name replaced."""
     each = entry.pop("each", {})
-    if every := entry.pop("every", ""):
-        each = list(_every(every, facts, tuple(entry.pop("but", ["-"]))))
+    if query := entry.pop("every", ""):
+        each = list(_every(query, facts))
     if isinstance(each, Mapping):
         each = [dict(zip(each, choice, strict=True)) for choice in product(*each.values())]
     for choice in each:
         yield json.loads(Template(json.dumps(entry)).safe_substitute(choice))
 
 
-def _every(what: str, facts: Facts, but: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Paper, name and ids of: every proportion with or without n (repeats left out), or every repeated number."""
+def _every(query: str, facts: Facts) -> Iterator[dict[str, str]]:
+    """Paper, name and ids of every printed number that the query finds; those that repeat one another are one."""
     rows = facts.rows[(facts.rows["kind"] == "number") & (facts.rows["paper"] != ELSEWHERE)]
-    if what == "repeated number":
-        groups = rows[rows["repeats"] != ""].groupby("repeats", sort=False)["id"]
-        ids = [[first, *others] for first, others in groups]
-    else:
-        once = (rows["measure"] == "proportion") & (rows["repeats"] == "") & ~rows["id"].str.startswith(but)
-        ids = [[name] for name in rows.loc[once & (rows["n"].notna() == (what == "proportion with n")), "id"]]
-    for first, *others in ids:
+    rows = rows.reset_index(drop=True).query(query, engine="python")
+    for first, others in rows.groupby(rows["repeats"].mask(rows["repeats"] == "", rows["id"]), sort=False)["id"]:
         paper, _, name = first.partition(".")
-        yield {"paper": paper, "name": name, "ids": "{" + ",".join([first, *others]) + "}"}
+        yield {"paper": paper, "name": name, "ids": "{" + ",".join(dict.fromkeys([first, *others])) + "}"}
 
 
 def _check(paper: str, entry: dict[str, Any], facts: Facts, sets: Mapping[str, ScoredSet], folder: Path) -> Check:
@@ -177,15 +169,15 @@ def _check(paper: str, entry: dict[str, Any], facts: Facts, sets: Mapping[str, S
 
 
 def run_audit(checks: Sequence[Check]) -> pd.DataFrame:
-    """The answers, one row each, with the columns of `COLUMNS`; `rank` numbers the inconsistent, gravest first.
+    """The answers, one row each (see `Check.row`); `rank` numbers the inconsistent, gravest first.
 
     They are ordered by `matters` (4: a main result, which readers quote; 3: another result, or its interval; 2: how
     large the study was, or how it was done; 1: wording, naming, a version), then by `gap`, then by name.
     """
     table = pd.DataFrame([check.row() for check in checks])
     ranks = {name: rank for rank, name in enumerate(ranked(table)["check"], 1)}
-    table["rank"] = table["check"].map(ranks).astype("Int64")
-    return table[list(COLUMNS)]
+    table.insert(0, "rank", table["check"].map(ranks).astype("Int64"))
+    return table
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
@@ -197,7 +189,7 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
 def tally(table: pd.DataFrame, by: str = "paper") -> pd.DataFrame:
     """How many checks had which outcome, one row for each `by` (a paper, or a rule), with their sum."""
     counts = pd.crosstab(table[by], table["outcome"]).reindex(columns=list(OUTCOMES), fill_value=0)
-    counts = counts.loc[sorted(counts.index)] if by == "paper" else counts.loc[table[by].value_counts().index]
+    counts = counts if by == "paper" else counts.loc[table[by].value_counts().index]
     counts.loc["all"] = counts.sum()
     return counts.assign(checks=counts.sum(axis=1)).rename_axis(columns=None)
 

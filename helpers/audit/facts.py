@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -185,11 +186,10 @@ class Facts:
 
 def braces(pattern: str) -> list[str]:
     """'a.{x,y}' as ['a.x', 'a.y']; of several braces the first varies slowest."""
-    found = re.search(r"\{([^{}]*)\}", pattern)
-    if not found:
-        return [pattern]
-    before, after = pattern[: found.start()], pattern[found.end() :]
-    return [name for choice in found[1].split(",") for name in braces(before + choice + after)]
+    parts = re.split(r"\{([^{}]*)\}", pattern)  # what stands in braces is every second
+    return [
+        "".join(choice) for choice in product(*(part.split(",") if k % 2 else [part] for k, part in enumerate(parts)))
+    ]
 
 
 def as_fact(row: pd.Series) -> Fact:

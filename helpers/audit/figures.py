@@ -37,10 +37,8 @@ def attainable(checks: Sequence[Check]) -> Figure:
     for place, fact in enumerate(rows):
         unit, counts = 2 * fact.half, fact.counts(fact.n)
         axes.barh(place, 1, left=-0.5, height=0.62, color=POSSIBLE if counts else IMPOSSIBLE, alpha=0.35, lw=0)
-        first = int(np.ceil((fact.value - SPAN * unit) * fact.n - 1e-9))
-        last = min(fact.n, int(np.floor((fact.value + SPAN * unit) * fact.n + 1e-9)))
-        at = (np.arange(first, last + 1) / fact.n - fact.value) / unit
-        axes.vlines(at, place - 0.31, place + 0.31, color="0.25", lw=0.8)
+        at = (np.arange(fact.n + 1) / fact.n - fact.value) / unit
+        axes.vlines(at[np.abs(at) <= SPAN], place - 0.31, place + 0.31, color="0.25", lw=0.8)
         near = " or ".join(map(str, counts[:1] or neighbours(fact, fact.n)))
         axes.text(SPAN + 0.3, place, f"{near} of {fact.n}", va="center", fontsize=6)
     axes.set_yticks(range(len(rows)), [f"{fact.quantity}: {fact.text}" for fact in rows])
@@ -78,21 +76,19 @@ def _bands(axes: Axes, table: TwoByTwo) -> None:
     y_low, y_high = _view(specificity.value, (right - sensitivity.value * p) / n)
     x = np.array([x_low, x_high])
     lower, upper = ((limit * (p + n) - x * p) / n for limit in (accuracy.low, accuracy.high))
-    axes.fill_between(100 * x, 100 * lower, 100 * upper, color="0.45", alpha=0.35, lw=0)
-    axes.axvspan(100 * sensitivity.low, 100 * sensitivity.high, color=IMPOSSIBLE, alpha=0.45, lw=0)
-    axes.axhspan(100 * specificity.low, 100 * specificity.high, color=READERS, alpha=0.45, lw=0)
+    bands = [
+        axes.axvspan(100 * sensitivity.low, 100 * sensitivity.high, color=IMPOSSIBLE, alpha=0.45, lw=0),
+        axes.axhspan(100 * specificity.low, 100 * specificity.high, color=READERS, alpha=0.45, lw=0),
+        axes.fill_between(100 * x, 100 * lower, 100 * upper, color="0.45", alpha=0.35, lw=0),
+    ]
     tp, tn = np.meshgrid(np.arange(p + 1) / p, np.arange(n + 1) / n)
     inside = (tp >= x_low) & (tp <= x_high) & (tn >= y_low) & (tn <= y_high)
     axes.plot(100 * tp[inside], 100 * tn[inside], ".", color="0.55", ms=1.3, zorder=3)
     for one, other in table.tables():
         axes.plot(100 * one / p, 100 * other / n, "o", color="black", ms=4, zorder=4)
     axes.set(xlim=(100 * x_low, 100 * x_high), ylim=(100 * y_low, 100 * y_high))
-    words = {"sensitivity": IMPOSSIBLE, "specificity": READERS, "accuracy": "0.3"}
-    for place, (word, colour) in enumerate(words.items()):
-        box = {"facecolor": "white", "alpha": 0.85, "lw": 0, "pad": 0.6}
-        options = {"transform": axes.transAxes, "ha": "right", "va": "top", "bbox": box, "zorder": 5}
-        text = f"{word} {getattr(table, word).text}"
-        axes.text(0.99, 0.98 - 0.09 * place, text, color=colour, fontsize=5.5, **options)
+    words = [f"{name} {getattr(table, name).text}" for name in ("sensitivity", "specificity", "accuracy")]
+    axes.legend(bands, words, loc="upper right", fontsize=5.5, frameon=True, framealpha=0.85, edgecolor="none")
 
 
 def _view(*values: float) -> tuple[float, float]:

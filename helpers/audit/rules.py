@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from helpers.audit.facts import Fact
 
@@ -55,9 +54,9 @@ def number(x: float) -> str:
 
 
 @rule("what the text says of its numbers")
-def claim(*facts: Fact, good: bool, gap: float = 1.0) -> Answer:
+def claim(*facts: Fact, good: bool | None, gap: float = 1.0) -> Answer:
     """Does what a check's formula `good` says hold? The check's own texts say what that is."""
-    return Answer(bool(good), "", gap)
+    return Answer(None if good is None else bool(good), "", gap)
 
 
 # --- sums, products, limits ---------------------------------------------------------------------------------------
@@ -87,28 +86,17 @@ def product(whole: Fact, *parts: Fact, plus: int = 0) -> Answer:
 
 
 @rule("counts add up")
-def cells(fact: Fact, *, table: pd.DataFrame, places: Sequence[Sequence[str]]) -> Answer:
-    """Is every cell (row, column) of `table` the number that the text prints?"""
-    values = [float(table.loc[row, column]) for row, column in places]
-    furthest = max(values, key=lambda value: abs(value - fact.value))
-    return equal(fact, made=furthest, how=f"each of {len(values)} cells of the matrix")
+def at_most(
+    fact: Fact, *parts: Fact, limit: float, how: str, minimum: bool = False, open_if_equal: bool = False
+) -> Answer:
+    """Is `fact` at most (with `minimum`: at least) `limit`, which is `how`? "over 150,000"
 
-
-@rule("counts add up")
-def at_most(small: Fact, *parts: Fact, limit: float, how: str, open_if_equal: bool = False) -> Answer:
-    """Is `small` at most `limit`, which is `how`? With `open_if_equal` nobody can tell where it is just that."""
-    gap = max(0.0, small.value - limit) / abs(small.value or 1)
-    mend = f"{number(limit)} or less in place of {small.text}"
-    good = None if open_if_equal and small.value == limit else small.value <= limit
-    return Answer(good, f"{small.text} against {how}", gap, mend)
-
-
-@rule("counts add up")
-def at_least(large: Fact, *parts: Fact, limit: float, how: str) -> Answer:
-    """Is `large` at least `limit`, which is `how`? ("over 150,000")"""
-    gap = max(0.0, limit - large.value) / abs(large.value or 1)
-    mend = f"{number(limit)} or more in place of {large.text}"
-    return Answer(large.value >= limit, f"{large.text} against {how}", gap, mend)
+    With `open_if_equal` nobody can tell where it is just that.
+    """
+    beyond = (limit - fact.value) if minimum else (fact.value - limit)
+    mend = f"{number(limit)} or {'more' if minimum else 'less'} in place of {fact.text}"
+    good = None if open_if_equal and not beyond else beyond <= 0
+    return Answer(good, f"{fact.text} against {how}", max(0.0, beyond) / abs(fact.value or 1), mend)
 
 
 @rule("mean of the printed values")
@@ -117,17 +105,6 @@ def mean_of(mean: Fact, *values: Fact) -> Answer:
     low, high, made = (float(np.mean([getattr(f, end) for f in values])) for end in ("low", "high", "value"))
     good = low <= mean.high and high >= mean.low
     return Answer(good, f"{made:.4f}", mean.gap(made), mean.show(made), made)
-
-
-@rule("mean between lowest and highest")
-def mean_in_range(mean: Fact, lowest: Fact, highest: Fact, *, count: Fact) -> Answer:
-    """Can `count` values have this lowest, highest and mean? The others lie between."""
-    k = int(count.value)
-    low, high = (highest.low + (k - 1) * lowest.low) / k, (lowest.high + (k - 1) * highest.high) / k
-    rest = (k * mean.value - lowest.value - highest.value) / (k - 2)
-    near = low if mean.value < low else high
-    found = f"possible means {mean.show(low)} to {mean.show(high)}; the other {k - 2} average {mean.show(rest)}"
-    return Answer(low <= mean.high and high >= mean.low, found, mean.gap(near), mean.show(near))
 
 
 # --- counts of n (the granularity test, GRIM: Brown and Heathers 2017, 8:363) -------------------------------------
@@ -173,24 +150,6 @@ def without_n(fact: Fact) -> Answer:
     """Where the text gives no n: the fewest images of which some count gives the printed value."""
     least = next(n for n in range(1, 10**6) if fact.counts(n))
     return Answer(None, f"attainable with {least} images or more, not with every number of them")
-
-
-@rule("attainable by a count (GRIM)")
-def whole_points(*facts: Fact, sizes: Sequence[Fact], units: Sequence[str]) -> Answer:
-    """Are the facts whole numbers of points, divided by one of `sizes` (so many of `units`)?"""
-    fits = [all(fact.counts(int(size.value)) for fact in facts) for size in sizes]
-    words = ["possible" if fit else "impossible" for fit in fits]
-    found = [f"{word} with {size.text} {unit}" for word, size, unit in zip(words, sizes, units, strict=True)]
-    return Answer(any(fits), ", ".join(found), 1.0)
-
-
-@rule("attainable by a count (GRIM)")
-def held_back(subjects: Fact, target: Fact, *shares: Fact, names: Sequence[str], groups: int) -> Answer:
-    """Are the shares (`names`) counts of the subjects that were not used, so many in each of `groups`?"""
-    n = groups * round(subjects.value - target.value)
-    fits = [fact.counts(n) for fact in shares[: len(names)]]
-    shown = [f"{name}: {f'{k[0]} of {n}' if k else f'no count of {n}'}" for name, k in zip(names, fits, strict=True)]
-    return Answer(bool(set.intersection(*map(set, fits))), "; ".join(shown), more={"n": n // groups})
 
 
 @rule("shares of the classes make the share of all")
@@ -250,24 +209,6 @@ def largest_deviation(mean: float, k: int, sample: bool) -> float:
     return math.sqrt(sum((x - mean) ** 2 for x in values) / (k - sample))
 
 
-@rule("digits of a spread")
-def spread_digits(mean: Fact, spread: Fact) -> Answer:
-    """Is the spread printed with more digits than its mean? One more, and that a 5, is what halving a range leaves."""
-    good, twice = spread.decimals <= mean.decimals, 2 * spread.value
-    halved = not good and math.isclose(twice, round(twice, mean.decimals), abs_tol=1e-9)
-    found = f"{spread.decimals} decimals beside {mean.decimals}"
-    found += f"; twice {spread.text} is {twice:.{mean.decimals}f}, so half a range would print so" if halved else ""
-    return Answer(good, found)
-
-
-@rule("class average equals total on a balanced set")
-def balanced(whole: Fact, average: Fact) -> Answer:
-    """On a set with as many images of each class, accuracy and class-averaged sensitivity are the same number."""
-    same = whole.agrees(average)
-    can = "can be one number" if same else "cannot be one number, however rounded"
-    return Answer(same, f"{whole.text} and {average.text} {can}")
-
-
 @rule("class average equals total on a balanced set")
 def average_of_sizes(accuracy: Fact, average: Fact, taken: Fact, *, sizes: Sequence[Fact]) -> Answer:
     """Are accuracy and class-averaged sensitivity possible on what is left of the classes when some were taken?"""
@@ -311,27 +252,3 @@ def two_names(*facts: Fact, words: Sequence[str]) -> Answer:
     present = {word: dict.fromkeys(places) for word, places in used.items() if places}
     found = "; ".join(f"'{word}' in {', '.join(places)}" for word, places in present.items())
     return Answer(len(present) <= 1, found, mend=f"one name, such as '{next(iter(present), '')}'")
-
-
-# --- what the text says of its numbers ----------------------------------------------------------------------------
-
-
-@rule("what the text says of its numbers")
-def lower_elsewhere(*facts: Fact) -> Answer:
-    """Is the second number of every pair (elsewhere) lower than the first (at home), and by more than chance?"""
-    pairs = list(zip(facts[::2], facts[1::2], strict=True))
-    lower = sum(away.value < home.value for home, away in pairs)
-    sure = sum(home.value - away.value > math.hypot(home.width / 2, away.width / 2) for home, away in pairs)
-    found = f"lower in {lower} of {len(pairs)} external comparisons, by more than chance in {sure}"
-    return Answer(lower == len(pairs), found)
-
-
-@rule("what the text says of its numbers")
-def called_by_cutoff(cutoff: Fact, *probability: Fact, names: Sequence[str], image: str, others: str) -> Answer:
-    """Would the cut-off call every version of one image what it is, frontal where the probability is at least that?"""
-    called = [fact.value >= cutoff.value for fact in probability]
-    wrong = [k for k, frontal in enumerate(called) if frontal != (image == "frontal")]
-    plain = sum((fact.value >= 0.5) != (image == "frontal") for fact in probability)
-    found = f"{len(wrong)} of {len(names)} versions of the {image} image would be called {others}"
-    shown = ", ".join(f"{names[k]} {probability[k].text}" for k in wrong)
-    return Answer(not wrong, found + (f": {shown}; with a cut-off of 50 %, {plain}" if wrong else ""))

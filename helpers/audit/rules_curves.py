@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -31,22 +30,6 @@ def auroc_at_point(auroc: Fact, sensitivity: Fact, specificity: Fact) -> Answer:
     near = high if auroc.value > high else low
     good = auroc.low <= high and auroc.high >= low
     return Answer(good, f"{auroc.show(low)} to {auroc.show(high)} possible", auroc.gap(near), auroc.show(near))
-
-
-@rule("likelihood ratios follow from sensitivity and specificity")
-def likelihood_ratios(sensitivity: Fact, specificity: Fact) -> Answer:
-    """What likelihood ratios that are only in a picture should be, with what rounding allows."""
-
-    def over(top: float, bottom: float) -> float:
-        return max(0.0, top) / bottom if bottom > 0 else math.inf
-
-    s, c = sensitivity, specificity
-    ratios = {
-        "positive": [over(s.value, 1 - c.value), over(s.low, 1 - c.low), over(s.high, 1 - c.high)],
-        "negative": [over(1 - s.value, c.value), over(1 - s.high, c.high), over(1 - s.low, c.low)],
-    }
-    shown = [f"{name} {x:.3g} ({low:.3g} to {high:.3g} by rounding)" for name, (x, low, high) in ratios.items()]
-    return Answer(None, "; ".join(shown))
 
 
 @rule("AUROC of a joint set fits those of its parts")
@@ -81,8 +64,7 @@ def interval(k: int, n: int, method: str) -> tuple[float, float]:
     """The 95 % interval of `k` of `n`, cut to 0 and 1 as it would be printed."""
     from statsmodels.stats.proportion import proportion_confint
 
-    low, high = proportion_confint(k, n, alpha=proportions.ALPHA, method=METHODS[method])
-    return (0.0 if k == 0 else max(0.0, float(low))), (1.0 if k == n else min(1.0, float(high)))
+    return tuple(np.clip(proportion_confint(k, n, alpha=proportions.ALPHA, method=METHODS[method]), 0, 1).tolist())
 
 
 def fits_interval(fact: Fact, n: int, method: str) -> bool:
@@ -110,14 +92,13 @@ def interval_follows(fact: Fact, *, method: str, sizes: Sequence[Fact], whose: S
     The other sizes (`whose`) and methods are tried as well: `more` holds what they would give.
     """
     tried = {int(size.value): words for size, words in zip(sizes, whose, strict=True)}
-    hits = {
-        (n, m): f"{m} of {n:,} ({words})" for n, words in tried.items() for m in METHODS if fits_interval(fact, n, m)
-    }
+    fits = [(n, m) for n, m in product(tried, METHODS) if fits_interval(fact, n, m)]
+    hits = "; ".join(f"{m} of {n:,} ({tried[n]})" for n, m in fits)
     n, *others = tried
     k = max(fact.counts(n), default=round(fact.value * n))
     would = [f"n = {m:,} ({tried[m]}) would give {show_limits(fact, round(fact.value * m), m, method)}" for m in others]
-    found, gap = f"fits {'; '.join(hits.values()) or 'none of those tried'}", max(map(fact.gap, interval(k, n, method)))
-    return Answer((n, method) in hits, found, gap, show_limits(fact, k, n, method), more={"others": "; ".join(would)})
+    found, gap = f"fits {hits or 'none of those tried'}", max(map(fact.gap, interval(k, n, method)))
+    return Answer((n, method) in fits, found, gap, show_limits(fact, k, n, method), more={"others": "; ".join(would)})
 
 
 @rule("printed interval follows from n")
@@ -161,14 +142,6 @@ def auroc_spread(auroc: float, positives: int, n: int) -> float:
     return 2 * 1.959964 * hanley_mcneil(auroc, int(positives), n - int(positives))
 
 
-@rule("printed interval follows from n")
-def alike_widths(*facts: Fact, times: float) -> Answer:
-    """Are intervals on the same images about as wide: the widest at most `times` the narrowest?"""
-    low, *_, high = sorted(facts, key=lambda fact: fact.width)
-    shown = " to ".join(f"{fact.width:.3f} ({fact.quantity.rpartition(', ')[2]})" for fact in (low, high))
-    return Answer(high.width / low.width <= times, f"{shown} wide, {high.width / low.width:.2f} times")
-
-
 # --- pooled accuracies and their p values -------------------------------------------------------------------------
 
 
@@ -187,9 +160,8 @@ def pools_fit(
     found = accuracies_of_models(facts, weights)
     also = f"a plain mean of models would {'not fit' if accuracies_of_models(facts, inside) is None else 'fit too'}"
     if found is not None:
-        each = [
-            f"{' / '.join(m)} {low:.2f} to {high:.2f} %" for m, (low, high) in zip(models, 100 * found, strict=True)
-        ]
+        ends = zip(models, 100 * found, strict=True)
+        each = [f"{' / '.join(model)} {low:.2f} to {high:.2f} %" for model, (low, high) in ends]
         return Answer(True, f"{'; '.join(each)}; {also}")
     rest = [([*facts[:i], *facts[i + 1 :]], np.delete(weights, i, axis=0)) for i in range(len(facts))]
     odd = [fact for fact, others in zip(facts, rest, strict=True) if accuracies_of_models(*others) is not None]
@@ -232,18 +204,13 @@ def chi_squared(a: Fact, n_a: int, b: Fact, n_b: int) -> tuple[float, float]:
 
 
 @rule("p value follows from the counts")
-def p_follows(a: Fact, b: Fact, limit: Fact) -> Answer:
-    """Is the printed p limit that of the printed accuracies and their numbers of images?"""
-    low, high = chi_squared(a, a.n, b, b.n)
-    found = f"p = {low:.2g}" + (f" to {high:.2g} by rounding" if high > low else "")
-    good = True if high < limit.value else None if low < limit.value else False
-    return Answer(good, found, max(0.0, (low - limit.value) / limit.value), found)
+def p_follows(a: Fact, b: Fact, limit: Fact, *, units: Fact | None = None, models: Sequence[int] = (1, 1)) -> Answer:
+    """Is the printed p limit that of the printed accuracies and their numbers of images?
 
-
-@rule("p value follows from the counts")
-def p_if_dependent(a: Fact, b: Fact, limit: Fact, *, units: Fact, models: Sequence[int]) -> Answer:
-    """The same with only `units` independent images for each of the pooled models: does the conclusion stand?"""
-    n_a, n_b = (int(units.value) * k for k in models)
+    Or of only `units` independent images for each of the pooled models: does the conclusion stand?
+    """
+    n_a, n_b = (int(units.value) * k for k in models) if units else (a.n, b.n)
     low, high = chi_squared(a, n_a, b, n_b)
-    found = f"p = {low:.2g} to {high:.2g}" if high > low else f"p = {low:.2g}"
-    return Answer(high < limit.value, found, more={"n_a": n_a, "n_b": n_b})
+    found = f"p = {low:.2g}" + (f" to {high:.2g}{'' if units else ' by rounding'}" if high > low else "")
+    good = True if high < limit.value else None if low < limit.value else False
+    return Answer(good, found, max(0.0, (low - limit.value) / limit.value), found, more={"n_a": n_a, "n_b": n_b})

@@ -163,11 +163,12 @@ def _other_values(results: Sequence[Fact], error: Fact, *penalties: Any) -> list
     """The nearest accuracy, and the nearest sensitivity, that would make the weighted error possible, each alone."""
     found = []
     for place, name in enumerate(("accuracy", "sensitivity")):
-        fact = results[place]
-        for value in sorted((k / fact.n for k in range(fact.n + 1)), key=lambda x: abs(x - fact.value)):
-            changed = [replace(fact, value=value, half=0.0) if i == place else x for i, x in enumerate(results)]
+        fact, changed = results[place], list(results)
+        for k in sorted(range(fact.n + 1), key=lambda k: abs(k / fact.n - fact.value)):
+            changed[place] = replace(fact, value=k / fact.n, half=0.0)
             if any(error.holds(total / results[0].n) for total in penalty_totals(changed, *penalties)):
-                found.append((fact.steps(value), f"{name} {fact.show(value)}, {fact.steps(value)} in the last digit"))
+                steps = fact.steps(k / fact.n)
+                found.append((steps, f"{name} {fact.show(k / fact.n)}, {steps} in the last digit"))
                 break
     return [text for _, text in sorted(found)]
 
@@ -179,10 +180,8 @@ def spans(found: np.ndarray, n: int) -> str:
     """'261 to 277 (1.2 to 1.3 %)'."""
     if not len(found):
         return "none"
-    low, high = int(min(found)), int(max(found))
-    if low == high:
-        return f"{low:,} ({100 * low / n:.1f} %)"
-    return f"{low:,} to {high:,} ({100 * low / n:.1f} to {100 * high / n:.1f} %)"
+    ends = dict.fromkeys((int(min(found)), int(max(found))))
+    return f"{' to '.join(f'{k:,}' for k in ends)} ({' to '.join(f'{100 * k / n:.1f}' for k in ends)} %)"
 
 
 @rule("one number of positives for a test set")
