@@ -133,7 +133,7 @@ def test_without_both_classes_it_is_undefined_with_the_reason(truth, why):
 @pytest.mark.parametrize(
     ("truth", "score", "message"),
     [
-        ([1, 0], [0.1, np.nan], "score: 1 of 2 values are missing"),
+        ([1, 0], [0.1, np.nan], "score: expected one value per image, none"),
         ([1, 0, 1], [0.1, 0.2], "lengths differ: truth has 3, score has 2"),
         ([2, 0], [0.1, 0.2], "truth: expected True/False"),
         ([1, 0], ["high", "low"], "score: expected numbers"),

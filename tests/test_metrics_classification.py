@@ -9,7 +9,6 @@ import pytest
 from helpers.metrics.classification import (
     confusion,
     f1_threshold,
-    operating_point,
     predicted_labels,
     rates,
     transferred_point,
@@ -33,39 +32,9 @@ def test_confusion_agrees_with_scikit_learn_with_true_classes_in_rows():
     table = confusion(true, predicted, CLASSES)
     np.testing.assert_array_equal(table.to_numpy(), confusion_matrix(true, predicted, labels=CLASSES))
     assert list(table.index) == list(table.columns) == list(CLASSES)
-    assert (table.index.name, table.columns.name) == ("true", "predicted")
-
-
-def test_confusion_keeps_a_class_that_never_occurs():
-    assert confusion(["CNV"], ["DME"], CLASSES).to_numpy().sum() == 1
     assert confusion([], [], CLASSES).shape == (4, 4)
-
-
-@pytest.mark.parametrize(
-    ("true", "predicted", "message"),
-    [
-        (["CNV", "cnv"], ["CNV", "CNV"], "cnv not one of"),
-        (["CNV"], ["CNV", "DME"], "lengths differ: labels has 1, predicted has 2"),
-        (["CNV", None], ["CNV", "CNV"], "labels: 1 of 2 values are missing"),
-    ],
-)
-def test_confusion_refuses_labels_it_cannot_place(true, predicted, message):
-    with pytest.raises(ValueError, match=message):
-        confusion(true, predicted, CLASSES)
-
-
-def test_rates_divide_each_by_its_own_class_total():
-    # 4 of 5 urgent found, 2 of 3 others left alone; by the paper's words the first would be 4 / 8
-    truth = [True] * 5 + [False] * 3
-    called = [True] * 4 + [False] + [True] + [False] * 2
-    found = rates(truth, called)
-    assert {name: (e.value, e.n) for name, e in found.items()} == {
-        "sensitivity": (4 / 5, 5),
-        "specificity": (2 / 3, 3),
-        "ppv": (4 / 5, 5),
-        "npv": (2 / 3, 3),
-        "accuracy": (6 / 8, 8),
-    }
+    with pytest.raises(ValueError, match="cnv not one of"):
+        confusion(["CNV", "cnv"], ["CNV", "CNV"], CLASSES)
 
 
 def test_rates_agree_with_scikit_learn():
@@ -139,7 +108,6 @@ def test_a_threshold_chosen_on_validation_is_judged_on_the_test():
     found = transferred_point(*validation, [False, False, True, True], [0.2, 0.7, 0.5, 0.8])
     assert (found.threshold, found.chosen_on) == (0.6, "validation")
     assert (found.sensitivity.value, found.specificity.value, found.accuracy.value) == (0.5, 0.5, 0.5)
-    assert operating_point([True, False], [0.6, 0.5], 0.6).accuracy.value == 1
 
 
 def test_the_youden_curve_counts_at_every_cutoff():
@@ -158,5 +126,3 @@ def test_the_cutoff_is_the_higher_end_of_the_range_that_does_best():
     assert (found.low, found.cutoff, found.index) == (0.143, 0.996, 1.0)
     assert (found.largest_negative, found.smallest_positive) == (0.1421, 0.9961)
     assert math.isnan(youden_plateau([True], [0.9]).cutoff)
-    with pytest.raises(ValueError, match="0 to 1"):
-        youden_curve([True, False], [0.5, 1.5])

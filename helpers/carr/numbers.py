@@ -24,11 +24,11 @@ from helpers.metrics.bootstrap import (
     resampled_aurocs,
 )
 from helpers.metrics.classification import predicted_labels
-from helpers.metrics.estimate import Estimate
+from helpers.metrics.estimate import Estimate, estimate_frame
 from helpers.metrics.proportions import proportion
 
 QUANTITIES = ("accuracy", "sensitivity", "f1", "auroc")
-Points = Mapping[tuple[str, int], tuple[Estimate, np.ndarray]]  # (start, images per class): value, its resamples
+Points = Mapping[tuple[str, int], tuple[Estimate, np.ndarray]]  # (start, images per class): value; value, resamples
 
 
 def class_numbers(scores: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int) -> pd.DataFrame:
@@ -36,18 +36,14 @@ def class_numbers(scores: pd.DataFrame, classes: Sequence[str], resamples: int, 
 
     Columns class, quantity, value, low, high, n, method, note; `scores` has label, patient_id and p_<class>.
     """
-    labels, predicted = scores["label"].to_numpy(), predicted_labels(scores, classes)
+    labels, predicted, found = scores["label"].to_numpy(), predicted_labels(scores, classes), {}
     f1 = _resampled_rates(_weights(scores, resamples, seed), scores, classes)["f1"]
-    rows = []
     for place, label in enumerate(classes):
-        own = labels == label
-        found = {
-            "sensitivity": proportion(int((predicted[own] == label).sum()), int(own.sum())),
-            "f1": percentile_estimate(f1[0, place], f1[1:, place], len(labels)),
-            "auroc": auroc_by_patient(own, scores[f"p_{label}"], scores["patient_id"], resamples, seed),
-        }
-        rows += [{"class": label, "quantity": name, **one.as_dict()} for name, one in found.items()]
-    return pd.DataFrame(rows)
+        own, score = labels == label, scores[f"p_{label}"]
+        found[label, "sensitivity"] = proportion((predicted[own] == label).sum(), own.sum())
+        found[label, "f1"] = _estimate(f1[:, place], len(labels))
+        found[label, "auroc"] = auroc_by_patient(own, score, scores["patient_id"], resamples, seed)
+    return estimate_frame(found, "class", "quantity")
 
 
 def average_numbers(scores: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int) -> dict[str, Estimate]:
@@ -64,8 +60,7 @@ def average_numbers(scores: pd.DataFrame, classes: Sequence[str], resamples: int
     }
     drawn["auroc"] = _resampled_auroc(weights, scores, classes)
     accuracy = accuracy_by_patient(scores["label"], predicted, scores["patient_id"], resamples, seed)
-    averages = {name: percentile_estimate(each[0], each[1:], len(scores)) for name, each in drawn.items()}
-    return {"accuracy": accuracy} | averages
+    return {"accuracy": accuracy} | {name: _estimate(each, len(scores)) for name, each in drawn.items()}
 
 
 def average_claims(part: str, found: Mapping[str, Estimate]) -> dict[str, Estimate]:
@@ -94,6 +89,11 @@ def design_claims(frame: pd.DataFrame, removed: pd.DataFrame, summary: Mapping[s
     return {f"carr2020.{name}": float(value) for name, value in claims.items()}
 
 
+def _estimate(values: np.ndarray, n: int) -> Estimate:
+    """The value of the sample, which comes first, with the interval of its resamples."""
+    return percentile_estimate(values[0], values[1:], n)
+
+
 def _weights(scores: pd.DataFrame, resamples: int, seed: int) -> np.ndarray:
     """The sample itself in the first row, then its resamples by patient: (1 + resamples, images)."""
     return np.vstack([np.ones(len(scores)), patient_weights(scores["patient_id"], resamples, seed)])
@@ -102,9 +102,7 @@ def _weights(scores: pd.DataFrame, resamples: int, seed: int) -> np.ndarray:
 def _resampled_rates(weights: np.ndarray, scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, np.ndarray]:
     """Sensitivity and F1, 2 TP / (2 TP + FP + FN), of each class in each resample: (resamples, classes)."""
     labels, predicted = scores["label"].to_numpy(), predicted_labels(scores, classes)
-    true, called = (
-        np.column_stack([values == name for name in classes]).astype(float) for values in (labels, predicted)
-    )
+    true, called = ((values[:, None] == np.array(classes)).astype(float) for values in (labels, predicted))
     with np.errstate(divide="ignore", invalid="ignore"):  # NaN where a class is not drawn
         hits, present = weights @ (true * called), weights @ true
         return {"sensitivity": hits / present, "f1": 2 * hits / (present + weights @ called)}
@@ -140,7 +138,8 @@ def grid_points(
         weights = _weights(draws[0], resamples, seed) if weights is None else weights
         values = np.array([measure(weights, scores, classes) for scores in draws])
         resampled = np.take_along_axis(values[:, 1:].T, drawn, axis=1).mean(axis=1)
-        points[start, int(size)] = percentile_estimate(values[:, 0].mean(), resampled, len(draws[0])), resampled
+        resampled = np.append(values[:, 0].mean(), resampled)
+        points[start, int(size)] = _estimate(resampled, len(draws[0])), resampled
     return points
 
 
@@ -150,25 +149,18 @@ def grid_differences(points: Points, pairs: Sequence[tuple[str, str]]) -> pd.Dat
     Columns start, over, per_class, value, low, high, n, method; one more row per pair, per_class "fewest less most":
     how much more it is worth with the fewest images than with the most.
     """
-    sizes, rows = sorted({size for _, size in points}), []
+    sizes, found = sorted({size for _, size in points}), {}
     for start, over in pairs:
-        gains = {}
-        for size in sizes:
-            (a, drawn_a), (b, drawn_b) = points[start, size], points[over, size]
-            gains[size] = a.value - b.value, drawn_a - drawn_b
-        few, many = gains[sizes[0]], gains[sizes[-1]]
-        gains["fewest less most"] = few[0] - many[0], few[1] - many[1]
-        for size, gain in gains.items():
-            found = percentile_estimate(*gain, a.n)
-            rows.append({"start": start, "over": over, "per_class": size, **found.as_dict()})
-    return pd.DataFrame(rows)
+        gains = {size: points[start, size][1] - points[over, size][1] for size in sizes}
+        gains["fewest less most"] = gains[sizes[0]] - gains[sizes[-1]]
+        n = points[start, sizes[0]][0].n
+        found |= {(start, over, size): _estimate(gain, n) for size, gain in gains.items()}
+    return estimate_frame(found, "start", "over", "per_class")
 
 
 def points_table(points: Points) -> pd.DataFrame:
     """One row per start and number of images per class: start, per_class, value, low, high, n, method."""
-    return pd.DataFrame(
-        [{"start": start, "per_class": size, **one.as_dict()} for (start, size), (one, _) in points.items()]
-    )
+    return estimate_frame({key: one for key, (one, _) in points.items()}, "start", "per_class")
 
 
 def describe_gain(gains: pd.DataFrame) -> str:
@@ -207,12 +199,7 @@ class Conclusion:
 
 
 def control_aurocs(
-    controls: pd.DataFrame,
-    frame: pd.DataFrame,
-    setting: str,
-    resamples: int,
-    seed: int,
-    published: pd.DataFrame | None = None,
+    controls: pd.DataFrame, frame: pd.DataFrame, setting: str, resamples: int, seed: int, published: Any = None
 ) -> dict[str, Estimate]:
     """AUROC of COVID-19 against the rest of each control of a setting, with intervals by patient.
 
@@ -260,15 +247,13 @@ def conclude_on_source(found: Mapping[str, Estimate]) -> Conclusion:
     if not (main.defined and blind.defined):
         return Conclusion("Nothing may be concluded: the classifier's or the control's AUROC is undefined.", False)
     exposed, works = blind.low > CHANCE, main.low > CHANCE
-    if exposed and works:
-        kept = min((blind.value - CHANCE) / (main.value - CHANCE), 1.0)
-        end = f"{100 * kept:.0f} % of the whole image's advantage over chance: no evidence that the disease is seen"
-    elif exposed:
-        end = "the whole image does not differ from chance: what separates the classes is not the disease"
-    elif works:
-        end = "the control does not differ from chance: what separates the classes lies in the lungs"
-    else:
-        end = "neither differs from chance"
+    kept = f"{100 * min((blind.value - CHANCE) / max(main.value - CHANCE, 1e-9), 1.0):.0f} %"
+    end = {
+        (True, True): f"{kept} of the whole image's advantage over chance: no evidence that the disease is seen",
+        (True, False): "the whole image does not differ from chance: what separates the classes is not the disease",
+        (False, True): "the control does not differ from chance: what separates the classes lies in the lungs",
+        (False, False): "neither differs from chance",
+    }[exposed, works]
     within = "Within one source there is nothing to compare with."
     if same.defined:
         shown = "is above chance, which the source does not explain" if same.low > CHANCE else "is not shown to work"
@@ -302,28 +287,20 @@ def laterality_index(maps: np.ndarray, mirrored: bool = False) -> np.ndarray:
 
 
 def laterality_by_class(
-    maps: Mapping[str, np.ndarray],
-    labels: Sequence[str],
-    patients: Any,
-    classes: Sequence[str],
-    resamples: int,
-    seed: int,
+    maps: Mapping[str, np.ndarray], labels: Any, patients: Any, classes: Sequence[str], resamples: int, seed: int
 ) -> dict[str, dict[str, Estimate]]:
     """Mean laterality index of all and of each class, for the maps of the images and of their mirror images.
 
     `maps`: "image" and "mirror image", (n, h, w) each, the latter as the network saw it (not turned back).
     """
     labels, patients = np.asarray(labels), np.asarray(patients)
-    groups = {"all": np.ones(len(labels), bool)} | {label: labels == label for label in classes}
-    found: dict[str, dict[str, Estimate]] = {}
-    for name, values in maps.items():
-        index = laterality_index(values, mirrored=name == "mirror image")
-        found[name] = {
-            group: mean_by_patient(index[rows], patients[rows], resamples, seed, (-1.0, 1.0))
-            for group, rows in groups.items()
-            if rows.any()
-        }
-    return found
+    groups = {"all": np.ones(len(labels), bool)} | {one: labels == one for one in classes if one in labels}
+    indices = {name: laterality_index(values, name == "mirror image") for name, values in maps.items()}
+    settings = resamples, seed, (-1.0, 1.0)
+    return {
+        name: {group: mean_by_patient(index[rows], patients[rows], *settings) for group, rows in groups.items()}
+        for name, index in indices.items()
+    }
 
 
 def mass_inside(maps: np.ndarray, masks: np.ndarray, patients: Any, resamples: int, seed: int) -> dict[str, Estimate]:
@@ -342,8 +319,8 @@ def mass_inside(maps: np.ndarray, masks: np.ndarray, patients: Any, resamples: i
 def describe_side(image: Estimate, mirror: Estimate) -> str:
     """The indices of the images and of their mirror images in a sentence."""
     side = "the patient's right" if image.low > 0 else "the patient's left" if image.high < 0 else "neither side"
-    sentence = f"On average the maps lie on {side} (laterality index {image.value:+.3f}, {image.low:+.3f} to "
-    sentence += f"{image.high:+.3f})"
+    index = f"{image.value:+.3f}, {image.low:+.3f} to {image.high:+.3f}"
+    sentence = f"On average the maps lie on {side} (laterality index {index})"
     if side == "neither side":
         return f"{sentence}."
     low, high = (mirror.low, mirror.high) if image.low > 0 else (-mirror.high, -mirror.low)

@@ -20,8 +20,8 @@ import pandas as pd
 from helpers.kermany.data import is_urgent, urgent_score
 from helpers.metrics.auroc import auroc
 from helpers.metrics.bootstrap import accuracy_by_patient, auroc_by_patient, mean_by_patient
-from helpers.metrics.classification import accuracy, predicted_labels, probability_of, rates
-from helpers.metrics.estimate import Estimate, as_labels, same_length
+from helpers.metrics.classification import accuracy, predicted_labels, probabilities_of, rates
+from helpers.metrics.estimate import Estimate, places_of
 
 # Figure S4A: "The penalties include an error score of 4 for 'urgent referrals' scored as normal and an error score of 2
 # for 'urgent referrals' scored as drusen. All other incorrect answers carry an error score of 1."
@@ -64,8 +64,7 @@ def four_class_numbers(scores: pd.DataFrame, classes: Sequence[str], resamples: 
     return {
         "accuracy": accuracy(labels, predicted),
         "accuracy_by_patient": accuracy_by_patient(labels, predicted, patients, resamples, seed),
-        "sensitivity": referral["sensitivity"],
-        "specificity": referral["specificity"],
+        **{name: referral[name] for name in ("sensitivity", "specificity")},
         "weighted_error": weighted_error(labels, predicted, PENALTIES, patients, resamples, seed),
         "auroc": auroc(urgent, score),
         "auroc_by_patient": auroc_by_patient(urgent, score, patients, resamples, seed),
@@ -92,10 +91,9 @@ def weighted_error(
     refer) is more detrimental than a false positive result". `penalties` has a row per true class and a column per
     predicted one. Raises `ValueError` for a label that it does not hold.
     """
-    true, guess = (as_labels(values, "labels", penalties.index) for values in (labels, predicted))
-    same_length(labels=true, predicted=guess)
-    costs = penalties.to_numpy()[penalties.index.get_indexer(true), penalties.columns.get_indexer(guess)]
-    return mean_by_patient(costs, patients, resamples, seed, bounds=(0.0, float(penalties.to_numpy().max())))
+    table = penalties.to_numpy(float)
+    costs = table[places_of(labels, penalties.index), places_of(predicted, penalties.columns)]
+    return mean_by_patient(costs, patients, resamples, seed, bounds=(0.0, table.max()))
 
 
 def pneumonia_scores(scores: pd.DataFrame, question: str) -> pd.DataFrame:
@@ -118,13 +116,13 @@ def pneumonia_scores(scores: pd.DataFrame, question: str) -> pd.DataFrame:
 
 def pneumonia_counts(frame: pd.DataFrame) -> dict[str, float]:
     """Images and patients of the published folders, by the last part of their ids in data/published/."""
-    words = {"NORMAL": "normal", "BACTERIA": "bacterial", "VIRUS": "viral"}
-    counts: dict[str, float] = {}
-    for part, rows in frame.groupby("published_split"):
-        sizes = rows["label"].value_counts()
-        counts |= {f"{part}_{word}": float(sizes.get(label, 0)) for label, word in words.items()}
-        counts[f"{part}_pneumonia"] = counts[f"{part}_bacterial"] + counts[f"{part}_viral"]
-        counts[f"{part}_patients"] = float(rows["patient_id"].nunique())
+    images = pd.crosstab(frame["published_split"], frame["label"]).reindex(columns=PNEUMONIA, fill_value=0)
+    images.columns = ["normal", "bacterial", "viral"]
+    images = images.assign(
+        pneumonia=images["bacterial"] + images["viral"],
+        patients=frame.groupby("published_split")["patient_id"].nunique(),
+    )
+    counts = {f"{part}_{word}": float(count) for (part, word), count in images.stack().items()}
     return counts | {"train_images": float((frame["published_split"] == "train").sum())}
 
 
@@ -134,8 +132,8 @@ def cheapest_decisions(scores: pd.DataFrame) -> np.ndarray:
     It leans to urgent referral where missing a bacterial case is costly, and is only as good as the probabilities: see
     `metrics.calibration`. Of equal costs the first class wins.
     """
-    likely = np.column_stack([probability_of(scores, name) for name in PNEUMONIA])
-    return np.array(PNEUMONIA, dtype=object)[(likely @ PNEUMONIA_COSTS.to_numpy(dtype=float)).argmin(axis=1)]
+    expected = probabilities_of(scores, PNEUMONIA) @ PNEUMONIA_COSTS.to_numpy(dtype=float)
+    return np.array(PNEUMONIA, dtype=object)[expected.argmin(axis=1)]
 
 
 def referral_costs(scores: pd.DataFrame, resamples: int, seed: int) -> dict[str, Estimate]:

@@ -29,7 +29,7 @@ from helpers.kermany.data import URGENT, is_urgent
 from helpers.kermany.numbers import PENALTIES, weighted_error
 from helpers.metrics.classification import accuracy, confusion, predicted_labels, rates
 from helpers.metrics.comparison import mcnemar
-from helpers.metrics.estimate import Estimate
+from helpers.metrics.estimate import FIELDS, Estimate, estimate_frame
 from helpers.metrics.proportions import likelihood_ratios
 
 MODEL, LIMITED = "model", "limited model"
@@ -184,21 +184,17 @@ def reader_statistics(
     by its most probable class. Statistics (figures 4A, 4C, S3 and table S2): accuracy (all classes); sensitivity,
     specificity, positive and negative likelihood ratio (urgent referral); weighted error, its interval by patient.
     """
-    rows = []
+    found = {}
     for who, one in _predictions(reads, scores, classes).items():
         true, predicted = one["label"], one["predicted"]
         urgent, called = is_urgent(true), is_urgent(predicted)
         referral, ratios = rates(urgent, called), likelihood_ratios(urgent, called)
-        found = {
-            "accuracy": accuracy(true, predicted),
-            "sensitivity": referral["sensitivity"],
-            "specificity": referral["specificity"],
-            "positive likelihood ratio": ratios["positive"],
-            "negative likelihood ratio": ratios["negative"],
-            "weighted error": weighted_error(true, predicted, PENALTIES, one["patient_id"], resamples, seed),
-        }
-        rows += [{"reader": who, "statistic": name, **estimate.as_dict()} for name, estimate in found.items()]
-    return pd.DataFrame(rows)
+        found[who, "accuracy"] = accuracy(true, predicted)
+        found |= {(who, name): referral[name] for name in ("sensitivity", "specificity")}
+        found |= {(who, f"{name} likelihood ratio"): ratio for name, ratio in ratios.items()}
+        error = weighted_error(true, predicted, PENALTIES, one["patient_id"], resamples, seed)
+        found[who, "weighted error"] = error
+    return estimate_frame(found, "reader", "statistic")
 
 
 def model_against_readers(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -213,14 +209,13 @@ def model_against_readers(reads: pd.DataFrame, scores: pd.DataFrame, classes: Se
     model = people.pop(MODEL).set_index("image_id")["predicted"]
     rows = []
     for who, one in people.items():
-        guesses = {"model": model.loc[one["image_id"]].to_numpy(), "reader": one["predicted"].to_numpy()}
+        guesses = model.loc[one["image_id"]].to_numpy(), one["predicted"].to_numpy()
         for question, answer in {"label": np.asarray, "referral": is_urgent}.items():
-            test = mcnemar(*(answer(one["label"]) == answer(guess) for guess in guesses.values()))
-            counts = {"both": test.both, "only_model": test.only_a, "only_reader": test.only_b, "neither": test.neither}
-            found = test.difference
-            numbers = {"n": found.n, "difference": found.value, "low": found.low, "high": found.high, "p": test.p}
-            rows.append({"reader": who, "question": question, **counts, **numbers})
-    table = pd.DataFrame(rows)
+            test = mcnemar(*(answer(one["label"]) == answer(guess) for guess in guesses))
+            rows.append({"reader": who, "question": question, **vars(test), **test.difference.row("difference")})
+    names = {"only_a": "only_model", "only_b": "only_reader"}
+    counted = ["reader", "question", "both", *names.values(), "neither"]
+    table = pd.DataFrame(rows).rename(columns=names)[[*counted, "n", "difference", "low", "high", "p"]]
     table["p_holm"] = table.groupby("question")["p"].transform(lambda p: multipletests(p, method="holm")[1])
     return table
 
@@ -233,7 +228,7 @@ def reader_confusions(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequen
 
 def estimates_by_reader(statistics: pd.DataFrame, statistic: str) -> dict[str, Estimate]:
     """One statistic of `reader_statistics`, reader by reader, as estimates again."""
-    rows = statistics[statistics["statistic"] == statistic].set_index("reader").drop(columns="statistic")
+    rows = statistics[statistics["statistic"] == statistic].set_index("reader")[FIELDS]
     return {who: Estimate(**row) for who, row in rows.to_dict("index").items()}
 
 

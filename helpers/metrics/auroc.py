@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, rankdata
 
-from helpers.metrics.estimate import Estimate, as_labels, as_truth_and_score, lacks_class, same_length
+from helpers.metrics.estimate import Estimate, as_arrays, lacks_class
 from helpers.metrics.proportions import Z, logit_limits, unanimous_bounds
 
 SPREAD = 1e-9  # placements are multiples of 1 / (2 n), so a range below this is rounding
@@ -42,6 +42,9 @@ class Comparison:
     difference: Estimate
     z: float
     p: float
+
+    def row(self) -> dict[str, float]:
+        return self.difference.row("difference") | {"p": self.p}
 
 
 class Placements(NamedTuple):
@@ -81,7 +84,7 @@ def auroc(truth: Any, score: Any) -> Estimate:
     without negatives the estimate is undefined; with a single one of either, the value stands and the interval is 0 to
     1. Raises `ValueError` for NaN or unequal lengths.
     """
-    t, s = as_truth_and_score(truth, score)
+    t, s = as_arrays(truth=(truth, bool), score=(score, float))
     if why := lacks_class(t):
         return Estimate.undefined(len(t), METHOD, why)
     placed = placements(t, s)
@@ -100,7 +103,7 @@ def compare_aurocs(truth: Any, a: Any, b: Any) -> Comparison:
     The difference a - b has a Wald interval. Scores that order all images alike differ by exactly 0, with p = 1.
     Where both separate the classes without any spread, interval and p are exact bounds (`_without_spread`).
     """
-    (t, sa), (_, sb) = as_truth_and_score(truth, a), as_truth_and_score(truth, b)
+    t, sa, sb = as_arrays(truth=(truth, bool), a=(a, float), b=(b, float))
     if np.array_equal(rankdata(sa), rankdata(sb)) and not lacks_class(t):
         same = Estimate(0.0, 0.0, 0.0, len(t), "DeLong, paired", "both scores order all images alike")
         return Comparison(auroc(t, sa), auroc(t, sb), same, 0.0, 1.0)
@@ -110,7 +113,8 @@ def compare_aurocs(truth: Any, a: Any, b: Any) -> Comparison:
 
 def compare_independent_aurocs(truth_a: Any, a: Any, truth_b: Any, b: Any) -> Comparison:
     """DeLong's test of two AUROCs from different images (of two hospitals, for example); n is of both together."""
-    (ta, sa), (tb, sb) = as_truth_and_score(truth_a, a), as_truth_and_score(truth_b, b)
+    ta, sa = as_arrays(truth_a=(truth_a, bool), a=(a, float))
+    tb, sb = as_arrays(truth_b=(truth_b, bool), b=(b, float))
     n = len(ta) + len(tb)
     return _compare((ta, sa, np.arange(len(ta))), (tb, sb, np.arange(len(ta), n)), n, "DeLong, independent")
 
@@ -123,30 +127,24 @@ def constant_note(value: float) -> str:
 
 def _compare(a: tuple, b: tuple, n: int, method: str) -> Comparison:
     """The test of two sets (truth, score, image): with every image a patient, `ClusteredAuroc` is DeLong's."""
-    both, classes = (auroc(*a[:2]), auroc(*b[:2])), [part for t, _, _ in (a, b) for part in (t.sum(), (~t).sum())]
-    if why := lacks_class(a[0]) or lacks_class(b[0]):
-        return Comparison(*both, Estimate.undefined(n, "DeLong", why), math.nan, math.nan)
-    difference = both[0].value - both[1].value
-    change = clustered_auroc(*a) - clustered_auroc(*b)
+    both, change = (auroc(*a[:2]), auroc(*b[:2])), clustered_auroc(*a) - clustered_auroc(*b)
     if all(one.method == "exact bound" for one in both) or change.error < 1e-12:
-        return _without_spread(both, difference, int(min(classes)), n)
-    if min(classes) < 2:
-        return Comparison(*both, Estimate.undefined(n, "DeLong", FEW), math.nan, math.nan)
-    low, high = max(-1.0, difference - Z * change.error), min(1.0, difference + Z * change.error)
-    return Comparison(*both, Estimate(difference, low, high, n, method), difference / change.error, change.p)
+        return _without_spread(both, min(part.sum() for t, _, _ in (a, b) for part in (t, ~t)), n)
+    found = replace(change.difference(), n=n, method=method)
+    return Comparison(*both, found, change.value / change.error, change.p)
 
 
-def _without_spread(both: tuple[Estimate, Estimate], difference: float, k: int, n: int) -> Comparison:
+def _without_spread(both: tuple[Estimate, Estimate], k: int, n: int) -> Comparison:
     """Interval and p where each of k disjoint pairs of images gives the same difference (two perfect scores, say).
 
     Were the AUROCs equal, a pair's difference d > 0 could have a chance of 1 / (1 + d) at most, since no pair gives
     less than -1 and the mean is 0; k in a row, in either direction, then have p = 2 (1 + d) ** -k at most.
     """
-    low, high = unanimous_bounds(difference, k, -1.0, 1.0)
-    z = 0.0 if difference == 0 else math.copysign(math.inf, difference)
-    p = min(1.0, 2 * (1 + abs(difference)) ** -k)
+    difference = both[0].value - both[1].value
     note = "neither score shows any spread within a class"
-    return Comparison(*both, Estimate(difference, low, high, n, "exact bound", note), z, p)
+    bound = Estimate(difference, *unanimous_bounds(difference, int(k), -1.0, 1.0), n, "exact bound", note)
+    z = math.copysign(math.inf, difference) if difference else 0.0
+    return Comparison(*both, bound, z, min(1.0, 2 * (1 + abs(difference)) ** -int(k)))
 
 
 # --- overlapping sets, by patient -------------------------------------------------------------------------------------
@@ -168,6 +166,10 @@ class ClusteredAuroc:
     n: int
     why_not: str = ""
 
+    @classmethod
+    def undefined(cls, n: int, why: str) -> ClusteredAuroc:
+        return cls(math.nan, pd.Series(dtype=float), n, why)
+
     @property
     def error(self) -> float:
         """The standard error; NaN where there is no value."""
@@ -187,13 +189,15 @@ class ClusteredAuroc:
         """The value as a difference, with a Wald interval."""
         if self.why_not:
             return Estimate.undefined(self.n, BY_PATIENT, self.why_not)
-        return Estimate(self.value, self.value - Z * self.error, self.value + Z * self.error, self.n, BY_PATIENT)
+        low, high = max(-1.0, self.value - Z * self.error), min(1.0, self.value + Z * self.error)
+        return Estimate(self.value, low, high, self.n, BY_PATIENT)
+
+    def row(self, name: str = "difference") -> dict[str, float]:
+        return self.difference().row(name) | {"p": self.p}
 
     @property
     def p(self) -> float:
         """The two-sided p value of a difference of 0."""
-        if self.why_not:
-            return math.nan
         if self.error == 0:
             return 1.0 if self.value == 0 else 0.0
         return 2 * float(norm.sf(abs(self.value) / self.error))
@@ -201,7 +205,7 @@ class ClusteredAuroc:
     def __sub__(self, other: ClusteredAuroc) -> ClusteredAuroc:
         """The difference of two, whose images may overlap."""
         if why := self.why_not or other.why_not:
-            return ClusteredAuroc(math.nan, pd.Series(dtype=float), self.n + other.n, why)
+            return ClusteredAuroc.undefined(self.n + other.n, why)
         parts = self.parts.sub(other.parts, fill_value=0.0)
         return ClusteredAuroc(self.value - other.value, parts, _images([self, other]))
 
@@ -211,24 +215,21 @@ def clustered_auroc(truth: Any, score: Any, patients: Any) -> ClusteredAuroc:
 
     Without positives or negatives of two patients each there is no value. Raises `ValueError` for unequal lengths.
     """
-    t, s = as_truth_and_score(truth, score)
-    who = as_labels(patients, "patients").astype(str)
-    n = same_length(truth=t, patients=who)
+    t, s, who = as_arrays(truth=(truth, bool), score=(score, float), patients=(patients, object))
     counts = [len(set(who[part])) for part in (t, ~t)]
     if why := lacks_class(t) or ("one class comes from a single patient" if min(counts) < 2 else ""):
-        return ClusteredAuroc(math.nan, pd.Series(dtype=float), n, why)
-    placed, parts = placements(t, s), np.empty(n)
+        return ClusteredAuroc.undefined(len(t), why)
+    placed, parts = placements(t, s), np.empty(len(t))
     for rows, values, patients_of in ((t, placed.positives, counts[0]), (~t, placed.negatives, counts[1])):
         parts[rows] = (values - placed.area) / rows.sum() * math.sqrt(patients_of / (patients_of - 1))
-    return ClusteredAuroc(placed.area, pd.Series(parts).groupby(who).sum(), n)
+    return ClusteredAuroc(placed.area, pd.Series(parts).groupby(who).sum(), len(t))
 
 
 def mean_auroc(areas: Sequence[ClusteredAuroc]) -> ClusteredAuroc:
     """The mean of several, whose images may overlap; those without a value are left out."""
     known = [one for one in areas if not one.why_not]
     if not known:
-        why = areas[0].why_not if areas else "none"
-        return ClusteredAuroc(math.nan, pd.Series(dtype=float), sum(one.n for one in areas), why)
+        return ClusteredAuroc.undefined(sum(one.n for one in areas), areas[0].why_not if areas else "none")
     parts = pd.concat([one.parts for one in known]).groupby(level=0).sum() / len(known)
     return ClusteredAuroc(float(np.mean([one.value for one in known])), parts, _images(known))
 

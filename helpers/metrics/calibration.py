@@ -17,7 +17,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from helpers.metrics.bootstrap import mean_by_patient
-from helpers.metrics.estimate import Estimate, as_labels, as_truth_and_score, check_classes, same_length
+from helpers.metrics.classification import probabilities_of
+from helpers.metrics.estimate import Estimate, as_arrays, places_of
 from helpers.metrics.proportions import proportion
 
 TINY = 1e-7  # probabilities are kept this far from 0 before their logarithm is taken
@@ -31,7 +32,7 @@ def reliability(truth: Any, probability: Any, bins: int = 10) -> pd.DataFrame:
     of images. `predicted` is the bin's mean probability; `observed` its share of True, with a Clopper-Pearson interval,
     `low` to `high`, that takes images as independent.
     """
-    t, p = _pair(truth, probability)
+    t, p = as_arrays(truth=(truth, bool), probability=(probability, float))
     edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1))) if len(p) else np.array([0.0, 1.0])
     edges = edges if len(edges) > 1 else np.repeat(edges, 2)
     place = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, len(edges) - 2)  # the highest is in the last bin
@@ -46,7 +47,7 @@ def reliability(truth: Any, probability: Any, bins: int = 10) -> pd.DataFrame:
 def brier(truth: Any, probability: Any, patients: Any, resamples: int, seed: int) -> Estimate:
     """Mean squared distance of the probability from the truth (0 is best, 0.25 a coin), with a bootstrap interval by
     patient."""
-    t, p = _pair(truth, probability)
+    t, p = as_arrays(truth=(truth, bool), probability=(probability, float))
     return mean_by_patient((p - t) ** 2, patients, resamples, seed, bounds=(0.0, 1.0))
 
 
@@ -66,47 +67,24 @@ def fit_temperature(probabilities: np.ndarray, labels: Any, classes: Sequence[st
 
     Guo et al. 2017 (ICML, arXiv:1706.04599): logits are divided by one number, which leaves the order of the classes,
     and so accuracy, as it was. Fitted by cross-entropy between 0.05 and 20. Pass validation images: fitted on the
-    images it is judged on, it flatters. Raises `ValueError` without images and for rows that do not sum to 1.
+    images it is judged on, it flatters.
     """
-    table, names = _probabilities(probabilities), check_classes(classes)
-    true = as_labels(labels, "labels", names)
-    if same_length(probabilities=table, labels=true) == 0 or table.shape[1] != len(names):
-        raise ValueError(f"probabilities of shape {table.shape} for {len(true)} images of {len(names)} classes")
-    places = pd.Index(names).get_indexer(true)
+    places = places_of(labels, classes)
 
     def loss(log_value: float) -> float:
-        scaled = apply_temperature(table, float(np.exp(log_value)))
-        return float(-np.log(np.clip(scaled[np.arange(len(true)), places], TINY, None)).mean())
+        scaled = apply_temperature(probabilities, float(np.exp(log_value)))
+        return float(-np.log(np.clip(scaled[np.arange(len(places)), places], TINY, None)).mean())
 
     best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-6})
-    return Temperature(float(np.exp(best.x)), loss(0.0), float(best.fun), len(true))
+    return Temperature(float(np.exp(best.x)), loss(0.0), float(best.fun), len(places))
 
 
 def apply_temperature(probabilities: np.ndarray, t: float) -> np.ndarray:
     """`probabilities` (n, k) with their logits divided by `t`: an array of that shape, rows summing to 1."""
-    if not 0 < t < np.inf:
-        raise ValueError(f"t = {t}; a temperature is a positive number")
-    return softmax(np.log(np.clip(_probabilities(probabilities), TINY, None)) / t, axis=1)
+    return softmax(np.log(np.clip(probabilities, TINY, None)) / t, axis=1)
 
 
 def rescale_scores(scores: pd.DataFrame, classes: Sequence[str], t: float) -> pd.DataFrame:
     """A scores frame with the columns p_<class> at temperature `t`, all else unchanged."""
-    columns = [f"p_{name}" for name in check_classes(classes)]
-    scaled = apply_temperature(scores[columns].to_numpy(), t)
-    return scores.assign(**{column: scaled[:, place] for place, column in enumerate(columns)})
-
-
-def _pair(truth: Any, probability: Any) -> tuple[np.ndarray, np.ndarray]:
-    t, p = as_truth_and_score(truth, probability)
-    if len(p) and not (p.min() >= 0 and p.max() <= 1):
-        raise ValueError(f"probability: expected 0 to 1, got {p.min():g} to {p.max():g}")
-    return t, p
-
-
-def _probabilities(values: np.ndarray) -> np.ndarray:
-    table = np.asarray(values, dtype=float)
-    if table.ndim != 2 or not np.isfinite(table).all() or (table < 0).any():
-        raise ValueError(f"probabilities: expected finite numbers of 0 or more, (n, k); got shape {table.shape}")
-    if len(table) and np.abs(table.sum(axis=1) - 1).max() > 1e-3:
-        raise ValueError("probabilities: rows do not sum to 1")
-    return table
+    scaled = apply_temperature(probabilities_of(scores, classes), t)
+    return scores.assign(**{f"p_{name}": scaled[:, place] for place, name in enumerate(classes)})

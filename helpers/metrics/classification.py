@@ -14,35 +14,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.metrics.estimate import (
-    Estimate,
-    as_bools,
-    as_labels,
-    as_scores,
-    as_truth_and_score,
-    check_classes,
-    lacks_class,
-    same_length,
-)
+from helpers.metrics.estimate import Estimate, as_arrays, lacks_class, places_of
 from helpers.metrics.proportions import proportion
 
 
 def predicted_labels(scores: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     """The class with the highest probability for each row of a scores frame (columns p_<class>).
 
-    Of equal probabilities the first in `classes` wins. Raises `ValueError` for a missing column or a NaN.
+    Of equal probabilities the first in `classes` wins.
     """
-    names = check_classes(classes)
-    table = np.column_stack([probability_of(scores, name) for name in names])
-    return np.array(names, dtype=object)[table.argmax(axis=1)]
+    return np.array(classes, dtype=object)[probabilities_of(scores, classes).argmax(axis=1)]
 
 
-def probability_of(scores: pd.DataFrame, name: str) -> np.ndarray:
-    """The column p_<name> of a scores frame, checked; `ValueError` where it is missing or holds a NaN."""
-    column = f"p_{name}"
-    if column not in scores.columns:
-        raise ValueError(f"the scores have no column {column}; they have {', '.join(map(str, scores.columns))}")
-    return as_scores(scores[column], column)
+def probabilities_of(scores: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """The columns p_<class> of a scores frame, (n, k); `KeyError` for a missing one, `ValueError` for a NaN."""
+    table = scores[[f"p_{name}" for name in classes]].to_numpy(float)
+    if np.isnan(table).any():
+        raise ValueError(f"{int(np.isnan(table).any(axis=1).sum())} of {len(table)} rows of the scores hold a NaN")
+    return table
 
 
 def confusion(labels: Any, predicted: Any, classes: Sequence[str]) -> pd.DataFrame:
@@ -50,13 +39,9 @@ def confusion(labels: Any, predicted: Any, classes: Sequence[str]) -> pd.DataFra
 
     `labels` and `predicted` hold one class name per image. Raises `ValueError` for a name not among `classes`.
     """
-    true = as_labels(labels, "labels", classes)
-    guess = as_labels(predicted, "predicted", classes)
-    same_length(labels=true, predicted=guess)
-    names = check_classes(classes)
-    rows, columns = (pd.Index(names).get_indexer(values) for values in (true, guess))
-    counts = np.bincount(rows * len(names) + columns, minlength=len(names) ** 2).reshape(len(names), -1)
-    return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (places_of(labels, classes), places_of(predicted, classes)), 1)
+    return pd.DataFrame(counts, index=pd.Index(classes, name="true"), columns=pd.Index(classes, name="predicted"))
 
 
 def accuracy(labels: Any, predicted: Any) -> Estimate:
@@ -64,9 +49,8 @@ def accuracy(labels: Any, predicted: Any) -> Estimate:
 
     The interval takes images as independent; `bootstrap.accuracy_by_patient` does not.
     """
-    true, guess = as_labels(labels, "labels"), as_labels(predicted, "predicted")
-    n = same_length(labels=true, predicted=guess)
-    return proportion(int((true == guess).sum()), n)
+    true, guess = as_arrays(labels=(labels, object), predicted=(predicted, object))
+    return proportion((true == guess).sum(), len(true))
 
 
 def rates(truth: Any, predicted: Any) -> dict[str, Estimate]:
@@ -75,7 +59,7 @@ def rates(truth: Any, predicted: Any) -> dict[str, Estimate]:
     `truth` and `predicted` hold True (positive) or False per image. Each rate is divided by its own class total, which
     is the estimate's n; where that is 0 the estimate is undefined. PPV and NPV hold at this sample's prevalence only.
     """
-    t, p = as_bools(truth=truth, predicted=predicted)
+    t, p = as_arrays(truth=(truth, bool), predicted=(predicted, bool))
     hits, rejections = int((t & p).sum()), int((~t & ~p).sum())
     parts = {
         "sensitivity": (hits, int(t.sum()), "no positives"),
@@ -98,22 +82,17 @@ class OperatingPoint:
     """A threshold and its rates: a score of at least this is positive. `chosen_on` names the images that chose it."""
 
     threshold: float
-    chosen_on: str
     sensitivity: Estimate
     specificity: Estimate
     accuracy: Estimate
-
-
-def operating_point(truth: Any, score: Any, threshold: float, chosen_on: str = "given") -> OperatingPoint:
-    """The rates of a threshold on these images, with Clopper-Pearson intervals; `truth` is True for a positive."""
-    t, s = as_truth_and_score(truth, score)
-    found = rates(t, s >= threshold)
-    return OperatingPoint(threshold, chosen_on, found["sensitivity"], found["specificity"], found["accuracy"])
+    chosen_on: str = "validation"
 
 
 def transferred_point(validation_truth: Any, validation_score: Any, truth: Any, score: Any) -> OperatingPoint:
     """The threshold with the best Youden index on validation images, judged on others (the test images)."""
-    return operating_point(truth, score, youden_threshold(validation_truth, validation_score), "validation")
+    threshold = youden_threshold(validation_truth, validation_score)
+    found = rates(truth, np.asarray(score) >= threshold)
+    return OperatingPoint(threshold, found["sensitivity"], found["specificity"], found["accuracy"])
 
 
 def youden_threshold(truth: Any, score: Any) -> float:
@@ -122,7 +101,7 @@ def youden_threshold(truth: Any, score: Any) -> float:
     Of thresholds that do equally well the lowest is taken, the most sensitive: a missed case is the worse error. NaN
     where only one class occurs.
     """
-    t, s = as_truth_and_score(truth, score)
+    t, s = as_arrays(truth=(truth, bool), score=(score, float))
     if lacks_class(t):
         return math.nan
     thresholds, hits, alarms = _called_at_each(t, s)
@@ -134,7 +113,7 @@ def f1_threshold(truth: Any, score: Any) -> float:
 
     To be judged on other images.
     """
-    t, s = as_truth_and_score(truth, score)
+    t, s = as_arrays(truth=(truth, bool), score=(score, float))
     if not t.any():
         return math.inf
     thresholds, hits, alarms = (column[::-1] for column in _called_at_each(t, s))
@@ -151,12 +130,9 @@ def _called_at_each(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, n
 def youden_curve(truth: Any, score: Any, steps: int = 1000) -> pd.DataFrame:
     """The Youden index at `steps` + 1 cut-offs from 0 to 1: columns cutoff, sensitivity, specificity, index.
 
-    A score (0 to 1) of at least the cut-off is called positive. All but `cutoff` is NaN without both classes. Raises
-    `ValueError` for a score outside 0 to 1.
+    A score (0 to 1) of at least the cut-off is called positive. All but `cutoff` is NaN without both classes.
     """
-    t, s = as_truth_and_score(truth, score)
-    if len(s) and not (s.min() >= 0 and s.max() <= 1):
-        raise ValueError(f"score: expected probabilities of 0 to 1, got {s.min():g} to {s.max():g}")
+    t, s = as_arrays(truth=(truth, bool), score=(score, float))
     cutoffs = np.arange(steps + 1) / steps
     curve = pd.DataFrame({"cutoff": cutoffs, "sensitivity": np.nan, "specificity": np.nan})
     if not lacks_class(t):
@@ -182,7 +158,7 @@ class Plateau:
 
 def youden_plateau(truth: Any, score: Any, steps: int = 1000) -> Plateau:
     """The cut-offs of `youden_curve` with the highest index; with one class only all numbers are NaN."""
-    curve, (t, s) = youden_curve(truth, score, steps), as_truth_and_score(truth, score)
+    curve, (t, s) = youden_curve(truth, score, steps), as_arrays(truth=(truth, bool), score=(score, float))
     if lacks_class(t):
         return Plateau(*(math.nan,) * 6)
     index = curve["index"].to_numpy()

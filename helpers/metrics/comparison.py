@@ -20,14 +20,8 @@ from scipy.stats import chi2_contingency
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar as exact_mcnemar
 
-from helpers.metrics.estimate import Estimate, as_bool, as_bools, as_labels, same_length
-from helpers.metrics.proportions import (
-    ALPHA,
-    logit_limits,
-    proportion,
-    proportion_difference,
-    unanimous_bounds,
-)
+from helpers.metrics.estimate import Estimate, as_arrays
+from helpers.metrics.proportions import ALPHA, logit_limits, proportion, proportion_difference, unanimous_bounds
 
 PAIRED = "Newcombe, paired"
 BY_PARENT = "ratio estimator by parent"
@@ -53,10 +47,10 @@ def mcnemar(correct_a: Any, correct_b: Any) -> McNemar:
     interval for paired proportions. Without images p is NaN and the difference undefined. Images count as independent:
     where patients have many, put beside it `bootstrap.mean_by_patient` of `correct_a - correct_b`.
     """
-    a, b = as_bools(correct_a=correct_a, correct_b=correct_b)
-    table = [[int((a & b).sum()), int((a & ~b).sum())], [int((~a & b).sum()), int((~a & ~b).sum())]]
-    p = min(1.0, float(exact_mcnemar(table, exact=True).pvalue)) if len(a) else math.nan
-    return McNemar(*table[0], *table[1], p, paired_difference(*table[0], *table[1]))
+    a, b = as_arrays(correct_a=(correct_a, bool), correct_b=(correct_b, bool))
+    counts = [int(cell.sum()) for cell in (a & b, a & ~b, ~a & b, ~a & ~b)]
+    p = min(1.0, float(exact_mcnemar([counts[:2], counts[2:]], exact=True).pvalue)) if len(a) else math.nan
+    return McNemar(*counts, p, paired_difference(*counts))
 
 
 def paired_difference(both: int, only_a: int, only_b: int, neither: int) -> Estimate:
@@ -127,15 +121,14 @@ def compare_clustered(correct_a: Any, parents_a: Any, correct_b: Any, parents_b:
     the statistic is compared with t of (parents - 1) degrees of freedom. The accuracies' intervals are made on the
     logit scale. Where no parent differs from another, there is no spread, and bounds are exact (`unanimous_bounds`).
     """
-    a, b = _totals(correct_a, parents_a, "a"), _totals(correct_b, parents_b, "b")
+    a, b = _totals(correct_a, parents_a), _totals(correct_b, parents_b)
     n, names = int(a["n"].sum() + b["n"].sum()), a.index.union(b.index)
     if not (len(a) and len(b)) or len(names) < 2:
         missing = Estimate.undefined(n, BY_PARENT, "needs two parents, and images in both pools")
         return PooledComparison(missing, missing, missing, math.nan, math.nan, math.nan, len(names))
     pools = _share(a), _share(b)
     value = pools[0].value - pools[1].value
-    influence = a["influence"].reindex(names, fill_value=0.0) - b["influence"].reindex(names, fill_value=0.0)
-    error = _error(influence)
+    error = _error(a["influence"].sub(b["influence"], fill_value=0.0))
     if error < 1e-12:
         bound = Estimate(value, *unanimous_bounds(value, len(names), -1.0, 1.0), n, *NO_SPREAD)
         statistic, p = (0.0, 1.0) if value == 0 else (math.inf, math.nan)
@@ -150,16 +143,15 @@ def compare_clustered(correct_a: Any, parents_a: Any, correct_b: Any, parents_b:
 
 def clustered_accuracy(correct: Any, parents: Any) -> Estimate:
     """A share of correct images with an interval by parent; see `compare_clustered`."""
-    part = _totals(correct, parents, "pool")
+    part = _totals(correct, parents)
     if len(part) < 2:
         return Estimate.undefined(int(part["n"].sum()), BY_PARENT, "needs two parents")
     return _share(part)
 
 
-def _totals(correct: Any, parents: Any, name: str) -> pd.DataFrame:
+def _totals(correct: Any, parents: Any) -> pd.DataFrame:
     """Correct answers and images of each parent, and the parent's influence on the share."""
-    right, owner = as_bool(correct, f"correct_{name}"), as_labels(parents, f"parents_{name}").astype(str)
-    same_length(**{f"correct_{name}": right, f"parents_{name}": owner})
+    right, owner = as_arrays(correct=(correct, bool), parents=(parents, object))
     totals = pd.DataFrame({"right": right, "n": 1}).groupby(owner).sum()
     n = totals["n"].sum()
     share = totals["right"].sum() / n if n else math.nan

@@ -1,4 +1,4 @@
-"""An estimate with its 95 % interval, tables of estimates, and the checks that every statistic makes of its inputs."""
+"""An estimate with its 95 % interval, tables of estimates, and the check that every statistic makes of its inputs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+FIELDS = ["value", "low", "high", "n", "method", "note"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,6 @@ class Estimate:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if self.n < 0:
-            raise ValueError(f"an estimate from n = {self.n} observations")
         if not math.isnan(self.low) and not self.low <= self.value <= self.high:
             raise ValueError(f"the interval {self.low} to {self.high} does not hold the value {self.value}")
 
@@ -66,19 +66,23 @@ class Estimate:
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g}), n = {self.n}"
 
 
+def flatten(groups: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Any]:
+    """The entries of a mapping of mappings by both keys, for `estimate_frame`."""
+    return {(group, key): value for group, found in groups.items() for key, value in found.items()}
+
+
+def estimate_frame(found: Mapping[Any, Estimate], *names: str) -> pd.DataFrame:
+    """Estimates as a table: their keys (or the parts of a tuple) in columns `names`, then the fields of each."""
+    keys = [key if isinstance(key, tuple) else (key,) for key in found]
+    return pd.DataFrame(list(found.values()), pd.MultiIndex.from_tuples(keys, names=names), FIELDS).reset_index()
+
+
 def estimate_table(
     groups: Mapping[str, Mapping[str, Estimate]], names: tuple[str, str] = ("model", "quantity")
 ) -> pd.DataFrame:
-    """Estimates as a table: one row per group and quantity, with value, low, high, n, method and note.
-
-    `names` are the headings of the first two columns: the keys of the outer and of the inner mappings.
-    """
-    rows = [
-        {names[0]: group, names[1]: key.replace("_", " "), **estimate.as_dict()}
-        for group, estimates in groups.items()
-        for key, estimate in estimates.items()
-    ]
-    return pd.DataFrame(rows)
+    """One row per group and quantity, whose headings are `names`: the keys of the outer and of the inner mappings."""
+    table = estimate_frame(flatten(groups), *names)
+    return table.assign(**{names[1]: table[names[1]].str.replace("_", " ")})
 
 
 def side_by_side(groups: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
@@ -88,76 +92,32 @@ def side_by_side(groups: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
     )
 
 
-# --- checks of inputs -------------------------------------------------------------------------------------------------
+def as_arrays(**inputs: tuple[Any, type]) -> list[np.ndarray]:
+    """Inputs as 1-d arrays of one length: `name=(values, kind)`, the kind being bool, float or object (labels).
 
-
-def as_bool(values: Any, name: str) -> np.ndarray:
-    """`values` (True/False or 1/0) as a 1-d boolean array.
-
-    Raises `ValueError` for a missing value, for a number that is neither 0 nor 1, and for text: 'False' is not False.
+    Raises `ValueError`, with the name, for a missing value, for text or other numbers than 0 and 1 as bool ('False' is
+    not False), for text as float, and where lengths differ. Infinite numbers may stand, since they can be ranked.
     """
-    array = _flat(values, name)
-    if array.dtype != bool:
-        _refuse_missing(array, name)
-        if other := [value for value in array.tolist() if value not in (0, 1)]:
-            raise ValueError(f"{name}: expected True/False or 1/0, got {other[0]!r}")
-    return array.astype(bool)
-
-
-def as_scores(values: Any, name: str) -> np.ndarray:
-    """`values` as a 1-d float array without NaN; infinities may stand, since they can be ranked."""
-    array = _flat(values, name)
-    try:
-        array = array.astype(float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected numbers, got an array of {array.dtype}") from None
-    _refuse_missing(array, name)
-    return array
-
-
-def as_labels(values: Any, name: str, classes: Iterable[str] | None = None) -> np.ndarray:
-    """`values` as a 1-d object array without missing ones; all of them among `classes` where those are given."""
-    array = _flat(values, name).astype(object)
-    _refuse_missing(array, name)
-    if classes is not None:
-        known = check_classes(classes)
-        unknown = sorted({str(value) for value in array} - set(known))
-        if unknown:
-            raise ValueError(f"{name}: {', '.join(unknown[:3])} not one of {', '.join(known)}")
-    return array
-
-
-def as_truth_and_score(truth: Any, score: Any) -> tuple[np.ndarray, np.ndarray]:
-    """`truth` (True for a positive) and `score` (higher for a positive), one of each per image."""
-    t, s = as_bool(truth, "truth"), as_scores(score, "score")
-    same_length(truth=t, score=s)
-    return t, s
-
-
-def as_bools(**arrays: Any) -> list[np.ndarray]:
-    """Several boolean arrays of one length, checked under their names."""
-    checked = {name: as_bool(values, name) for name, values in arrays.items()}
-    same_length(**checked)
-    return list(checked.values())
-
-
-def check_classes(classes: Iterable[str]) -> list[str]:
-    """`classes` as a list; `ValueError` where it is one string, is empty or names a class twice."""
-    if isinstance(classes, str):
-        raise ValueError(f"classes: expected several names, got the one string '{classes}'")
-    known = list(classes)
-    if not known or len(set(known)) != len(known):
-        raise ValueError(f"classes: expected different names, got {known}")
-    return known
-
-
-def same_length(**arrays: np.ndarray) -> int:
-    """The length that all `arrays` share; `ValueError`, with each name and length, where they differ."""
+    arrays = {name: np.asarray(values) for name, (values, _) in inputs.items()}
+    for name, array in arrays.items():
+        if array.ndim != 1 or pd.isna(array).any():
+            raise ValueError(f"{name}: expected one value per image, none of them missing")
+        kind = inputs[name][1]
+        if kind is bool and not set(array.tolist()) <= {0, 1} or kind is float and array.dtype.kind not in "biuf":
+            raise ValueError(f"{name}: expected {'numbers' if kind is float else 'True/False or 1/0'}")
+        arrays[name] = array.astype(kind)
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise ValueError(f"lengths differ: {listed}")
-    return next(iter(lengths.values()))
+        raise ValueError(f"lengths differ: {', '.join(f'{name} has {n}' for name, n in lengths.items())}")
+    return list(arrays.values())
+
+
+def places_of(labels: Any, classes: Iterable[str]) -> np.ndarray:
+    """Where each label is among `classes`: int (n,). Raises `ValueError` for one that is not."""
+    known, labels = pd.Index(classes), pd.Index(labels)
+    if len(unknown := labels.difference(known)):
+        raise ValueError(f"labels: {', '.join(map(str, unknown[:3]))} not one of {', '.join(known)}")
+    return known.get_indexer(labels)
 
 
 def lacks_class(truth: np.ndarray) -> str:
@@ -165,16 +125,3 @@ def lacks_class(truth: np.ndarray) -> str:
     if not len(truth):
         return "no observations"
     return "" if 0 < truth.sum() < len(truth) else ("no negatives" if truth.any() else "no positives")
-
-
-def _flat(values: Any, name: str) -> np.ndarray:
-    array = np.asarray(values if hasattr(values, "__len__") else list(values))
-    if array.ndim != 1:
-        raise ValueError(f"{name}: expected one value per image, got an array of shape {array.shape}")
-    return array
-
-
-def _refuse_missing(array: np.ndarray, name: str) -> None:
-    missing = int(pd.isna(array).sum())
-    if missing:
-        raise ValueError(f"{name}: {missing} of {len(array)} values are missing (NaN)")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Any
 
 from scipy.special import expit, logit
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from helpers.metrics.estimate import Estimate, as_bools, lacks_class
+from helpers.metrics.estimate import Estimate, as_arrays, lacks_class
 
 ALPHA = 0.05  # intervals are 95 %
 Z = 1.959963984540054  # the normal quantile at 1 - ALPHA / 2
@@ -23,11 +22,9 @@ def proportion(successes: int, n: int, method: str = "Clopper-Pearson") -> Estim
 
     With n = 0 the estimate is undefined. Raises `ValueError` for counts that are not whole, negative, or more than n.
     """
-    if method not in METHODS:
-        raise ValueError(f"no interval method '{method}'; known: {', '.join(METHODS)}")
-    k, n = _count(successes, "successes"), _count(n, "n")
-    if k > n:
-        raise ValueError(f"{k} successes of {n}: a proportion is at most 1")
+    if not 0 <= successes <= n or successes % 1 or n % 1:
+        raise ValueError(f"{successes} successes of {n}: expected whole numbers, and a proportion of at most 1")
+    k, n = int(successes), int(n)
     if n == 0:
         return Estimate.undefined(0, method, "no observations")
     low, high = proportion_confint(k, n, alpha=ALPHA, method=METHODS[method])
@@ -73,7 +70,7 @@ def likelihood_ratios(truth: Any, predicted: Any) -> dict[str, Estimate]:
     rates, which holds with at least 95 %; the note gives the reason. 0 / 0 is undefined, as is any ratio without
     positives or negatives.
     """
-    t, p = as_bools(truth=truth, predicted=predicted)
+    t, p = as_arrays(truth=(truth, bool), predicted=(predicted, bool))
     if why := lacks_class(t):
         return {name: Estimate.undefined(len(t), LOG_METHOD, why) for name in ("positive", "negative")}
     found = {}
@@ -97,9 +94,3 @@ def _ratio(a: int, positives: int, b: int, negatives: int, neither: str) -> Esti
     high = top.high / bottom.low if bottom.low else math.inf
     why = "a count is 0, so the log method has no interval" if 0 in (a, b) else "every image was called alike"
     return Estimate(value, top.low / bottom.high, high, n, "Clopper-Pearson limits", why)
-
-
-def _count(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer() or value < 0:
-        raise ValueError(f"{name}: expected a whole number, 0 or more, got {value!r}")
-    return int(value)

@@ -8,15 +8,16 @@ comparison is also made with the parent images as units (`metrics.comparison`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pandas as pd
 
 from helpers.metrics.classification import Plateau, rates
 from helpers.metrics.comparison import PooledComparison, clustered_accuracy, compare_clustered, compare_pooled
-from helpers.metrics.estimate import Estimate
+from helpers.metrics.estimate import Estimate, flatten
 from helpers.model.finetune_network import MOMENTUM
 from helpers.rajkomar import augmentation, data
 from helpers.rajkomar import models as view_models
@@ -28,8 +29,8 @@ METHODS = (ORIGINAL, LAST, ALL) = view_models.METHODS
 
 @dataclass(frozen=True)
 class Comparison:
-    """One of the text's pooled comparisons: the pools, and the ids of the two accuracies and the p value in
-    data/published/rajkomar2017.csv."""
+    """One of the text's pooled comparisons: the pools, and the ids of the two accuracies and of the p value in
+    data/published/rajkomar2017.csv, after "view.pooled"."""
 
     pretraining: tuple[tuple[str, ...], tuple[str, ...]]
     methods: tuple[tuple[str, ...], tuple[str, ...]]
@@ -50,28 +51,17 @@ class Comparison:
 # 93.2)"; "full-greyscale [...] compared to [...] subset-greyscale (99.6 vs 99.3)"; "fully connected layers with the
 # augmented training set [...] than the non-augmented (95.2 vs 93.4)"; "all layers [...] compared to only the fully
 # connected layers (99.6 vs 95.2)"; "limited to the greyscale models [...] (99.7 vs 99.2)".
+GREY, EVERY, LAYERS = (FULL, SUBSET), (PRETRAININGS, PRETRAININGS), ((ALL,), (LAST,))
 COMPARISONS = {
-    "greyscale vs colour": Comparison(
-        ((FULL, SUBSET), (COLOUR,)), (METHODS, METHODS), ("pooled.grey", "pooled.color", "pooled.grey_color.p")
-    ),
+    "greyscale vs colour": Comparison((GREY, (COLOUR,)), (METHODS, METHODS), ("grey", "color", "grey_color.p")),
     "full vs subset greyscale": Comparison(
-        ((FULL,), (SUBSET,)), (METHODS, METHODS), ("pooled.full_grey", "pooled.subset_grey", "pooled.full_subset.p")
+        ((FULL,), (SUBSET,)), (METHODS, METHODS), ("full_grey", "subset_grey", "full_subset.p")
     ),
     "augmented vs original, last layer": Comparison(
-        (PRETRAININGS, PRETRAININGS),
-        ((LAST,), (ORIGINAL,)),
-        ("pooled.head_augmented", "pooled.head_original", "pooled.augmentation.p"),
+        EVERY, ((LAST,), (ORIGINAL,)), ("head_augmented", "head_original", "augmentation.p")
     ),
-    "all layers vs last layer, augmented": Comparison(
-        (PRETRAININGS, PRETRAININGS),
-        ((ALL,), (LAST,)),
-        ("pooled.all_augmented", "pooled.head_augmented", "pooled.layers.p"),
-    ),
-    "all layers vs last layer, greyscale": Comparison(
-        ((FULL, SUBSET), (FULL, SUBSET)),
-        ((ALL,), (LAST,)),
-        ("pooled.grey_all", "pooled.grey_head", "pooled.grey_layers.p"),
-    ),
+    "all layers vs last layer, augmented": Comparison(EVERY, LAYERS, ("all_augmented", "head_augmented", "layers.p")),
+    "all layers vs last layer, greyscale": Comparison((GREY, GREY), LAYERS, ("grey_all", "grey_head", "grey_layers.p")),
 }
 
 
@@ -117,11 +107,8 @@ def validation_results(validation: pd.DataFrame) -> dict[Model, pd.DataFrame]:
 def validation_accuracies(results: Mapping[Model, pd.DataFrame]) -> dict[Model, Estimate | None]:
     """Validation accuracy of the nine, in figure 2's order, None for one that did not run; intervals by parent, for the
     children of one radiograph are not independent."""
-    nine = [(name, method) for name in PRETRAININGS for method in METHODS]
-    return {
-        model: clustered_accuracy(results[model]["correct"], results[model]["parent"]) if model in results else None
-        for model in nine
-    }
+    ran = {model: clustered_accuracy(rows["correct"], rows["parent"]) for model, rows in results.items()}
+    return {model: ran.get(model) for model in product(PRETRAININGS, METHODS)}
 
 
 def compare_models(results: Mapping[Model, pd.DataFrame]) -> dict[str, Answer]:
@@ -135,18 +122,14 @@ def compare_models(results: Mapping[Model, pd.DataFrame]) -> dict[str, Answer]:
         needed = {*comparison.pretraining[0], *comparison.pretraining[1]} - {*sides[0], *sides[1]}
         tests = None
         if all(sides):
-            pools = [_pool(results, sides[k], comparison.methods[k]) for k in (0, 1)]
-            counts = [number for pool in pools for number in (int(pool["correct"].sum()), len(pool))]
-            columns = [pool[column] for pool in pools for column in ("correct", "parent")]
-            tests = compare_pooled(*counts), compare_clustered(*columns)
+            # "the validation performance of a pre-trained color ImageNet model was obtained by pooling the performance
+            # of the three fine-tuned models that used" it.
+            models = [product(*side) for side in zip(sides, comparison.methods, strict=True)]
+            a, b = (pd.concat([results[model] for model in pool], ignore_index=True) for pool in models)
+            paper = compare_pooled(a["correct"].sum(), len(a), b["correct"].sum(), len(b))
+            tests = paper, compare_clustered(a["correct"], a["parent"], b["correct"], b["parent"])
         answers[name] = Answer(sides, tests, tuple(name for name in PRETRAININGS if name in needed))
     return answers
-
-
-def _pool(results: Mapping[Model, pd.DataFrame], names: Iterable[str], methods: Iterable[str]) -> pd.DataFrame:
-    """ "the validation performance of a pre-trained color ImageNet model was obtained by pooling the performance of the
-    three fine-tuned models that used" it."""
-    return pd.concat([results[name, method] for name in names for method in methods], ignore_index=True)
 
 
 def comparison_table(answers: Mapping[str, Answer]) -> pd.DataFrame:
@@ -156,11 +139,10 @@ def comparison_table(answers: Mapping[str, Answer]) -> pd.DataFrame:
         row = {"comparison": name}
         if answer.tests is not None:
             paper, by_parent = answer.tests
-            row |= {"first": paper.a.value, "second": paper.b.value, "difference": by_parent.difference.value}
-            row |= {"low": by_parent.difference.low, "high": by_parent.difference.high, "p": paper.p}
-            row |= {"p by parent": by_parent.p, "design effect": by_parent.design_effect}
+            row |= {"first": paper.a.value, "second": paper.b.value, **by_parent.difference.row("difference")}
+            row |= {"p": paper.p, "p by parent": by_parent.p, "design effect": by_parent.design_effect}
         rows.append(row | {"order": answer.order})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).drop(columns="n", errors="ignore")
 
 
 def describe_ordering(answers: Mapping[str, Answer]) -> str:
@@ -191,11 +173,9 @@ def rates_at(scores: pd.DataFrame, cutoff: float) -> dict[str, Estimate]:
 def extreme_images(scores: pd.DataFrame, each: int = 2) -> pd.DataFrame:
     """The `each` images per view with the highest and with the lowest frontal probability, no image twice; rows of
     `scores`, frontal first."""
-    kept = []
-    for label in ("frontal", "lateral"):
-        ranked = scores[scores["label"] == label].sort_values(["p_frontal", "image_id"], ascending=False)
-        kept.append(pd.concat([ranked.head(each), ranked.tail(each)]).drop_duplicates("image_id"))
-    return pd.concat(kept, ignore_index=True)
+    groups = scores.sort_values(["p_frontal", "image_id"], ascending=False).groupby("label", sort=False)
+    kept = pd.concat([groups.head(each), groups.tail(each)]).drop_duplicates("image_id")
+    return kept.sort_values(["label", "p_frontal", "image_id"], ascending=[True, False, False], ignore_index=True)
 
 
 def split_by_site(scores: pd.DataFrame, frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -219,7 +199,7 @@ def pooled_claims(answers: Mapping[str, Answer]) -> dict[str, Estimate]:
         if answers[name].whole:
             found = answers[name].tests[1]
             values = found.a, found.b, Estimate.exact(found.p, "t test by parent")
-            claims |= {f"view.{claim}": value for claim, value in zip(comparison.claims, values, strict=True)}
+            claims |= {f"view.pooled.{claim}": value for claim, value in zip(comparison.claims, values, strict=True)}
     return _with_ids(claims)
 
 
@@ -255,42 +235,35 @@ def assessment_claims(
 
 def design_claims(counts: Mapping[str, int], summary: Mapping[str, Any], children: int) -> dict[str, Estimate]:
     """How the study was made: counts of figure 1 (see `rajkomar_flow.COUNTS`), and settings that are in code."""
-    claims: dict[str, float] = {
-        "data.bits": 8,
-        "setting.image_size": summary["image size"],
-        "setting.learning_rate_factor": 10,
-        "setting.learning_rate_every": summary["epochs a rate"],
-        "setting.batch": view_models.BATCH,
-        "setting.momentum": MOMENTUM,
-        "setting.weight_decay": view_models.WEIGHT_DECAY,
-        "setting.finetuning_rate_head": view_models.RATE_HEAD,
-        "setting.significance": 0.05,
-        "augmentation.rotation": 2,
-        "augmentation.rotation_quarter": 90,
-        "augmentation.translation": augmentation.SHIFT,
-        "augmentation.neighborhood": 2,
-        "augmentation.neighborhood_large": 5,
-        "augmentation.children": children,
-        "augmentation.train_images": counts["train children"],
-        "augmentation.validation_images": counts["validation children"],
-        "pretraining.models": len(summary["weights"]),
-        "pretraining.grey_models": sum("grey" in name for name in summary["weights"]),
-        "finetuning.methods": len(METHODS),
-        "finetuning.models": summary["models"],
-        "finetuning.pooled_models": len(METHODS),
-        "model.outputs": 2,
-        "figure_3.bin": 0.01,
-        "figure_5.step": 0.001,
-        "figure_5.from": 0,
-        "figure_5.to": 1,
-        "transformed.rotation": data.TURN,
-        "transformed.zoom": data.ZOOM,
+    weights = summary["weights"]
+    sections = {
+        "data": {"bits": 8, "public_images": counts.get("external")},
+        "setting": {
+            "image_size": summary["image size"],
+            "learning_rate_factor": 10,
+            "learning_rate_every": summary["epochs a rate"],
+            "batch": view_models.BATCH,
+            "momentum": MOMENTUM,
+            "weight_decay": view_models.WEIGHT_DECAY,
+            "finetuning_rate_head": view_models.RATE_HEAD,
+            "significance": 0.05,
+        },
+        "augmentation": {
+            **{"rotation": 2, "rotation_quarter": 90, "neighborhood": 2, "neighborhood_large": 5},
+            "translation": augmentation.SHIFT,
+            "children": children,
+            **{f"{part}_images": counts[f"{part} children"] for part in ("train", "validation")},
+        },
+        "pretraining": {"models": len(weights), "grey_models": sum("grey" in name for name in weights)},
+        "finetuning": {"methods": len(METHODS), "models": summary["models"], "pooled_models": len(METHODS)},
+        "model": {"outputs": 2},
+        "figure_3": {"bin": 0.01},
+        "figure_5": {"step": 0.001, "from": 0, "to": 1},
+        "transformed": {"rotation": data.TURN, "zoom": data.ZOOM},
+        "backbone": {"layers": 22, "modules": 9} if summary["backbone"] == "GoogLeNet" else {},
     }
-    if "external" in counts:
-        claims["data.public_images"] = counts["external"]
-    if summary["backbone"] == "GoogLeNet":
-        claims |= {"backbone.layers": 22, "backbone.modules": 9}
-    return _with_ids({name: Estimate.exact(value, "of this run") for name, value in claims.items()})
+    found = {f"{section}.{name}": value for (section, name), value in flatten(sections).items() if value is not None}
+    return _with_ids({name: Estimate.exact(value, "of this run") for name, value in found.items()})
 
 
 def _with_ids(claims: Mapping[str, Estimate]) -> dict[str, Estimate]:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from helpers.metrics.auroc import (
     ClusteredAuroc,
+    Comparison,
     auroc,
     clustered_auroc,
     compare_aurocs,
@@ -24,12 +25,12 @@ from helpers.metrics.auroc import (
 )
 from helpers.metrics.bootstrap import accuracy_by_patient
 from helpers.metrics.classification import rates
-from helpers.metrics.estimate import Estimate, as_truth_and_score
+from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame
 from helpers.zech.sites import POSITIVE, joined, site_sets
 
 SENSITIVITY = 0.95  # of the talk's operating points: 0.950, 0.951 and 0.974 are what counts of positives allow
 RATES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
-CHOSEN_ON = ("test", "validation")  # where a threshold comes from: the talk's way, and the honest one
+ENDS = {"": "value", "_low": "low", "_high": "high", "_n": "n"}  # of a column's name, and the field of the estimate
 SCORE = f"p_{POSITIVE}"
 BRIEF = ["n", "positives", "auroc", "low", "high", *(f"{name} (test)" for name in RATES), "sensitivity (validation)"]
 
@@ -76,7 +77,7 @@ def area_of(rows: pd.DataFrame, score: str = SCORE) -> ClusteredAuroc:
 
 def sensitivity_threshold(truth: Any, score: Any, sensitivity: float = SENSITIVITY) -> float:
     """The highest threshold at which at least this share of the positives score; NaN without a positive."""
-    t, s = as_truth_and_score(truth, score)
+    t, s = as_arrays(truth=(truth, bool), score=(score, float))
     positives = np.sort(s[t])[::-1]
     return float(positives[math.ceil(sensitivity * len(positives) - 1e-9) - 1]) if len(positives) else math.nan
 
@@ -103,14 +104,12 @@ def table_3(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
         tuned = mine[(mine["split"] == "validation") & mine["site"].isin(trained)]
         shown = mine[(mine["split"] == "test") & mine["site"].isin(tested)]
         truth, score = truth_of(shown), shown[SCORE].to_numpy()
-        found = auroc(truth, score)
         row = {"trained_on": joined(trained), "tested_on": joined(tested), "comparison": kind_of_test(trained, tested)}
-        row |= {"n": found.n, "positives": int(truth.sum()), "auroc": found.value, "low": found.low, "high": found.high}
-        for chosen_on, chosen in zip(CHOSEN_ON, (shown, tuned), strict=True):
-            at_threshold = rates(truth, score >= sensitivity_threshold(truth_of(chosen), chosen[SCORE]))
-            for name in RATES:
-                for attribute, end in {"value": "", "low": "_low", "high": "_high", "n": "_n"}.items():
-                    row[f"{name}{end} ({chosen_on})"] = getattr(at_threshold[name], attribute)
+        row |= {"n": len(shown), "positives": int(truth.sum()), **auroc(truth, score).row("auroc")}
+        for chosen_on, chosen in {"test": shown, "validation": tuned}.items():
+            found = rates(truth, score >= sensitivity_threshold(truth_of(chosen), chosen[SCORE]))
+            for name, (end, field) in product(RATES, ENDS.items()):
+                row[f"{name}{end} ({chosen_on})"] = getattr(found[name], field)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -122,8 +121,8 @@ def rows_of_talk(table: pd.DataFrame, low: str, high: str) -> pd.DataFrame:
     third = [site for site in sites if site not in (low, high)]
     both = next(name for name in table["trained_on"].unique() if set(name.split(" + ")) == {low, high})
     tests = [low, high, *third, both, max(table["tested_on"], key=len)]
-    kept = [table[(table["trained_on"] == a) & (table["tested_on"] == b)] for a in (low, high, both) for b in tests]
-    return pd.concat(kept, ignore_index=True)
+    kept = list(product((low, high, both), tests))
+    return table.set_index(["trained_on", "tested_on"]).loc[kept].reset_index()
 
 
 def table_3_claims(table: pd.DataFrame) -> dict[str, Estimate | float]:
@@ -139,7 +138,7 @@ def table_3_claims(table: pd.DataFrame) -> dict[str, Estimate | float]:
         name = f"{PREFIX}.{trained}.{tested}"
         found[f"{name}.auroc"] = Estimate(row["auroc"], row["low"], row["high"], row["n"], "DeLong, logit")
         for rate in RATES:
-            values = (row[f"{rate}{end} (test)"] for end in ("", "_low", "_high", "_n"))
+            values = (row[f"{rate}{end} (test)"] for end in ENDS)
             found[f"{name}.{rate}"] = Estimate(*values, "Clopper-Pearson")
     return found
 
@@ -157,9 +156,9 @@ def external_tests(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
     for trained, other in permutations(sites, 2):
         home, away = (test_rows(scores, trained, [site], natural=False) for site in (trained, other))
         found = compare_independent_aurocs(truth_of(home), home[SCORE], truth_of(away), away[SCORE])
-        row = {"trained_on": trained, "tested_on": other}
-        row |= {"internal": str(found.auroc_a), "external": str(found.auroc_b)} | found.difference.row("difference")
-        rows.append(row | {"p": found.p, "p by patient": (area_of(home) - area_of(away)).p})
+        names = {"trained_on": trained, "tested_on": other}
+        names |= {"internal": str(found.auroc_a), "external": str(found.auroc_b)}
+        rows.append(names | found.row() | {"p by patient": (area_of(home) - area_of(away)).p})
     return pd.DataFrame(rows)
 
 
@@ -170,8 +169,8 @@ def joint_tests(scores: pd.DataFrame, pair: Sequence[str]) -> pd.DataFrame:
     together, rows = area_of(test_rows(scores, both, pair)), []
     for site, (name, trained) in product(pair, (("internal", ""), ("joint head", both))):
         alone = area_of(test_rows(scores, trained or site, [site]))
-        row = {"joint": str(together.estimate()), "against": f"{site}, {name}", "alone": str(alone.estimate())}
-        rows.append(row | (together - alone).difference().row("difference") | {"p": (together - alone).p})
+        names = {"joint": str(together.estimate()), "against": f"{site}, {name}", "alone": str(alone.estimate())}
+        rows.append(names | (together - alone).row())
     return pd.DataFrame(rows)
 
 
@@ -181,13 +180,13 @@ def joint_tests(scores: pd.DataFrame, pair: Sequence[str]) -> pd.DataFrame:
 def source_accuracy(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """How often the origin of the image was identified: a row per setting of the markers and way of showing, and the
     share that always naming the most frequent would get; n test images, intervals by patient."""
-    rows = []
-    for (markers, way), part in table[table["split"] == "test"].groupby(["markers", "pixels"], sort=False):
-        found = accuracy_by_patient(part["truth"], part["predicted"], part["patient_id"], resamples, seed)
-        usual = float(part["truth"].value_counts(normalize=True).max())
-        rows.append({"markers": markers, "pixels": way, **found.as_dict(), "most frequent": usual})
-    empty = ["markers", "pixels", "value", "low", "high", "n", "most frequent"]
-    return pd.DataFrame(rows, columns=None if rows else empty)
+    groups = table[table["split"] == "test"].groupby(["markers", "pixels"], sort=False)
+    found = {
+        key: accuracy_by_patient(part["truth"], part["predicted"], part["patient_id"], resamples, seed)
+        for key, part in groups
+    }
+    usual = [part["truth"].value_counts(normalize=True).max() for _, part in groups]
+    return estimate_frame(found, "markers", "pixels").assign(**{"most frequent": usual})
 
 
 # --- remedies ---------------------------------------------------------------------------------------------------------
@@ -223,14 +222,15 @@ def remedy_table(
         first = first or found
         for part, area in found.items():
             value = area.difference() if part == "excess" else area.estimate()
-            change = area - first[part]
-            row = {"remedy": name, "part": part, **value.row(), **_change(change.difference())}
-            rows.append(row | {"p": change.p if found is not first else np.nan})
+            change = _change(area - first[part]) | ({"p": np.nan} if found is first else {})
+            rows.append({"remedy": name, "part": part, **value.row(), **change})
     return pd.DataFrame(rows)
 
 
-def _change(change: Estimate) -> dict[str, float]:
-    return {"change": change.value, "change_low": change.low, "change_high": change.high}
+def _change(change: Comparison | ClusteredAuroc) -> dict[str, float]:
+    """The difference and its p, in columns beside an estimate's own low, high and n."""
+    row = change.row()
+    return {"change": row["difference"], "change_low": row["low"], "change_high": row["high"], "p": row["p"]}
 
 
 def model_choices(candidates: pd.DataFrame) -> pd.DataFrame:
@@ -251,9 +251,7 @@ def model_choices(candidates: pd.DataFrame) -> pd.DataFrame:
     rows.append(dict.fromkeys(rows[0], "all"))
     pairs.append([mean_auroc(areas) for areas in zip(*pairs, strict=True)])
     for row, (own, elsewhere) in zip(rows, pairs, strict=True):
-        change = elsewhere - own
-        row |= {"auroc_own": own.value, "auroc_elsewhere": elsewhere.value}
-        row |= change.difference().row("difference") | {"p": change.p, "n": own.n}
+        row |= {"auroc_own": own.value, "auroc_elsewhere": elsewhere.value, **(elsewhere - own).row(), "n": own.n}
     return pd.DataFrame(rows)
 
 
@@ -270,13 +268,10 @@ def region_table(scores: pd.DataFrame, ways: Sequence[str]) -> pd.DataFrame:
     rows = []
     for way, part in test.items():
         found = compare_aurocs(truth, part["p_Nodule"].to_numpy(), first)
-        row = {"way": way, **found.auroc_a.row()}
-        rows.append(row | (_change(found.difference) | {"p": found.p} if way != ways[0] else {}))
+        rows.append({"way": way, **found.auroc_a.row(), **(_change(found) if way != ways[0] else {})})
     return pd.DataFrame(rows)
 
 
 def stack_tables(tables: Mapping[str, pd.DataFrame], column: str = "question") -> pd.DataFrame:
     """Several tables as one, with a first column that names each."""
-    return pd.concat(
-        [table.assign(**{column: name})[[column, *table]] for name, table in tables.items()], ignore_index=True
-    )
+    return pd.concat(tables, names=[column]).reset_index(level=0).reset_index(drop=True)

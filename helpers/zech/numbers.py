@@ -18,7 +18,7 @@ import pandas as pd
 from helpers.metrics.auroc import Comparison, auroc, compare_aurocs
 from helpers.metrics.bootstrap import ratio_by_patient
 from helpers.metrics.classification import f1_threshold
-from helpers.metrics.estimate import Estimate, as_bools
+from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame
 from helpers.run.published import load_published
 
 RESCORED, RETRAINED, PHANTOM = "re-scored", "retrained here", "phantom"
@@ -56,7 +56,7 @@ def count_positives(scores: pd.DataFrame) -> dict[str, int]:
 
 def f1_by_patient(truth: Any, called: Any, patients: Any, resamples: int, seed: int) -> Estimate:
     """F1, 2 TP / (positives + calls), with a bootstrap interval by patient; undefined where no image has the label."""
-    t, c = as_bools(truth=truth, called=called)
+    t, c = as_arrays(truth=(truth, bool), called=(called, bool))
     if not t.any():
         return Estimate.undefined(len(t), "bootstrap by patient", "no positives")
     return ratio_by_patient(2 * (t & c), t.astype(int) + c, patients, resamples, seed)
@@ -75,15 +75,10 @@ def f1_crossed(scores: pd.DataFrame, label: str, resamples: int, seed: int) -> E
     """A label's F1 where there are no validation images: patients are halved, and each half is judged at the threshold
     that is best on the other."""
     truth, score = scores[f"y_{label}"].to_numpy(bool), scores[f"p_{label}"].to_numpy(float)
-    half = np.array([_in_first_half(patient, seed) for patient in scores["patient_id"].astype(str)])
-    called = np.zeros(len(truth), bool)
-    for side in (False, True):
-        called[half == side] = score[half == side] >= f1_threshold(truth[half != side], score[half != side])
-    return f1_by_patient(truth, called, scores["patient_id"], resamples, seed)
-
-
-def _in_first_half(patient: str, seed: int) -> bool:
-    return bool(hashlib.blake2b(f"{seed}/{patient}".encode()).digest()[0] % 2)
+    digests = [hashlib.blake2b(f"{seed}/{patient}".encode()).digest() for patient in scores["patient_id"]]
+    first = np.array([digest[0] % 2 == 1 for digest in digests], bool)
+    cuts = [f1_threshold(truth[half], score[half]) for half in (first, ~first)]
+    return f1_by_patient(truth, score >= np.where(first, *cuts[::-1]), scores["patient_id"], resamples, seed)
 
 
 # --- the talk's numbers, and ours beside them -------------------------------------------------------------------------
@@ -94,11 +89,10 @@ def published_aurocs() -> pd.DataFrame:
     rows = load_published("zech2018").set_index("id")
     own = rows[rows.index.str.startswith("zech2018.auroc.retrained.") & (rows["repeats"] == "")]
     labels = own["quantity"].str.split(", ").str[1]
-    values = {
-        column: [float(rows.loc[f"zech2018.auroc.{column}.{label.lower()}", "value"]) for label in labels]
-        for column in ("retrained", "chexnet")
-    }
-    return pd.DataFrame(values, index=pd.Index(labels, name="label"))
+    table = pd.DataFrame(index=pd.Index(labels, name="label"))
+    for column in ("retrained", "chexnet"):
+        table[column] = rows.loc[[f"zech2018.auroc.{column}.{one.lower()}" for one in labels], "value"].to_numpy(float)
+    return table
 
 
 def published_f1() -> dict[str, Estimate]:
@@ -134,17 +128,12 @@ def count_layers(model: Any) -> int:
     return 1 + sum(any(hasattr(layer, name) for name in kernels) for layer in model.layers)
 
 
-def label_table(found: Mapping[str, Estimate]) -> pd.DataFrame:
-    """One row per label: value, low, high, n, method, note."""
-    return pd.DataFrame([{"label": label, **estimate.as_dict()} for label, estimate in found.items()])
-
-
 def rescored_table(found: Mapping[str, Estimate], aucs: pd.Series) -> pd.DataFrame:
     """Re-scored AUROCs with their intervals, beside the folder's own `aucs` (by label) and the talk's retrained ones.
 
     `equal`: to four decimals, the folder's.
     """
-    table, labels = label_table(found), list(found)
+    table, labels = estimate_frame(found, "label"), list(found)
     talk = published_aurocs().loc[labels, "retrained"].to_numpy()
     table = table.assign(folder=aucs[labels].to_numpy())
     table["equal"] = table["value"].round(4) == table["folder"].round(4)
@@ -153,14 +142,11 @@ def rescored_table(found: Mapping[str, Estimate], aucs: pd.Series) -> pd.DataFra
 
 def network_table(found: Mapping[str, Comparison]) -> pd.DataFrame:
     """One row per label: both AUROCs, their difference with its interval, and p."""
-    return pd.DataFrame(
-        [
-            {"label": label, "fine-tuned": c.auroc_a.value, "frozen": c.auroc_b.value}
-            | c.difference.row("difference")
-            | {"p": c.p}
-            for label, c in found.items()
-        ]
-    )
+    rows = [
+        {"label": label, "fine-tuned": c.auroc_a.value, "frozen": c.auroc_b.value, **c.row()}
+        for label, c in found.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def auroc_table(
@@ -169,10 +155,9 @@ def auroc_table(
     """The talk's table with ours beside it: a row per label; for each level its AUROC, interval, images, positives."""
     table = published_aurocs().rename(columns={"retrained": "talk: retrained", "chexnet": "talk: CheXNet"})
     for level, known in levels.items():
-        found = [known.get(label, Estimate.undefined(0, "", "")) for label in table.index]
-        for name, attribute in {level: "value", f"{level}: low": "low", f"{level}: high": "high"}.items():
-            table[name] = [getattr(one, attribute) for one in found]
-        table[f"{level}: images"] = [one.n for one in found]
+        found = estimate_frame(known, "label").set_index("label").reindex(table.index)
+        table[[level, f"{level}: low", f"{level}: high"]] = found[["value", "low", "high"]]
+        table[f"{level}: images"] = found["n"].fillna(0).astype(int)
         table[f"{level}: positives"] = [positives[level].get(label, 0) for label in table.index]
     return table.reset_index()
 
@@ -184,14 +169,10 @@ def f1_table(
 
     `ours[name]` = (F1 of `label`, or None where the network does not know it; the scores behind it).
     """
-    rows = [
-        {"reader or network": name, "where from": "printed in the talk", **e.as_dict()} for name, e in readers.items()
-    ]
+    found, shares = {(name, "printed in the talk"): one for name, one in readers.items()}, [np.nan] * len(readers)
     for name, (estimate, scores) in ours.items():
-        estimate = estimate or Estimate.undefined(len(scores), "", f"{label} was not learnt: too few images")
-        share = float(scores[f"y_{label}"].mean()) if f"y_{label}" in scores else np.nan
-        rows.append(
-            {"reader or network": name, "where from": "this run", **estimate.as_dict(), "prevalence": share}
-            | {"F1 of calling everyone positive": 2 * share / (1 + share)}
-        )
-    return pd.DataFrame(rows)
+        missing = Estimate.undefined(len(scores), "", f"{label} was not learnt: too few images")
+        found[name, "this run"] = estimate or missing
+        shares.append(float(scores[f"y_{label}"].mean()) if f"y_{label}" in scores else np.nan)
+    table = estimate_frame(found, "reader or network", "where from").assign(prevalence=shares)
+    return table.assign(**{"F1 of calling everyone positive": 2 * table["prevalence"] / (1 + table["prevalence"])})

@@ -7,7 +7,6 @@ ranks well within each, knowing the hospital as well lifts the joint AUROC by a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -129,13 +128,11 @@ def imbalance_curve(engineered: pd.DataFrame, high: str, low: str) -> pd.DataFra
 def _means_over_draws(drawn: Mapping[str, list[ClusteredAuroc]], home: int, away: int) -> list[dict[str, Any]]:
     averages, rows = {name: mean_auroc(areas) for name, areas in drawn.items()}, []
     for name, average in averages.items():
-        values = [one.value for one in drawn[name] if not one.why_not]
+        values = pd.Series([one.value for one in drawn[name]]).dropna()
         row = {"measure": name, **average.estimate().row(), "n": away if name == "external" else home}
-        row |= {"draws": len(values), "least": min(values, default=math.nan), "most": max(values, default=math.nan)}
-        rows.append(row)
+        rows.append(row | {"draws": len(values), "least": values.min(), "most": values.max()})
     for name in DIFFERENCES:
-        change = averages["joint"] - averages[name]
-        row = {"measure": f"joint - {name}", **change.difference().row(), "p": change.p}
+        row = {"measure": f"joint - {name}", **(averages["joint"] - averages[name]).row("value")}
         rows.append(row | {"draws": len(drawn["joint"]), "n": home})
     return rows
 
