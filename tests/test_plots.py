@@ -9,7 +9,7 @@ from figure_checks import assert_drawn, words_of
 
 from helpers.explain.maps import Maps
 from helpers.metrics.auroc import auroc
-from helpers.metrics.classification import confusion, operating_point
+from helpers.metrics.classification import confusion, transferred_point
 from helpers.metrics.estimate import Estimate
 from helpers.plots import curves, flowchart, maps
 
@@ -17,7 +17,7 @@ RANDOM = np.random.default_rng(0)
 TRUTH = np.repeat([True, False], 60)
 SCORE = 1 / (1 + np.exp(-(3 * TRUTH - 1.5 + RANDOM.normal(0, 1, 120))))
 CURVE = (TRUTH, SCORE, auroc(TRUTH, SCORE))
-POINT = operating_point(TRUTH, SCORE, 0.4, "validation")
+POINT = transferred_point(TRUTH, SCORE, TRUTH, SCORE)
 CLASSES = ("CNV", "DME", "NORMAL")
 IMAGES = RANDOM.integers(0, 255, (4, 32, 32), dtype=np.uint8)
 MASKS = np.zeros((4, 32, 32), bool)
@@ -104,7 +104,7 @@ def test_confusion_matrices_hold_counts_and_shares_of_the_row():
 
 
 def test_an_operating_point_without_one_class_is_undefined():
-    alone = operating_point([True, True], [0.2, 0.6], 0.5)
+    alone = transferred_point(TRUTH, SCORE, [True, True], [0.2, 0.6])
     assert "operating point undefined" in words_of(curves.roc_panels({"one": CURVE}, {"one": alone}))
 
 
