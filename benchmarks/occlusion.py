@@ -26,8 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from helpers.explain.maps import Classifier, from_head
-from helpers.explain.occlusion import default_box, make_sweep
-from helpers.explain.occlusion_sweep import FullSweep, WindowSweep, occluded
+from helpers.explain.occlusion import Sweep, default_box, make_sweep, occluded
 from helpers.model.backbones import Backbone, load_backbone
 from helpers.model.head import Head
 from helpers.run.hardware import cpu_model
@@ -93,10 +92,10 @@ def block_of(size: int, side: int, step: int, random: np.random.Generator) -> np
     return corners[(corners <= size - side).all(axis=1)]
 
 
-def compare(classifier: Classifier, image: np.ndarray, sweep: FullSweep | WindowSweep, count: int) -> dict[str, float]:
+def compare(classifier: Classifier, image: np.ndarray, sweep: Sweep, count: int) -> dict[str, float]:
     """The obvious way and the sweep in turn, `ROUNDS` times: positions a second, ratios and the largest difference."""
     size, side = classifier.image_size, default_box(classifier.image_size)
-    step = sweep.plan.stride if isinstance(sweep, WindowSweep) else 16
+    step = max(sweep.plan.stride, 16)
     random, times, off, span = np.random.default_rng(2), [], [], []
     classifier.model.predict(occluded(image, side, 0.0, np.zeros((32, 2), int)), verbose=0)  # traces, once for a map
     for _ in range(ROUNDS):
@@ -116,9 +115,8 @@ def compare(classifier: Classifier, image: np.ndarray, sweep: FullSweep | Window
     return speeds | ratios | {"off": float(max(off)), "span": float(max(span))}
 
 
-def report(name: str, row: dict[str, float], sweep: FullSweep | WindowSweep) -> str:
-    plan = getattr(sweep, "plan", None)
-    share = plan.cost / plan.full if plan else 1.0
+def report(name: str, row: dict[str, float], sweep: Sweep) -> str:
+    share = sweep.plan.cost / sweep.plan.full
     positions = (NETWORKS[name] - default_box(NETWORKS[name]) + 1) ** 2
     asked, reached = ASKED.get(name, 1), row["ratio"] >= ASKED.get(name, 1) and row["off"] <= AGREEMENT
     return (

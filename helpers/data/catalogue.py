@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
+
+from helpers.run.keys import nearest
 
 REQUIRED = {
     "image_id": "unique name of the image within its data set",
@@ -148,3 +151,52 @@ def split_findings(joined: pd.Series) -> pd.DataFrame:
 def any_finding(joined: pd.Series) -> pd.Series:
     """The one label of `FINDING_CLASSES`: whether there is any finding."""
     return joined.ne(NO_FINDING).map({True: "Finding", False: NO_FINDING})
+
+
+class UserTableError(ValueError):
+    """A CSV of the user's that cannot be used; the message names the file, the line and what is wrong there."""
+
+
+def read_user_table(
+    path: str | Path, columns: Sequence[str], catalogue: Catalogue, optional: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A CSV of the user's about a catalogue's images: `columns` and `optional` as stripped text, indexed by its lines.
+
+    The file has a header and is in UTF-8; other columns and blank lines are left out, an `optional` column may be
+    missing or empty (""). `image` is an image_id of the catalogue, or its file's name without folder and ending where
+    no other image has that name; the image_id is returned. Raises `UserTableError` for a missing file or column, an
+    empty cell and an unknown image.
+    """
+    path, as_written = Path(path), {"keep_default_na": False, "skip_blank_lines": False}  # "NA" is a text
+    if not path.is_file():
+        raise UserTableError(f"there is no file {path}")
+    try:  # utf-8-sig also takes the mark that spreadsheets put first
+        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", index_col=False, **as_written).fillna("")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserTableError(f"{path}: not a CSV file in UTF-8: {error}") from None
+    table.columns = [str(column).strip().lower() for column in table.columns]
+    if missing := [column for column in columns if column not in table]:
+        expected = f"the header is '{','.join(table)}', expected {','.join([*columns, *optional])}"
+        raise UserTableError(f"{path}: no column {', '.join(missing)}; {expected}")
+    table = table.reindex(columns=[*columns, *optional], fill_value="").apply(lambda column: column.str.strip())
+    table = table.set_index(table.index + 2)[(table != "").any(axis=1).to_numpy()]
+    if table.empty:
+        raise UserTableError(f"{path}: it has a header and nothing else")
+    for column in columns:
+        refuse_rows(path, table, table[column] == "", f"{column} is empty")
+    names = catalogue.frame.set_index("image_id")["path"].map(lambda name: Path(name).stem)
+    names = names[~names.duplicated(keep=False)]  # a name that two files share means neither
+    known, named = list(catalogue.frame["image_id"]), pd.Series(names.index, index=names)
+    table["image"] = table["image"].where(table["image"].isin(known), table["image"].map(named).fillna(table["image"]))
+    hints = {name: nearest(name, known) for name in set(table["image"]) - set(known)}
+    hint = table["image"].map(hints).fillna("")
+    hinted = table.assign(hint=hint.where(hint.str.startswith("; did"), ""))
+    refuse_rows(path, hinted, table["image"].isin(hints), "image '{image}' is not in the data set{hint}")
+    return table
+
+
+def refuse_rows(path: str | Path, table: pd.DataFrame, bad: pd.Series, problem: str) -> None:
+    """Raise `UserTableError` for the first `bad` line of the file; `problem` may name its cells in braces."""
+    if bad.any():
+        line = bad.idxmax()
+        raise UserTableError(f"{path}: line {line}: {problem.format(**table.loc[line])}")

@@ -13,7 +13,7 @@ of other maps (SmallNet's squares, maps of several depths), and for maxima, whos
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     import keras
 
 BATCH = 32
-
-
-class IncompleteMap(UserWarning):
-    """A map whose sum misses the promised value by more than the tolerance."""
+SAMPLES, NOISE = 8, 0.15  # SmoothGrad's copies, and their noise's deviation as a share of the image's range of greys
+TOLERANCE = 0.1  # of integrated gradients: how far a sum may be off, as a share of the difference, or in logits if more
+STEPS = (32, 64, 128)  # pieces of the path from black, as many as the tolerance asks for
 
 
 def gradient(classifier: Classifier, images: np.ndarray, target: str | Sequence[str]) -> Maps:
@@ -38,97 +37,68 @@ def gradient(classifier: Classifier, images: np.ndarray, target: str | Sequence[
     The sign is left out: whether brighter or darker would raise the logit does not say whether the pixel matters.
     """
     began, images = monotonic(), classifier.check(images)
-    codes, slope = classifier.codes(target, len(images)), _slopes(classifier)
-    parts = [slice(first, first + BATCH) for first in range(0, len(images), BATCH)]
-    maps = np.concatenate([np.abs(slope(images[part].astype(np.float32), codes[part])[0]) for part in parts])
+    codes = classifier.codes(target, len(images))
+    maps = np.abs(_slopes(classifier)(images, codes)[0])
     return classifier.maps(began, codes, maps, "gradient", "|d logit| a grey level")
 
 
-def smoothgrad(
-    classifier: Classifier,
-    images: np.ndarray,
-    target: str | Sequence[str],
-    *,
-    samples: int = 25,
-    noise: float = 0.15,
-    seed: int = 1,
-) -> Maps:
-    """The slope averaged over `samples` noisy copies of the image (Smilkov et al. 2017), and then its size.
+def smoothgrad(classifier: Classifier, images: np.ndarray, target: str | Sequence[str], *, seed: int = 1) -> Maps:
+    """The slope averaged over `SAMPLES` noisy copies of the image (Smilkov et al. 2017), and then its size.
 
-    `noise` is the standard deviation added, as a share of the image's own range of grey levels. Every image gets the
-    same noise, from `seed`, so that its map does not depend on what else was explained. Units as for `gradient`.
+    Every image gets the same noise, from `seed`, so that its map does not depend on what else was explained. Units as
+    for `gradient`.
     """
-    if samples < 1 or noise < 0:
-        raise ValueError(f"samples = {samples} (1 or more), noise = {noise} (0 or more)")
     began, images = monotonic(), classifier.check(images)
     codes, slope = classifier.codes(target, len(images)), _slopes(classifier)
     maps = np.empty(images.shape, np.float32)
+    draws = np.random.default_rng(seed).standard_normal((SAMPLES, *images.shape[1:]), dtype=np.float32)
     for i, image in enumerate(images.astype(np.float32)):
-        random, deviation = np.random.default_rng(seed), noise * np.ptp(image)
-        draws = random.standard_normal((samples, *image.shape), dtype=np.float32)
-        maps[i] = np.abs(_mean_slope(slope, image + deviation * draws, codes[i]))
-    settings = {"samples": samples, "noise": noise, "seed": seed}
+        noisy = image + NOISE * np.ptp(image) * draws
+        maps[i] = np.abs(slope(noisy, np.full(SAMPLES, codes[i]))[0].mean(axis=0, dtype=np.float64))
+    settings = {"samples": SAMPLES, "noise": NOISE, "seed": seed}
     return classifier.maps(began, codes, maps, "smoothgrad", "|d logit| a grey level", **settings)
 
 
-def integrated_gradients(
-    classifier: Classifier,
-    images: np.ndarray,
-    target: str | Sequence[str],
-    *,
-    tolerance: float = 0.02,
-    steps: int = 32,
-    most_steps: int = 512,
-) -> Maps:
+def integrated_gradients(classifier: Classifier, images: np.ndarray, target: str | Sequence[str]) -> Maps:
     """Integrated gradients (Sundararajan et al. 2017): what each pixel adds to the logit on the way from black.
 
-    Completeness: a map's sum is the image's logit less the black image's. The path is cut into `steps` pieces, and into
-    twice as many for the images whose sum is further off than `tolerance` of that difference (or of one logit, where
-    that is more), up to `most_steps`; beyond it an `IncompleteMap` warning is given. `extra` holds `difference` and
-    `gap` (sum less difference), (n,), in logits.
+    Completeness: a map's sum is the image's logit less the black image's. The path is cut into more pieces (`STEPS`)
+    for the images whose sum is off by more than `TOLERANCE`; a warning says for how many it stays so.
     Signed: below 0 the pixel speaks against the class.
     """
     began, images = monotonic(), classifier.check(images)
-    if not (1 <= steps <= most_steps and tolerance > 0):
-        raise ValueError(f"steps = {steps} of at most {most_steps} (1 or more), tolerance = {tolerance} (more than 0)")
     codes, slope = classifier.codes(target, len(images)), _slopes(classifier)
-    maps, gap, difference = np.empty(images.shape, np.float32), np.empty(len(images)), np.empty(len(images))
+    maps, off = np.empty(images.shape, np.float32), np.empty(len(images))
     for i, image in enumerate(images.astype(np.float32)):
-        ends = slope(np.stack([0 * image, image]), np.full(2, codes[i]))[1].astype(float)
-        difference[i], pieces = ends[1] - ends[0], steps
-        while True:
+        black, own = slope(np.stack([0 * image, image]), np.full(2, codes[i]))[1].astype(float)
+        for pieces in STEPS:
             along = ((np.arange(pieces) + 0.5) / pieces).astype(np.float32)[:, None, None]
-            maps[i] = image * _mean_slope(slope, along * image, codes[i])
-            gap[i] = maps[i].sum(dtype=float) - difference[i]
-            if abs(gap[i]) <= tolerance * max(abs(difference[i]), 1.0) or 2 * pieces > most_steps:
+            slopes, _ = slope(along * image, np.full(pieces, codes[i]))
+            maps[i] = image * slopes.mean(axis=0, dtype=np.float64)
+            off[i] = abs(maps[i].sum(dtype=float) - (own - black)) / max(abs(own - black), 1.0)
+            if off[i] <= TOLERANCE:
                 break
-            pieces *= 2
-    if (off := np.abs(gap) > tolerance * np.maximum(np.abs(difference), 1.0)).any():
-        text = f"integrated gradients: {off.sum()} of {len(gap)} sums are off by more than the tolerance, the worst by"
-        warnings.warn(f"{text} {np.abs(gap).max():.3g}", IncompleteMap, stacklevel=2)
-    settings = {"tolerance": tolerance, "steps": steps, "most_steps": most_steps}
-    extra = {"difference": difference, "gap": gap}
-    return classifier.maps(began, codes, maps, "integrated gradients", "logit", extra, **settings)
+    if (off > TOLERANCE).any():
+        text = f"integrated gradients: {(off > TOLERANCE).sum()} of {len(off)} sums are off by more than {TOLERANCE:g}"
+        warnings.warn(f"{text} of the difference, the worst by {off.max():.2g}", stacklevel=2)
+    settings = {"tolerance": TOLERANCE, "steps": STEPS}
+    return classifier.maps(began, codes, maps, "integrated gradients", "logit", **settings)
 
 
 def _slopes(classifier: Classifier) -> Gradients:
-    """float32 (b, size, size) and class codes (b,) to gradients of the logits, (b, size, size), and the logits (b,)."""
+    """Images (n, size, size) and class codes (n,) to gradients of the logits, (n, size, size), and the logits (n,)."""
     gradients = input_gradients(classifier.logits_model)
 
     def slope(images: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        slopes, logits = gradients(np.asarray(images, np.float32)[..., None], codes)
+        found = [gradients(images[part, ..., None].astype(np.float32), codes[part]) for part in _parts(len(images))]
+        slopes, logits = (np.concatenate(each) for each in zip(*found, strict=True))
         return slopes[..., 0], logits
 
     return slope
 
 
-def _mean_slope(slope: Gradients, images: np.ndarray, code: int) -> np.ndarray:
-    """The mean over images (m, size, size) of one class's gradients, float64 (size, size)."""
-    total = np.zeros(images.shape[1:])
-    for first in range(0, len(images), BATCH):
-        part = images[first : first + BATCH]
-        total += slope(part, np.full(len(part), code))[0].sum(axis=0, dtype=np.float64)
-    return total / len(images)
+def _parts(count: int) -> list[slice]:
+    return [slice(first, first + BATCH) for first in range(0, count, BATCH)]
 
 
 def class_activation(
@@ -139,59 +109,40 @@ def class_activation(
     Coarse maps are enlarged with their sum kept, so that a map's sum is the logit less the bias; below 0 the place
     speaks against the label. With `reference` images (m, size, size), such as those of the healthy, their mean map is
     subtracted: what is left is what this image adds beyond them, without what every chest and the padded border add.
-    `extra` has "logit", (n,). Raises `ValueError` for a network whose features are no averages or maxima of maps.
+    Raises `ValueError` for a network whose features are no averages or maxima of maps.
     """
     began, images = monotonic(), classifier.check(images)
-    codes = classifier.codes(target, len(images))
-    pooled = _pooled(classifier.logits_model)
-    maps, logits = _contributions(pooled, images, codes)
+    codes, contributions = classifier.codes(target, len(images)), _contributions(classifier.logits_model)
+    maps, used = contributions(images, codes), 0
     if reference is not None:
+        used = len(reference)
         for code in np.unique(codes):
-            same = np.full(len(reference), code)
-            maps[codes == code] -= _contributions(pooled, classifier.check(reference), same)[0].mean(axis=0)
-    used = 0 if reference is None else len(reference)
-    return classifier.maps(began, codes, maps, "class activation", "logit", {"logit": logits}, reference=used)
+            maps[codes == code] -= contributions(classifier.check(reference), np.full(used, code)).mean(axis=0)
+    return classifier.maps(began, codes, maps, "class activation", "logit", reference=used)
 
 
-def _pooled(logits: keras.Model) -> tuple[list[bool], np.ndarray, keras.Model]:
-    """For each part of the features whether it is an average (else a maximum), the last layer's weights, and a model
-    of the maps that are pooled and of the logits."""
+def _contributions(logits: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Images and the code of a label for each to what each place adds to its logit, float32 (n, size, size).
+
+    A place adds its value times the logit's slope there: w / (h w) for an average, w at the maximum's place.
+    """
     import keras
 
-    last = logits.outputs[0]._keras_history.operation
-    parts = last.input._keras_history.operation
-    parts = parts.input if isinstance(parts, keras.layers.Concatenate) else [last.input]
-    layers = [part._keras_history.operation for part in parts]
-    for layer in layers:
-        if not isinstance(layer, keras.layers.GlobalAveragePooling2D | keras.layers.GlobalMaxPooling2D):
-            raise ValueError(f"{logits.name}: a feature comes from {layer.name}, no average or maximum of a map")
-    averages = [isinstance(layer, keras.layers.GlobalAveragePooling2D) for layer in layers]
-    model = keras.Model(logits.input, [*(layer.input for layer in layers), logits.output])
-    return averages, last.get_weights()[0], model
+    pools = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+    sources = [layer.input for layer in logits.layers if isinstance(layer, pools)]
+    if not sources:
+        raise ValueError(f"{logits.name}: its features are no averages or maxima of maps")
+    features, gradients = keras.Model(logits.input, sources), input_gradients(keras.Model(sources, logits.output))
 
+    def contributions(images: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        maps = np.zeros(images.shape, np.float32)
+        for part in _parts(len(images)):
+            values = features.predict_on_batch(images[part, ..., None].astype(np.float32))
+            for value, slope in zip(values, gradients(values, codes[part])[0], strict=True):
+                maps[part] += enlarged((value * slope).sum(axis=-1), images.shape[-1])
+        return maps
 
-def _contributions(pooled: tuple, images: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each place adds to the logit of one label (a code) per image, float32 (n, size, size), and the logits."""
-    averages, kernel, model = pooled
-    maps, values = np.zeros(images.shape, np.float32), np.empty(len(images))
-    for first in range(0, len(images), BATCH):
-        part = slice(first, first + BATCH)
-        *sources, logits = model.predict_on_batch(images[part, ..., None].astype(np.float32))
-        values[part] = logits[np.arange(len(logits)), codes[part]]
-        weights = np.split(kernel[:, codes[part]].T, np.cumsum([one.shape[-1] for one in sources])[:-1], axis=1)
-        for average, source, weight in zip(averages, sources, weights, strict=True):
-            maps[part] += enlarged(_placed(average, source, weight), images.shape[-1])
-    return maps, values
-
-
-def _placed(average: bool, source: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """What each place of maps (b, h, w, c) adds for weights (b, c): (b, h, w)."""
-    b, h, w, c = source.shape
-    if average:
-        return np.einsum("bhwc,bc->bhw", source, weights) / (h * w)
-    flat, placed = source.reshape(b, h * w, c), np.zeros((b, h * w), np.float32)
-    np.add.at(placed, (np.arange(b)[:, None], flat.argmax(axis=1)), weights * flat.max(axis=1))
-    return placed.reshape(b, h, w)
+    return contributions
 
 
 def enlarged(coarse: np.ndarray, size: int) -> np.ndarray:

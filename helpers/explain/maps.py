@@ -7,7 +7,7 @@ pixels of these images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from helpers.model.backbones import Backbone, weights_digest
-from helpers.model.engine import choose, compile_model
+from helpers.model.engine import Function, choose, compile_model
 from helpers.model.head import Head
 from helpers.run.profile import nearest
 
 if TYPE_CHECKING:
     import keras
-
-# uint8 or float32 (b, size, size), grey 0..255, to float32 (b, classes), for any b
-Predictor = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -69,12 +66,11 @@ class Classifier:
     image_size: int
     key: str
 
-    def predictor(self, engine: str = "auto", batch_size: int = 64) -> Predictor:
-        """The probabilities in float32 on the fastest engine of this machine; see `helpers.model.engine`.
-
-        Takes whole numbers or fractions of a grey level. `batch_size`: images at once on a GPU.
+    def predictor(self) -> Function:
+        """uint8 or float32 (b, size, size), grey 0..255, to probabilities, float32 (b, classes), for any b, in float32
+        on the fastest engine of this machine; see `helpers.model.engine`.
         """
-        function = compile_model(self.model, choose(engine, "float32"), batch_size)
+        function = compile_model(self.model, choose("auto", "float32"))
         return lambda images: function(np.asarray(images, np.float32)[..., None])
 
     def codes(self, target: str | Sequence[str], count: int) -> np.ndarray:
@@ -99,19 +95,10 @@ class Classifier:
             )
         return images
 
-    def maps(
-        self,
-        began: float,
-        codes: np.ndarray,
-        maps: np.ndarray,
-        method: str,
-        units: str,
-        extra: dict | None = None,
-        **kept,
-    ) -> Maps:
+    def maps(self, began: float, codes: np.ndarray, maps: np.ndarray, method: str, units: str, **kept) -> Maps:
         """`Maps` of classes `codes`, made since `began` (a reading of `monotonic`) with the settings `kept`."""
         target = tuple(self.classes[code] for code in codes)
-        return Maps(maps, method, units, target, {"classifier": self.key, **kept}, monotonic() - began, extra or {})
+        return Maps(maps, method, units, target, {"classifier": self.key, **kept}, monotonic() - began)
 
 
 def from_head(backbone: Backbone, head: Head) -> Classifier:
@@ -119,55 +106,16 @@ def from_head(backbone: Backbone, head: Head) -> Classifier:
     import keras
 
     last = keras.layers.Dense(len(head.classes), dtype="float32", name="logits")
-    logits = last(backbone.model.output)
+    model = keras.Model(backbone.model.input, last(backbone.model.output))
     last.set_weights([head.kernel, head.bias])
-    return _assemble(backbone.model.input, logits, head.classes)
+    return from_logits(model, head.classes)
 
 
-def from_model(model: keras.Model, classes: Sequence[str]) -> Classifier:
-    """A trained network, such as a fine-tuned one, whose last layer is a softmax over `classes`.
-
-    The softmax may be a layer of its own, a dense layer's activation, or the end of a model used as a layer. Raises
-    `ValueError` for another ending, another number of classes, or an input other than (b, size, size, 1).
-    """
-    shape = tuple(model.input_shape)
-    if len(shape) != 4 or shape[1] is None or shape[1] != shape[2] or shape[3] != 1:
-        raise ValueError(f"{model.name} takes {shape}; an explained network takes (batch, size, size, 1)")
-    if model.output_shape[-1] != len(classes):
-        raise ValueError(f"{model.name} gives {model.output_shape[-1]} probabilities for {len(classes)} classes")
-    return _assemble(model.inputs[0], _before_softmax(model.outputs[0]), classes)
-
-
-def from_logits(model: keras.Model, labels: Sequence[str]) -> Classifier:
-    """A multi-label network that gives one logit per label; its probabilities are their sigmoids."""
-    return _assemble(model.inputs[0], model.outputs[0], labels, "sigmoid")
-
-
-def _assemble(inputs, logits, classes: Sequence[str], activation: str = "softmax") -> Classifier:
+def from_logits(logits: keras.Model, classes: Sequence[str], activation: str = "softmax") -> Classifier:
+    """A network from float32 (b, size, size, 1), grey 0..255, to logits (b, classes); its probabilities are their
+    softmax, or, for a network of several labels, their "sigmoid"."""
     import keras
 
-    probabilities = keras.layers.Activation(activation, dtype="float32", name="probabilities")(logits)
-    model = keras.Model(inputs, probabilities, name="classifier")
-    logits_model = keras.Model(inputs, logits, name="logits")
-    return Classifier(model, logits_model, tuple(classes), int(inputs.shape[1]), weights_digest(model))
-
-
-def _before_softmax(output):
-    """The symbolic tensor that the softmax behind `output` is applied to."""
-    import keras
-
-    last, node, _ = output._keras_history  # the layer that made it, and which of the layer's calls
-    source = last._inbound_nodes[node].input_tensors[0]
-    if isinstance(last, keras.Model):  # a model used as a layer
-        return keras.Model(last.inputs[0], _before_softmax(last.outputs[0]), name=f"{last.name}_logits")(source)
-    softmax = getattr(last, "activation", None) is keras.activations.softmax
-    if isinstance(last, keras.layers.Softmax) or (softmax and isinstance(last, keras.layers.Activation)):
-        return source
-    if softmax and isinstance(last, keras.layers.Dense):
-        linear = keras.layers.Dense.from_config(
-            last.get_config() | {"activation": "linear", "name": f"{last.name}_logits"}
-        )
-        logits = linear(source)
-        linear.set_weights(last.get_weights())
-        return logits
-    raise ValueError(f"a network to explain ends in a softmax, not in {type(last).__name__} '{last.name}'")
+    last = keras.layers.Activation(activation, dtype="float32", name="probabilities")
+    model = keras.Model(logits.inputs[0], last(logits.outputs[0]), name="classifier")
+    return Classifier(model, logits, tuple(classes), int(logits.input_shape[1]), weights_digest(model))

@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
 
 from helpers.explain.maps import Classifier, Maps
-from helpers.explain.occlusion_plan import best_plan, trace
-from helpers.explain.occlusion_sweep import FullSweep, WindowSweep, occluded
-from helpers.model.engine import EngineError, choose
+from helpers.explain.occlusion_windows import Base, Plan, WindowGraph, best_plan, crop, overlap, trace
+from helpers.model.engine import Engine, EngineError, choose, compile_model
 from helpers.run.cache import make_key
 from helpers.run.provenance import write_atomically
 
 PAPER_BOX, PAPER_SIZE = 20, 299  # pixels: "A blank 20x20 pixel box", on InceptionV3's images
-LARGEST_STRIDE = 4  # beyond it, windows are used only where they save more than half of the arithmetic
+CHUNK = 64  # occluded images, or their parts, held at once where blocks are small
+WINDOW_REQUEST = 32  # windows per engine request: they are small
+SHARING = 4  # positions a block holds on one axis, from which on its surroundings are sent once for all of them
 CHECKED = 16  # positions at which the first image's probabilities are compared with those of Keras
 TRUST = 1e-3  # the largest difference in probability there
 MAKER = "helpers.explain.occlusion:occlusion"  # whose code is part of what is kept
@@ -61,7 +63,7 @@ def occlusion(
     classifier: Classifier,
     images: np.ndarray,
     target: str | Sequence[str],
-    box: int = 0,
+    box: int,
     fill: str = "black",
     stride: int = 1,
     engine: str = "auto",
@@ -69,9 +71,9 @@ def occlusion(
 ) -> Maps:
     """Occlusion maps of `images`, uint8 (n, size, size), for `target`, a class name or one per image.
 
-    `box`: pixels a side; 0: the paper's, in proportion. `fill`: "black", or "mean" (of the image). `stride`: pixels
-    between positions; the last possible one is always among them. Where the network is built of layers that allow it,
-    only what the box changes is recomputed; the probabilities are those of Keras to float32's rounding all the same.
+    `box`: pixels a side. `fill`: "black", or "mean" (of the image). `stride`: pixels between positions; the last
+    possible one is always among them. Where the network is built of layers that allow it, only what the box changes is
+    recomputed; the probabilities are those of Keras to float32's rounding all the same.
 
     A map's pixel is the mean drop in probability over all boxes that cover it. `Maps.extra` keeps what the paper
     recorded: `probabilities` float32 (n, r, r, classes) at every position, `starts` int (r,) the positions' first
@@ -83,11 +85,10 @@ def occlusion(
     """
     images, began = classifier.check(images), monotonic()
     codes, size = classifier.codes(target, len(images)), classifier.image_size
-    side = box or default_box(size)
-    starts = positions(size, side, stride)
+    starts = positions(size, box, stride)
     if fill not in ("black", "mean"):
         raise ValueError(f"fill = '{fill}'; it is black or mean")
-    settings, sweep, maps, peaks = {"box": side, "fill": fill, "stride": stride}, None, [], []
+    settings, sweep, maps, peaks = {"box": box, "fill": fill, "stride": stride}, None, [], []
     corners = np.stack(np.meshgrid(starts, starts, indexing="ij"), axis=-1).reshape(-1, 2)
     unoccluded = np.empty((len(images), len(classifier.classes)), np.float32)
     probabilities = np.empty((len(images), len(corners), len(classifier.classes)), np.float32)
@@ -98,33 +99,91 @@ def occlusion(
             with np.load(stored, allow_pickle=False) as found:
                 unoccluded[i], probabilities[i] = found["unoccluded"], found["probabilities"]
         else:
-            sweep = sweep or make_sweep(classifier, side, stride, engine, image)
+            sweep = sweep or make_sweep(classifier, box, stride, engine, image)
             unoccluded[i] = sweep.take(image)
             probabilities[i] = sweep.at(0.0 if fill == "black" else float(image.mean()), corners)
             if stored:
                 parts = {"unoccluded": unoccluded[i], "probabilities": probabilities[i]}
                 write_atomically(stored, lambda file, parts=parts: np.savez(file, **parts))
         drops = (unoccluded[i, codes[i]] - probabilities[i, :, codes[i]]).reshape(len(starts), len(starts))
-        peaks.append(corners[drops.argmax()] + side // 2)
-        maps.append(mean_drop(drops, starts, side, size))
+        peaks.append(corners[drops.argmax()] + box // 2)
+        maps.append(mean_drop(drops, starts, box, size))
     extra = {"probabilities": probabilities.reshape(len(images), len(starts), len(starts), -1), "starts": starts}
     extra |= {"unoccluded": unoccluded, "peak": np.array(peaks)}
-    return classifier.maps(began, codes, np.array(maps), "occlusion", "probability", extra, **settings)
+    made = classifier.maps(began, codes, np.array(maps), "occlusion", "probability", **settings)
+    return replace(made, extra=extra)
 
 
-def make_sweep(
-    classifier: Classifier, side: int, stride: int, engine: str, image: np.ndarray
-) -> FullSweep | WindowSweep:
-    """The cheaper way to the probabilities, compared with Keras at `CHECKED` positions of `image`."""
-    steps, chosen = trace(classifier.model), choose(engine, "float32")
-    plan = best_plan(steps, side)
-    if plan and (stride <= LARGEST_STRIDE or plan.cost < 0.5 * plan.full):
-        sweep = WindowSweep(classifier, side, chosen, steps, plan, stride)
-    else:
-        sweep = FullSweep(classifier, side, chosen)
-    corners = np.random.default_rng(0).integers(0, classifier.image_size - side + 1, (CHECKED, 2))
+def make_sweep(classifier: Classifier, side: int, stride: int, engine: str, image: np.ndarray) -> Sweep:
+    """The probabilities at any position, compared with those of Keras at `CHECKED` positions of `image`."""
+    chosen, random = choose(engine, "float32"), np.random.default_rng(0)
+    sweep = Sweep(classifier, side, stride, chosen, best_plan(trace(classifier.model), side))
+    corners = random.integers(0, classifier.image_size - side + 1, (CHECKED, 2))
     expected = classifier.model.predict_on_batch(occluded(image, side, 0.0, corners))
     sweep.take(image)
     if not (off := float(np.abs(sweep.at(0.0, corners) - expected).max())) <= TRUST:
         raise EngineError(f"occlusion by {chosen} is {off:.2g} off Keras in probability; set ENGINE=keras")
     return sweep
+
+
+def occluded(image: np.ndarray, side: int, level: float, corners: np.ndarray) -> np.ndarray:
+    """float32 (b, rows, columns, 1): `image` with a box at each of `corners` (b, 2), which may lie beyond it."""
+    out = np.repeat(image[None].astype(np.float32), len(corners), axis=0)
+    for one, (top, left) in zip(out, corners, strict=True):
+        one[top : top + side, left : left + side] = level
+    return out[..., None]
+
+
+class Sweep:
+    """The probabilities at any position of the box, in float32: a plan's early layers are recomputed only around the
+    box (see `occlusion_windows`), the others in full.
+
+    Positions are taken in blocks that share all that lies around them; where `stride`, the pixels between positions,
+    leaves only a few in a block, each is sent with its own surroundings instead, so that batches stay full.
+    """
+
+    def __init__(self, classifier: Classifier, side: int, stride: int, engine: Engine, plan: Plan) -> None:
+        import keras
+
+        held, steps, output = len(range(0, plan.stride, stride)), plan.steps, classifier.model.outputs[0]
+        self._side, self.plan, self._shared, self._after = side, plan, held >= SHARING, None
+        self._graph = WindowGraph(plan, self._shared)
+        self._before = compile_model(self._graph.model, engine, CHUNK, min(WINDOW_REQUEST, max(held**2, 16)))
+        if plan.last < len(steps) - 1:
+            self._after = compile_model(keras.Model(steps[plan.last].tensor, output, name="rest"), engine, CHUNK)
+        self._needed = sorted({extra.step for extra in self._graph.extras} | {0, *([plan.last] if self._after else [])})
+        self._known = keras.Model(steps[0].tensor, [*(steps[one].tensor for one in self._needed), output])
+
+    def take(self, image: np.ndarray) -> np.ndarray:
+        """Set the image to occlude, uint8 (size, size); returns its own probabilities (classes,)."""
+        *base, probabilities = self._known.predict_on_batch(image[None, ..., None].astype(np.float32))
+        self._base = {step: Base(values[0]) for step, values in zip(self._needed, base, strict=True)}
+        return probabilities[0]
+
+    def at(self, level: float, corners: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 (b, classes), of boxes whose top left pixels are `corners`, int (b, 2)."""
+        _, mine, counts = np.unique(corners // self.plan.stride, axis=0, return_inverse=True, return_counts=True)
+        ends = np.cumsum(counts)[:-1] if self._shared else range(CHUNK, len(corners), CHUNK)
+        order = np.argsort(mine.ravel(), kind="stable")
+        found = [self._chunk(level, corners[rows]) for rows in np.split(order, ends)]
+        return np.concatenate(found)[np.argsort(order)]
+
+    def _chunk(self, level: float, corners: np.ndarray) -> np.ndarray:
+        """Probabilities (b, classes) of a few positions, `corners` (b, 2); of one block where blocks share."""
+        blocks, image = corners // self.plan.stride, self._base[0].values[..., 0]
+        patches = []
+        for block, corner in zip(blocks, corners, strict=True):
+            span = self.plan.moved(0, self.plan.outputs[0], block)
+            patches.append(occluded(crop(image, span), self._side, level, corner[None] - span[:, 0]))
+        filled = [self._graph.fill(self._base, block) for block in (blocks[:1] if self._shared else blocks)]
+        windows = self._before(np.concatenate(patches), *(np.concatenate(each) for each in zip(*filled, strict=True)))
+        return self._after(self._whole(windows, blocks)) if self._after else windows
+
+    def _whole(self, windows: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+        """The windows (b, rows, columns, channels) of the plan's last step among its unoccluded values."""
+        last = self.plan.last
+        whole = np.repeat(self._base[last].values[None], len(windows), axis=0)
+        for one, window, place in zip(whole, windows, blocks, strict=True):
+            there, here = overlap(self.plan.moved(last, self.plan.outputs[last], place), one.shape[:2])
+            one[there] = window[here]
+        return whole

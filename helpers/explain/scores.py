@@ -9,20 +9,20 @@ happens too, so the chance stands beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from helpers.explain.cases import Cases
-from helpers.explain.maps import Classifier, Maps, Predictor, from_model
+from helpers.explain.maps import Classifier, Maps, from_logits
 from helpers.metrics.bootstrap import mean_by_patient
-
-if TYPE_CHECKING:
-    from helpers.metrics.estimate import Estimate
+from helpers.metrics.estimate import Estimate
+from helpers.model.engine import Function
 
 THRESHOLDS = 64  # of the map, tried for the best overlap
+STEPS = 16  # of deletion and insertion
 BLUR = 0.06  # standard deviation of the blur that stands for "no detail", as a share of the image's side
 MEASURES = ("hit", "mass", "iou", "deletion", "insertion", "on retina")  # of `compare_methods`
 
@@ -136,77 +136,66 @@ def localised(maps: Maps, cases: Cases, box: int) -> pd.DataFrame:
     return found.assign(label=cases.labels, patient_id=cases.patients, image_id=cases.rows["image_id"].to_numpy())
 
 
-def mean_of(
+def means(
     frame: pd.DataFrame,
-    column: str,
+    columns: Iterable[str],
+    by: Sequence[str] = (),
     *,
+    total: str = "",
+    beside: Mapping[str, tuple[str, str]] | None = None,
     resamples: int = 2000,
     seed: int = 1,
     bounds: tuple[float, float] | None = (0.0, 1.0),
-) -> Estimate:
-    """The mean of a column over images, with its 95 % interval by patient; NaN rows do not count."""
-    known = frame[frame[column].notna()]
-    values, patients = known[column].to_numpy(float), known["patient_id"].to_numpy()
-    return mean_by_patient(values, patients, resamples, seed, bounds)
-
-
-def means(
-    frame: pd.DataFrame, columns: Iterable[str], by: Sequence[str] = (), *, total: str = "", **options
 ) -> pd.DataFrame:
     """The mean of each column, with its 95 % interval by patient, in each group: columns of `by`, measure, value, low,
-    high, n, method, note.
+    high, n, method, note, and those of `beside`.
 
-    `frame` has one row per image and `patient_id`. `total` names a last group of all rows ("all") where `by` is one
-    column. `options` are those of `mean_of`.
+    `frame` has one row per image and `patient_id`; NaN rows do not count. `total` names a last group of all rows
+    ("all") where `by` is one column. `beside[name]` is a column and how pandas sums it up within the group ("median").
     """
-    groups = [((), frame)] if not by else list(frame.groupby(list(by), sort=False, observed=True))
-    if total and len(by) == 1:
+    beside, rows = beside or {}, []
+    groups = list(frame.groupby(list(by), sort=False, observed=True)) if by else [((), frame)]
+    if total:
         groups.append(((total,), frame))
-    rows = []
     for names, part in groups:
+        summary = {name: part[column].agg(how) for name, (column, how) in beside.items()}
         for column in columns:
-            found = mean_of(part, column, **options)
-            rows.append(dict(zip(by, names, strict=True)) | {"measure": column} | found.as_dict())
-    return pd.DataFrame(rows)
+            known = part[part[column].notna()]
+            found = mean_by_patient(known[column].to_numpy(float), known["patient_id"], resamples, seed, bounds)
+            rows.append({**dict(zip(by, names, strict=True)), "measure": column, **found.as_dict(), **summary})
+    return pd.DataFrame(rows, columns=[*by, "measure", *(field.name for field in fields(Estimate)), *beside])
 
 
 def deletion_insertion(
-    images: np.ndarray,
-    codes: np.ndarray,
-    maps: np.ndarray,
-    predict: Predictor,
-    *,
-    steps: int = 16,
-    random_order: int | None = None,
+    images: np.ndarray, codes: np.ndarray, maps: np.ndarray, predict: Function, random_order: int | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Deletion and insertion (Petsiuk et al. 2018): the areas of each image, and the curves.
 
-    From the most important pixel on, 1/`steps` of the pixels at a time are replaced by the blurred image (`deletion`),
+    From the most important pixel on, 1/`STEPS` of the pixels at a time are replaced by the blurred image (`deletion`),
     or brought back into the blurred image (`insertion`), and the probability of class `codes`, int (n,), is asked.
     The areas, `deletion` (low is good) and `insertion` (high is good), are means of the probability over the path, one
     row per image; the curves have image (its position), share (of pixels changed), deletion, insertion. No mask is
     needed, but an image with holes is unlike any training image: with `random_order`, a seed, pixels go in random
     order instead, which shows what the holes alone do.
     """
-    if maps.shape != images.shape or steps < 1:
-        raise ValueError(f"images {images.shape}, maps {maps.shape}, steps = {steps} (1 or more)")
-    shares, parts = np.linspace(0, 1, steps + 1), []
+    if maps.shape != images.shape:
+        raise ValueError(f"images are {images.shape}, maps {maps.shape}")
+    shares, parts = np.linspace(0, 1, STEPS + 1), []
     for i, image in enumerate(images):
         order = _order(maps[i], None if random_order is None else random_order + i)
         chance = predict(_paths(image, order, shares))[:, codes[i]].reshape(2, -1)
         parts.append(pd.DataFrame({"image": i, "share": shares, "deletion": chance[0], "insertion": chance[1]}))
-    columns = ("deletion", "insertion")
-    areas = {name: [float(np.trapezoid(part[name], part["share"])) for part in parts] for name in columns}
+    areas = {
+        name: [float(np.trapezoid(part[name], part["share"])) for part in parts] for name in ("deletion", "insertion")
+    }
     return pd.DataFrame(areas), pd.concat(parts, ignore_index=True)
 
 
 def _order(values: np.ndarray, seed: int | None) -> np.ndarray:
     """Rank of each pixel (h, w), 0 for the most important; equals in a fixed random order, all with a `seed`."""
-    random = np.random.default_rng(0 if seed is None else seed).random(values.size)
-    important = -values.ravel().astype(np.float64) if seed is None else np.zeros(values.size)
-    ranks = np.empty(values.size, np.int64)
-    ranks[np.lexsort((random, important))] = np.arange(values.size)
-    return ranks.reshape(values.shape)
+    random = np.random.default_rng(seed or 0).random(values.size)
+    important = np.zeros(values.size) if seed is not None else -values.ravel().astype(np.float64)
+    return np.lexsort((random, important)).argsort().reshape(values.shape)
 
 
 def _paths(image: np.ndarray, order: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -219,37 +208,27 @@ def _paths(image: np.ndarray, order: np.ndarray, shares: np.ndarray) -> np.ndarr
 
 
 def compare_methods(
-    methods: Mapping[str, Maps],
-    cases: Cases,
-    classifier: Classifier,
-    box: int,
-    *,
-    predict: Predictor | None = None,
-    steps: int = 16,
-    **options,
+    methods: Mapping[str, Maps], cases: Cases, classifier: Classifier, box: int, **options
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """Scores of each method on the same images, with intervals by patient, and the deletion and insertion curves.
 
     The table has explainer, measure (`MEASURES`), value, low, high, n, method, note, seconds (per image). A last row of
     each measure, "a guess", is chance: a place on the retina for `hit`, the lesion's share of the retina for `mass`,
     pixels in random order for deletion and insertion, the retina's share of the image for `on retina`. `options` are
-    those of `mean_of`.
+    those of `means`.
     """
     asked = (cases.images, classifier.codes(cases.labels, len(cases.images)))
-    run, tables, curves = predict or classifier.predictor(), [], {}
+    predict, frames, curves = classifier.predictor(), [], {}
     for name, maps in methods.items():
-        areas, curves[name] = deletion_insertion(*asked, maps.maps, run, steps=steps)
-        frame = pd.concat([localised(maps, cases, box), areas], axis=1)
-        frame["on retina"] = share_within(maps.maps, cases.retina)
-        seconds = maps.seconds / len(maps.maps)
-        tables.append(means(frame, MEASURES, **options).assign(explainer=name, seconds=seconds))
-    seed = options.get("seed", 1)
-    areas, curves["random order"] = deletion_insertion(*asked, maps.maps, run, steps=steps, random_order=seed)
-    guess = frame.assign(hit=frame["hit_by_chance"], mass=frame["mass_by_chance"], iou=np.nan, **areas)
+        areas, curves[name] = deletion_insertion(*asked, maps.maps, predict)
+        scored = {"on retina": share_within(maps.maps, cases.retina), "seconds": maps.seconds / len(maps.maps)}
+        frames.append(localised(maps, cases, box).assign(explainer=name, **scored, **areas))
+    areas, curves["random order"] = deletion_insertion(*asked, maps.maps, predict, options.get("seed", 1))
+    guess = frames[-1].assign(explainer="a guess", seconds=0.0, iou=np.nan, **areas)
+    guess = guess.assign(hit=guess["hit_by_chance"], mass=guess["mass_by_chance"])
     guess["on retina"] = cases.retina.mean(axis=(1, 2))
-    tables.append(means(guess, MEASURES, **options).assign(explainer="a guess", seconds=0.0))
-    columns = ["explainer", "measure", "value", "low", "high", "n", "method", "note", "seconds"]
-    return pd.concat(tables, ignore_index=True)[columns], curves
+    seconds = {"seconds": ("seconds", "first")}
+    return means(pd.concat([*frames, guess]), MEASURES, ["explainer"], beside=seconds, **options), curves
 
 
 def randomised(classifier: Classifier, seed: int = 1) -> Classifier:
@@ -261,13 +240,13 @@ def randomised(classifier: Classifier, seed: int = 1) -> Classifier:
     """
     import keras
 
-    copy, random = keras.models.clone_model(classifier.model), np.random.default_rng(seed)
-    weights = classifier.model.get_weights()
+    copy, random = keras.models.clone_model(classifier.logits_model), np.random.default_rng(seed)
+    weights = classifier.logits_model.get_weights()
     copy.set_weights([random.permutation(one.ravel()).reshape(one.shape) for one in weights])
-    return from_model(copy, classifier.classes)
+    return from_logits(copy, classifier.classes)
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray, cell: int = 8) -> np.ndarray:
+def rank_correlation(first: np.ndarray, second: np.ndarray, cell: int) -> np.ndarray:
     """Spearman's correlation of two maps' positive parts, averaged over cells of `cell` pixels: (n,), -1 to 1.
 
     Maps (n, h, w) of single pixels are too grainy to compare one by one, hence the cells. NaN where a map is flat.
@@ -285,39 +264,38 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, cell: int = 8) -> np
 
 def _cells(maps: np.ndarray, cell: int) -> np.ndarray:
     """(n, cells): the mean of each whole cell of the maps' positive parts."""
-    n, height, width = maps.shape
-    rows, columns = max(1, height // cell), max(1, width // cell)
-    tall, wide = min(cell, height), min(cell, width)
-    kept = importance(maps)[:, : rows * tall, : columns * wide]
-    return kept.reshape(n, rows, tall, columns, wide).mean(axis=(2, 4)).reshape(n, -1)
+    n, rows, columns = len(maps), maps.shape[1] // cell, maps.shape[2] // cell
+    kept = importance(maps)[:, : rows * cell, : columns * cell]
+    return kept.reshape(n, rows, cell, columns, cell).mean(axis=(2, 4)).reshape(n, -1)
 
 
-def agreement(methods: Mapping[str, Maps], patients: np.ndarray, *, cell: int = 8, **options) -> pd.DataFrame:
+def agreement(methods: Mapping[str, Maps], patients: np.ndarray, *, cell: int, **options) -> pd.DataFrame:
     """The mean rank correlation of each pair of methods' maps of the same images, with its interval.
 
     Columns: a, b, value, low, high, n, method, note. `patients` names the patient of each image. `options` are those
-    of `mean_of`.
+    of `means`.
     """
-    pairs = {(a, b): (methods[a], methods[b]) for a, b in combinations(methods, 2)}
-    rows = [{"a": a, "b": b} | _correlation(*maps, patients, cell, options) for (a, b), maps in pairs.items()]
-    return pd.DataFrame(rows)
+    pairs = {names: tuple(methods[name] for name in names) for names in combinations(methods, 2)}
+    return _correlations(pairs, ["a", "b"], patients, cell, options)
 
 
 def sanity_check(
-    trained: Mapping[str, Maps], shuffled: Mapping[str, Maps], patients: np.ndarray, *, cell: int = 8, **options
+    trained: Mapping[str, Maps], shuffled: Mapping[str, Maps], patients: np.ndarray, *, cell: int, **options
 ) -> pd.DataFrame:
     """Mean rank correlation of each method's maps with those of the network with shuffled weights: near 0 is sound.
 
-    Columns: explainer, value, low, high, n, method, note. `options` are those of `mean_of`.
+    Columns: explainer, value, low, high, n, method, note. `options` are those of `means`.
     """
-    rows = [
-        {"explainer": name} | _correlation(maps, shuffled[name], patients, cell, options)
-        for name, maps in trained.items()
-    ]
-    return pd.DataFrame(rows)
+    pairs = {(name,): (maps, shuffled[name]) for name, maps in trained.items()}
+    return _correlations(pairs, ["explainer"], patients, cell, options)
 
 
-def _correlation(first: Maps, second: Maps, patients: np.ndarray, cell: int, options: dict) -> dict:
-    """The mean rank correlation of two methods' maps, as a row of a table."""
-    frame = pd.DataFrame({"value": rank_correlation(first.maps, second.maps, cell), "patient_id": patients})
-    return mean_of(frame, "value", bounds=(-1.0, 1.0), **options).as_dict()
+def _correlations(
+    pairs: Mapping[tuple[str, ...], tuple[Maps, Maps]], by: list[str], patients: np.ndarray, cell: int, options: dict
+) -> pd.DataFrame:
+    frames = []
+    for names, (first, second) in pairs.items():
+        values = {"correlation": rank_correlation(first.maps, second.maps, cell), "patient_id": patients}
+        frames.append(pd.DataFrame(values).assign(**dict(zip(by, names, strict=True))))
+    found = means(pd.concat(frames), ["correlation"], by, bounds=(-1.0, 1.0), **options)
+    return found.drop(columns="measure")

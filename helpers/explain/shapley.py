@@ -5,7 +5,7 @@ Carr 2020, figure 4: "OCT SHAP maps indicating positive importance in red and ne
 - `gradient_shap` is shap's GradientExplainer (expected gradients): fast, for whatever has gradients. DeepExplainer is
   not offered: it has no rule for ReLU6, which MobileNetV2 is full of.
 - `partition_shap` is shap's PartitionExplainer: only asks for predictions, so any engine and any model will do. Its
-  Owen values follow a fixed tree of halves of the image; where `evaluations` run out, a rectangle shares its value.
+  Owen values follow a fixed tree of halves of the image; where `EVALUATIONS` run out, a rectangle shares its value.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.data.images import choose_examples, read_square
-from helpers.explain.maps import Classifier, Maps, Predictor
+from helpers.explain.maps import Classifier, Maps
 
 if TYPE_CHECKING:
     from helpers.data.catalogue import Catalogue
 
-RUNS = 8  # independent parts of the samples; their spread is the stated error
+RUNS = 8  # independent parts of the samples
+EVALUATIONS, CELL = 200, 8  # of the partition explainer: predictions per image, and pixels a side of what is hidden
 BATCH = 32
 
 
@@ -44,68 +45,51 @@ def gradient_shap(
     target: str | Sequence[str],
     *,
     background: np.ndarray,
-    samples: int = 200,
+    samples: int,
     seed: int = 1,
 ) -> Maps:
     """shap's GradientExplainer on the logit: signed maps whose sum is, in expectation, the image's logit less the mean
     logit of the `background`, uint8 (m, size, size).
 
     `samples` points between the image and random background images are taken, in `RUNS` independent runs of shap.
-    `extra` holds, (n,) in logits: `difference`, what the sum should be; `gap`, sum less difference; and `error`, the
-    standard error of the sum, from the spread between the runs. Every image sees the same random numbers, from `seed`.
+    Every image sees the same random numbers, from `seed`.
     """
     import keras
     import shap
 
-    if samples < 2 * RUNS:
-        raise ValueError(f"samples = {samples}; take {2 * RUNS} or more, in {RUNS} runs")
+    if samples < RUNS:
+        raise ValueError(f"samples = {samples}; take {RUNS} or more")
     began, images, background = monotonic(), classifier.check(images), classifier.check(background)
     codes, model = classifier.codes(target, len(images)), classifier.logits_model
     listed = keras.Model([model.inputs[0]], model.outputs[0])  # shap passes a list of one input
     explainer = shap.GradientExplainer(listed, background[..., None].astype(np.float32), batch_size=BATCH)
-    each, maps, error = samples // RUNS, np.empty(images.shape, np.float32), np.empty(len(images))
+    each, maps = samples // RUNS, np.empty(images.shape, np.float32)
     state = np.random.get_state()  # shap seeds numpy's global generator
     for i, image in enumerate(images):
         repeated = np.repeat(image[None, ..., None].astype(np.float32), RUNS, axis=0)  # shap draws anew for each row
         asked = {"ranked_outputs": np.full((RUNS, 1), codes[i]), "output_rank_order": "custom"}
         runs = np.asarray(explainer.shap_values(repeated, nsamples=each, rseed=seed, **asked)[0])
-        runs = runs.reshape(RUNS, *image.shape)
-        maps[i], error[i] = runs.mean(axis=0), runs.sum(axis=(1, 2)).std(ddof=1) / np.sqrt(RUNS)
+        maps[i] = runs.reshape(RUNS, *image.shape).mean(axis=0)
     np.random.set_state(state)
-    own, others = (
-        model.predict(one[..., None].astype(np.float32), BATCH, verbose=0).astype(float) for one in (images, background)
-    )
-    difference = own[np.arange(len(images)), codes] - others.mean(axis=0)[codes]
-    extra = {"difference": difference, "gap": maps.sum(axis=(1, 2), dtype=float) - difference, "error": error}
     settings = {"samples": each * RUNS, "seed": seed, "background": len(background)}
-    return classifier.maps(began, codes, maps, "gradient SHAP", "logit", extra, **settings)
+    return classifier.maps(began, codes, maps, "gradient SHAP", "logit", **settings)
 
 
 def partition_shap(
-    classifier: Classifier,
-    images: np.ndarray,
-    target: str | Sequence[str],
-    *,
-    background: np.ndarray,
-    evaluations: int = 500,
-    cell: int = 4,
-    predict: Predictor | None = None,
+    classifier: Classifier, images: np.ndarray, target: str | Sequence[str], *, background: np.ndarray
 ) -> Maps:
     """shap's PartitionExplainer on the probability: signed maps whose sum is exactly the image's probability less that
     of the blank image, the mean of the `background`, uint8 (m, size, size), in whole grey levels.
 
-    Cells of `cell` x `cell` pixels are hidden (blank) or shown, and a cell's value is shared evenly among its pixels.
-    `evaluations`: predictions per image; `predict` gives probabilities (the classifier's own fastest engine where
-    None). `extra`: `difference` and `gap`, (n,), as for `gradient_shap`.
+    Cells of `CELL` x `CELL` pixels are hidden (blank) or shown, and a cell's value is shared evenly among its pixels.
     """
     import shap
 
     began, images, size = monotonic(), classifier.check(images), classifier.image_size
-    codes, run = classifier.codes(target, len(images)), predict or classifier.predictor()
+    codes, run = classifier.codes(target, len(images)), classifier.predictor()
     blank = np.round(classifier.check(background).mean(axis=0, dtype=np.float32)).astype(np.uint8)
-    edges = np.minimum(np.arange(-(-size // cell) + 1) * cell, size)
-    held, grid = np.diff(edges), len(edges) - 1  # pixels that each cell holds on one side, and cells
-    maps, difference = np.empty(images.shape, np.float32), np.empty(len(images))
+    held = np.diff(np.append(np.arange(0, size, CELL), size))  # pixels that each cell holds on one side
+    whole, maps = np.ones((len(held), len(held), 1)), np.empty(images.shape, np.float32)
 
     def enlarged(cells: np.ndarray) -> np.ndarray:
         return cells.repeat(held, axis=-2).repeat(held, axis=-1)
@@ -116,11 +100,8 @@ def partition_shap(
             pixels = enlarged(np.asarray(shown)[..., 0]) > 0.5
             return np.asarray(run(np.where(pixels, image, blank))[:, code], np.float64)
 
-        whole = np.ones((1, grid, grid, 1))
-        explainer = shap.PartitionExplainer(probability, shap.maskers.Image(0 * whole[0]))
-        found = explainer(whole, max_evals=evaluations, batch_size=64, silent=True)
-        maps[i] = enlarged(np.asarray(found.values).reshape(grid, grid) / np.outer(held, held))
-        difference[i] = np.subtract(*probability(np.concatenate([whole, 0 * whole])))
-    extra = {"difference": difference, "gap": maps.sum(axis=(1, 2), dtype=float) - difference}
-    settings = {"evaluations": evaluations, "cell": cell, "background": len(background)}
-    return classifier.maps(began, codes, maps, "partition SHAP", "probability", extra, **settings)
+        explainer = shap.PartitionExplainer(probability, shap.maskers.Image(0 * whole))
+        found = explainer(whole[None], max_evals=EVALUATIONS, batch_size=64, silent=True)
+        maps[i] = enlarged(np.asarray(found.values).reshape(whole.shape[:2]) / np.outer(held, held))
+    settings = {"evaluations": EVALUATIONS, "cell": CELL, "background": len(background)}
+    return classifier.maps(began, codes, maps, "partition SHAP", "probability", **settings)

@@ -16,29 +16,23 @@ points, or one mask. Columns that are not needed may be left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue
+from helpers.data.catalogue import Catalogue, read_user_table, refuse_rows
 from helpers.data.images import UnreadableImage, frame_of, open_image, read_grey
 from helpers.explain.cases import Cases, choose_cases, resize_mask
-from helpers.explain.scores import mean_of, means, touched
-from helpers.run.profile import nearest
-
-if TYPE_CHECKING:
-    from helpers.metrics.estimate import Estimate
+from helpers.explain.scores import means, touched
+from helpers.metrics.estimate import Estimate
 
 LABELS = ("DRUSEN", "CNV", "DME")  # table S3's classes; a normal retina has no lesion to find
+BINS = 5  # of lesion sizes
 REASONS = ("size_over_box", "hidden", "contrast", "drop", "on_retina", "on_frame", "hit")
-
-
-class MarksError(ValueError):
-    """Marks that cannot be used; the message names the file, the line and the nearest known name."""
 
 
 def diseased_cases(catalogue: Catalogue, size: int, count: int, seed: int, marks_file: str = "") -> Cases:
@@ -54,32 +48,38 @@ def diseased_cases(catalogue: Catalogue, size: int, count: int, seed: int, marks
 def load_marks(path: str | Path, catalogue: Catalogue) -> pd.DataFrame:
     """The marks in the CSV at `path`: image_id, x, y (float pixels, NaN for a mask), mask (the file's path, or "").
 
-    Raises `MarksError` for a missing file or column, an unknown image, a mark that is neither a point nor a mask (or
+    Raises `UserTableError` for a file that `read_user_table` refuses, a mark that is neither a point nor a mask (or
     both), a point outside the image, a mask that cannot be read, and an image with a mask and something else.
     """
-    path = Path(path)
-    frame, known = _read(path), dict(zip(catalogue.frame["image_id"], catalogue.frame["path"], strict=True))
-    stems = pd.Series(list(known), index=[Path(name).stem for name in known.values()])
-    stems = stems[~stems.index.duplicated(keep=False)].to_dict()  # a name that two files share means neither
-    frame["image"] = [name if name in known else stems.get(name, name) for name in frame["image"]]
-    for line, row in frame.iterrows():
-        place = f"{path}: line {line + 2}"
-        if row["image"] not in known:
-            text = nearest(row["image"], known)
-            hint = text if text.startswith("; did") else ""
-            raise MarksError(f"{place}: image '{row['image']}' is not in the data set{hint}")
-        if bool(row["mask"]) == bool(row["x"] or row["y"]):
-            raise MarksError(f"{place}: write x and y, or a mask; it has x='{row['x']}', y='{row['y']}'")
-        if row["mask"]:
-            _check_mask(place, path.parent / row["mask"])
-        else:
-            _check_point(place, row, catalogue.file(known[row["image"]]))
-    for image, rows in frame.groupby("image"):
-        if len(rows) > 1 and rows["mask"].any():
-            raise MarksError(f"{path}: image '{image}' has a mask and other marks; write one mask, or points")
-    points = frame[["x", "y"]].replace("", np.nan).astype(float)
-    masks = [str(path.parent / name) if name else "" for name in frame["mask"]]
-    return pd.DataFrame({"image_id": frame["image"], **points, "mask": masks})
+    table = read_user_table(path, ["image"], catalogue, ["x", "y", "mask"])
+    refuse, masked = partial(refuse_rows, path), table["mask"] != ""
+    refuse(table, masked == ((table["x"] + table["y"]) != ""), "write x and y, or a mask; it has x='{x}', y='{y}'")
+    x, y = (pd.to_numeric(table[axis], errors="coerce") for axis in ("x", "y"))
+    refuse(table, ~masked & (x.isna() | y.isna()), "x='{x}', y='{y}': expected two numbers, in pixels")
+    files = table["image"].map(catalogue.frame.set_index("image_id")["path"])
+    sizes = {name: _size_of(catalogue.file(name)) for name in files[~masked].unique()}
+    width, height = (files.map(lambda name, k=k: sizes.get(name, (0, 0))[k]) for k in (0, 1))
+    within = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    placed = table.assign(width=width, height=height)
+    refuse(placed, ~masked & ~within, "({x}, {y}) lies outside the image, which is {width} x {height} pixels")
+    masks = table["mask"].where(~masked, str(Path(path).parent) + "/" + table["mask"])
+    problems = masks.map(lambda name: _mask_problem(Path(name)) if name else "")
+    refuse(table.assign(problem=problems), problems != "", "mask {problem}")
+    mixed = table["image"].duplicated(keep=False) & masked.groupby(table["image"]).transform("any")
+    refuse(table, mixed, "image '{image}' has a mask and other marks; write one mask, or points")
+    return pd.DataFrame({"image_id": table["image"], "x": x, "y": y, "mask": masks}).reset_index(drop=True)
+
+
+def _mask_problem(file: Path) -> str:
+    try:
+        return "" if (read_grey(file) > 127).any() else f"{file} has no white pixel"
+    except UnreadableImage as error:
+        return str(error)
+
+
+def _size_of(file: Path) -> tuple[int, int]:
+    with open_image(file) as image:
+        return image.size
 
 
 def mark_masks(marks: pd.DataFrame, catalogue: Catalogue, image_ids: Iterable[str], size: int) -> np.ndarray:
@@ -88,103 +88,49 @@ def mark_masks(marks: pd.DataFrame, catalogue: Catalogue, image_ids: Iterable[st
     A point is one pixel: whether a box hits it can be measured, but the share of a map's mass on it and the overlap
     mean nothing.
     """
-    paths = dict(zip(catalogue.frame["image_id"], catalogue.frame["path"], strict=True))
-    names = list(image_ids)
-    masks = np.zeros((len(names), size, size), bool)
-    for mask, name in zip(masks, names, strict=True):
-        for row in marks[marks["image_id"] == name].itertuples():
-            if row.mask:
-                mask |= resize_mask(read_grey(Path(row.mask)) > 127, size)
-            else:
-                width, height = _size_of(catalogue.file(paths[name]))
-                mask[int(row.y / height * size), int(row.x / width * size)] = True
+    paths, places = catalogue.frame.set_index("image_id")["path"], {name: k for k, name in enumerate(image_ids)}
+    masks = np.zeros((len(places), size, size), bool)
+    for row in marks[marks["image_id"].isin(places)].itertuples():
+        mask = masks[places[row.image_id]]
+        if row.mask:
+            mask |= resize_mask(read_grey(Path(row.mask)) > 127, size)
+        else:
+            width, height = _size_of(catalogue.file(paths[row.image_id]))
+            mask[int(row.y / height * size), int(row.x / width * size)] = True
     return masks
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise MarksError(f"there is no file of marks {path}")
-    try:
-        frame = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False, index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise MarksError(f"{path}: not a CSV file in UTF-8: {error}") from None
-    frame.columns = [str(column).strip().lower() for column in frame.columns]
-    if "image" not in frame or not ({"x", "y"} <= set(frame) or "mask" in frame):
-        raise MarksError(f"{path}: the header is '{','.join(frame.columns)}', expected image,x,y or image,mask")
-    if frame.empty:
-        raise MarksError(f"{path}: no marks")
-    frame = frame.reindex(columns=["image", "x", "y", "mask"], fill_value="").fillna("")
-    return frame.apply(lambda column: column.str.strip())
-
-
-def _check_point(place: str, row: pd.Series, file: Path) -> None:
-    try:
-        x, y = float(row["x"]), float(row["y"])
-    except ValueError:
-        raise MarksError(f"{place}: x='{row['x']}', y='{row['y']}': expected two numbers, in pixels") from None
-    width, height = _size_of(file)
-    if not (0 <= x < width and 0 <= y < height):
-        raise MarksError(f"{place}: ({x:g}, {y:g}) lies outside the image, which is {width} x {height} pixels")
-
-
-def _check_mask(place: str, mask: Path) -> None:
-    try:
-        empty = not (read_grey(mask) > 127).any()
-    except UnreadableImage as error:
-        raise MarksError(f"{place}: mask {error}") from None
-    if empty:
-        raise MarksError(f"{place}: mask {mask} has no white pixel")
-
-
-def _size_of(file: Path) -> tuple[int, int]:
-    with open_image(file) as image:
-        return image.size
-
-
-def table_s3(frame: pd.DataFrame, order: Sequence[str], **options) -> tuple[pd.DataFrame, dict[str, Estimate]]:
-    """Table S3: localisation accuracy of each class of `order` and of all, and the estimates by name ("all" the last).
+def table_s3(frame: pd.DataFrame, **options) -> tuple[pd.DataFrame, dict[str, Estimate]]:
+    """Table S3: localisation accuracy of each class and of all, and the estimates by name ("all" the last).
 
     Beside it stands what a guess would get (`hit_by_chance`), so that easy targets are not taken for good maps. `frame`
-    is what `scores.localised` returns, `options` are those of `mean_of`.
+    is what `scores.localised` returns, `options` are those of `means`.
     """
-    frame = frame[frame["label"].isin(list(order))]
-    parts = {name: frame[frame["label"] == name] for name in order} | {"all": frame}
-    found = {name: mean_of(part, "hit", **options) for name, part in parts.items()}
-    rows = [
-        {
-            "class": name,
-            "images": found[name].n,
-            "localisation accuracy": found[name].value,
-            "low": found[name].low,
-            "high": found[name].high,
-            "by chance": part["hit_by_chance"].mean(),
-            "lesion size over box (median)": part["size_over_box"].median(),
-            "highest mean drop (median)": part["peak"].median(),
-            "interval": found[name].method,
-        }
-        for name, part in parts.items()
-    ]
-    return pd.DataFrame(rows), found
+    beside = {
+        "by chance": ("hit_by_chance", "mean"),
+        "lesion size over box (median)": ("size_over_box", "median"),
+        "highest mean drop (median)": ("peak", "median"),
+    }
+    found = means(frame, ["hit"], ["label"], total="all", beside=beside, **options)
+    names = {"label": "class", "n": "images", "value": "localisation accuracy", "method": "interval"}
+    columns = ["class", "images", "localisation accuracy", "low", "high", *beside, "interval"]
+    rows = found.set_index("label").drop(columns=["measure", *beside]).to_dict("index")
+    return found.rename(columns=names)[columns], {label: Estimate(**row) for label, row in rows.items()}
 
 
-def size_curve(frames: Mapping[int, pd.DataFrame], bins: int = 5, **options) -> pd.DataFrame:
+def size_curve(frames: Mapping[int, pd.DataFrame], **options) -> pd.DataFrame:
     """Localisation accuracy against the lesion's size over the box's: a curve per box, in quantile bins of that ratio.
 
     `frames[box]` is what `scores.localised` returns for that box. Columns: box, centre (the bin's median), value, low,
     high, n, method, note, chance (a guess on the retina), drop (the bin's median of the map's highest value).
     """
-    rows = []
-    for box, frame in frames.items():
-        known = frame[frame["size_over_box"].notna()]
-        if known.empty:
-            continue
-        bin_of = pd.qcut(known["size_over_box"].rank(method="first"), min(bins, len(known)), labels=False)
-        for _, part in known.groupby(bin_of):
-            middle = {"box": box, "centre": part["size_over_box"].median()}
-            beside = {"chance": part["hit_by_chance"].mean(), "drop": part["peak"].median()}
-            rows.append(middle | mean_of(part, "hit", **options).as_dict() | beside)
+    every = pd.concat([frame[frame["size_over_box"].notna()].assign(box=box) for box, frame in frames.items()])
+    ranks = every.groupby("box")["size_over_box"].rank(method="first")
+    bins = ranks.groupby(every["box"]).transform(lambda one: pd.qcut(one, min(BINS, len(one)), labels=False))
+    every = every.assign(bin=bins).sort_values(["box", "bin"], kind="stable")
+    beside = {"centre": ("size_over_box", "median"), "chance": ("hit_by_chance", "mean"), "drop": ("peak", "median")}
     columns = ["box", "centre", "value", "low", "high", "n", "method", "note", "chance", "drop"]
-    return pd.DataFrame(rows, columns=columns)
+    return means(every, ["hit"], ["box", "bin"], beside=beside, **options)[columns]
 
 
 def reasons(frame: pd.DataFrame, cases: Cases, box: int, **options) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -196,15 +142,12 @@ def reasons(frame: pd.DataFrame, cases: Cases, box: int, **options) -> tuple[pd.
     `on_frame`, whether the box with the highest drop is centred between the retina's borders or touches the white
     frame; and `hit` itself. Images without a lesion are left out.
     """
-    lesions = np.array([_lesion(*pair, box) for pair in zip(cases.images, cases.masks, strict=True)])
-    known = frame.assign(hidden=lesions[:, 0], contrast=lesions[:, 1], drop=frame["peak"].to_numpy(float))
-    row, column = (frame[name].to_numpy(int) for name in ("peak_row", "peak_column"))
-    known["on_retina"] = cases.retina[np.arange(len(frame)), row, column].astype(float)
+    peaks = (np.arange(len(frame)), frame["peak_row"], frame["peak_column"])
     frames = np.array([touched(frame_of(image), box) for image in cases.images])
-    known["on_frame"] = frames[np.arange(len(frame)), row, column].astype(float)
+    lesions = np.array([_lesion(*pair, box) for pair in zip(cases.images, cases.masks, strict=True)])
+    known = frame.assign(hidden=lesions[:, 0], contrast=lesions[:, 1], drop=frame["peak"])
+    known = known.assign(on_retina=cases.retina[peaks].astype(float), on_frame=frames[peaks].astype(float))
     known = known[known["hit"].notna()].reset_index(drop=True)
-    if known.empty:
-        return known, pd.DataFrame(columns=["label", "measure", "value", "low", "high", "n", "method", "note"])
     return known, means(known, REASONS, ["label"], bounds=None, **options)
 
 

@@ -338,7 +338,8 @@ def _single(inputs):
 
 
 def input_gradients(model: keras.Model) -> Gradients:
-    """The gradient of one output of each row, `outputs[b, codes[b]]`, by that row's input, on TensorFlow's backend."""
+    """The gradient of one output of each row, `outputs[b, codes[b]]`, by that row's input (a list of arrays where the
+    model has a list of inputs), on TensorFlow's backend."""
     import tensorflow as tf
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -349,8 +350,9 @@ def input_gradients(model: keras.Model) -> Gradients:
         return tape.gradient(chosen, inputs), chosen
 
     def gradients(inputs: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        slopes, values = run(tf.constant(inputs, tf.float32), tf.constant(codes, tf.int32))
-        return slopes.numpy(), values.numpy()
+        tensors = tf.nest.map_structure(lambda one: tf.constant(one, tf.float32), inputs)
+        slopes, values = run(tensors, tf.constant(codes, tf.int32))
+        return tf.nest.map_structure(lambda one: one.numpy(), slopes), values.numpy()
 
     return gradients
 

@@ -77,7 +77,7 @@ def explain(
     size = run.backbone.image_size
     images = np.stack([read_square(catalogue.file(path), size) for path in rows["path"]])
     masks = lesion_masks(catalogue, rows, size) if "mask" in rows else None
-    network = from_logits(run.logits, run.classes)
+    network = from_logits(run.logits, run.classes, "sigmoid")
     return images, class_activation(network, images, chosen["target"].tolist(), reference), masks
 
 
