@@ -137,7 +137,7 @@ def _contributions(logits: keras.Model) -> Callable[[np.ndarray, np.ndarray], np
     def contributions(images: np.ndarray, codes: np.ndarray) -> np.ndarray:
         maps = np.zeros(images.shape, np.float32)
         for part in _parts(len(images)):
-            values = features.predict_on_batch(images[part, ..., None].astype(np.float32))
+            values = keras.tree.flatten(features.predict_on_batch(images[part, ..., None].astype(np.float32)))
             for value, slope in zip(values, gradients(values, codes[part])[0], strict=True):
                 maps[part] += enlarged((value * slope).sum(axis=-1), images.shape[-1])
         return maps

@@ -26,23 +26,24 @@ from helpers.zech import regions
 if TYPE_CHECKING:
     from helpers.run.profile import Profile
 
+HEALTHY = 48  # images that maps are compared with
 COUNT = 24  # test images whose site is explained
 TOLERANCE = 15 / 224  # of the image's side: how far beside the finding a peak may lie, as in Zhang et al. 2016
 
 
 def clearest(scores: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     """For each label the image that has it and the highest probability of it: columns image_id, target."""
-    positive = {label: scores[scores[f"y_{label}"]] for label in labels}
-    found = {label: part.loc[part[f"p_{label}"].idxmax(), "image_id"] for label, part in positive.items() if len(part)}
-    return pd.DataFrame({"image_id": list(found.values()), "target": list(found)})
+    known = [label for label in labels if scores[f"y_{label}"].any()]
+    rows = [scores.loc[scores[f"p_{label}"].where(scores[f"y_{label}"]).idxmax(), "image_id"] for label in known]
+    return pd.DataFrame({"image_id": rows, "target": known})
 
 
 def nearest(scores: pd.DataFrame, label: str, probabilities: Sequence[float]) -> pd.DataFrame:
     """The image whose probability of `label` is nearest to each of `probabilities`, none twice: image_id, target."""
-    left, found = scores, []
+    left, found = scores.set_index("image_id")[f"p_{label}"], []
     for value in probabilities:
-        found.append(left.loc[(left[f"p_{label}"] - value).abs().idxmin(), "image_id"])
-        left = left[left["image_id"] != found[-1]]
+        found.append((left - value).abs().idxmin())
+        left = left.drop(found[-1])
     return pd.DataFrame({"image_id": found, "target": label})
 
 
@@ -51,17 +52,15 @@ def alone(catalogue: Catalogue, labels: Sequence[str]) -> pd.DataFrame:
 
     Empty where the findings are not known (real images).
     """
-    if not {"findings", "mask"} <= set(catalogue.frame.columns):
-        return pd.DataFrame(columns=["image_id", "target"])
-    frame = catalogue.frame[catalogue.frame["published_split"] == "test"]
-    chosen = frame[frame["findings"].isin(list(labels))]
-    return chosen[["image_id", "findings"]].rename(columns={"findings": "target"}).reset_index(drop=True)
+    frame = catalogue.frame.reindex(columns=["image_id", "published_split", "findings"])
+    chosen = frame[(frame["published_split"] == "test") & frame["findings"].isin(list(labels))]
+    return chosen.rename(columns={"findings": "target"})[["image_id", "target"]].reset_index(drop=True)
 
 
-def healthy(run: FinetunedNetwork, catalogue: Catalogue, frame: pd.DataFrame, most: int = 48) -> np.ndarray:
-    """Up to `most` tuning images without a finding, at the network's size, uint8 (m, size, size): what maps are
+def healthy(run: FinetunedNetwork, catalogue: Catalogue, frame: pd.DataFrame) -> np.ndarray:
+    """Up to `HEALTHY` tuning images without a finding, at the network's size, uint8 (m, size, size): what maps are
     compared with. `frame` is the split frame; the first ones in the order of their digests are taken."""
-    rows = frame[(frame["split"] == "validation") & (frame["label"] == NO_FINDING)].sort_values("digest").head(most)
+    rows = frame[(frame["split"] == "validation") & (frame["label"] == NO_FINDING)].sort_values("digest").head(HEALTHY)
     if rows.empty:
         raise ValueError(f"{catalogue.name}: no tuning image is without a finding")
     return np.stack([read_square(catalogue.file(path), run.backbone.image_size) for path in rows["path"]])
@@ -73,11 +72,10 @@ def explain(
     """The images of `chosen` (image_id, target) at the network's size, uint8 (n, size, size); the class activation map
     of each one's target, less that of `reference` images; and the masks of their findings, bool (n, size, size), None
     where they are not known."""
-    rows = catalogue.frame.set_index("image_id").loc[chosen["image_id"]].reset_index()
-    size = run.backbone.image_size
+    rows = catalogue.frame.set_index("image_id").loc[chosen["image_id"]]
+    size, network = run.backbone.image_size, from_logits(run.logits, run.classes, "sigmoid")
     images = np.stack([read_square(catalogue.file(path), size) for path in rows["path"]])
     masks = lesion_masks(catalogue, rows, size) if "mask" in rows else None
-    network = from_logits(run.logits, run.classes, "sigmoid")
     return images, class_activation(network, images, chosen["target"].tolist(), reference), masks
 
 
@@ -92,20 +90,19 @@ def pointing_game(
     window = max(1, round(TOLERANCE * masks.shape[1]))
     found = localisation(maps, masks, 2 * window + 1, window)
     found = found.assign(label=chosen["target"].to_numpy(), patient_id=chosen["image_id"].map(patients).to_numpy())
-    found = found.sort_values("label", kind="stable")
-    table = means(found, ["hit"], ["label"], total="all", resamples=resamples, seed=seed)
-    beside = pd.concat([found, found.assign(label="all")]).groupby("label")[["hit_by_chance", "mass"]].mean()
-    table = table.assign(chance=table["label"].map(beside["hit_by_chance"]), share=table["label"].map(beside["mass"]))
+    beside = {"chance": ("hit_by_chance", "mean"), "share": ("mass", "mean")}
+    options = {"total": "all", "beside": beside, "resamples": resamples, "seed": seed}
+    table = means(found.sort_values("label", kind="stable"), ["hit"], ["label"], **options)
     return table[["label", "value", "low", "high", "n", "chance", "share", "method"]]
 
 
 def choose_images(frame: pd.DataFrame, count: int = COUNT) -> pd.DataFrame:
     """About `count` test images with their hospital's markers, as many of each hospital, one per patient, by name."""
     rows = frame[(frame["split"] == "test") & (frame["markers"] == "on") & (frame["cohort"] == "natural")]
-    order = list(dict.fromkeys(frame["site"]))
     rows = rows.sort_values("image_id").drop_duplicates("patient_id")
-    kept = rows.groupby("site", sort=False).head(-(-count // rows["site"].nunique()))
-    return kept.sort_values("site", key=lambda sites: sites.map(order.index), kind="stable").reset_index(drop=True)
+    kept = rows.groupby("site").head(-(-count // rows["site"].nunique()))
+    hospitals = pd.Categorical(kept["site"], frame["site"].unique())
+    return kept.iloc[hospitals.argsort(kind="stable")].reset_index(drop=True)
 
 
 def explain_site(
@@ -116,15 +113,12 @@ def explain_site(
     images `regions.CROP`. `head`: the file of the hospital's head."""
     backbone = regions.load_site_backbone(profile)
     size, box = backbone.image_size, default_box(backbone.image_size)
-    images, lungs = (
-        regions.read_variant(catalogue, frame, size, "whole", profile.workers),
-        np.zeros((len(frame), size, size), bool),
-    )
-    for k in range(len(frame)):
-        if "lung_mask" in frame:
-            lungs[k] = regions.resized(read_grey(catalogue.file(frame["lung_mask"].iloc[k])), size) > 127
-        else:
-            lungs[k][regions.crop_of((size, size))] = True
+    images = regions.read_variant(catalogue, frame, size, "whole", profile.workers)
+    lungs = np.zeros(images.shape, bool)
+    lungs[:, *regions.crop_of((size, size))] = True
+    if "lung_mask" in frame:
+        masks = [regions.resized(read_grey(catalogue.file(path)), size) for path in frame["lung_mask"]]
+        lungs = np.stack(masks) > 127
     network = from_head(backbone, Head.load(head))
     return occlusion(network, images, list(frame["site"]), box=box, fill="mean", stride=box), images, lungs
 
