@@ -122,8 +122,8 @@ def report(name: str, row: dict[str, float], sweep: Sweep) -> str:
     return (
         f"{name}: {row['ratio']:.1f} times the obvious way ({row['cpu_ratio']:.1f} in processor time; asked: {asked}), "
         f"largest difference {row['off']:.1e} where probabilities span {row['span']:.2f}: "
-        f"{'REACHED' if reached else 'NOT REACHED'}. {row['obvious_per_s']:.0f} and {row['ours_per_s']:.0f} positions a "
-        f"second; all {positions} take {positions / row['ours_per_s'] / 60:.1f} min; "
+        f"{'REACHED' if reached else 'NOT REACHED'}. {row['obvious_per_s']:.0f} and {row['ours_per_s']:.0f} positions "
+        f"a second; all {positions} take {positions / row['ours_per_s'] / 60:.1f} min; "
         f"{100 * share:.0f} % of an image's multiplications per position"
     )
 
