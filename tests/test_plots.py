@@ -39,13 +39,13 @@ DRAWN = {
     "flow": (
         lambda: flowchart.draw_flowchart(
             {"a": flowchart.Box(20, 80, 20, 20, "9 images", "found"), "b": flowchart.Box(20, 20, 20, 20, "not run")},
-            [("a", "b"), [(30, 80), (60, 80), (60, 20)]], 2, [flowchart.Note(70, 50, "set aside: 6")],
+            [("a", "b"), [(30, 80), (60, 80), (60, 20)]], 2, [(70, 50, "set aside: 6", {})],
         ),
         "set aside: 6",
     ),
     "class examples": (lambda: maps.class_examples({"MH": [IMAGES[0]] * 2}, {"MH": [MASKS[1]] * 2}), "Macular hole"),
-    "occlusion": (lambda: maps.occlusion_maps(IMAGES, HEAT, LABELS, 8, MASKS), "drop in probability"),
-    "methods": (lambda: maps.side_by_side(IMAGES, {"gradient SHAP": HEAT}, LABELS, 8, MASKS), "0.25 s each"),
+    "occlusion": (lambda: maps.maps_below_images(IMAGES, {"occlusion": HEAT}, LABELS, 8, MASKS, 2), "drop\nin probability"),
+    "methods": (lambda: maps.maps_below_images(IMAGES, {"gradient SHAP": HEAT}, LABELS, 8, MASKS), "0.25 s each"),
     "signed maps": (lambda: maps.signed_maps(IMAGES, HEAT, LABELS, MASKS), "Macular hole"),
     "localisation": (lambda: maps.localisation_curve(BINS, pd.DataFrame(BY_CLASS | {"low": 0.4, "high": 0.6})), "CNV"),
     "deletion": (lambda: maps.deletion_insertion({"random order": DELETED}), "random order"),

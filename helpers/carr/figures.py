@@ -7,20 +7,18 @@ Figures 3 and 5 (`confusion_matrices`) and 4 (`signed_maps`) are drawn by the co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import draw_forest, draw_intervals, legend_above, legend_beside
-from helpers.plots.flowchart import BLUE, GREY, Box, Note, draw_flowchart
+from helpers.plots.flowchart import BLUE, GREY, Box, draw_flowchart
 from helpers.plots.maps import COLOURS, draw_image
 from helpers.plots.style import DOUBLE, MARKS, NAMES, REFERENCE, SINGLE, canvas, letter_panels, print_style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from helpers.metrics.estimate import Estimate
 
 COUNTS = ("bridge", "subjects", "target", "held back")
 # Starts, from the least to the most that was learnt before: marker, fill, edge, line, which a grey print keeps apart.
@@ -53,18 +51,18 @@ def workflow(
     subjects = f"{shown['subjects']} subjects per class,\n{shown['target']} images with augmentation"
     steps = {
         "1  natural images": f"initialised with\nweights '{weights}'\n\n{_natural(weights)}",
-        "2  bridge": f"fine-tuned on\n{shown['bridge']} images\n\n{_on_two_lines(bridge)}",
-        "3  target": f"trained on\n{subjects}\n\n{_on_two_lines(target)}",
+        "2  bridge": f"fine-tuned on\n{shown['bridge']} images\n\n{_classes(bridge)}",
+        "3  target": f"trained on\n{subjects}\n\n{_classes(target)}",
         "assessment": f"{shown['held back']} held-back images\n\npredictions,\n{maps}",
     }
     fills = ("#F6E3B4", BLUE, "#A9CBE6", GREY)  # from light to dark, as more is learnt
     boxes = {
-        title: Box(13 + 25 * k, 64, 22, 60, text, title, fill)
-        for k, ((title, text), fill) in enumerate(zip(steps.items(), fills, strict=True))
+        title: Box(13 + 25 * k, 68, 22, 52, text, title, colour)
+        for k, ((title, text), colour) in enumerate(zip(steps.items(), fills, strict=True))
     }
     words = f"one network ({backbone}): general image recognition, then domain-specific features, then the target"
-    arrows = [*zip(steps, list(steps)[1:], strict=False), [(2, 22), (74, 22)]]
-    return draw_flowchart(boxes, arrows, 2.1, [Note(38, 14, words, 6.5)])
+    arrows = [*zip(steps, list(steps)[1:], strict=False), [(2, 28), (74, 28)]]
+    return draw_flowchart(boxes, arrows, 2.1, [(38, 19, words, {"fontsize": 6.5})])
 
 
 def _natural(weights: str) -> str:
@@ -74,10 +72,8 @@ def _natural(weights: str) -> str:
     return {"imagenet": "photographs: ImageNet", "none": "nothing: drawn at random"}.get(weights, "other images")
 
 
-def _on_two_lines(classes: Sequence[str]) -> str:
-    half = -(-len(classes) // 2)
-    short = len(", ".join(classes)) < 26
-    return ", ".join(classes) if short else ", ".join(classes[:half]) + ",\n" + ", ".join(classes[half:])
+def _classes(names: Sequence[str]) -> str:
+    return fill(", ".join(names), 26)
 
 
 @print_style
@@ -101,7 +97,6 @@ def saliency(
         draw_image(upper, image, f"{labels[i]}{wrong}")
         smooth = gaussian_filter(np.abs(values), SMOOTH * len(values))
         draw_image(lower, smooth, cmap=COLOURS, vmax=float(np.percentile(smooth, 99.5)) or 1.0)
-        lower.axis("on")
         lower.axvline((image.shape[1] - 1) / 2, color="white", lw=0.5, ls=":")
         lower.set_xlabel(f"laterality {indices[i]:+.2f}", fontsize=6.5, labelpad=2)
         for x, side in ((0.04, "R"), (0.96, "L")):

@@ -2,50 +2,32 @@
 calibration, shift of scores, choice of the epoch and costs of referral.
 
 Figures 2A, 3, 4B, 6 and S1, S2, S4B, S5 are drawn by the core: `class_examples`, `training_curves`,
-`confusion_matrices`, `roc_panels`, `occlusion_maps`.
+`confusion_matrices`, `roc_panels`, `maps_below_images`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from helpers.plots.curves import draw_forest, draw_intervals, draw_matrix, draw_rocs, legend_above
-from helpers.plots.flowchart import BLUE, GREY, Box, Note, draw_flowchart
+from helpers.metrics.estimate import Estimate
+from helpers.plots import style as palette
+from helpers.plots.curves import Curve, draw_forest, draw_intervals, draw_matrix, draw_rocs, legend_above, numbers_of
+from helpers.plots.flowchart import BLUE, GREY, Box, draw_flowchart
 from helpers.plots.maps import class_examples
-from helpers.plots.style import (
-    CLASSES,
-    DOUBLE,
-    MARKS,
-    NAMES,
-    NETWORK,
-    READERS,
-    REFERENCE,
-    SINGLE,
-    TRAINING,
-    VALIDATION,
-    canvas,
-    letter_panels,
-    print_style,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from helpers.metrics.estimate import Estimate
-    from helpers.plots.curves import Curve
+from helpers.plots.style import DOUBLE, MARKS, NAMES, SINGLE, canvas, letter_panels, print_style
 
 SOURCES = {  # what a backbone was trained on, and some of the classes there
     "imagenet": ("ImageNet, 1,000 categories", ["goldfish", "cat", "mushroom", "..."]),
     "formula": ("images made from formulas", ["fractal", "grating", "cells", "..."]),
     "none": ("nothing: random initialisation", []),
 }
-COLOURS = {"NORMAL": CLASSES["NORMAL"], "PNEUMONIA": "#8C3B00", "BACTERIA": "#8C3B00", "VIRUS": "#CC79A7"}
+COLOURS = {"NORMAL": palette.CLASSES["NORMAL"], "PNEUMONIA": "#8C3B00", "BACTERIA": "#8C3B00", "VIRUS": "#CC79A7"}
 DASHES = {"NORMAL": "-", "PNEUMONIA": "--", "BACTERIA": "--", "VIRUS": "-."}
 TICKS = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])  # of an axis in logits
 
@@ -63,7 +45,7 @@ def schematic(backbone: str, weights: str, classes: Sequence[str]) -> Figure:
     below, more_arrows, more_notes = _network(24, "OCT B-scans", "B-scan", [NAMES.get(c, c) for c in classes], True)
     down = [[(x, 54), (x, 43)] for x in (26, 34, 42, 50)]
     text = f"weights of {backbone}: transferred and frozen"
-    transfer = Note(55, 49, text, 7, {"ha": "left", "color": VALIDATION})
+    transfer = (55, 49, text, {"fontsize": 7, "ha": "left", "color": palette.VALIDATION})
     return draw_flowchart(above | below, [*arrows, *more_arrows, *down], 2.7, [*notes, *more_notes, transfer])
 
 
@@ -72,13 +54,13 @@ def _network(y: float, title: str, image: str, outputs: Sequence[str], frozen: b
     fill = BLUE if frozen else GREY
     boxes = {f"{title} image": Box(8, y, 12, 26, image, fill=GREY)}
     boxes |= {f"{title} {k}": Box(26 + 8 * k, y, 5, 30 - 5 * k, "", fill=fill) for k in range(4)}
-    boxes |= {f"{title} last": Box(63, y, 4, 32, "", fill=TRAINING if frozen else GREY)}
+    boxes |= {f"{title} last": Box(63, y, 4, 32, "", fill=palette.TRAINING if frozen else GREY)}
     arrows = [[(x, y), (x + 4, y)] for x in (15.5, 56, 66.5)]
-    left = {"ha": "left", "color": "k"}
-    notes = [Note(2, y + 21, title, 7.5, left | {"fontweight": "bold"})]
-    notes += [Note(38, y - 19, "convolutional layers (frozen)" if frozen else "convolutional layers", 6.5)]
-    notes += [Note(63, y - 19, "new softmax layer" if frozen else "fully connected", 6.5)]
-    notes += [Note(73, y + 13 - 9 * k, text, 7, left) for k, text in enumerate(outputs)]
+    left, small = {"ha": "left", "color": "k", "fontsize": 7}, {"fontsize": 6.5}
+    notes = [(2, y + 21, title, left | {"fontweight": "bold"})]
+    notes += [(38, y - 19, "convolutional layers (frozen)" if frozen else "convolutional layers", small)]
+    notes += [(63, y - 19, "new softmax layer" if frozen else "fully connected", small)]
+    notes += [(73, y + 13 - 9 * k, text, left) for k, text in enumerate(outputs)]
     return boxes, arrows, notes
 
 
@@ -88,12 +70,12 @@ def flow(boxes: Sequence[tuple[str, str]], aside: Mapping[int, str]) -> Figure:
     `boxes` are (title, counts) from top to bottom; `aside[i]` describes what left between box i and the next.
     """
     step = 100 / len(boxes)
-    drawn = {title: Box(30, 100 - step * (k + 0.5), 54, 0.78 * step, text, title, BLUE) for k, (title, text) in
-             enumerate(boxes)}  # fmt: skip
-    titles = list(drawn)
-    arrows = list(zip(titles[:-1], titles[1:], strict=True))
-    arrows += [[(30, 100 - step * (k + 1)), (62, 100 - step * (k + 1))] for k in aside]
-    notes = [Note(63, 100 - step * (k + 1), text, 6.5, {"ha": "left"}) for k, text in aside.items()]
+    drawn = {}
+    for k, (title, text) in enumerate(boxes):
+        drawn[title] = Box(30, 100 - step * (k + 0.5), 54, 0.78 * step, text, title, BLUE)
+    below = {100 - step * (k + 1): text for k, text in aside.items()}
+    arrows = [*zip(drawn, list(drawn)[1:], strict=False), *([(30, y), (62, y)] for y in below)]
+    notes = [(63, y, text, {"fontsize": 6.5, "ha": "left"}) for y, text in below.items()]
     return draw_flowchart(drawn, arrows, 0.62 * len(boxes) + 0.2, notes)
 
 
@@ -118,7 +100,7 @@ def roc(curves: Mapping[str, Curve], readers: pd.DataFrame | None = None, reader
     for panel in (axes, inset):
         draw_rocs(panel, curves)
         if readers is not None and len(readers):
-            style = {"s": 14, "marker": "^", "color": READERS, "label": readers_name, "zorder": 3}
+            style = {"s": 14, "marker": "^", "color": palette.READERS, "label": readers_name, "zorder": 3}
             panel.scatter(1 - readers["specificity"], readers["sensitivity"], **style)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.02))
     for line in inset.lines:
@@ -142,9 +124,10 @@ def learning_curve(
     import seaborn as sns
 
     figure, axes = canvas(SINGLE * 1.3, 2.6)
-    options = {"x": "per_class", "y": measure, "hue": "initialisation", "palette": [NETWORK, VALIDATION]}
-    sns.lineplot(points, **options, errorbar=_mean_interval, marker="o", ms=3, mec="none", ax=axes)
-    sns.scatterplot(points, **options, s=5, alpha=0.5, legend=False, ax=axes)
+    options = {"x": "per_class", "y": measure, "hue": "initialisation", "ax": axes}
+    options["palette"] = [palette.NETWORK, palette.VALIDATION]
+    sns.lineplot(points, **options, errorbar=_mean_interval, marker="o", ms=3, mec="none")
+    sns.scatterplot(points, **options, s=5, alpha=0.5, legend=False)
     for name, value in (reference or {}).items():
         axes.axhline(value, color="0.4", lw=0.7, ls="--")
         axes.text(0.01, value, name, transform=axes.get_yaxis_transform(), va="bottom", fontsize=6)
@@ -183,7 +166,7 @@ def weighted_errors(
     draw_forest(
         axes, {"": found}, names, "weighted error (penalty points per 100 images)", [("", "", "0.2")], scale=100
     )
-    colours = [NETWORK if name in networks else READERS for name in errors]
+    colours = [palette.NETWORK if name in networks else palette.READERS for name in errors]
     axes.barh(range(len(errors)), [100 * error.value for error in errors.values()], color=colours, height=0.62)
     places = range(len(errors), len(names))
     axes.plot([100 * value for value in published.values()], places, "D", ms=4, mfc="white", mec="0.2")
@@ -200,20 +183,18 @@ def likelihood_ratios(positive: Mapping[str, Estimate], negative: Mapping[str, E
     """
     figure, grid = canvas(DOUBLE, 0.24 * len(positive) + 0.8, 1, 2, sharey=True)
     panels = {"positive likelihood ratio": positive, "negative likelihood ratio": negative}
+    marks = [("s", palette.NETWORK, palette.NETWORK), ("o", palette.READERS, palette.READERS)]
     for axes, (label, ratios) in zip(grid, panels.items(), strict=True):
-        table = pd.DataFrame([ratio.row() for ratio in ratios.values()], index=list(ratios))[["value", "low", "high"]]
+        table = pd.DataFrame(numbers_of(list(ratios.values())).T, list(ratios), ["value", "low", "high"])
         finite = table.to_numpy()[np.isfinite(table) & (table > 0)]
         low, high = (finite.min() / 2, finite.max() * 2) if len(finite) else (0.1, 10)
-        endless = np.isinf(table["high"]).to_numpy()
-        for y, (name, row) in enumerate(table.clip(low, high).iterrows()):
-            shape, colour = ("s", NETWORK) if name in networks else ("o", READERS)
-            draw_intervals(axes, row.to_frame().T, y, (shape, colour, colour), elinewidth=1.4, capsize=0)
-            if endless[y]:
-                axes.plot(high, y, marker=">", ms=4, color=colour, clip_on=False)
+        drawn, mine = table.clip(low, high), table.index.isin(networks)
+        series = {"networks": drawn[mine].reindex(table.index), "readers": drawn[~mine].reindex(table.index)}
+        draw_forest(axes, series, table.index, label, marks, step=0)
+        for y in np.flatnonzero(np.isinf(table["high"])):
+            axes.plot(high, y, ">", ms=4, color=marks[not mine[y]][1], clip_on=False, zorder=5)
         axes.axvline(1, color="0.5", lw=0.7, ls=":")
-        axes.set(xscale="log", xlim=(low, high), xlabel=label, ylim=(len(ratios) - 0.4, -0.6))
-        axes.grid(True, axis="x")
-    grid[0].set_yticks(range(len(positive)), list(positive))
+        axes.set(xscale="log", xlim=(low, high))
     letter_panels(grid)
     return figure
 
@@ -240,7 +221,7 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], notes: Mapping[str, 
     from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, (axes, below) = canvas(SINGLE * 1.25, 4.1, 2, 1, height_ratios=[4, 1], sharex=True)
-    axes.plot([0, 1], [0, 1], color=REFERENCE, lw=0.8, ls=":")
+    axes.plot([0, 1], [0, 1], color=palette.REFERENCE, lw=0.8, ls=":")
     for (name, table), mark, line in zip(tables.items(), MARKS, ("-", "--", "-."), strict=False):
         label = f"{name}: {notes[name]}" if notes and name in notes else name
         found = table.rename(columns={"observed": "value"})

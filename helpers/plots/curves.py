@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from helpers.plots.style import (
-    DOUBLE,
-    LIMITED,
-    MARKS,
-    NAMES,
-    NETWORK,
-    REFERENCE,
-    SINGLE,
-    TEST,
-    TRAINING,
-    VALIDATION,
-    Mark,
-    canvas,
-    letter_panels,
-    print_style,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from helpers.metrics.classification import OperatingPoint
-    from helpers.metrics.estimate import Estimate
+from helpers.metrics.classification import OperatingPoint
+from helpers.metrics.estimate import Estimate
+from helpers.plots import style as palette
+from helpers.plots.style import DOUBLE, MARKS, NAMES, SINGLE, Mark, canvas, letter_panels, print_style
 
 Found = pd.DataFrame | Sequence["Estimate | None"]  # value, low and high of each row
 Curve = tuple[np.ndarray, np.ndarray, "Estimate"]  # truth as booleans, score, AUROC
@@ -97,7 +80,7 @@ def draw_forest(
     axes.set_xlabel(label)
     axes.grid(True, axis="x")
     if reference is not None:
-        axes.axvline(reference, color=REFERENCE, lw=0.8, ls=":")
+        axes.axvline(reference, color=palette.REFERENCE, lw=0.8, ls=":")
     return places
 
 
@@ -150,7 +133,7 @@ def training_curves(
 
 def _draw_history(axes: Axes, history: pd.DataFrame, column: str) -> None:
     names = {"train": "training", "validation": "validation", "test": "test (for comparison)"}
-    for (split, name), colour in zip(names.items(), (TRAINING, VALIDATION, TEST), strict=True):
+    for (split, name), colour in zip(names.items(), (palette.TRAINING, palette.VALIDATION, palette.TEST), strict=True):
         part = history[history["split"] == split]
         if len(part):
             axes.plot(part["step"], part[column], color=colour, lw=0.5, alpha=0.25)
@@ -165,12 +148,12 @@ def draw_rocs(axes: Axes, curves: Mapping[str, Curve], colours: Sequence[str] = 
     """An ROC curve per name of `curves`, with the diagonal of chance; labelled with its AUROC."""
     from sklearn.metrics import roc_curve
 
-    colours = colours or (NETWORK, LIMITED, VALIDATION, TEST)
+    colours = colours or (palette.NETWORK, palette.LIMITED, palette.VALIDATION, palette.TEST)
     for (name, (truth, score, area)), colour in zip(curves.items(), colours, strict=False):
         false, true, _ = roc_curve(truth, score, drop_intermediate=False)
         label = f"{name}\nAUROC {area.percent()}"
         axes.plot(false, true, color=colour, label=label, drawstyle="steps-post", clip_on=False)
-    axes.plot([0, 1], [0, 1], color=REFERENCE, lw=0.6, ls=":")
+    axes.plot([0, 1], [0, 1], color=palette.REFERENCE, lw=0.6, ls=":")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="1 − specificity", ylabel="sensitivity")
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from helpers.plots.style import DOUBLE, canvas, print_style
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 Point = tuple[float, float]
-WHITE, GREY, DONE, BLUE = "white", "0.9", "#F6E3B4", "#CFE6F5"
+GREY, BLUE = "0.9", "#CFE6F5"
 ARROW = {"arrowstyle": "-|>", "color": "0.3", "lw": 0.9, "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0}
 
 
@@ -27,19 +25,8 @@ class Box:
     height: float
     text: str
     title: str = ""
-    fill: str = WHITE
+    fill: str = "white"
     dashed: bool = False
-
-
-@dataclass(frozen=True)
-class Note:
-    """Words without a box, centred at (x, y)."""
-
-    x: float
-    y: float
-    text: str
-    size: float = 6
-    options: Mapping[str, object] | None = None
 
 
 @print_style
@@ -47,11 +34,12 @@ def draw_flowchart(
     boxes: Mapping[str, Box],
     arrows: Sequence[tuple[str, str] | Sequence[Point]],
     height: float,
-    notes: Sequence[Note] = (),
+    notes: Sequence[tuple[float, float, str, dict]] = (),
 ) -> Figure:
     """A flow chart two columns wide and `height` inches high.
 
-    An arrow is either the names of two boxes, joined straight down or across, or the points (x, y) it runs through.
+    An arrow is either the names of two boxes, joined straight down or across, or the points (x, y) it runs through. A
+    note is (x, y, words, options of the text): words without a box.
     """
     figure, axes = canvas(DOUBLE, height)
     axes.set(xlim=(0, 100), ylim=(0, 100))
@@ -60,9 +48,8 @@ def draw_flowchart(
         draw_box(axes, box)
     for arrow in arrows:
         draw_arrow(axes, *(between(*(boxes[name] for name in arrow)) if isinstance(arrow[0], str) else arrow))
-    for note in notes:
-        style = {"ha": "center", "va": "center", "color": "0.3", "linespacing": 1.35} | dict(note.options or {})
-        axes.text(note.x, note.y, note.text, fontsize=note.size, **style)
+    for x, y, text, options in notes:
+        axes.text(x, y, text, **{"ha": "center", "va": "center", "color": "0.3", "fontsize": 6} | options)
     return figure
 
 

@@ -8,35 +8,25 @@ the map is at half of the row's range, and a dashed one around a lesion that is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from helpers.data.images import frame_of
 from helpers.plots.curves import draw_intervals, legend_beside
 from helpers.plots.style import CLASSES, DOUBLE, NAMES, REFERENCE, SINGLE, TRAINING, VALIDATION, canvas, print_style
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 COLOURS = "inferno"
-FRAME_TONE = 30  # grey level of the white frame under a map
+FRAME_TONE = 30  # of the white frame that straightening leaves, under a map: else it would pass for a middling value
 TONE = 0.55  # how bright the image stays under a map
 LESION = "#7FDBFF"  # light, so that it shows on dark and on bright tissue, in colour and in grey
-DISTINCT = ("#000000", VALIDATION, "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-DASHES = ("-", "--", "-.", ":", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+DISTINCT = ("#000000", VALIDATION, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
-class Maps(Protocol):
-    """What is drawn of an explanation, one map per image, on the pixels of the images: see `helpers.explain.maps`."""
-
-    maps: np.ndarray
-    method: str
-    units: str
-    seconds: float
-    extra: Mapping[str, Any]
+Maps = Any  # helpers.explain.maps.Maps: what is drawn of an explanation, one map per image
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -45,6 +35,7 @@ class Maps(Protocol):
 def draw_image(axes: Axes, image: np.ndarray, title: str = "", **options: Any) -> None:
     """A grey image, uint8 (h, w), without ticks or frame; axis labels still show."""
     axes.imshow(image, **{"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "antialiased"} | options)
+    axes.axis("on")
     axes.set(xticks=[], yticks=[], frame_on=False)
     axes.set_title(title, fontsize=7, pad=3)
 
@@ -129,57 +120,51 @@ def class_examples(
 
 
 @print_style
-def occlusion_maps(
-    images: np.ndarray, maps: Maps, labels: Sequence[str], box: int, masks: np.ndarray | None = None, columns: int = 3
+def maps_below_images(
+    images: np.ndarray,
+    methods: Mapping[str, Maps],
+    labels: Sequence[str],
+    box: int,
+    masks: Sequence[np.ndarray | None] | None = None,
+    columns: int | None = None,
 ) -> Figure:
-    """Each image with, beneath it, its map superimposed; `columns` images in a row.
+    """Images in rows of `columns`, and beneath each row a row of maps per method, with its unit and seconds per image.
 
-    `images` uint8 (n, size, size) and `labels` their names above; `box` is drawn to scale on each image. With
-    `masks`, bool (n, size, size), the lesion is outlined. One range, beside each row of maps.
+    `images` uint8 (n, size, size) and `labels` their names above; `box` is drawn to scale on each image; with `masks`,
+    bool (n, size, size), the lesion is outlined. One range, beside each row of maps. Signed maps show what speaks for
+    the class; what speaks against it is left dark. Maps of single pixels are smoothed by a quarter of the box, for at
+    print size a pixel cannot be seen.
     """
-    blocks = -(-len(images) // columns)
-    wide = DOUBLE / columns if columns > 2 else 2.0
-    figure, grid = canvas(DOUBLE, blocks * (1.55 * wide + 0.2), 2 * blocks, columns, squeeze=False)
+    columns, masks = columns or len(images), [None] * len(images) if masks is None else masks
+    starts = range(0, len(images), columns)
+    rows, wide = len(starts) * (len(methods) + 1), DOUBLE / (columns + 1.2)
+    figure, grid = canvas(DOUBLE, wide * rows, rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    unit = f"drop in {maps.units}" if maps.method == "occlusion" else maps.units
-    for block, upper, lower in zip(range(blocks), grid[::2], grid[1::2], strict=True):
-        first, last = block * columns, min((block + 1) * columns, len(images))
-        top = highest(maps.maps[first:last])
-        for i, above, below in zip(range(first, last), upper, lower, strict=False):
-            mask = None if masks is None else masks[i]
-            _draw_scan(above, images[i], mask, box, NAMES.get(labels[i], labels[i]))
-            shown = draw_map(below, _without_frame(images[i]), maps.maps[i], top, mask)
-        _colour_bar(figure, shown, [*upper, *lower], unit, aspect=28)
+    for start, (first, *others) in zip(starts, np.split(grid, len(starts)), strict=True):
+        part = slice(start, start + columns)
+        for axes, image, label, mask in zip(first, images[part], labels[part], masks[part], strict=False):
+            _draw_scan(axes, image, mask, box, NAMES.get(label, label))
+        first[0].set_ylabel("B-scan")
+        _colour_bar(figure, first[0].images[0], list(first), "grey level")
+        for row, (name, maps) in zip(others, methods.items(), strict=True):
+            _draw_method(figure, row, images[part], name, maps, box, start, masks[part])
     return figure
 
 
-@print_style
-def side_by_side(
-    images: np.ndarray, methods: Mapping[str, Maps], labels: Sequence[str], box: int, masks: np.ndarray | None = None
-) -> Figure:
-    """Several methods on the same images: a column per image, a row per method, with its unit and seconds per image.
-
-    Signed maps show what speaks for the class; what speaks against it is left dark. Maps of single pixels are smoothed
-    by a quarter of the box, for at print size a pixel cannot be seen.
-    """
+def _draw_method(
+    figure: Figure, row: np.ndarray, images: np.ndarray, name: str, maps: Maps, box: int, start: int, masks: Sequence
+) -> None:
+    """A method's row of maps, those from `start` on, with its name and its colour bar."""
     from scipy.ndimage import gaussian_filter
 
-    rows, columns = len(methods) + 1, len(images)
-    figure, grid = canvas(DOUBLE, 1.0 * rows * DOUBLE / (columns + 1.6), rows, columns, squeeze=False)
-    masks = [None] * columns if masks is None else masks
-    for axes, image, label, mask in zip(grid[0], images, labels, masks, strict=True):
-        _draw_scan(axes, image, mask, box, NAMES.get(label, label))
-    grid[0, 0].set_ylabel("B-scan")
-    _colour_bar(figure, grid[0, 0].images[0], list(grid[0]), "grey level")
-    for row, (name, maps) in zip(grid[1:], methods.items(), strict=True):
-        blur = 0 if "peak" in maps.extra else box / 4
-        values = np.stack([gaussian_filter(np.clip(one, 0, None), blur) for one in maps.maps])
-        for axes, image, one, mask in zip(row, images, values, masks, strict=True):
-            shown = draw_map(axes, _without_frame(image), one, highest(values), mask)
-        row[0].set_ylabel(f"{_on_two_lines(name)}\n{maps.seconds / len(maps.maps):.2g} s each")
-        _colour_bar(figure, shown, list(row), _on_two_lines(maps.units))
-    return figure
+    blur = 0 if "peak" in maps.extra else box / 4
+    values = np.stack([gaussian_filter(np.clip(one, 0, None), blur) for one in maps.maps[start : start + len(row)]])
+    for axes, image, one, mask in zip(row, images, values, masks, strict=False):
+        shown = draw_map(axes, np.where(frame_of(image), FRAME_TONE, image), one, highest(values), mask)
+    row[0].set_ylabel(f"{_on_two_lines(name)}\n{maps.seconds / len(maps.maps):.2g} s each")
+    unit = f"drop in {maps.units}" if maps.method == "occlusion" else maps.units
+    _colour_bar(figure, shown, list(row), _on_two_lines(unit))
 
 
 @print_style
@@ -225,17 +210,12 @@ def _draw_scan(axes: Axes, image: np.ndarray, mask: np.ndarray | None, box: int,
     axes.text(0.05 * size + box, 0.97 * size - box / 2, f"{box} px", color="w", fontsize=5, va="center", bbox=back)
 
 
-def _without_frame(image: np.ndarray) -> np.ndarray:
-    """The white frame that straightening leaves, nearly black: else it would pass for a middling value in grey."""
-    return np.where(frame_of(image), FRAME_TONE, image)
-
-
 def _on_two_lines(name: str) -> str:
     return name.replace(" ", "\n", 1) if len(name) > 10 else name
 
 
-def _colour_bar(figure: Figure, shown, axes: list[Axes], label: str, aspect: float = 14) -> None:
-    bar = figure.colorbar(shown, ax=axes, fraction=0.025, pad=0.01, aspect=aspect)
+def _colour_bar(figure: Figure, shown, axes: list[Axes], label: str) -> None:
+    bar = figure.colorbar(shown, ax=axes, fraction=0.025, pad=0.01, aspect=14)
     bar.set_label(label, fontsize=6)
     bar.ax.tick_params(labelsize=5.5, length=2)
     bar.outline.set_linewidth(0.4)
@@ -266,10 +246,9 @@ def localisation_curve(curves: pd.DataFrame, by_class: pd.DataFrame) -> Figure:
         size = row["lesion size over box (median)"]
         draw_intervals(axes, row, size, ("D", colour, colour), NAMES.get(name, name), upright=True)
     axes.axvline(1, color=REFERENCE, lw=0.7, ls="--")
-    axes.set(xscale="log", ylim=(0, 1.02), xlabel="lesion's size over the box's side", ylabel="localisation accuracy")
-    low, high = curves["centre"].min() / 1.5, curves["centre"].max() * 1.5
-    ticks = [tick for tick in (0.25, 0.5, 1, 2, 4, 8) if low < tick < high]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set(ylim=(0, 1.02), xlabel="lesion's size over the box's side", ylabel="localisation accuracy")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.grid(True)
     legend_beside(axes)
@@ -282,15 +261,17 @@ def deletion_insertion(curves: Mapping[str, pd.DataFrame]) -> Figure:
 
     `curves[name]` has image, share, deletion, insertion.
     """
+    import seaborn as sns
+
     figure, grid = canvas(DOUBLE, 2.3, 1, 2, sharey=True)
-    titles = {"deletion": "deletion: the lower the better", "insertion": "insertion: the higher the better"}
-    for axes, (column, title) in zip(grid, titles.items(), strict=True):
-        for k, (name, frame) in enumerate(curves.items()):
-            mean = frame.groupby("share")[column].mean()
-            colour = REFERENCE if name == "random order" else DISTINCT[k % 6]
-            axes.plot(100 * mean.index, mean, color=colour, ls=DASHES[k % 6], label=name)
-        axes.set(xlabel="pixels changed (%)", title=title, ylim=(0, 1.02))
+    table = pd.concat(curves, names=["method"]).reset_index("method").assign(percent=lambda t: 100 * t["share"])
+    palette = [REFERENCE if name == "random order" else colour for name, colour in zip(curves, DISTINCT, strict=False)]
+    options = {"hue": "method", "style": "method", "palette": palette, "errorbar": None}
+    for axes, column, better in zip(grid, ("deletion", "insertion"), ("lower", "higher"), strict=True):
+        sns.lineplot(table, x="percent", y=column, **options, ax=axes)
+        axes.set(xlabel="pixels changed (%)", title=f"{column}: the {better} the better", ylim=(0, 1.02))
         axes.grid(True)
+    grid[0].get_legend().remove()
     grid[0].set_ylabel("mean probability of the label")
     legend_beside(grid[1])
     return figure

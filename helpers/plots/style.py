@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-P = ParamSpec("P")
-R = TypeVar("R")
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 PNG_DPI = 200  # pixels an inch
 SINGLE, DOUBLE = 3.35, 6.85  # inches: one column and two columns of the journal (85 and 174 mm)
@@ -53,17 +48,8 @@ RC = {
 }
 
 
-def print_style(draw: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function that draws a figure: all of it is drawn at print size, and other settings are left alone."""
-
-    @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
-        import matplotlib as mpl
-
-        with mpl.rc_context(RC):
-            return draw(*args, **kwargs)
-
-    return styled
+# Decorates a function that draws: all of it is drawn at print size, and the reader's own settings are left alone.
+print_style = mpl.rc_context(RC)
 
 
 def canvas(width: float = DOUBLE, height: float = 2.6, rows: int = 1, columns: int = 1, **options):

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from helpers.metrics.classification import Plateau
+from helpers.metrics.comparison import PooledComparison
+from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import draw_forest, draw_intervals, legend_beside, numbers_of
-from helpers.plots.flowchart import GREY, Box, Note, draw_flowchart
+from helpers.plots.flowchart import GREY, Box, draw_flowchart
 from helpers.plots.maps import image_grid
 from helpers.plots.style import DOUBLE, MARKS, REFERENCE, SINGLE, canvas, print_style
-from helpers.rajkomar.numbers import COMPARISONS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from helpers.metrics.classification import Plateau
-    from helpers.metrics.comparison import PooledComparison
-    from helpers.metrics.estimate import Estimate
-    from helpers.rajkomar.numbers import Answer
+from helpers.rajkomar.numbers import COMPARISONS, Answer
 
 FRONTAL, LATERAL = "#0072B2", "#E69F00"  # dark and light in a grey print
 
@@ -68,10 +64,9 @@ def flow(
         arrows += [("external", "second labels"), [(90, 67), (90, 8.5), (84, 8.5)]]
     headings = {14: ("pre-training images", pretraining_source), 54: ("chest radiographs", radiographs_source)}
     headings[90] = ("second test set", external_source)
-    bold = {"fontweight": "bold", "color": "k"}
-    notes = [Note(x, 97, title, 7.5, bold) for x, (title, _) in headings.items()]
-    notes += [Note(x, 92.5, source) for x, (_, source) in headings.items()]
-    notes += [Note(29, 40, "original images", 5.5, {"rotation": 90})]
+    notes = [(29, 40, "original images", {"rotation": 90, "fontsize": 5.5})]
+    for x, (title, source) in headings.items():
+        notes += [(x, 97, title, {"fontweight": "bold", "color": "k", "fontsize": 7.5}), (x, 92.5, source, {})]
     return draw_flowchart(boxes, arrows, 4.1, notes)
 
 
@@ -243,25 +238,15 @@ def youden_curve(curve: pd.DataFrame, plateau: Plateau, cutoff: float | None = N
     figure, axes = canvas(SINGLE * 1.5, 2.6)
     axes.plot(100 * curve["cutoff"], curve["index"], color=FRONTAL, lw=1.2)
     axes.axvspan(100 * plateau.low, 100 * plateau.high, color="0.9", lw=0, zorder=0)
-    _mark_cutoff(axes, plateau)
+    words = f"cut-off {100 * plateau.cutoff:.1f} %, J = {plateau.index:.3f}"
+    axes.plot(100 * plateau.cutoff, plateau.index, "ko", ms=4, clip_on=False, label=words)
     if cutoff is not None:
-        axes.axvline(100 * cutoff, color="0.3", lw=0.8, ls="--")
-        left = cutoff > 0.1  # where its words have room
-        style = {"textcoords": "offset points", "ha": "right" if left else "left", "va": "bottom", "rotation": 90}
-        axes.annotate("chosen on validation", (100 * cutoff, 0.03), (-2 if left else 2, 0), fontsize=6, **style)
+        axes.axvline(100 * cutoff, color="0.3", lw=0.8, ls="--", label="chosen on validation")
     _class_labels(axes, plateau)
     axes.set(xlim=(0, 100), ylim=(0, 1.0), xlabel="cut-off: predicted probability of a frontal image (%)")
     axes.set_ylabel("Youden index J")
+    axes.legend(loc="lower center")
     return figure
-
-
-def _mark_cutoff(axes: Axes, plateau: Plateau) -> None:
-    """The paper's cut-off as a dot, with its words under a flat top and over a pointed one."""
-    at, words = (100 * plateau.cutoff, plateau.index), f"cut-off {100 * plateau.cutoff:.1f} %,\nJ = {plateau.index:.3f}"
-    axes.plot(*at, "o", ms=4, color="k", clip_on=False)
-    right = plateau.cutoff > 0.3  # where its words have room to the left, clear of the classes' bars above
-    style = {"textcoords": "offset points", "ha": "right" if right else "left", "va": "top", "fontsize": 6.5}
-    axes.annotate(words, at, (-16 if right else 8, -12), **style)
 
 
 def _class_labels(axes: Axes, plateau: Plateau) -> None:

@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from helpers.explain.maps import Maps
+from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import draw_forest, draw_intervals, draw_rocs, legend_beside
 from helpers.plots.flowchart import GREY, Box, draw_arrow, draw_box
 from helpers.plots.maps import draw_image, draw_map
 from helpers.plots.style import DOUBLE, READERS, REFERENCE, SINGLE, TRAINING, VALIDATION, Mark, canvas, print_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from helpers.explain.maps import Maps
-    from helpers.metrics.estimate import Estimate
 
 TALK, CHEXNET, OWN = "0.1", "#CC5500", "#8A6500"
 LEVELS = {"re-scored": VALIDATION}  # the colour of a level; others: OWN
@@ -75,20 +71,20 @@ def areas(
     network; `frozen` those of the head on frozen features.
     """
     figure, (left, right) = canvas(DOUBLE, 3.7, 1, 2, sharey=True, width_ratios=(1.15, 1))
-    names, places = [display_name(label) for label in published.index], np.arange(len(published))
+    labels, places = published.index, np.arange(len(published))
+    names, title = [display_name(label) for label in labels], "AUROC (95 % interval)"
     left.plot(published["chexnet"], places - 0.17, "s", ms=4, mfc="none", mec=CHEXNET, label="CheXNet, printed")
     left.plot(published["retrained"], places, "D", ms=4, mfc="none", mec=TALK, label="retrained, printed in the talk")
     if "re-scored" in levels:
-        found = [levels["re-scored"].get(label) for label in published.index]
-        draw_intervals(
-            left, found, places + 0.17, ("o", VALIDATION, VALIDATION), f"re-scored, {found[0].n:,} test images"
-        )
+        found = [levels["re-scored"].get(label) for label in labels]
+        name = f"re-scored, {found[0].n:,} test images"
+        draw_intervals(left, found, places + 0.17, ("o", VALIDATION, VALIDATION), name)
     else:
         left.plot([], [], ls="", label=NOT_RUN)
-    series = {f"this run's network: {own}": levels[own]} | ({"head on frozen features": frozen} if frozen else {})
-    series = {name: [found.get(label) for label in published.index] for name, found in series.items()}
-    draw_forest(right, series, names, "AUROC (95 % interval)", FILLED, step=0.28, reference=0.5)
-    draw_forest(left, {}, names, "AUROC (95 % interval)")
+    draw_forest(left, {}, names, title)
+    shown = {f"this run's network: {own}": levels[own], "head on frozen features": frozen or {}}
+    series = {name: [of.get(label) for label in labels] for name, of in shown.items() if of}
+    draw_forest(right, series, names, title, FILLED, step=0.28, reference=0.5)
     left.set_title("As printed, and the published predictions", pad=4)
     right.set_title(f"This run's network ({own})", pad=4)
     for axes in (left, right):
@@ -188,21 +184,19 @@ class Shown:
 
     def draw(self, axes: Axes, title: str) -> None:
         """The map on the darkened image, the finding's outline dashed."""
-        draw_map(axes, self.image, self.heat, float(self.heat.max()) if self.heat.max() > 0 else 1.0, self.mask, title)
+        draw_map(axes, self.image, self.heat, max(float(self.heat.max()), 1e-9), self.mask, title)
 
 
 def shown(
     chosen: pd.DataFrame, images: np.ndarray, maps: Maps, masks: np.ndarray | None, scores: pd.DataFrame
 ) -> list[Shown]:
     """What is to be drawn of the images `chosen` (image_id, target), from their maps, masks and scores."""
-    rows, labels = scores.set_index("image_id"), [name[2:] for name in scores.columns if name.startswith("p_")]
-    drawn = []
-    for i, (name, target) in enumerate(zip(chosen["image_id"], chosen["target"], strict=True)):
-        probabilities = {label: float(rows.loc[name, f"p_{label}"]) for label in labels}
-        of_image = [label for label in labels if rows.loc[name, f"y_{label}"]]
-        mask = None if masks is None else masks[i]
-        drawn.append(Shown(images[i], maps.maps[i], target, mask, probabilities, of_image))
-    return drawn
+    rows = scores.set_index("image_id").loc[chosen["image_id"]]
+    truth, probability = (rows.filter(regex=f"^{kind}_").rename(columns=lambda name: name[2:]) for kind in "yp")
+    masks = [None] * len(chosen) if masks is None else masks
+    parts = zip(images, maps.maps, chosen["target"], masks, probability.to_dict("records"), strict=True)
+    known = [[label for label in truth if row[label]] for row in truth.to_dict("records")]
+    return [Shown(*part, labels) for part, labels in zip(parts, known, strict=True)]
 
 
 @print_style

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from helpers.plots.curves import draw_forest, draw_intervals, legend_above
 from helpers.plots.maps import draw_image, draw_map, highest
 from helpers.plots.style import DOUBLE, Mark, canvas, letter_panels, print_style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DARK, LIGHT = "#0B3C5D", "#E08E0B"  # grey print keeps them apart
 SETTINGS: dict[str, Mark] = {"on": ("o", DARK, DARK), "off": ("s", "white", LIGHT)}
