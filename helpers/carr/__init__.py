@@ -11,20 +11,8 @@ STUDY = PaperStudy(
     title="Carr et al. 2020, From retinal disease to COVID-19, deep learning CNNs for biomedical image classification",
     keys=CarrKeys,
     data={
-        "covid": DataSet(
-            f"{DATA}:load_covid",
-            f"{DATA}:split_covid",
-            f"{DATA}:describe_covid",
-            ("seed", "split", "covid_source", "phantom_covid_", "bridge_covid_subjects"),
-            f"{DATA}:folders_covid",
-        ),
-        "octid": DataSet(
-            f"{DATA}:load_octid",
-            f"{DATA}:split_octid",
-            f"{DATA}:describe_octid",
-            ("seed", "split", "octid_source", "phantom_octid_", "bridge_octid_images"),
-            f"{DATA}:folders_octid",
-        ),
+        "covid": DataSet(DATA, ("seed", "split", "covid_source", "phantom_covid_", "bridge_covid_subjects")),
+        "octid": DataSet(DATA, ("seed", "split", "octid_source", "phantom_octid_", "bridge_octid_images")),
     },
     steps={
         "covid_data": data_step("covid"),

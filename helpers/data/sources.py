@@ -11,7 +11,7 @@ from helpers.data.catalogue import Catalogue, phantoms_described
 from helpers.data.splits import Split
 from helpers.run.cache import resolve
 from helpers.run.profile import Settings
-from helpers.run.steps import data_set
+from helpers.run.steps import data_function
 
 
 @dataclass
@@ -24,12 +24,12 @@ class Source:
     @cached_property
     def catalogue(self) -> Catalogue:
         """The images: drawn where they are phantoms that are not there yet, else looked for in `data_dir`."""
-        return resolve(data_set(self.name).load)(self.settings)
+        return resolve(data_function("load", self.name))(self.settings)
 
     @cached_property
     def split(self) -> Split:
         """The catalogue's rows with their `split`, and those dropped; see `helpers.data.splits`."""
-        return resolve(data_set(self.name).split)(self.catalogue, self.settings)
+        return resolve(data_function("split", self.name))(self.catalogue, self.settings)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -41,4 +41,4 @@ class Source:
         """Whether these are the images of the paper, and a sentence for reports that says what they are."""
         if self.catalogue.phantom:
             return phantoms_described(self.catalogue)
-        return resolve(data_set(self.name).describe)(self.catalogue)
+        return resolve(data_function("describe", self.name))(self.catalogue)

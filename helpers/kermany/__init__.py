@@ -17,20 +17,8 @@ STUDY = PaperStudy(
     title="Kermany et al. 2018, Identifying medical diagnoses and treatable diseases by image-based deep learning",
     keys=KermanyKeys,
     data={
-        "oct": DataSet(
-            f"{DATA}:load_oct",
-            f"{DATA}:split_oct",
-            f"{DATA}:describe_oct",
-            ("oct_source", "phantom_oct_", *SPLIT),
-            f"{DATA}:folders_oct",
-        ),
-        "xray": DataSet(
-            f"{DATA}:load_xray",
-            f"{DATA}:split_xray",
-            f"{DATA}:describe_xray",
-            ("xray_source", "phantom_xray_", *SPLIT),
-            f"{DATA}:folders_xray",
-        ),
+        "oct": DataSet(DATA, ("oct_source", "phantom_oct_", *SPLIT)),
+        "xray": DataSet(DATA, ("xray_source", "phantom_xray_", *SPLIT)),
     },
     steps={
         "oct_data": data_step("oct"),

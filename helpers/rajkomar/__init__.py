@@ -10,13 +10,7 @@ STUDY = PaperStudy(
     title="Rajkomar et al. 2017, High-throughput classification of radiographs using deep CNNs",
     keys=RajkomarKeys,
     data={
-        "views": DataSet(
-            f"{DATA}:load_views",
-            f"{DATA}:split_views",
-            f"{DATA}:describe_views",
-            ("seed", "split", "view_source", "view_labels_file", "phantom_view_"),
-            f"{DATA}:folders_views",
-        ),
+        "views": DataSet(DATA, ("seed", "split", "view_source", "view_labels_file", "phantom_view_")),
     },
     steps={
         "views_data": data_step("views"),

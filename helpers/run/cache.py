@@ -23,7 +23,7 @@ from helpers.run import paths
 from helpers.run.hardware import driver_gpus
 from helpers.run.profile import Profile, Settings, keys_matching
 from helpers.run.provenance import digest_of, read_json, versions, write_json
-from helpers.run.steps import DataSet, Step, data_set, needed, notebook_reads, paper_of, step_named
+from helpers.run.steps import Step, data_function, data_set, needed, notebook_reads, paper_of, step_named
 
 NOTEBOOK_KEYS = ("seed", "bootstrap", "split", "backbone", "weights", "image_size", "engine", "precision", "head_")
 
@@ -73,9 +73,8 @@ def step_key(name: str, profile: Profile) -> str:
     inputs: list[Any] = [name, {before: step_key(before, profile) for before in step.after}]
     makers = [step.maker]
     if step.kind == "data":
-        data = data_set(step.data)
-        makers = [maker for maker in (data.load, data.split) if maker]
-        inputs.append(data_fingerprint(data, profile))
+        makers = [data_function("load", step.data)]
+        inputs.append(fingerprint(resolve(data_function("folders", step.data))(profile)))
     if step.kind == "experiment":
         inputs.append({"gpu": _has_gpu()})
     settings = settings_of_step(step, profile).values()
@@ -110,11 +109,6 @@ def settings_of_notebook(name: str, profile: Profile) -> Settings:
         sources = {reads.data, *(step_named(step).data for step in needed(reads.steps))}
         declared += [paper_of(reads.data).keys.model_fields, *(data_set(source).keys for source in sources)]
     return Settings(profile, keys_matching(key for keys in declared for key in keys), f"notebook {name}")
-
-
-def data_fingerprint(data: DataSet, profile: Profile) -> str:
-    """A digest of the files that a data set reads from outside the project; '' where everything is drawn here."""
-    return fingerprint(resolve(data.folders)(profile)) if data.folders else ""
 
 
 def fingerprint(folders: Iterable[Path]) -> str:

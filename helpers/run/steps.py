@@ -22,17 +22,15 @@ FEATURES_KEYS = ("seed", "backbone", "weights", "image_size", "engine", "precisi
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: who loads it, splits it and describes it, and the profile's keys that they read.
+    """A data set: the module that holds its functions, and the profile's keys that they read.
 
-    `load(settings)` gives a Catalogue, `split(catalogue, settings)` a Split, `describe(catalogue)` whether these are
-    the paper's images, with a sentence; `folders(settings)` the files and folders read from outside the project.
+    The functions of the data set "x": `load_x(settings)` gives a Catalogue, `split_x(catalogue, settings)` a Split,
+    `describe_x(catalogue)` whether these are the paper's images, with a sentence, and `folders_x(settings)` the files
+    and folders that are read from outside the project.
     """
 
-    load: str
-    split: str
-    describe: str
+    module: str
     keys: tuple[str, ...]
-    folders: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,11 @@ def step_named(name: str) -> Step:
 def data_set(name: str) -> DataSet:
     """The data set of this name."""
     return paper_of(name).data[name]
+
+
+def data_function(verb: str, data: str) -> str:
+    """The name of a data set's function: load, split, describe or folders."""
+    return f"{data_set(data).module}:{verb}_{data}"
 
 
 def paper_of(data: str) -> PaperStudy:

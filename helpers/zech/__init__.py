@@ -11,26 +11,9 @@ STUDY = PaperStudy(
     title="Zech 2018, Deep learning in radiology: promise and caveats",
     keys=ZechKeys,
     data={
-        "nih": DataSet(
-            f"{DATA}:load_nih",
-            f"{DATA}:split_nih",
-            f"{DATA}:describe_nih",
-            ("seed", "split", "nih_source", "phantom_nih_"),
-            f"{DATA}:folders_nih",
-        ),
-        "sites": DataSet(
-            f"{DATA}:load_sites",
-            f"{DATA}:split_sites",
-            f"{DATA}:describe_sites",
-            ("seed", "split", "sites_source", "phantom_sites_bodies"),
-            f"{DATA}:folders_sites",
-        ),
-        "regions": DataSet(
-            f"{DATA}:load_regions",
-            f"{DATA}:split_regions",
-            f"{DATA}:describe_regions",
-            ("seed", "split", "phantom_sites_regions"),
-        ),
+        "nih": DataSet(DATA, ("seed", "split", "nih_source", "phantom_nih_")),
+        "sites": DataSet(DATA, ("seed", "split", "sites_source", "phantom_sites_bodies")),
+        "regions": DataSet(DATA, ("seed", "split", "phantom_sites_regions")),
     },
     steps={
         "nih_data": data_step("nih"),
