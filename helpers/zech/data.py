@@ -262,6 +262,11 @@ def split_regions(catalogue: Catalogue, settings) -> Split:
     return split(catalogue, "patient-disjoint", REGION_VALIDATION, settings.seed)
 
 
+def folders_regions(settings) -> list[Path]:
+    """Nothing is read from outside the project."""
+    return []
+
+
 describe_regions = phantoms_described
 
 
