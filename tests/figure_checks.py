@@ -1,7 +1,8 @@
-"""What every drawn figure must hold: print size, its words, no overlap of its legends with its panels' labels."""
+"""What every drawn figure must hold: print size, its words, no overlap of its legends with its panels."""
 
 from itertools import combinations
 
+import pytest
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
@@ -12,19 +13,25 @@ def words_of(figure) -> str:
     return " ".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
 
 
-def assert_drawn(figure, words: str, folder) -> None:
-    """At most two columns wide, saved with its footnote, `words` somewhere in it, and panels clear of each other."""
-    assert figure.get_size_inches()[0] <= DOUBLE + 1e-9
-    assert words in words_of(figure)
-    add_footnote(figure, "Phantoms: no evidence about the paper.")
-    figure.canvas.draw()
-    axes = [one.get_window_extent() for one in figure.axes if one.axison]
-    assert not [pair for pair in combinations(axes, 2) if _overlap(*pair) > 4]
-    for legend in figure.findobj(Legend):
-        whole, others = legend.get_window_extent(), [one for one in figure.axes if legend.axes is not one]
-        assert not [one for one in others if _overlap(whole, one.get_window_extent()) > 4], "a legend covers a panel"
-    save_figure(figure, folder / "figure.png")
-    assert (folder / "figure.png").stat().st_size > 5000
+def drawing_test(drawn):
+    """A test that each of `drawn`, name to (function, words), draws at print size, without warning, nothing covered."""
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("name", drawn)
+    def test(name, tmp_path):
+        draw, words = drawn[name]
+        figure = draw()
+        assert figure.get_size_inches()[0] <= DOUBLE + 1e-9
+        assert words in words_of(figure)
+        add_footnote(figure, "Phantoms: no evidence about the paper.")
+        save_figure(figure, tmp_path / "figure.png")
+        panels = [axes.get_window_extent() for axes in figure.axes if axes.axison]
+        assert not [pair for pair in combinations(panels, 2) if _overlap(*pair) > 4], "panels overlap"
+        for legend in figure.findobj(Legend):
+            others = [axes.get_window_extent() for axes in figure.axes if axes is not legend.axes]
+            assert not [panel for panel in others if _overlap(legend.get_window_extent(), panel) > 4], "legend on panel"
+
+    return test
 
 
 def _overlap(a, b) -> float:

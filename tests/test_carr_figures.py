@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import assert_drawn, words_of
+from figure_checks import drawing_test, words_of
 
 from helpers.carr import figures as carr
 from helpers.explain.scores import means
@@ -55,11 +55,7 @@ DRAWN = {
     "lesion scores": (lambda: carr.lesion_scores(SCORED, {"hit": "pointing", "mass": "mass"}), "Macular hole (6)"),
 }
 
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_figures_draw_at_print_size_without_warning(name, tmp_path):
-    draw, words = DRAWN[name]
-    assert_drawn(draw(), words, tmp_path)
+test_figures_draw = drawing_test(DRAWN)
 
 
 def test_only_a_wrong_prediction_is_written_out():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import assert_drawn, words_of
+from figure_checks import drawing_test, words_of
 
 from helpers.kermany import figures as kermany
 from helpers.kermany.numbers import DECISIONS, PNEUMONIA, PNEUMONIA_COSTS
@@ -65,11 +65,7 @@ DRAWN = {
     "cost": (lambda: kermany.referral_costs({"rule": Estimate(0.5, 0.4, 0.6, 100, "bootstrap")}), "0.50"),
 }
 
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_figures_draw_at_print_size_without_warning(name, tmp_path):
-    draw, words = DRAWN[name]
-    assert_drawn(draw(), words, tmp_path)
+test_figures_draw = drawing_test(DRAWN)
 
 
 def test_without_readers_only_the_model_is_drawn():

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import assert_drawn, words_of
+from figure_checks import drawing_test, words_of
 
 from helpers.explain.maps import Maps
 from helpers.metrics.auroc import auroc
@@ -53,11 +53,7 @@ DRAWN = {
     "no lesions": (lambda: maps.lesions_against_box(pd.DataFrame(LESIONS)[:0], 9), "no lesions are known"),
 }  # fmt: skip
 
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_figures_draw_at_print_size_without_warning(name, tmp_path):
-    draw, words = DRAWN[name]
-    assert_drawn(draw(), words, tmp_path)
+test_figures_draw = drawing_test(DRAWN)
 
 
 def test_drawing_leaves_the_readers_own_settings_alone():
@@ -74,13 +70,6 @@ def test_intervals_stand_where_their_numbers_are_and_undefined_ones_leave_a_gap(
     (whisker, *_) = axes.collections[0].get_segments()
     np.testing.assert_allclose(whisker, [[40, 0], [70, 0]])
     assert [text.get_text() for text in axes.get_yticklabels()] == list("abcd") and axes.yaxis_inverted()
-    plt.close()
-
-
-def test_series_stand_beside_each_other_in_their_row():
-    _, axes = plt.subplots()
-    curves.draw_forest(axes, {name: [Estimate.exact(0.5)] * 2 for name in "ab"}, list("xy"), "", step=0.2)
-    assert [line.get_ydata().tolist() for line in axes.lines[:2]] == [[-0.1, 0.9], [0.1, 1.1]]
     plt.close()
 
 
@@ -119,13 +108,3 @@ def test_lesions_are_outlined_only_from_the_second_row_on():
         {"CNV": [IMAGES[0]] * 2, "DME": [IMAGES[1]] * 2}, {"CNV": [MASKS[1]] * 2, "DME": MASKS[:2]}
     )
     assert [len(axes.collections) for axes in figure.axes] == [0, 0, 1, 1]
-
-
-def test_a_map_is_bright_where_its_values_are_high():
-    _, axes = plt.subplots()
-    values = np.zeros((32, 32))
-    values[:16] = 1
-    maps.draw_map(axes, np.full((32, 32), 90, np.uint8), values, 1.0)
-    drawn = axes.images[0].get_array()
-    assert drawn[:16].mean() > 2 * drawn[16:].mean()
-    plt.close()

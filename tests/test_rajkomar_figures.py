@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from figure_checks import assert_drawn, words_of
+from figure_checks import drawing_test, words_of
 
 from helpers.metrics.classification import youden_curve, youden_plateau
-from helpers.metrics.comparison import compare_clustered, compare_pooled
+from helpers.metrics.comparison import compare_pooled
 from helpers.metrics.proportions import proportion
 from helpers.rajkomar import figures as rajkomar
 from helpers.rajkomar.data import TRANSFORMS
@@ -15,11 +15,8 @@ PRE, TUNE = ("colour", "full grey", "subset grey"), ("last layer", "last layer, 
 MODELS = {(a, b): proportion(90 + 2 * i + j, 100) for i, a in enumerate(PRE) for j, b in enumerate(TUNE)} | {
     ("subset grey", TUNE[2]): None
 }
-PAPER = compare_pooled(990, 1000, 930, 1000)
-PARENTS = np.repeat(np.arange(50), 20)
-BY_PARENT = compare_clustered(RANDOM.random(1000) < 0.95, PARENTS, RANDOM.random(1000) < 0.95, PARENTS + 50)
-ABOVE = [rajkomar.Pools(("full grey", "subset grey"), ("colour",), PAPER, BY_PARENT)]
-BESIDE = [rajkomar.Pools(TUNE[1:2], TUNE[:1], PAPER)]
+FOUND = rajkomar.describe_tests(compare_pooled(990, 1000, 930, 1000), compare_pooled(99, 100, 93, 100))
+ABOVE, BESIDE = [(("full grey", "subset grey"), ("colour",), FOUND)], [(TUNE[1:2], TUNE[:1], FOUND)]
 FRONTAL = np.repeat([True, False], 50)
 PFI = np.concatenate([RANDOM.uniform(0.9, 1, 50), RANDOM.uniform(0, 0.1, 50)])
 IMAGE = RANDOM.integers(0, 255, (40, 40), dtype=np.uint8)
@@ -44,11 +41,7 @@ DRAWN = {
     "robustness": (lambda: rajkomar.transform_accuracy(ACCURACY), "images classified correctly (%)"),
 }
 
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_figures_draw_at_print_size_without_warning(name, tmp_path):
-    draw, words = DRAWN[name]
-    assert_drawn(draw(), words, tmp_path)
+test_figures_draw = drawing_test(DRAWN)
 
 
 def test_the_flow_shows_what_was_not_run_and_refuses_an_unknown_count():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,20 +103,9 @@ def _count_box(name: str, shown: Mapping[str, str]) -> Box:
 # --- figure 2 ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Pools:
-    """One of the text's comparisons: the groups pooled on either side (names of pre-trainings or of ways of
-    fine-tuning), the paper's test, and where there is one, the test by parent."""
-
-    a: Sequence[str]
-    b: Sequence[str]
-    paper: PooledComparison
-    by_parent: PooledComparison | None = None
-
-    def words(self) -> str:
-        """'93.2 vs 99.5 %, p < 0.001 (by parent: p = 0.02)'."""
-        shares = f"{100 * self.paper.a.value:.1f} vs {100 * self.paper.b.value:.1f} %, {_p(self.paper.p)}"
-        return shares + (f" (by parent: {_p(self.by_parent.p)})" if self.by_parent else "")
+# A comparison of the text: the groups pooled on either side (pre-trainings or ways of fine-tuning), and
+# what the tests found.
+Pools = tuple[Sequence[str], Sequence[str], str]
 
 
 def pools(compared: Mapping[str, Answer]) -> tuple[list[Pools], list[Pools]]:
@@ -125,11 +114,20 @@ def pools(compared: Mapping[str, Answer]) -> tuple[list[Pools], list[Pools]]:
     before, after = [], []
     for name, comparison in COMPARISONS.items():
         answer = compared[name]
-        if answer.tests is None or "last layer, greyscale" in name:
-            continue
-        sides = answer.pretraining if comparison.of_pretraining else comparison.methods
-        (before if comparison.of_pretraining else after).append(Pools(*sides, *answer.tests))
+        if answer.tests is not None and "last layer, greyscale" not in name:
+            sides = answer.pretraining if comparison.of_pretraining else comparison.methods
+            (before if comparison.of_pretraining else after).append((*sides, describe_tests(*answer.tests)))
     return before, after
+
+
+def describe_tests(paper: PooledComparison, by_parent: PooledComparison) -> str:
+    """'93.2 vs 99.5 %, p < 0.001 (by parent: p = 0.02)'."""
+    shares = f"{100 * paper.a.value:.1f} vs {100 * paper.b.value:.1f} %"
+    return f"{shares}, {_p(paper.p)} (by parent: {_p(by_parent.p)})"
+
+
+def _p(p: float) -> str:
+    return "p undefined" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 @print_style
@@ -163,33 +161,27 @@ def validation_accuracy(
     axes.set_yticks(ticks, [f"{100 * tick:.4g}" for tick in ticks])
     axes.grid(True, axis="y")
     axes.spines["left"].set_bounds(bottom, 1)
-    for level, pools in enumerate(pretraining_pools):
-        _bracket(axes, before, pools, 1 + span * (0.07 + 0.13 * level), span)
+    for level, (*sides, words) in enumerate(pretraining_pools):
+        groups = [[before.index(name) for name in side] for side in sides]
+        _bracket(axes, groups, words, 1 + span * (0.07 + 0.13 * level), span)
     _legend_below(axes, tuning_pools)
     return figure
 
 
-def _bracket(axes: Axes, before: Sequence[str], pools: Pools, y: float, span: float) -> None:
+def _bracket(axes: Axes, sides: Sequence[Sequence[int]], words: str, y: float, span: float) -> None:
     """A bracket over the groups of either side, and their comparison above it."""
-    a, b = ([before.index(name) for name in side] for side in (pools.a, pools.b))
-    for side in (a, b):
+    for side in sides:
         axes.plot([min(side) - 0.3, max(side) + 0.3], [y, y], color="0.3", lw=1.2, clip_on=False)
-    ends = sorted([np.mean(a), np.mean(b)])
+    ends = sorted(np.mean(side) for side in sides)
     rise = y + 0.025 * span
     axes.plot([ends[0], ends[0], ends[1], ends[1]], [y, rise, rise, y], color="0.3", lw=0.6, clip_on=False)
-    axes.text(np.mean(ends), rise + 0.01 * span, pools.words(), ha="center", va="bottom", fontsize=6)
+    axes.text(np.mean(ends), rise + 0.01 * span, words, ha="center", va="bottom", fontsize=6)
 
 
 def _legend_below(axes: Axes, pools: Sequence[Pools]) -> None:
-    words = "\n".join(f"{' + '.join(pool.a)} vs {' + '.join(pool.b)}:\n  {pool.words()}" for pool in pools)
+    words = "\n".join(f"{' + '.join(a)} vs {' + '.join(b)}:\n  {found}" for a, b, found in pools)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.1), title="fine-tuning", alignment="left")
     axes.annotate(words, (0.36, -0.13), xycoords="axes fraction", va="top", fontsize=6, linespacing=1.35)
-
-
-def _p(p: float) -> str:
-    if np.isnan(p):
-        return "p undefined"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 # --- figures 3 to 6 ---------------------------------------------------------------------------------------------------
