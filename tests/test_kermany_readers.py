@@ -4,17 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.kermany import readers
 from helpers.kermany.data import is_urgent
 from helpers.kermany.numbers import PENALTIES, weighted_error
-from helpers.kermany.readers import (
-    ReaderError,
-    load_readers,
-    model_against_readers,
-    reader_confusions,
-    reader_statistics,
-    simulate_readers,
-    weighted_error_range,
-)
 from helpers.metrics.classification import rates
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
@@ -25,7 +17,7 @@ GOOD = "reader,image,label\nDr A,CNV-1-1,CNV\nDr A,DME-2-1,CNV\nDr B,CNV-1-1,DRU
 def load(tmp_path, text, encoding="utf-8"):
     path = tmp_path / "readers.csv"
     path.write_text(text, encoding=encoding)
-    return load_readers(path, IMAGES, CLASSES)
+    return readers.load_readers(path, IMAGES, CLASSES)
 
 
 def test_a_good_file_is_read_as_it_stands(tmp_path):
@@ -49,54 +41,34 @@ def test_spreadsheet_habits_are_forgiven(tmp_path):
         (GOOD + "Dr B,,CNV\n", "line 5: image is empty"),
         (GOOD + "model,CNV-1-1,CNV\n", "line 5: a reader may not be called 'model'"),
         (GOOD + "Dr B,DME-2-1\n", "line 5: label is empty"),
-        (
-            "reader;image;label\nDr A;CNV-1-1;CNV\n",
-            "no column reader, image, label; the header is 'reader;image;label'",
-        ),
+        ("reader;image;label\nDr A;CNV-1-1;CNV\n", "no column reader, image, label; the header is 'reader;"),
         ("reader,image\nDr A,CNV-1-1\n", "no column label"),
         ("reader,image,label\n", "no reads"),
         ("", "not a CSV"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_line_and_the_nearest_name(tmp_path, text, message):
-    with pytest.raises(ReaderError, match=message):
+    with pytest.raises(readers.ReaderError, match=message):
         load(tmp_path, text)
-
-
-def test_a_name_with_an_unquoted_comma_is_refused(tmp_path):
-    with pytest.raises(ReaderError), pytest.warns(pd.errors.ParserWarning):
-        load(tmp_path, "reader,image,label\nSmith, J,CNV-1-1,CNV\n")
 
 
 def images(n=1000, seed=0):
     rng = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "image_id": [f"image {i:04d}" for i in range(n)],
-            "label": np.resize(CLASSES, n),
-            "severity": rng.random(n),
-            "quality": rng.uniform(0.3, 1, n),
-        }
-    )
+    frame = pd.DataFrame({"image_id": [f"image {i:04d}" for i in range(n)], "label": np.resize(CLASSES, n)})
+    return frame.assign(severity=rng.random(n), quality=rng.uniform(0.3, 1, n))
 
 
 def judged(frame, **how):
-    reads = simulate_readers(frame, CLASSES, **how)
+    reads = readers.simulate_readers(frame, CLASSES, **how)
     return reads.merge(frame, on="image_id", suffixes=("", "_true"))
-
-
-def test_simulated_readers_read_every_image_and_are_marked():
-    reads = simulate_readers(images(40), CLASSES, readers=3, seed=1)
-    assert reads["simulated"].all() and len(reads) == 120
-    assert (reads.groupby("reader")["image_id"].nunique() == 40).all()
-    assert set(reads["label"]) <= set(CLASSES)
 
 
 def test_simulated_reads_follow_the_seed_and_not_the_order_of_rows():
     frame = images(80)
-    one = simulate_readers(frame, CLASSES, seed=5)
-    pd.testing.assert_frame_equal(simulate_readers(frame.sample(frac=1, random_state=0), CLASSES, seed=5), one)
-    assert not simulate_readers(frame, CLASSES, seed=6)["label"].equals(one["label"])
+    one = readers.simulate_readers(frame, CLASSES, seed=5)
+    assert one["simulated"].all() and (one.groupby("reader")["image_id"].nunique() == 80).all()
+    pd.testing.assert_frame_equal(readers.simulate_readers(frame.sample(frac=1, random_state=0), CLASSES, seed=5), one)
+    assert not readers.simulate_readers(frame, CLASSES, seed=6)["label"].equals(one["label"])
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -128,8 +100,8 @@ def scored(frame, right=0.95, seed=3):
 
 def test_statistics_stand_for_the_model_and_each_reader():
     frame = images(200)
-    reads, scores = simulate_readers(frame, CLASSES, readers=2), scored(frame)
-    table = reader_statistics(reads, scores, CLASSES, 200, 1)
+    reads, scores = readers.simulate_readers(frame, CLASSES, readers=2), scored(frame)
+    table = readers.reader_statistics(reads, scores, CLASSES, 200, 1)
     assert table.groupby("reader", sort=False).size().to_dict() == {"model": 6, "Reader 1": 6, "Reader 2": 6}
     one = reads[reads["reader"] == "Reader 2"].merge(frame, on="image_id", suffixes=("", "_true"))
     value = table.query("reader == 'Reader 2' and statistic == 'sensitivity'")["value"].item()
@@ -140,25 +112,20 @@ def test_the_model_is_compared_on_the_images_a_reader_read():
     frame = images(8)
     scores = scored(frame, right=1.0)
     reads = pd.DataFrame({"reader": "Dr A", "image_id": frame["image_id"][:5], "label": "CNV"})  # right on 0 and 4
-    table = model_against_readers(reads, scores, CLASSES).set_index("question")
+    table = readers.model_against_readers(reads, scores, CLASSES).set_index("question")
     label, referral = table.loc["label"], table.loc["referral"]
     assert (label["both"], label["only_model"], label["only_reader"], label["neither"]) == (2, 3, 0, 0)
     assert (referral["both"], referral["only_model"], referral["n"]) == (3, 2, 5)
     assert label["difference"] == pytest.approx(0.6) and label["p"] == pytest.approx(0.25)
-
-
-def test_p_values_allow_for_the_number_of_readers():
-    frame = images(300)
-    table = model_against_readers(simulate_readers(frame, CLASSES, readers=6), scored(frame), CLASSES)
-    for _, one in table.groupby("question"):
+    several = readers.model_against_readers(readers.simulate_readers(frame, CLASSES, readers=6), scores, CLASSES)
+    for _, one in several.groupby("question"):
         assert one["p_holm"].min() == pytest.approx(min(1, 6 * one["p"].min()))
-        assert (one["p_holm"] >= one["p"]).all()
 
 
 def test_without_readers_the_model_stands_alone():
-    scores, reads = scored(images(40)), simulate_readers(images(40), CLASSES, readers=2)
-    assert set(reader_statistics(reads[:0], scores, CLASSES, 200, 1)["reader"]) == {"model"}
-    found = reader_confusions(reads, scores, CLASSES)
+    scores, reads = scored(images(40)), readers.simulate_readers(images(40), CLASSES, readers=2)
+    assert set(readers.reader_statistics(reads[:0], scores, CLASSES, 200, 1)["reader"]) == {"model"}
+    found = readers.reader_confusions(reads, scores, CLASSES)
     assert list(found) == ["model", "Reader 1", "Reader 2"]
     assert all(table.to_numpy().sum() == 40 for table in found.values())
 
@@ -166,9 +133,9 @@ def test_without_readers_the_model_stands_alone():
 def test_the_range_of_weighted_errors_is_over_readers_and_not_over_networks():
     errors = {"model": 0.5, "limited model": 0.9, "A": 0.01, "B": 0.03, "C": 0.05}
     table = pd.DataFrame([{"reader": who, "statistic": "weighted error", "value": e} for who, e in errors.items()])
-    found = weighted_error_range(table)
+    found = readers.weighted_error_range(table)
     assert (found["weighted_error_lowest"].value, found["weighted_error_highest"].value) == (0.01, 0.05)
     mean = found["weighted_error_mean"]  # 0.03, t(2) = 4.3027, deviation 0.02 of three
     assert mean.value == pytest.approx(0.03) and mean.high == pytest.approx(0.03 + 4.3027 * 0.02 / 3**0.5, abs=1e-4)
     assert mean.low == 0 and found["count"].value == 3
-    assert weighted_error_range(table[:2]) == {}
+    assert readers.weighted_error_range(table[:2]) == {}

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit, softmax
 
-from helpers.metrics.calibration import apply_temperature, brier, fit_temperature, reliability, rescale_scores
+from helpers.metrics.calibration import brier, fit_temperature, reliability, rescale_scores
 from helpers.metrics.proportions import proportion
 
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS")
@@ -51,22 +51,8 @@ def test_the_temperature_undoes_what_was_sharpened(sharpen):
     predicted, labels = three_classes(20_000, sharpen=sharpen)
     found = fit_temperature(predicted, labels, CLASSES)
     assert found.value == pytest.approx(sharpen, rel=0.06) and found.after <= found.before + 1e-9
-    cooled = apply_temperature(predicted, found.value)
+    frame = pd.DataFrame(predicted, columns=[f"p_{name}" for name in CLASSES])
+    cooled = rescale_scores(frame, CLASSES, found.value).to_numpy()
     assert np.array_equal(cooled.argmax(axis=1), predicted.argmax(axis=1)) and cooled.sum(axis=1) == pytest.approx(1)
     chosen = cooled[np.arange(len(labels)), [CLASSES.index(name) for name in labels]]
     assert -np.log(chosen).mean() == pytest.approx(found.after)
-
-
-def test_a_temperature_of_one_changes_nothing_and_certainty_stays_finite():
-    predicted, _ = three_classes(50)
-    assert apply_temperature(predicted, 1.0) == pytest.approx(predicted)
-    sure = apply_temperature(np.array([[1.0, 0.0]]), 2.0)
-    assert np.isfinite(sure).all() and sure[0, 1] > 0
-
-
-def test_rescaled_scores_keep_their_other_columns():
-    predicted, labels = three_classes(20)
-    frame = pd.DataFrame(predicted, columns=[f"p_{name}" for name in CLASSES]).assign(label=labels)
-    cooler = rescale_scores(frame, CLASSES, 3.0)
-    assert cooler["label"].equals(frame["label"]) and list(cooler.columns) == list(frame.columns)
-    assert cooler["p_VIRUS"].std() < frame["p_VIRUS"].std()

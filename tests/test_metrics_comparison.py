@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.metrics.bootstrap import mean_by_patient
-from helpers.metrics.comparison import (
-    clustered_accuracy,
-    compare_clustered,
-    compare_pooled,
-    mcnemar,
-)
+from helpers.metrics.comparison import clustered_accuracy, compare_clustered, compare_pooled, mcnemar
 from helpers.metrics.proportions import proportion
 
 
@@ -88,18 +83,6 @@ def family(rng, parents, children, share, spread):
     return (rng.random((parents, children)) < ease[:, None]).ravel(), np.repeat(np.arange(parents), children)
 
 
-def test_children_of_one_parent_are_not_independent_images():
-    rng = np.random.default_rng(0)
-    a, parents = family(rng, 60, 50, 0.8, 0.25)
-    b, others = family(rng, 60, 50, 0.8, 0.25)
-    found = compare_clustered(a, parents, b, others + 100)
-    paper = compare_pooled(int(a.sum()), len(a), int(b.sum()), len(b))
-    assert found.difference.value == pytest.approx(paper.difference.value)
-    assert found.design_effect > 5 and found.p > paper.p
-    assert found.difference.high - found.difference.low > 2 * (paper.difference.high - paper.difference.low)
-    assert found.parents == 120
-
-
 def test_with_one_image_per_parent_both_ways_agree():
     rng = np.random.default_rng(1)
     a, b = rng.random(900) < 0.8, rng.random(900) < 0.75
@@ -111,17 +94,6 @@ def test_with_one_image_per_parent_both_ways_agree():
     alone = clustered_accuracy(a, np.arange(900))
     exact = proportion(int(a.sum()), 900)
     assert (alone.low, alone.high) == pytest.approx((exact.low, exact.high), abs=0.004)
-
-
-def test_pools_on_the_same_parents_are_compared_in_pairs():
-    rng = np.random.default_rng(2)
-    a, parents = family(rng, 80, 30, 0.8, 0.3)
-    b = a & (rng.random(len(a)) < 0.97)  # the same faults and a few more
-    paired = compare_clustered(a, parents, b, parents)
-    apart = compare_clustered(a, parents, b, parents + 1000)
-    assert paired.parents == 80 and apart.parents == 160
-    assert paired.difference.high - paired.difference.low < apart.difference.high - apart.difference.low
-    assert paired.p < 0.001 < apart.p
 
 
 def test_it_agrees_with_the_bootstrap_by_parent():

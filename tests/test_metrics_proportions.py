@@ -96,12 +96,6 @@ def test_a_count_of_zero_leaves_one_end_open_and_the_other_exact():
     assert found.high == pytest.approx(proportion(0, 250).high / proportion(245, 250).low)
 
 
-def test_calling_everyone_positive_has_a_ratio_of_one():
-    found = likelihood_ratios(*table(30, 20, 0, 0))
-    assert found["positive"].value == 1 and found["positive"].low < 1 < found["positive"].high
-    assert not found["negative"].defined
-
-
 @pytest.mark.parametrize(("truth", "why"), [([], "no observations"), ([1], "no negatives"), ([0], "no positives")])
 def test_without_both_classes_both_ratios_are_undefined(truth, why):
     for estimate in likelihood_ratios(truth, truth).values():

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
 
 from helpers.data.catalogue import Catalogue
 from helpers.kermany.data import URGENT, is_urgent
@@ -243,12 +243,11 @@ def weighted_error_range(statistics: pd.DataFrame) -> dict[str, Estimate]:
     n = len(values)
     if n == 0:
         return {}
-    mean = float(values.mean())
-    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(values)) if n > 1 else 0.0
+    low, high = DescrStatsW(values).tconfint_mean() if n > 1 else (values[0], values[0])
     return {
         "weighted_error_lowest": Estimate.exact(values.min(), "over readers", n),
         "weighted_error_highest": Estimate.exact(values.max(), "over readers", n),
-        "weighted_error_mean": Estimate(mean, max(0.0, mean - half), mean + half, n, "t over readers"),
+        "weighted_error_mean": Estimate(values.mean(), max(0.0, low), high, n, "t over readers"),
         "count": Estimate.exact(n, "counted", n),
     }
 

@@ -63,10 +63,6 @@ class Placements(NamedTuple):
         """True where neither class shows any spread: perfect separation, or one score for all."""
         return all(np.ptp(part) < SPREAD for part in self)
 
-    @property
-    def variance(self) -> float:
-        return sum(float(part.var(ddof=1)) / len(part) for part in self)
-
 
 def placements(truth: np.ndarray, score: np.ndarray) -> Placements:
     """The placements of every image, from checked arrays with both classes present; their means are the AUROC."""
@@ -87,14 +83,13 @@ def auroc(truth: Any, score: Any) -> Estimate:
     t, s = as_arrays(truth=(truth, bool), score=(score, float))
     if why := lacks_class(t):
         return Estimate.undefined(len(t), METHOD, why)
-    placed = placements(t, s)
-    value, smaller = placed.area, min(map(len, placed))
+    placed, by_image = placements(t, s), clustered_auroc(t, s, np.arange(len(t)))
     if placed.constant:
-        low, high = unanimous_bounds(value, smaller, 0.0, 1.0)
-        return Estimate(value, low, high, len(t), "exact bound", constant_note(value))
-    if smaller < 2:
-        return Estimate(value, 0.0, 1.0, len(t), "none", FEW)
-    return Estimate(value, *logit_limits(value, math.sqrt(placed.variance)), len(t), METHOD)
+        low, high = unanimous_bounds(placed.area, min(map(len, placed)), 0.0, 1.0)
+        return Estimate(placed.area, low, high, len(t), "exact bound", constant_note(placed.area))
+    if by_image.why_not:
+        return Estimate(placed.area, 0.0, 1.0, len(t), "none", FEW)
+    return replace(by_image.estimate(), method=METHOD)
 
 
 def compare_aurocs(truth: Any, a: Any, b: Any) -> Comparison:

@@ -144,9 +144,7 @@ def compare_clustered(correct_a: Any, parents_a: Any, correct_b: Any, parents_b:
 def clustered_accuracy(correct: Any, parents: Any) -> Estimate:
     """A share of correct images with an interval by parent; see `compare_clustered`."""
     part = _totals(correct, parents)
-    if len(part) < 2:
-        return Estimate.undefined(int(part["n"].sum()), BY_PARENT, "needs two parents")
-    return _share(part)
+    return _share(part) if len(part) > 1 else Estimate.undefined(int(part["n"].sum()), BY_PARENT, "needs two parents")
 
 
 def _totals(correct: Any, parents: Any) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from helpers.metrics.auroc import (
 )
 from helpers.metrics.bootstrap import accuracy_by_patient
 from helpers.metrics.classification import rates
-from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame
+from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame, flatten
 from helpers.zech.sites import POSITIVE, joined, site_sets
 
 SENSITIVITY = 0.95  # of the talk's operating points: 0.950, 0.951 and 0.974 are what counts of positives allow
@@ -213,17 +213,13 @@ def remedy_table(
     The test images are the same throughout (with markers off, the same bodies), and so are the patients. Remedies that
     these scores do not have (markers off, of real images) are left out.
     """
-    rows, first = [], None
-    for name, (markers, pixels, weighting) in settings.items():
-        keep = (scores["markers"] == markers) & (scores["pixels"] == pixels) & (scores["weighting"] == weighting)
-        if not keep.any():
-            continue
-        found = judge_remedy(scores[keep], pair)
-        first = first or found
-        for part, area in found.items():
-            value = area.difference() if part == "excess" else area.estimate()
-            change = _change(area - first[part]) | ({"p": np.nan} if found is first else {})
-            rows.append({"remedy": name, "part": part, **value.row(), **change})
+    known, rows = dict(list(scores.groupby(["markers", "pixels", "weighting"]))), []
+    found = {name: judge_remedy(known[setting], pair) for name, setting in settings.items() if setting in known}
+    first = next(iter(found))
+    for (name, part), area in flatten(found).items():
+        value = area.difference() if part == "excess" else area.estimate()
+        change = _change(area - found[first][part]) | ({"p": np.nan} if name == first else {})
+        rows.append({"remedy": name, "part": part, **value.row(), **change})
     return pd.DataFrame(rows)
 
 
@@ -240,14 +236,14 @@ def model_choices(candidates: pd.DataFrame) -> pd.DataFrame:
     One row per order of three hospitals (trained on, chosen on, tested on), and a last one of all: AUROC of either
     choice, the difference (elsewhere less own) with its interval, and p.
     """
-    sites, rows, pairs = list(dict.fromkeys(candidates["site"])), [], []
-    for trained, chosen, tested in permutations(sites, 3):
-        mine = candidates[candidates["trained_on"] == trained]
-        tuned, shown = (mine[mine["split"] == split] for split in ("validation", "test"))
-        kept = {how: _best(tuned[tuned["site"] == site]) for how, site in (("own", trained), ("elsewhere", chosen))}
-        away = shown[shown["site"] == tested]
-        pairs.append([area_of(away[away["candidate"] == name]) for name in kept.values()])
-        rows.append({"trained_on": trained, "chosen_on": chosen, "tested_on": tested, **kept})
+    rows, pairs = [], []
+    parts = dict(list(candidates.groupby(["trained_on", "split", "site"])))
+    for trained, chosen, tested in permutations(dict.fromkeys(candidates["site"]), 3):
+        own, elsewhere = (_best(parts[trained, "validation", site]) for site in (trained, chosen))
+        away = parts[trained, "test", tested]
+        pairs.append([area_of(away[away["candidate"] == name]) for name in (own, elsewhere)])
+        names = {"trained_on": trained, "chosen_on": chosen, "tested_on": tested}
+        rows.append(names | {"own": own, "elsewhere": elsewhere})
     rows.append(dict.fromkeys(rows[0], "all"))
     pairs.append([mean_auroc(areas) for areas in zip(*pairs, strict=True)])
     for row, (own, elsewhere) in zip(rows, pairs, strict=True):

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
-from helpers.metrics.auroc import ClusteredAuroc, mean_auroc
+from helpers.metrics.auroc import mean_auroc
 from helpers.run.published import load_published
 from helpers.zech.generalization import PREFIX, area_of, find_head, test_rows, truth_of
 
@@ -23,13 +24,14 @@ from helpers.zech.generalization import PREFIX, area_of, find_head, test_rows, t
 POSSIBLE_POSITIVES = {"nih": (263, 268), "msh": (2997, 2999), "iu": (38, 39)}
 GRID = np.linspace(-9, 9, 3601)  # of a binormal score, in deviations
 
-MEASURES = {  # of an engineered set: the head, and the places of the images that it scores
-    "joint": ("joint", ("high", "low")),
-    "joint head, high": ("joint", ("high",)),
-    "joint head, low": ("joint", ("low",)),
-    "internal, high": ("high", ("high",)),
-    "internal, low": ("low", ("low",)),
-    "external": ("joint", ("away",)),
+MEASURES = {  # of an engineered set: the head, the places of the images that it scores, and the score
+    "joint": ("joint", ("high", "low"), "p"),
+    "joint head, high": ("joint", ("high",), "p"),
+    "joint head, low": ("joint", ("low",), "p"),
+    "internal, high": ("high", ("high",), "p"),
+    "internal, low": ("low", ("low",), "p"),
+    "external": ("joint", ("away",), "p"),
+    "hospital alone": ("joint", ("high", "low"), "prevalence"),
 }
 DIFFERENCES = ("internal, high", "internal, low", "joint head, high", "joint head, low")
 
@@ -97,10 +99,8 @@ def auroc_with_hospital_known(counts: Sequence[tuple[int, int]], aurocs: Sequenc
 
 def _weighted_area(above: np.ndarray, p: np.ndarray, below: np.ndarray, q: np.ndarray) -> float:
     """The AUROC of positives at scores `above` with weights `p`, and negatives at `below` with weights `q`."""
-    order = np.argsort(below)
-    below, total = below[order], np.concatenate([[0.0], np.cumsum(q[order])])
-    left, right = (np.searchsorted(below, above, side) for side in ("left", "right"))
-    return float((p * 0.5 * (total[left] + total[right])).sum())
+    truth = np.repeat([True, False], [len(above), len(below)])
+    return float(roc_auc_score(truth, np.r_[above, below], sample_weight=np.r_[p, q]))
 
 
 def imbalance_curve(engineered: pd.DataFrame, high: str, low: str) -> pd.DataFrame:
@@ -111,29 +111,23 @@ def imbalance_curve(engineered: pd.DataFrame, high: str, low: str) -> pd.DataFra
     but in `least` and `most`, over the draws. n: different test images.
     """
     place = engineered["site"].map({high: "high", low: "low"}).fillna("away")
-    rows = []
-    for (markers, ratio), part in engineered.assign(place=place).groupby(["markers", "ratio"], sort=False):
-        drawn: dict[str, list[ClusteredAuroc]] = {name: [] for name in (*MEASURES, "hospital alone")}
-        for _, one in part.groupby("draw"):
-            for name, (trained, places) in MEASURES.items():
-                drawn[name].append(area_of(one[(one["trained_on"] == trained) & one["place"].isin(places)], "p"))
-            home = one[(one["trained_on"] == "joint") & (one["place"] != "away")]
-            drawn["hospital alone"].append(area_of(home, "prevalence"))
-        images = part.groupby(part["place"] == "away")["image_id"].nunique()
-        means = _means_over_draws(drawn, int(images.get(False, 0)), int(images.get(True, 0)))
-        rows += [{"markers": markers, "ratio": ratio, **row} for row in means]
-    return pd.DataFrame(rows)
+    settings = engineered.assign(place=place).groupby(["markers", "ratio"], sort=False)
+    tables = {setting: pd.DataFrame(_means_over_draws(part)) for setting, part in settings}
+    return pd.concat(tables, names=["markers", "ratio"]).reset_index(["markers", "ratio"]).reset_index(drop=True)
 
 
-def _means_over_draws(drawn: Mapping[str, list[ClusteredAuroc]], home: int, away: int) -> list[dict[str, Any]]:
-    averages, rows = {name: mean_auroc(areas) for name, areas in drawn.items()}, []
-    for name, average in averages.items():
-        values = pd.Series([one.value for one in drawn[name]]).dropna()
-        row = {"measure": name, **average.estimate().row(), "n": away if name == "external" else home}
+def _means_over_draws(part: pd.DataFrame) -> list[dict[str, Any]]:
+    averages, rows = {}, []
+    for name, (trained, places, score) in MEASURES.items():
+        shown = part[(part["trained_on"] == trained) & part["place"].isin(places)]
+        areas = [area_of(shown[shown["draw"] == draw], score) for draw in sorted(part["draw"].unique())]
+        values = pd.Series([one.value for one in areas]).dropna()
+        averages[name], n = mean_auroc(areas), part.loc[(part["place"] == "away") == (name == "external"), "image_id"]
+        row = {"measure": name, **averages[name].estimate().row(), "n": n.nunique()}
         rows.append(row | {"draws": len(values), "least": values.min(), "most": values.max()})
     for name in DIFFERENCES:
         row = {"measure": f"joint - {name}", **(averages["joint"] - averages[name]).row("value")}
-        rows.append(row | {"draws": len(drawn["joint"]), "n": home})
+        rows.append(row | {"draws": part["draw"].nunique(), "n": rows[0]["n"]})
     return rows
 
 
