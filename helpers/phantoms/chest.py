@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 from helpers.phantoms.chest_anatomy import Body
+from helpers.phantoms.chest_bones import curve
 from helpers.phantoms.chest_findings import FINDINGS, SHAPES
 from helpers.phantoms.chest_scene import Pose, Scene, enlarge
 from helpers.phantoms.store import rng_of
@@ -212,9 +213,7 @@ def _leads(draw, size: int, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(1, 4))):
         x, y = rng.uniform(0.15, 0.85) * size, rng.uniform(0.2, 0.7) * size
         bend, end = rng.normal(0, 0.12, 2) * size, rng.choice((0, size))
-        t = np.linspace(0, 1, 24)
-        across = (1 - t) ** 2 * x + 2 * t * (1 - t) * ((x + end) / 2 + bend[0]) + t**2 * end
-        down = (1 - t) ** 2 * y + 2 * t * (1 - t) * (y + 0.1 * size + bend[1]) + t**2 * (y + 0.15 * size)
-        draw.line(list(zip(across, down, strict=True)), fill=205, width=max(1, size // 230))
+        path = [(x, y), ((3 * x + end) / 4 + bend[0] / 2, y + 0.0875 * size + bend[1] / 2), (end, y + 0.15 * size)]
+        draw.line([tuple(place) for place in curve(path, 24)], fill=205, width=max(1, size // 230))
         r = 0.014 * size
         draw.ellipse((x - r, y - r, x + r, y + r), fill=225)

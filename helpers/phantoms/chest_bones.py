@@ -7,8 +7,11 @@ masses (n,), attenuation times cm^2 above that of the soft tissue around.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.interpolate import BarycentricInterpolator
 
 from helpers.phantoms.chest_anatomy import SIDES, Body
 
@@ -16,6 +19,16 @@ Cloud = tuple[np.ndarray, np.ndarray]
 RIBS = 12
 RIB_ENDS = np.radians([118, 140, 150, 152, 152, 150, 146, 138, 130, 120, 92, 68])  # where bone turns into cartilage
 VERTEBRA = 2.62  # cm from one to the next
+VERTEBRA_PARTS = (  # boxes: points, two corners in half sizes of the vertebra, and mass
+    (800, (-1, -1, -1), (1, 1, 1), 1.5),  # its body
+    (190, (-1, -1, 0.95), (1, 1, 1), 0.375),  # dense end plates
+    (190, (-1, -1, -1), (1, 1, -0.95), 0.375),
+    (90, (0.97, -1, -1), (0.97, 1, 1), 0.17),  # sides
+    (90, (-0.97, -1, -1), (-0.97, 1, 1), 0.17),
+    (60, (0.45, -1.9, -0.1), (0.99, -0.8, 0.6), 0.21),  # pedicles
+    (60, (-0.99, -1.9, -0.1), (-0.45, -0.8, 0.6), 0.21),
+    (150, (-0.11, -3.6, -1.5), (0.11, -2.1, -0.4), 0.34),  # the spinous process
+)
 LEVELS, STEMS = 5, 12  # branchings, and branches that leave a lung's root
 SAMPLES = 13  # places along a branch
 NET = 8  # places along a line of the net
@@ -33,7 +46,7 @@ def skeleton(body: Body, lateral: bool, rng: np.random.Generator) -> Cloud:
 
 def join(parts: list[Cloud]) -> Cloud:
     """Several clouds as one."""
-    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return tuple(np.concatenate(columns, dtype=np.float32) for columns in zip(*parts, strict=True))
 
 
 def vertebra_height(body: Body, number: float) -> float:
@@ -43,62 +56,49 @@ def vertebra_height(body: Body, number: float) -> float:
 
 def ribs(body: Body, density: float, rng: np.random.Generator) -> Cloud:
     """Twelve pairs of flat tubes on the chest wall."""
-    steps, around, number = 170, 10, np.arange(1, RIBS + 1, dtype=np.float32)
-    fall = body.slope * np.clip(0.42 + 0.13 * number, 0, 1.08) + rng.normal(0, 0.12, RIBS)
-    start = np.array([vertebra_height(body, n) for n in number]) + 0.5
-    t = np.linspace(0, 1, steps, dtype=np.float32)
-    angle = (0.2 + (RIB_ENDS[:, None] - 0.2) * t).astype(np.float32)
-    cos, sin = np.cos(angle), np.sin(angle)
+    number, angle = np.arange(1, RIBS + 1)[:, None], np.linspace(0.2, RIB_ENDS, 170, axis=-1, dtype=np.float32)
+    fall = body.slope * np.clip(0.42 + 0.13 * number, 0, 1.08) + rng.normal(0, 0.12, (RIBS, 1))
     # From the spine a rib first rises a little, then falls ever faster, and levels where it meets its cartilage.
-    z = start[:, None] + 0.8 * np.sin(2.0 * angle) - fall[:, None] * ((1 - cos) / 2) ** 0.95
-    z = z.astype(np.float32)
-    x = (body.at("wall", z) + 0.25) * sin
-    y = body.at("middle", z) - (body.at("wall depth", z) + 0.25) * cos
-    centre = np.stack([x, y, z], axis=-1)
-    radial = np.stack([sin, -cos, np.zeros_like(sin)], axis=-1)
-    along = np.gradient(centre, axis=1)
-    along /= np.linalg.norm(along, axis=-1, keepdims=True)
-    upward = np.cross(along, radial)
-    short = (1 - 0.25 * (number > 10)) * (1 - 0.1 * (number < 2))
-    tall = (0.56 + 0.08 * np.sin(number / 3) - 0.08 * body.child) * short
-    length = np.linalg.norm(np.diff(centre, axis=1), axis=-1).sum(axis=1) / steps
-    points, mass = _tubes((centre, upward, radial), (tall, 0.3), length * density, around, rng)
+    z = vertebra_height(body, number) + 0.5 + 0.8 * np.sin(2 * angle) - fall * ((1 - np.cos(angle)) / 2) ** 0.95
+    out = np.stack([np.sin(angle), -np.cos(angle), 0 * angle], axis=-1)
+    wall = np.stack([body.at("wall", z), body.at("wall depth", z), 0 * z], axis=-1) + 0.25
+    middle = np.stack([0 * z, body.at("middle", z), z], axis=-1)
+    tall = (0.56 + 0.08 * np.sin(number / 3) - 0.08 * body.child) * (1 - 0.25 * (number > 10) - 0.1 * (number < 2))
+    points, mass = tube(middle + wall * out, out, (tall, 0.3), density, rng, 10)
     return join([(points, mass), (points * np.float32((-1, 1, 1)), mass)])
 
 
-def _tubes(frame: tuple, radii: tuple, mass: np.ndarray, around: int, rng: np.random.Generator) -> Cloud:
-    """Points on the shells and in the cores of curved tubes.
-
-    `frame`: centres (tubes, steps, 3) and the directions of the two radii there; `radii`: one of each tube, and one of
-    all; `mass` (tubes,) is a step's.
-    """
-    (centre, up, out), (tall, thick) = frame, radii
-    shape = (*centre.shape[:2], around)
-    phase = rng.random(shape[:2], np.float32)[..., None]
-    turn = (np.arange(around, dtype=np.float32) + phase) * np.float32(2 * np.pi / around)
-    radius = np.where(np.arange(around) % 3 < 2, 1.0, 0.55).astype(np.float32)
-    a = np.cos(turn) * radius * np.asarray(tall, np.float32)[:, None, None]
-    b = np.sin(turn) * radius * np.float32(thick)
-    points = centre[:, :, None] + a[..., None] * up[:, :, None] + b[..., None] * out[:, :, None]
-    mass = np.broadcast_to((mass / around)[:, None, None], shape).reshape(-1)
-    return points.reshape(-1, 3).astype(np.float32), mass.astype(np.float32)
-
-
 def tube(
-    path: np.ndarray, radius: ArrayLike, density: float, rng: np.random.Generator, grid: tuple = (130, 24)
+    centre: np.ndarray, out: ArrayLike, radii: tuple, density: float, rng: np.random.Generator, around: int
 ) -> Cloud:
-    """A tube along a smooth curve through `path` (n, 3); `radius` at its points; `grid`: points along and around."""
-    steps, around = grid
-    t, knots = np.linspace(0, len(path) - 1, steps), np.arange(len(path))
-    centre = np.vander(t, len(path)) @ np.linalg.inv(np.vander(knots)) @ path
-    wide = np.interp(t, knots, np.broadcast_to(radius, len(path)))[:, None]
-    along = np.gradient(centre, axis=0)
-    length = np.linalg.norm(along, axis=-1)
-    along /= length[:, None]
-    up = np.cross(along, np.array([0.3, 1.0, 0.1]))
+    """The shell and the core of tubes along `centre` (..., n, 3), with `around` points at each place.
+
+    `radii`: square to the directions `out` (..., n, 3) or (3,), and along them; numbers, or (..., n).
+    """
+    along = np.gradient(centre, axis=-2)
+    length = np.linalg.norm(along, axis=-1, keepdims=True)
+    up = np.cross(along, out)
     up /= np.linalg.norm(up, axis=-1, keepdims=True)
-    frame = centre[None], (up * wide)[None], (np.cross(along, up) * wide)[None]
-    return _tubes(frame, (np.ones(1), 1.0), np.array([length.mean()]) * density, around, rng)
+    out = np.cross(along / length, up)
+    turn = np.arange(around, dtype=np.float32) + rng.random(length.shape, np.float32)
+    shell = np.where(np.arange(around) % 3 < 2, 1.0, 0.55).astype(np.float32)  # two of three points
+    points = np.repeat(centre.astype(np.float32)[..., None, :], around, axis=-2)
+    for wave, radius, way in zip((np.cos, np.sin), radii, (up, out), strict=True):
+        reach = (np.broadcast_to(radius, length.shape[:-1])[..., None] * way).astype(np.float32)
+        points += (wave(turn * (2 * np.pi / around)) * shell)[..., None] * reach[..., None, :]
+    mass = np.broadcast_to(length * density / around, turn.shape)
+    return points.reshape(-1, 3), mass.reshape(-1).astype(np.float32)
+
+
+def curve(path: ArrayLike, steps: int) -> np.ndarray:
+    """Places (steps, 3) along a smooth curve through the points `path`."""
+    return BarycentricInterpolator(np.arange(len(path)), path)(np.linspace(0, len(path) - 1, steps))
+
+
+def bone(path: ArrayLike, radius: ArrayLike, density: float, rng: np.random.Generator, grid=(130, 24)) -> Cloud:
+    """A long bone through `path`, with a radius at each of its points; `grid`: places along and around it."""
+    wide = np.interp(np.linspace(0, len(path) - 1, grid[0]), np.arange(len(path)), np.broadcast_to(radius, len(path)))
+    return tube(curve(path, grid[0]), (0.3, 1.0, 0.1), (wide, wide), density, rng, grid[1])
 
 
 def spine(body: Body, rng: np.random.Generator) -> Cloud:
@@ -107,22 +107,12 @@ def spine(body: Body, rng: np.random.Generator) -> Cloud:
     z = np.array([vertebra_height(body, n) for n in number], np.float32)
     size = (0.9 + 0.022 * (number - 1)) * np.where(number < 1, 0.86, 1)
     middle = np.stack([body.at("lateral", z), body.at("spine", z), z], axis=-1)
-    wide, tall = 1.55 * size, 0.5 * VERTEBRA * 0.8 * np.ones_like(size) * (1 - 0.08 * body.child)
-    solid = rng.random((800, 3), np.float32) * 2 - 1
-    plate = rng.random((380, 3), np.float32) * 2 - 1
-    plate[:, 2] = np.sign(plate[:, 2]) * (0.95 + 0.05 * np.abs(plate[:, 2]))
-    edge = rng.random((180, 3), np.float32) * 2 - 1
-    edge[:, 0] = np.sign(edge[:, 0]) * 0.97
-    turn = rng.random(120) * 2 * np.pi
-    ring = np.stack([np.cos(turn), rng.uniform(-1, 1, 120), np.sin(turn)], axis=-1).astype(np.float32)
-    pedicle = ring * np.float32((0.3, 0.55, 0.38)) + np.float32((0.72, -1.35, 0.25))
-    pedicle[::2, 0] *= -1
-    process = rng.random((150, 3), np.float32) * np.float32((0.22, 1.5, 1.1)) + np.float32((-0.11, -3.6, -1.5))
-    kinds = ((solid, 1.5), (plate, 0.75), (edge, 0.34), (pedicle, 0.42), (process, 0.34))
-    shape = np.stack([wide, np.full_like(wide, 1.45) * size, tall], axis=-1)
-    points = [middle[:, None] + part[None] * shape[:, None] for part, _ in kinds]
-    mass = [np.full(len(number) * len(part), total / len(part)) for part, total in kinds]
-    return np.concatenate([p.reshape(-1, 3) for p in points]).astype(np.float32), np.concatenate(mass) * 0.68
+    tall = np.full_like(size, 0.4 * VERTEBRA * (1 - 0.08 * body.child))
+    shape, parts = np.stack([1.55 * size, 1.45 * size, tall], axis=-1), []
+    for count, low, high, total in VERTEBRA_PARTS:
+        spots = middle[:, None] + rng.uniform(low, high, (count, 3)).astype(np.float32) * shape[:, None]
+        parts.append((spots.reshape(-1, 3).astype(np.float32), np.full(spots.size // 3, 0.68 * total / count)))
+    return join(parts)
 
 
 def sternum(body: Body, rng: np.random.Generator) -> Cloud:
@@ -142,7 +132,7 @@ def clavicle(body: Body, side: int, rng: np.random.Generator) -> Cloud:
     out = np.array([1.6, 6.0, 10.5, 16.0]) * (body.width / 13.2)
     up = low + lift * np.array([0.0, 0.45, 0.85, 0.9])
     path = np.stack([side * out, np.array([5.4, 5.6, 2.4, -0.4]), up], axis=-1)
-    return tube(path, np.array([0.95, 0.52, 0.5, 0.72]) * (1 - 0.2 * body.child), 0.36, rng)
+    return bone(path, np.array([0.95, 0.52, 0.5, 0.72]) * (1 - 0.2 * body.child), 0.36, rng)
 
 
 def scapula(body: Body, side: int, lateral: bool, rng: np.random.Generator) -> Cloud:
@@ -161,7 +151,7 @@ def scapula(body: Body, side: int, lateral: bool, rng: np.random.Generator) -> C
     edges = ((lower, joint, 0.42, 0.24), (upper, lower, 0.22, 0.1), (ridge, tip, 0.4, 0.2))
     for start, end, radius, density in edges:
         bent = (start + end) / 2 + np.array([side * -0.5, 0, 0.2])
-        parts.append(tube(np.stack([start, bent, end]), radius, density, rng, (70, 16)))
+        parts.append(bone(np.stack([start, bent, end]), radius, density, rng, (70, 16)))
     return join(parts)
 
 
@@ -169,7 +159,7 @@ def arm(body: Body, side: int, lateral: bool, rng: np.random.Generator) -> Cloud
     """The humerus, hanging, raised, or, from the side, held before the head."""
     head = np.array([side * 17.0, -1.6, body.apex - 3.9 + 2 * body.arms])
     path = head + np.outer(np.array([0.0, 0.2, 0.5, 1.0]), 24 * arm_direction(body, side, lateral))
-    return tube(path, np.array([2.1, 1.2, 1.0, 1.0]), 0.7, rng, (110, 30))
+    return bone(path, np.array([2.1, 1.2, 1.0, 1.0]), 0.7, rng, (110, 30))
 
 
 def arm_direction(body: Body, side: int, lateral: bool) -> np.ndarray:
@@ -203,17 +193,14 @@ def tree(body: Body, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, 
             start, radius = np.repeat(line[:, -1], 2, axis=0), np.repeat(radius * 0.72, 2)
             way = np.repeat(way + bend, 2, axis=0) + rng.normal(0, 0.42, (2 * len(way), 3))
     points = np.concatenate(centres).astype(np.float32)
-    inside = in_lung(body, points, -0.2)
+    inside = lung_depth(body, points) > -0.2
     return points[inside], np.concatenate(radii)[inside], np.concatenate(lengths)[inside]
 
 
-def in_lung(body: Body, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
-    """Which points (n, 3) lie in a lung, by more than `margin` cm."""
-    x, y, z = points.T
-    distance = body.lung_distance(x, y, z)
-    for ball in body.heart_balls():
-        distance = np.minimum(distance, -ball.inside(x, y, z))
-    return distance > margin
+def lung_depth(body: Body, points: np.ndarray) -> np.ndarray:
+    """By how many cm each of the points (n, 3) lies in a lung, roughly; negative outside."""
+    x, y, z = points.astype(np.float32).T
+    return reduce(np.minimum, (-ball.inside(x, y, z) for ball in body.heart_balls()), body.lung_distance(x, y, z))
 
 
 def solid(branches: tuple[np.ndarray, np.ndarray, np.ndarray], density: float, rng: np.random.Generator) -> Cloud:
@@ -254,27 +241,20 @@ def net(body: Body, count: int, density: float, rng: np.random.Generator, low: f
     t = np.linspace(-0.5, 0.5, NET)[None, :, None]
     points = (spot[:, None] + t * way[:, None]).reshape(-1, 3).astype(np.float32)
     mass = np.repeat(np.linalg.norm(way, axis=1) * density / NET, NET)
-    inside = in_lung(body, points)
+    inside = lung_depth(body, points) > 0
     return points[inside], mass[inside]
 
 
 def airway(body: Body, rng: np.random.Generator) -> Cloud:
     """The trachea and main bronchi: air, so masses below 0."""
-    split = np.array([0.3, -1.8, 11.3])
-    parts = []
-    paths = [
-        np.array([[0.0, 0.8, body.apex + 7], [0.1, -0.4, body.apex - 2], [0.25, -1.3, 15.0], split]),
-        np.array([split, split + (-1.6, -0.1, -1.7), split + (-3.4, -0.2, -2.7)]),
-        np.array([split, split + (2.1, -0.1, -1.3), split + (4.3, -0.4, -1.8)]),
-    ]
-    for path, radius in zip(paths, (0.95, 0.65, 0.55), strict=True):
-        t = rng.random(2200)
-        line = np.stack([np.interp(t * (len(path) - 1), np.arange(len(path)), path[:, k]) for k in range(3)], axis=-1)
-        turn, far = rng.random(2200) * 2 * np.pi, radius * np.sqrt(rng.random(2200))
-        line += np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=-1) * far[:, None]
-        long = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
-        parts.append((line, np.full(2200, -0.19 * np.pi * radius**2 * long / 2200)))
-    points, mass = join(parts)
-    points = points.astype(np.float32)
-    points[:, 0] += body.at("lateral", points[:, 2])
-    return points, mass * (0.95 - 0.3 * body.child)
+    split, parts = np.array([0.3, -1.8, 11.3]), []
+    paths = {
+        0.95: [(0.0, 0.8, body.apex + 7), (0.1, -0.4, body.apex - 2), (0.25, -1.3, 15.0), split],
+        0.65: [split, split + (-1.6, -0.1, -1.7), split + (-3.4, -0.2, -2.7)],
+        0.55: [split, split + (2.1, -0.1, -1.3), split + (4.3, -0.4, -1.8)],
+    }
+    for radius, path in paths.items():
+        line = curve(np.array(path), 100)
+        parts.append((line, np.full(100, radius), np.linalg.norm(np.gradient(line, axis=0), axis=1)))
+    points, mass = solid(join(parts), -0.19 * (0.95 - 0.3 * body.child), rng)
+    return points + body.at("lateral", points[:, 2])[:, None] * np.float32((1, 0, 0)), mass

@@ -22,6 +22,7 @@ LOBES = {  # a place in the middle of each lobe
     "LUL": (7.4, 1.5, 11.5),
     "LLL": (8.6, -3.4, 5.5),
 }
+LUNGS = (-12, -8, -1), (24, 14, 20)  # a box about them: a corner, and its extent in cm
 APICAL_RADIUS = (0.4, 0.3)  # cm, the smallest apical nodule's, and what the largest has more
 APEX = 0.22  # share of a lung's height, from its top, that is its apex
 DENSITY = 2.2  # times water: a nodule that is partly calcified
@@ -139,16 +140,15 @@ def infiltration(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     patches(scene, 3 + round(4 * severity), 2.4 + 1.2 * severity, 0.14 + 0.26 * severity, rng, outer=False)
 
 
-def _place(scene: Scene, rng: np.random.Generator, margin: float) -> np.ndarray:
-    """A place in a lung, at least `margin` cm from its surface."""
-    spots = rng.random((200, 3)) * (24, 14, 20) - (12, 8, 1)
-    inside = np.flatnonzero(chest_bones.in_lung(scene.body, spots.astype(np.float32), margin))
-    return spots[inside[0]] if len(inside) else np.array([-6.5, -3.0, 9.0])
+def _place(scene: Scene, rng: np.random.Generator, margin: float, corner: tuple, extent: tuple) -> np.ndarray:
+    """A place in a lung, at least `margin` cm from its surface, within a box; the deepest where there is none."""
+    spots = corner + rng.random((400, 3)) * extent
+    return spots[np.argmax(np.minimum(chest_bones.lung_depth(scene.body, spots), margin))]
 
 
 def mass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A solid lump more than 3 cm wide."""
-    centre, radii = _place(scene, rng, 1.0), (1.7 + 2.0 * severity) * np.exp(0.1 * rng.normal(size=3))
+    centre, radii = _place(scene, rng, 1.0, *LUNGS), (1.7 + 2.0 * severity) * np.exp(0.1 * rng.normal(size=3))
     scene.fill(Ball(tuple(centre), tuple(radii)), 1.0, 0.35)
 
 
@@ -157,7 +157,7 @@ def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     count, seeds = 1 + int(rng.random() < 0.3) + int(rng.random() < 0.15), rng.spawn(3)
     for k in range(count):
         radius = (0.55 + 0.75 * severity) * (1 - 0.2 * k)
-        scene.add(_lump(_place(scene, seeds[k], 0.8), radius, 0.9 * WATER, seeds[k]))
+        scene.add(_lump(_place(scene, seeds[k], 0.8, *LUNGS), radius, 0.9 * WATER, seeds[k]))
 
 
 def _lump(centre: np.ndarray, radius: float, density: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -255,9 +255,7 @@ def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
 
 def apical_nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A solid ball in the upper third of the right lung, too small for the coarse grid of rays."""
-    spots = (rng.random((400, 3)) * (9, 8, 5.5) - (10, 4, 6.0) + (0, 0, scene.body.apex)).astype(np.float32)
-    inside = np.flatnonzero(chest_bones.in_lung(scene.body, spots, 0.8))
-    centre = spots[inside[0]] if len(inside) else np.array([-5.5, -1.0, scene.body.apex - 4], np.float32)
+    centre = _place(scene, rng, 0.8, (-10, -4, scene.body.apex - 6), (9, 8, 5.5))
     scene.add(_lump(centre, APICAL_RADIUS[0] + APICAL_RADIUS[1] * severity, DENSITY * WATER, rng))
 
 
