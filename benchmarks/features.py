@@ -86,7 +86,7 @@ def ours(catalogue: Catalogue, backbone: Backbone, options: dict) -> Pass:
     """`extract` into an empty cache. It keeps compiling and checking apart from its own clock."""
     with tempfile.TemporaryDirectory() as cache:
         clock = time.perf_counter()
-        made = extract(catalogue, backbone, cache=Path(cache), progress=False, **options)
+        made = extract(catalogue, backbone, cache=Path(cache), **options)
         preparing = time.perf_counter() - clock - made.seconds
         engine = f"{made.engine} {made.precision}"
         return Pass(np.array(made.features), made.seconds, preparing, engine, made.agreement["min_cosine"])

@@ -18,7 +18,7 @@ from helpers.model.head import Head
 
 CLASSES = ("ill", "well", "other")
 SIZE, SIDE = 37, 5
-ENGINE = Engine("keras", "float32", "exact")
+ENGINE = Engine("keras", "float32")
 
 
 def network(*blocks, size=SIZE, seed=3):

@@ -32,10 +32,7 @@ from helpers.model.engine import Disagreement, Engine, EngineError, EngineWarnin
 from helpers.model.features import FeatureError, extract, open_store
 
 SIZE, FEATURES = 16, 5
-ENGINE = Engine("keras", "float32", "a stand-in")
-OPTIONS = {"workers": 1, "progress": False}
-
-
+ENGINE, FAST = Engine("keras", "float32"), Engine("openvino", "bfloat16")
 BACKBONE = Backbone("Fake", "none", "0" * 16, SIZE, FEATURES, None)
 
 
@@ -44,34 +41,27 @@ def project(images):
     return np.stack([image.reshape(-1).astype(np.float32) @ matrix for image in images])
 
 
-class FakeEngines:
+class FakeEngines(ExitStack):
     """Stands in for `helpers.model.engine` within `extract`."""
 
     def __init__(self, choices=(ENGINE,), wrong=(), run=project):
+        super().__init__()
         self.choices, self.wrong, self.run, self.compiled = list(choices), wrong, run, []
 
     def compile(self, backbone, engine, *options):
         self.compiled.append(engine)
         return self.run
 
-    def agreement(self, backbone, run, images):
-        wrong = self.compiled[-1] in self.wrong
-        return {"min_cosine": 0.99 if wrong else 1.0, "max_abs": 0.5, "images": len(images)}
+    def check(self, backbone, engine, run, images):
+        if engine in self.wrong:
+            raise Disagreement(backbone, engine, {"min_cosine": 0.99, "max_abs": 0.5, "images": len(images)})
+        return {"min_cosine": 1.0, "max_abs": 0.5, "images": len(images)}
 
     def __enter__(self):
-        self.stack = ExitStack()
-        for name, value in (
-            ("candidates", lambda *asked: self.choices),
-            ("compile_backbone", self.compile),
-            ("agreement", self.agreement),
-            ("BATCH", 4),
-            ("PART", 8),
-        ):
-            self.stack.enter_context(mock.patch.object(module, name, value))
+        fakes = {"candidates": lambda *asked: self.choices, "compile_backbone": self.compile, "BATCH": 4, "PART": 8}
+        for name, value in (fakes | {"check_agreement": self.check}).items():
+            self.enter_context(mock.patch.object(module, name, value))
         return self
-
-    def __exit__(self, *error):
-        self.stack.close()
 
 
 @pytest.fixture(autouse=True)
@@ -80,15 +70,18 @@ def engines():
         yield fake
 
 
+def catalogue_of(paths):
+    frame = pd.DataFrame({"image_id": [f"i{i}" for i in range(len(paths))], "path": [path.name for path in paths]})
+    frame["digest"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    return Catalogue("fake", paths[0].parent, frame.assign(label="A", patient_id="p", published_split="train"), ("A",))
+
+
 def make_catalogue(folder, n, seed=0):
     folder.mkdir(parents=True, exist_ok=True)
-    rng, rows = np.random.default_rng(seed), []
-    for i in range(n):
-        path = folder / f"{i:04d}.png"
+    rng, paths = np.random.default_rng(seed), [folder / f"{i:04d}.png" for i in range(n)]
+    for path in paths:
         Image.fromarray(rng.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)).save(path)
-        rows.append({"image_id": f"i{i}", "path": path.name, "label": "A", "patient_id": f"p{i}"})
-        rows[-1] |= {"published_split": "train", "digest": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return Catalogue("fake", folder, pd.DataFrame(rows), ("A",))
+    return catalogue_of(paths)
 
 
 def truth(catalogue):
@@ -113,70 +106,52 @@ def part_files(cache):
     return sorted(cache.glob("*/[0-9a-f]*.parquet"))
 
 
-# --- what is computed -----------------------------------------------------------------------------------------------
+# --- what is computed ---
 
 
-def test_features_stand_row_by_row_as_the_catalogue(catalogue, cache):
-    made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+def test_features_stand_row_by_row_as_the_catalogue_and_a_second_run_computes_nothing(catalogue, cache, engines):
+    made = extract(catalogue, BACKBONE, cache)
     np.testing.assert_array_equal(made.features, truth(catalogue))
     assert made.features.dtype == np.float32 and not made.features.flags.writeable
-    assert list(made.image_ids) == list(catalogue.frame["image_id"])
     assert made.computed == 21 and made.seconds > 0 and made.agreement["min_cosine"] == 1
     assert [count(path) for path in part_files(cache)].count(8) == 2  # and one of 5
+    again = extract(catalogue, BACKBONE, cache)
+    assert (again.computed, again.seconds, len(engines.compiled)) == (0, 0.0, 1)
+    np.testing.assert_array_equal(again.features, made.features)
+    np.testing.assert_array_equal(again.of(["i5", "i2"]), made.features[[5, 2]])
+    assert (again.key, again.agreement) == (made.key, made.agreement)
 
 
-def test_a_second_run_computes_and_compiles_nothing(catalogue, cache, engines):
-    first = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
-    second = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
-    assert (second.computed, second.seconds, len(engines.compiled)) == (0, 0.0, 1)
-    np.testing.assert_array_equal(second.features, first.features)
-    assert (second.key, second.agreement) == (first.key, first.agreement)
-
-
-def test_another_data_set_finds_the_images_it_shares(catalogue, cache, tmp_path):
-    extract(catalogue.subset(catalogue.frame[5:15]), BACKBONE, cache=cache, **OPTIONS)
+def test_another_data_set_finds_the_images_it_shares_and_of_identical_images_one_is_computed(
+    catalogue, cache, tmp_path
+):
+    extract(catalogue.subset(catalogue.frame[5:15]), BACKBONE, cache)
     moved = make_catalogue(tmp_path / "elsewhere", 21)
-    backwards = moved.subset(moved.frame[::-1])
-    made = extract(backwards, BACKBONE, cache=cache, **OPTIONS)
+    twice = pd.concat([moved.frame[::-1], moved.frame.assign(image_id=lambda f: f["image_id"] + "b")])
+    made = extract(moved.subset(twice), BACKBONE, cache)
     assert made.computed == 11
-    np.testing.assert_array_equal(made.features, truth(backwards))
+    np.testing.assert_array_equal(made.features, truth(moved.subset(twice)))
 
 
-def test_of_identical_images_one_is_computed(catalogue, cache):
-    twice = pd.concat([catalogue.frame, catalogue.frame.assign(image_id=lambda f: f["image_id"] + "b")])
-    made = extract(catalogue.subset(twice), BACKBONE, cache=cache, **OPTIONS)
-    assert made.computed == 21
-    np.testing.assert_array_equal(made.features[:21], made.features[21:])
-
-
-@pytest.mark.parametrize(("batch", "part"), [(1, 1), (64, 512), (3, 6), (7, 21)])
+@pytest.mark.parametrize(("batch", "part"), [(1, 1), (64, 512), (3, 6)])
 def test_batches_and_files_of_any_size_give_the_same(catalogue, cache, monkeypatch, batch, part):
     monkeypatch.setattr(module, "BATCH", batch)
     monkeypatch.setattr(module, "PART", part)
-    np.testing.assert_array_equal(extract(catalogue, BACKBONE, cache=cache, **OPTIONS).features, truth(catalogue))
+    np.testing.assert_array_equal(extract(catalogue, BACKBONE, cache).features, truth(catalogue))
 
 
 def test_large_features_lie_in_a_nameless_file(catalogue, cache, monkeypatch):
     monkeypatch.setattr(module, "IN_MEMORY", 0)
-    made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+    made = extract(catalogue, BACKBONE, cache)
     np.testing.assert_array_equal(made.features, truth(catalogue))
-    assert isinstance(made.features.base, np.memmap)
+    assert isinstance(made.features, np.memmap)
     assert len(list(made.folder.iterdir())) == 3 + 2  # parts, key.json, writing.lock
-
-
-# --- the key --------------------------------------------------------------------------------------------------------
 
 
 def test_the_key_changes_with_all_that_features_depend_on(cache):
     other = lambda **change: open_store(cache, replace(BACKBONE, **change), ENGINE).key  # noqa: E731
-    keys = [
-        other(),
-        other(name="Other"),
-        other(weights_digest="1" * 16),
-        other(image_size=32),
-        open_store(cache, BACKBONE, Engine("keras", "bfloat16", "")).key,
-        open_store(cache, BACKBONE, Engine("openvino", "float32", "")).key,
-    ]
+    keys = [other(), other(name="Other"), other(weights_digest="1" * 16), other(image_size=32)]
+    keys += [open_store(cache, BACKBONE, engine).key for engine in (FAST, Engine("openvino", "float32"))]
     with mock.patch.object(module, "code_digest", lambda name: "edited"):
         keys.append(other())
     with mock.patch.object(Engine, "version", "another"):
@@ -185,18 +160,16 @@ def test_the_key_changes_with_all_that_features_depend_on(cache):
     assert other(weights="the same, under another word") == keys[0]
 
 
-# --- interruption and damage ----------------------------------------------------------------------------------------
+# --- interruption and damage ---
 
 
 def child(folder, cache, delay):
     command = [sys.executable, __file__, str(folder), str(cache), str(delay)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def test_when_killed_midway_then_the_next_run_goes_on_and_gives_the_same(tmp_path, cache):
     catalogue = make_catalogue(tmp_path / "images", 40)
-    whole = extract(catalogue, BACKBONE, cache=tmp_path / "uninterrupted", **OPTIONS)
-
     process = child(catalogue.root, cache, 0.03)
     deadline = time.monotonic() + 60
     while len(part_files(cache)) < 2 and time.monotonic() < deadline and process.poll() is None:
@@ -205,117 +178,90 @@ def test_when_killed_midway_then_the_next_run_goes_on_and_gives_the_same(tmp_pat
     assert process.wait() == -signal.SIGKILL, "it was to be killed before it was done"
     process.stdout.close()
     kept = sum(count(path) for path in part_files(cache))
-    assert 16 <= kept < 40
-
-    made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
-    assert made.computed == 40 - kept
-    np.testing.assert_array_equal(made.features, whole.features)
-    assert made.agreement == whole.agreement
+    made = extract(catalogue, BACKBONE, cache)
+    assert 16 <= kept < 40 and made.computed == 40 - kept
+    np.testing.assert_array_equal(made.features, truth(catalogue))
 
 
 def test_two_processes_do_not_do_the_same_work(tmp_path, cache):
     catalogue = make_catalogue(tmp_path / "images", 24)
     both = [child(catalogue.root, cache, 0.02) for _ in range(2)]
-    computed = [int(process.communicate(timeout=60)[0]) for process in both]
-    assert sorted(computed) == [0, 24]
+    assert sorted(int(process.communicate(timeout=60)[0]) for process in both) == [0, 24]
 
 
 def test_a_torn_temporary_file_is_never_read_and_goes_away(catalogue, cache):
-    whole = extract(catalogue, BACKBONE, cache=cache, **OPTIONS).features
+    extract(catalogue, BACKBONE, cache)
     first, *others = part_files(cache)
     torn = first.parent / f".{first.stem}-x7_abcd.parquet"  # as write_atomically names them
     torn.write_bytes(first.read_bytes()[:-30])
     for path in others:
         path.unlink()
-    made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
-    np.testing.assert_array_equal(made.features, whole)
+    made = extract(catalogue, BACKBONE, cache)
+    np.testing.assert_array_equal(made.features, truth(catalogue))
     assert not torn.exists() and 0 < made.computed < 21
 
 
-def test_a_damaged_feature_is_an_error_that_names_the_file_and_what_to_do(catalogue, cache):
-    whole = extract(catalogue, BACKBONE, cache=cache, **OPTIONS).features
+def test_a_damaged_file_is_an_error_that_names_it_and_what_to_do(catalogue, cache):
+    extract(catalogue, BACKBONE, cache)
     path = part_files(cache)[0]
     good = path.read_bytes()
     place = good.index(parquet.read_table(path)["features"].combine_chunks().flatten().to_numpy().tobytes())
-    for position in range(place, place + 4 * FEATURES, 7):
-        path.write_bytes(good[:position] + bytes([good[position] ^ 0x10]) + good[position + 1 :])
+    flipped = [good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :] for at in (place, place + 7)]
+    for bad in (*flipped, b"", good[:10], good[:300], good[:-1]):
+        path.write_bytes(bad)
         with pytest.raises(FeatureError, match=f"{path.name}.*delete it"):
-            extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+            extract(catalogue, BACKBONE, cache)
     path.unlink()
-    again = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
-    assert again.computed in (5, 8)
-    np.testing.assert_array_equal(again.features, whole)
-
-
-@pytest.mark.parametrize("length", [0, 10, 300, -1])
-def test_a_cut_file_is_an_error_that_names_it(catalogue, cache, length):
-    extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
-    path = part_files(cache)[1]
-    path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(FeatureError, match=path.name):
-        extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
-
-
-# --- images that cannot be used -------------------------------------------------------------------------------------
+    np.testing.assert_array_equal(extract(catalogue, BACKBONE, cache).features, truth(catalogue))
 
 
 def test_an_image_broken_since_it_was_catalogued_is_named_and_earlier_files_stay(catalogue, cache):
     broken = catalogue.file("0017.png")
     good = broken.read_bytes()
     broken.write_bytes(good[:60])
-    with FakeEngines() as fake, mock.patch.object(module, "_sample", lambda c: c.subset(c.frame[:2])):
+    with mock.patch.object(module, "_sample", lambda c: c.subset(c.frame[:2])):
         with pytest.raises(UnreadableImage, match=r"0017\.png"):
-            extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+            extract(catalogue, BACKBONE, cache)
         broken.write_bytes(good)
-        assert extract(catalogue, BACKBONE, cache=cache, **OPTIONS).computed == 5
-        assert len(fake.compiled) == 2
+        assert extract(catalogue, BACKBONE, cache).computed == 5
 
 
 def test_an_image_replaced_since_it_was_catalogued_is_named_and_not_stored(catalogue, cache):
     catalogue.file("0002.png").write_bytes(catalogue.file("0003.png").read_bytes())
     with pytest.raises(EngineError, match=r"0002\.png has changed"):
-        extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+        extract(catalogue, BACKBONE, cache)
     assert part_files(cache) == []
 
 
-# --- engines that disagree ------------------------------------------------------------------------------------------
-
-FAST = Engine("openvino", "bfloat16", "fast, and wrong")
+# --- engines that disagree ---
 
 
 def test_when_an_engine_disagrees_then_the_next_is_used_and_every_run_warns(catalogue, cache):
     with FakeEngines(choices=(FAST, ENGINE), wrong=(FAST,)) as fake:
         for computed in (21, 0):
             with pytest.warns(EngineWarning, match=r"openvino in bfloat16 does not agree.*0\.99"):
-                made = extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+                made = extract(catalogue, BACKBONE, cache)
             assert (made.engine, made.precision, made.computed) == ("keras", "float32", computed)
         assert fake.compiled == [FAST, ENGINE]
 
 
-def test_when_the_engine_that_disagrees_was_asked_for_then_it_is_an_error(catalogue, cache):
-    with FakeEngines(choices=(FAST,), wrong=(FAST,)):
-        for _ in range(2):
-            with pytest.raises(Disagreement, match="0.9999 or more"):
-                extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
-    assert part_files(cache) == []
-
-
-def test_a_disagreement_on_one_data_set_leaves_another_alone(catalogue, cache):
-    extract(catalogue.subset(catalogue.frame[:10]), BACKBONE, cache=cache, **OPTIONS)
-    with FakeEngines(wrong=(ENGINE,)), pytest.raises(Disagreement):
-        extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+def test_when_the_only_engine_disagrees_then_it_is_an_error_for_this_data_set_alone(catalogue, cache):
+    few = catalogue.subset(catalogue.frame[:10])
+    extract(few, BACKBONE, cache)
+    with FakeEngines(wrong=(ENGINE,)), pytest.raises(Disagreement, match="0.9999 or more"):
+        extract(catalogue, BACKBONE, cache)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert extract(catalogue.subset(catalogue.frame[:10]), BACKBONE, cache=cache, **OPTIONS).computed == 0
+        assert extract(few, BACKBONE, cache).computed == 0
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------
+# --- memory ---
 
 
 def peak(catalogue, cache):
     tracemalloc.start()
     try:
-        extract(catalogue, BACKBONE, cache=cache, **OPTIONS)
+        extract(catalogue, BACKBONE, cache)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -325,19 +271,15 @@ def test_memory_stays_flat_however_many_images_there_are(tmp_path, cache):
     def read(path, size):  # 64 KiB an image
         return np.full((256, 256), int(path.name[:4]) % 251, np.uint8)
 
+    def brightness(images):
+        return np.repeat(images.mean(axis=(1, 2), dtype=np.float32)[:, None], FEATURES, axis=1)
+
     few, many = (make_catalogue(tmp_path / str(n), n, seed=n) for n in (64, 640))
-    with mock.patch.object(pixels, "read_square", read):
-        with mock.patch.object(pixels, "_submit", wide_submit(pixels._submit)), FakeEngines(run=brightness):
+    submit = pixels._submit
+    with mock.patch.object(pixels, "read_square", read), FakeEngines(run=brightness):
+        with mock.patch.object(pixels, "_submit", lambda pool, paths, rows, size: submit(pool, paths, rows, 256)):
             small, large = peak(few, cache), peak(many, cache)
     assert large - small < 4 * 2**20, "the pixels of the further 576 images are 36 MiB"
-
-
-def wide_submit(submit):
-    return lambda pool, paths, rows, size: submit(pool, paths, rows, 256)
-
-
-def brightness(images):
-    return np.repeat(images.mean(axis=(1, 2), dtype=np.float32)[:, None], FEATURES, axis=1)
 
 
 if __name__ == "__main__":
@@ -348,10 +290,6 @@ if __name__ == "__main__":
         return read_now(path, size)
 
     pixels.read_square = read_slowly
-    images = sorted(Path(sys.argv[1]).glob("*.png"))
     with FakeEngines():
-        columns = {"image_id": [f"i{i}" for i in range(len(images))], "path": [path.name for path in images]}
-        frame = pd.DataFrame(columns).assign(label="A", patient_id="p", published_split="train")
-        frame["digest"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in images]
-        made = extract(Catalogue("fake", images[0].parent, frame, ("A",)), BACKBONE, cache=Path(sys.argv[2]), **OPTIONS)
-        sys.stdout.write(str(made.computed))
+        catalogue = catalogue_of(sorted(Path(sys.argv[1]).glob("*.png")))
+        sys.stdout.write(str(extract(catalogue, BACKBONE, Path(sys.argv[2]), workers=1).computed))

@@ -54,10 +54,10 @@ class ConversionError(ValueError):
 
 def inception_v4_modules() -> dict[str, str]:
     """For each of the 149 convolutions, Keras's layer name: the name of timm's module, 'features.6.branch1.0'."""
-    from helpers.model.architectures import BLOCKS
+    from helpers.model import architectures
 
     found = {}
-    for place, block in enumerate(BLOCKS):
+    for place, block in enumerate(architectures.INCEPTION_V4):
         kind = block if block in INCEPTION_V4 else block.rstrip("0123456789")
         for word in INCEPTION_V4[kind].split() or [""]:
             ours, _, theirs = word.rpartition(":")

@@ -1,15 +1,36 @@
 """Two architectures that Keras does not have: GoogLeNet (Rajkomar 2017) and Inception-v4 (Carr 2020).
 
+Each is a table of blocks; a block's paths lie side by side and are concatenated in their order; each path is a chain
+from the block's input. The names of layers come from this: 'inception_a1_branch2_1' is the second link of the third
+path; a path of one link and a block of one path have no number: 'inception_a1_branch0', 'stem_1'.
+
 Imports Keras: to be imported where a network is built.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
+
+
+class Step(NamedTuple):
+    """One convolution: a kernel of `rows` x `columns`. With stride 2 it is never padded; else where `padded`."""
+
+    filters: int
+    rows: int = 1
+    columns: int = 1
+    strides: int = 1
+    padded: bool = True
+
+
+ROW, COLUMN = (1, 7), (7, 1)  # kernels of 1 x 7 and 7 x 1, rows first
+# Links of 3 x 3 that learn nothing: an average and a maximum with stride 1, padded, and maxima with stride 2, of which
+# one has a last window that reaches over the edge, as Caffe rounds up; and the normalisation of GoogLeNet.
+AVERAGE, MAXIMUM, HALVING, CAFFE_HALVING, NORMALISATION = "average", "maximum", "halving", "Caffe's halving", "norm"
 
 # --- GoogLeNet (Inception v1): Szegedy et al. 2015, "Going Deeper with Convolutions" ---
 #
@@ -20,70 +41,49 @@ from keras import layers
 # the rounding of pooled sizes are as in the authors' own network for Caffe, which the paper trained.
 
 
-class Inception(NamedTuple):
-    """The filters of one module, named as the columns of the paper's table 1."""
+def _module(one: int, reduce_three: int, three: int, reduce_five: int, five: int, pool: int) -> tuple[list, ...]:
+    """The four paths of a module, by the columns of the paper's table 1."""
+    return (
+        [Step(one)],
+        [Step(reduce_three), Step(three, 3, 3)],
+        [Step(reduce_five), Step(five, 5, 5)],
+        [MAXIMUM, Step(pool)],
+    )
 
-    one: int  # 1 x 1
-    reduce_three: int  # 1 x 1 before the 3 x 3
-    three: int
-    reduce_five: int  # 1 x 1 before the 5 x 5
-    five: int
-    pool: int  # 1 x 1 after the 3 x 3 pooling
 
-
-MODULES = {
-    "3a": Inception(64, 96, 128, 16, 32, 32),
-    "3b": Inception(128, 128, 192, 32, 96, 64),
-    "4a": Inception(192, 96, 208, 16, 48, 64),
-    "4b": Inception(160, 112, 224, 24, 64, 64),
-    "4c": Inception(128, 128, 256, 24, 64, 64),
-    "4d": Inception(112, 144, 288, 32, 64, 64),
-    "4e": Inception(256, 160, 320, 32, 128, 128),
-    "5a": Inception(256, 160, 320, 32, 128, 128),
-    "5b": Inception(384, 192, 384, 48, 128, 128),
+GOOGLENET = {
+    "conv1": ([Step(64, 7, 7, 2)],),
+    "pool1": ([CAFFE_HALVING],),
+    "norm1": ([NORMALISATION],),
+    "conv2_reduce": ([Step(64)],),
+    "conv2": ([Step(192, 3, 3)],),
+    "norm2": ([NORMALISATION],),
+    "pool2": ([CAFFE_HALVING],),
+    "inception_3a": _module(64, 96, 128, 16, 32, 32),
+    "inception_3b": _module(128, 128, 192, 32, 96, 64),
+    "pool3": ([CAFFE_HALVING],),
+    "inception_4a": _module(192, 96, 208, 16, 48, 64),
+    "inception_4b": _module(160, 112, 224, 24, 64, 64),
+    "inception_4c": _module(128, 128, 256, 24, 64, 64),
+    "inception_4d": _module(112, 144, 288, 32, 64, 64),
+    "inception_4e": _module(256, 160, 320, 32, 128, 128),
+    "pool4": ([CAFFE_HALVING],),
+    "inception_5a": _module(256, 160, 320, 32, 128, 128),
+    "inception_5b": _module(384, 192, 384, 48, 128, 128),
 }
-POOLED = ("3a", "4a", "5a")  # a 3 x 3 maximum of stride 2 comes before these
 
 
-def googlenet_features(image: keras.KerasTensor) -> keras.KerasTensor:
-    """Features (batch, 1024) of an image (batch, height, width, 3) with its channels' means subtracted."""
-    x = _biased(image, 64, 7, "conv1", strides=2)
-    x = layers.MaxPooling2D(3, 2, "same", name="pool1")(x)  # the last window reaches over the edge, as Caffe rounds up
-    x = LocalResponseNormalization(name="norm1")(x)
-    x = _biased(x, 64, 1, "conv2_reduce")
-    x = _biased(x, 192, 3, "conv2")
-    x = LocalResponseNormalization(name="norm2")(x)
-    for name, module in MODULES.items():
-        if name in POOLED:
-            x = layers.MaxPooling2D(3, 2, "same", name=f"pool{int(name[0]) - 1}")(x)
-        x = _inception(x, module, f"inception_{name}")
-    return layers.GlobalAveragePooling2D(name="average")(x)
-
-
-def _inception(x: keras.KerasTensor, module: Inception, name: str) -> keras.KerasTensor:
-    """Four paths side by side, concatenated in the order of table 1."""
-    three = _biased(x, module.reduce_three, 1, f"{name}_3x3_reduce")
-    five = _biased(x, module.reduce_five, 1, f"{name}_5x5_reduce")
-    pooled = layers.MaxPooling2D(3, 1, "same", name=f"{name}_pool")(x)
-    paths = [
-        _biased(x, module.one, 1, f"{name}_1x1"),
-        _biased(three, module.three, 3, f"{name}_3x3"),
-        _biased(five, module.five, 5, f"{name}_5x5"),
-        _biased(pooled, module.pool, 1, f"{name}_pool_projection"),
-    ]
-    return layers.Concatenate(name=name)(paths)
-
-
-def _biased(x: keras.KerasTensor, filters: int, size: int, name: str, strides: int = 1) -> keras.KerasTensor:
+def _biased(x: keras.KerasTensor, step: Step, name: str) -> keras.KerasTensor:
     """A convolution that pads by half its size on every side, as Caffe does ("same" pads one side more), and a ReLU.
 
     Random kernels are Glorot's ("xavier" there) and biases start at 0.2, as in the authors' network.
     """
-    if size > 1 and strides > 1:
-        x = layers.ZeroPadding2D(size // 2, name=f"{name}_padding")(x)
-    padding = "same" if strides == 1 else "valid"
+    if step.strides > 1:
+        x = layers.ZeroPadding2D(step.rows // 2, name=f"{name}_padding")(x)
+    padding, kernel = ("same" if step.strides == 1 else "valid"), (step.rows, step.columns)
+    bias = keras.initializers.Constant(0.2)
     return layers.Conv2D(
-        filters, size, strides, padding, activation="relu", bias_initializer=keras.initializers.Constant(0.2), name=name
+        step.filters, kernel, step.strides, padding, activation="relu", bias_initializer=bias, name=name
     )(x)
 
 
@@ -123,30 +123,10 @@ class LocalResponseNormalization(keras.layers.Layer):
 
 EPSILON = 1e-3  # of the batch normalisation
 MOMENTUM = 0.9997  # of its moving averages
-
-
-class Step(NamedTuple):
-    """One convolution: a kernel of `rows` x `columns`. With stride 2 it is never padded; else where `padded`."""
-
-    filters: int
-    rows: int = 1
-    columns: int = 1
-    strides: int = 1
-    padded: bool = True
-
-
-ROW, COLUMN = (1, 7), (7, 1)  # kernels of 1 x 7 and 7 x 1, rows first
-AVERAGE, MAXIMUM = "average", "maximum"  # of 3 x 3: the average with stride 1, padded; the maximum with stride 2, not
-
-# Each block's paths side by side, in the order in which they are concatenated; each is a chain from the block's input.
-# The names of convolutions come from this: 'inception_a1_branch2_1' is the second link of the third path; a path of one
-# link and a block of one path have no number: 'inception_a1_branch0', 'stem_1'.
-STEM_4 = ([MAXIMUM], [Step(96, 3, 3, 2)])
 STEM_5 = (
     [Step(64), Step(96, 3, 3, padded=False)],
     [Step(64), Step(64, *ROW), Step(64, *COLUMN), Step(96, 3, 3, padded=False)],
 )
-STEM_6 = ([Step(192, 3, 3, 2)], [MAXIMUM])
 INCEPTION_A = (
     [Step(96)],
     [Step(64), Step(96, 3, 3)],
@@ -156,7 +136,7 @@ INCEPTION_A = (
 REDUCTION_A = (  # figure 7 with table 1's k, l, m, n of Inception-v4: 192, 224, 256, 384
     [Step(384, 3, 3, 2)],
     [Step(192), Step(224, 3, 3), Step(256, 3, 3, 2)],
-    [MAXIMUM],
+    [HALVING],
 )
 INCEPTION_B = (
     [Step(384)],
@@ -167,7 +147,7 @@ INCEPTION_B = (
 REDUCTION_B = (
     [Step(192), Step(192, 3, 3, 2)],
     [Step(256), Step(256, *ROW), Step(320, *COLUMN), Step(320, 3, 3, 2)],
-    [MAXIMUM],
+    [HALVING],
 )
 INCEPTION_C = (  # a tuple at a chain's end is a fork: both take what the link before gives
     [Step(256)],
@@ -175,49 +155,19 @@ INCEPTION_C = (  # a tuple at a chain's end is a fork: both take what the link b
     [Step(384), Step(448, 3, 1), Step(512, 1, 3), (Step(256, 1, 3), Step(256, 3, 1))],
     [AVERAGE, Step(256)],
 )
-BLOCKS = {
+INCEPTION_V4 = {
     "stem_1": ([Step(32, 3, 3, 2)],),
     "stem_2": ([Step(32, 3, 3, padded=False)],),
     "stem_3": ([Step(64, 3, 3)],),
-    "stem_4": STEM_4,
+    "stem_4": ([HALVING], [Step(96, 3, 3, 2)]),
     "stem_5": STEM_5,
-    "stem_6": STEM_6,
+    "stem_6": ([Step(192, 3, 3, 2)], [HALVING]),
     **{f"inception_a{i}": INCEPTION_A for i in range(1, 5)},
     "reduction_a": REDUCTION_A,
     **{f"inception_b{i}": INCEPTION_B for i in range(1, 8)},
     "reduction_b": REDUCTION_B,
     **{f"inception_c{i}": INCEPTION_C for i in range(1, 4)},
 }
-
-
-def inception_v4_features(image: keras.KerasTensor) -> keras.KerasTensor:
-    """Features (batch, 1536) of an image (batch, height, width, 3), scaled to -1..1."""
-    for name, paths in BLOCKS.items():
-        image = _block(image, paths, name)
-    return layers.GlobalAveragePooling2D(name="average")(image)
-
-
-def _block(x: keras.KerasTensor, paths: tuple[list, ...], name: str) -> keras.KerasTensor:
-    """The ends of all paths, concatenated; a block of a single path is that path."""
-    if len(paths) == 1:
-        return _chain(x, paths[0], name)[0]
-    ends = [end for i, path in enumerate(paths) for end in _chain(x, path, f"{name}_branch{i}")]
-    return layers.Concatenate(name=name)(ends)
-
-
-def _chain(x: keras.KerasTensor, path: list, name: str) -> list[keras.KerasTensor]:
-    """What one path gives: one map, or two where it ends in a fork."""
-    for i, link in enumerate(path):
-        place = name if len(path) == 1 else f"{name}_{i}"
-        if link == AVERAGE:
-            x = layers.AveragePooling2D(3, 1, "same", name=place)(x)  # the padding does not count
-        elif link == MAXIMUM:
-            x = layers.MaxPooling2D(3, 2, "valid", name=place)(x)
-        elif isinstance(link, Step):
-            x = _normalised(x, link, place)
-        else:
-            return [_normalised(x, step, f"{place}{letter}") for step, letter in zip(link, "ab", strict=True)]
-    return [x]
 
 
 def _normalised(x: keras.KerasTensor, step: Step, name: str) -> keras.KerasTensor:
@@ -227,3 +177,40 @@ def _normalised(x: keras.KerasTensor, step: Step, name: str) -> keras.KerasTenso
     x = layers.Conv2D(step.filters, kernel, step.strides, padding, use_bias=False, name=name)(x)
     x = layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+# --- both ---
+
+NETWORKS = {"GoogLeNet": (GOOGLENET, _biased), "InceptionV4": (INCEPTION_V4, _normalised)}
+WITHOUT_WEIGHTS = {
+    AVERAGE: lambda name: layers.AveragePooling2D(3, 1, "same", name=name),  # the padding does not count
+    MAXIMUM: lambda name: layers.MaxPooling2D(3, 1, "same", name=name),
+    HALVING: lambda name: layers.MaxPooling2D(3, 2, "valid", name=name),
+    CAFFE_HALVING: lambda name: layers.MaxPooling2D(3, 2, "same", name=name),
+    NORMALISATION: lambda name: LocalResponseNormalization(name=name),
+}
+
+
+def features_of(network: str, image: keras.KerasTensor) -> keras.KerasTensor:
+    """Features (batch, f) of a scaled image (batch, height, width, 3): f is 1024 of GoogLeNet, 1536 of Inception-v4."""
+    blocks, convolve = NETWORKS[network]
+    for name, paths in blocks.items():
+        branches = [name] if len(paths) == 1 else [f"{name}_branch{i}" for i in range(len(paths))]
+        ends = [
+            end for path, branch in zip(paths, branches, strict=True) for end in _chain(image, path, branch, convolve)
+        ]
+        image = layers.Concatenate(name=name)(ends) if len(ends) > 1 else ends[0]
+    return layers.GlobalAveragePooling2D(name="average")(image)
+
+
+def _chain(x: keras.KerasTensor, path: list, name: str, convolve: Callable) -> list[keras.KerasTensor]:
+    """What one path gives: one map, or two where it ends in a fork."""
+    for i, link in enumerate(path):
+        place = name if len(path) == 1 else f"{name}_{i}"
+        if isinstance(link, str):
+            x = WITHOUT_WEIGHTS[link](place)(x)
+        elif isinstance(link, Step):
+            x = convolve(x, link, place)
+        else:
+            return [convolve(x, step, f"{place}{letter}") for step, letter in zip(link, "ab", strict=True)]
+    return [x]

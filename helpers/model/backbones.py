@@ -6,15 +6,13 @@ layers are a fixed feature extractor, and its features, averaged over the image,
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from helpers.model import smallnet
 from helpers.run.cache import record_download
@@ -43,40 +41,30 @@ class BackboneError(ValueError):
     """A backbone that cannot be had; the message says what is there instead, or what to put where."""
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """Native size, smallest size, input scaling, and the ImageNet file that keras.applications reads, or why none."""
+class _Entry(NamedTuple):
+    """Native size, smallest size, input scaling, and the ImageNet file of keras.applications, if any."""
 
     image_size: int
     minimum: int
     scaling: tuple
     file: str = ""
-    without: str = ""
 
 
 _REGISTRY = {
-    "SmallNet": _Entry(
-        *(smallnet.IMAGE_SIZE, 32, SIGNED),
-        without="SmallNet has no ImageNet weights; use weights=formula, weights=none or a file's path",
-    ),
-    "GoogLeNet": _Entry(
-        *(224, 32, CAFFE),
-        without="there is no public Keras file of GoogLeNet's ImageNet weights (they were published for Caffe); give "
-        "the path of a file saved from this very architecture, or use weights=none",
-    ),
-    "InceptionV4": _Entry(
-        *(299, 75, SIGNED),
-        without="there is no public Keras file of InceptionV4's ImageNet weights. Convert the safetensors file of "
-        "timm's inception_v4.tf_in1k (python -m tools.convert inception_v4 model.safetensors "
-        "inception_v4.weights.h5) and give the new file's path as weights; or take the nearest that Keras has weights "
-        "of, backbone=InceptionV3; or use weights=none",
-    ),
+    "SmallNet": _Entry(smallnet.IMAGE_SIZE, 32, SIGNED),
+    "GoogLeNet": _Entry(224, 32, CAFFE),
+    "InceptionV4": _Entry(299, 75, SIGNED),
     "InceptionV3": _Entry(299, 75, SIGNED, "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
     "MobileNetV2": _Entry(224, 32, SIGNED, "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
     "DenseNet121": _Entry(224, 32, TORCH, "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"),
     "ResNet50": _Entry(224, 32, CAFFE, "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
     "Xception": _Entry(299, 71, SIGNED, "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"),
 }
+REMEDY = (
+    "use weights=none, the path of a file saved from this very architecture (python -m tools.convert makes "
+    "InceptionV4's from timm's inception_v4.tf_in1k), weights=formula with backbone=SmallNet, or a backbone that Keras "
+    "has weights of, such as InceptionV3"
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +82,6 @@ class Backbone:
     image_size: int
     features: int
     model: keras.Model
-    notes: tuple[str, ...] = ()
 
 
 def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, seed: int = 0) -> Backbone:
@@ -114,15 +101,17 @@ def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, see
     size = image_size or entry.image_size
     if size < entry.minimum:
         raise BackboneError(f"{name} needs images of {entry.minimum} pixels a side or more, not {size}")
-    if weights == "imagenet" and entry.without:
-        raise BackboneError(entry.without)
-    with _quiet_build(seed):
+    if weights == "imagenet" and not entry.file:
+        raise BackboneError(f"Keras has no ImageNet weights of {name}; {REMEDY}")
+    state = random.getstate()
+    random.seed(seed)  # Keras gives each initialiser without a seed one from Python's `random`
+    try:
         model = _build(name, entry, size)
+    finally:
+        random.setstate(state)
     model.trainable = False
-    notes = _fill(model, name, entry, str(weights))
-    if size != entry.image_size:
-        notes += (f"{name} is native to {entry.image_size} px; it runs at {size} px",)
-    return Backbone(name, str(weights), weights_digest(model), size, int(model.output_shape[-1]), model, notes)
+    _fill(model, entry, str(weights))
+    return Backbone(name, str(weights), weights_digest(model), size, int(model.output_shape[-1]), model)
 
 
 def formula_record(weights: str) -> dict:
@@ -191,66 +180,45 @@ def _build(name: str, entry: _Entry, size: int) -> keras.Model:
 
     grey = keras.Input((size, size, 1), name="grey", dtype="float32")
     colour = layers.Concatenate(name="three_channels")([grey, grey, grey])
-    scale, offset = entry.scaling
-    image = layers.Rescaling(_plain(scale), _plain(offset), name="scaling")(colour)
+    image = layers.Rescaling(*_scaling(entry), name="scaling")(colour)
     if name == "SmallNet":
         features = smallnet.smallnet_features(image)
     elif name in ("GoogLeNet", "InceptionV4"):
         from helpers.model import architectures  # it imports Keras
 
-        build = {"GoogLeNet": architectures.googlenet_features, "InceptionV4": architectures.inception_v4_features}
-        features = build[name](image)
+        features = architectures.features_of(name, image)
     else:
         application = getattr(keras.applications, name)
         features = application(include_top=False, weights=None, input_tensor=image, pooling="avg").output
     return keras.Model(grey, features, name=name)
 
 
-def _plain(value: float | tuple) -> float | list:
-    return list(value) if isinstance(value, tuple) else value  # Keras saves lists, not tuples, unchanged
+def _scaling(entry: _Entry) -> list:
+    """Factor and offset, as lists where they differ by channel: Keras saves lists, not tuples, unchanged."""
+    return [list(value) if isinstance(value, tuple) else value for value in entry.scaling]
 
 
-@contextlib.contextmanager
-def _quiet_build(seed: int) -> Iterator[None]:
-    """Float32 layers whose initialisers draw from `seed`; the process's own random state and policy come back after.
-
-    Keras gives each initialiser without a seed one from Python's `random`.
-    """
-    import keras
-
-    state, policy = random.getstate(), keras.config.dtype_policy()
-    random.seed(seed)
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        keras.config.set_dtype_policy(policy)
-
-
-def _fill(model: keras.Model, name: str, entry: _Entry, weights: str) -> tuple[str, ...]:
-    """Put the weights in; returns notes about them for the report."""
+def _fill(model: keras.Model, entry: _Entry, weights: str) -> None:
+    """Put the weights in. Raises `BackboneError`."""
     if weights == "none":
-        return ("random weights: nothing was learnt",)
+        return
+    if weights == "imagenet":
+        _load_imagenet(model, entry)
+        return
+    path = Path(weights).expanduser()
     if weights in FORMULA_WEIGHTS:
-        if name != "SmallNet":
-            raise BackboneError(f"weights={weights} is SmallNet's alone; {name} takes imagenet, none or a file's path")
         path = WEIGHTS_FOLDER / FORMULA_WEIGHTS[weights]
+        if model.name != "SmallNet":
+            raise BackboneError(f"weights={weights} is SmallNet's alone; {REMEDY}")
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != formula_record(weights)["sha256"]:
             raise BackboneError(f"{path} is not the file recorded in digests.json; restore it from the repository")
-        _load_file(model, path)
-        return (f"pre-trained on images made from formulas ({path.name})",)
-    if weights == "imagenet":
-        return _load_imagenet(model, name, entry)
-    path = Path(weights).expanduser()
-    if not path.is_file():
+    elif not path.is_file():
         known = ("imagenet", "none", *FORMULA_WEIGHTS)
         raise BackboneError(f"weights={weights}: no such file, nor one of the known words{nearest(weights, known)}")
     _load_file(model, path)
-    return (f"weights from {path.name}",)
 
 
-def _load_imagenet(model: keras.Model, name: str, entry: _Entry) -> tuple[str, ...]:
+def _load_imagenet(model: keras.Model, entry: _Entry) -> None:
     """From KERAS_HOME/models, else by keras.applications' own download."""
     import keras
 
@@ -258,29 +226,25 @@ def _load_imagenet(model: keras.Model, name: str, entry: _Entry) -> tuple[str, .
     path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / entry.file
     if path.is_file():
         _load_file(model, path)
-        return ()
+        return
     try:
-        source = getattr(keras.applications, name)(
-            include_top=False, weights="imagenet", input_shape=(entry.image_size, entry.image_size, 3)
-        )
+        shape = (entry.image_size, entry.image_size, 3)
+        source = getattr(keras.applications, model.name)(include_top=False, weights="imagenet", input_shape=shape)
     except Exception as error:  # Keras raises a bare Exception where the download fails
         raise BackboneError(
-            f"{name}'s ImageNet weights could not be downloaded ({error}). Put {entry.file} into {path.parent} "
-            "(KERAS_HOME moves it), or use weights=none or a file's path"
+            f"{model.name}'s ImageNet weights could not be downloaded ({error}). Put {entry.file} into {path.parent} "
+            f"(KERAS_HOME moves it); or {REMEDY}"
         ) from None
     if path.is_file():  # Keras puts it elsewhere where it may not write here
         record_download(path)
     model.set_weights(source.get_weights())
-    return ()
 
 
 def _load_file(model: keras.Model, path: Path) -> None:
-    """Weights from `path`, refused unless every tensor fits."""
+    """Weights from `path`, a .weights.h5, .h5 or .keras file; refused unless every tensor fits and is finite."""
     import keras
     import numpy as np
 
-    if path.suffix not in (".h5", ".keras"):
-        raise BackboneError(f"{path}: weights are read from .weights.h5, .h5 and .keras files")
     try:
         if path.suffix == ".keras":
             model.set_weights(keras.saving.load_model(path, compile=False, safe_mode=True).get_weights())

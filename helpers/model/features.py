@@ -17,7 +17,8 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +26,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from filelock import FileLock, Timeout
+from pyarrow import parquet
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import batches
@@ -37,9 +40,8 @@ from helpers.model.engine import (
     EngineError,
     EngineWarning,
     Function,
-    agreement,
-    agrees,
     candidates,
+    check_agreement,
     compile_backbone,
 )
 from helpers.run import paths
@@ -63,7 +65,7 @@ class Features:
     """Features of a catalogue's images, float32 (n, features), read-only, row by row as `catalogue.frame`.
 
     `folder` holds the files they came from, `key` stands for all that they depend on beside the image, and `agreement`
-    is the engine's worst against Keras in float32 (see `engine.agreement`). `computed` images were not stored before;
+    is the engine's worst against Keras in float32 (see `check_agreement`). `computed` images were not stored before;
     that took `seconds`, reading included, compiling not.
     """
 
@@ -92,38 +94,34 @@ def extract_for(profile: Profile, catalogue: Catalogue, backbone: Backbone) -> F
 def extract(
     catalogue: Catalogue,
     backbone: Backbone,
-    *,
     cache: Path,
     engine: str = "auto",
     precision: str = "auto",
     workers: int = 0,
-    progress: bool = True,
 ) -> Features:
-    """The features of every image, computing only those that `cache` lacks.
+    """The features of every image, computing only those that `cache` lacks, on `workers` threads (0: one per core).
 
     Of two processes that need the same images one computes and the other waits. Memory holds the rows of one file, and
-    the result up to `IN_MEMORY` bytes. `workers` threads (0: one per core). `progress` shows images a second and the
-    time left on stderr.
+    the result up to `IN_MEMORY` bytes. Images a second and the time left are shown on stderr.
 
     Raises `UnreadableImage` and `EngineError` naming the image, `FeatureError` naming a damaged file. An engine that
     does not agree with Keras in float32 gives way to the next with an `EngineWarning` where `engine` or `precision`
     left the choice, else its `Disagreement` is raised.
     """
-    choices = candidates(engine, precision)
-    for chosen in choices:
+    chosen, *others = candidates(engine, precision)
+    while True:
         store = open_store(cache, backbone, chosen)
         try:
-            computed, seconds = _complete(store, catalogue, backbone, chosen, workers, progress)
+            computed, seconds = _complete(store, catalogue, backbone, chosen, workers)
+            break
         except Disagreement as error:
-            if chosen is choices[-1]:
+            if not others:
                 raise
             warnings.warn(f"{error}; another engine is used instead", EngineWarning, stacklevel=2)
-            continue
-        features, worst = store.gather(catalogue.frame["digest"].tolist(), backbone.features)
-        ids = catalogue.frame["image_id"].to_numpy()
-        names = chosen.name, chosen.precision
-        return Features(features, ids, store.folder, store.key, *names, worst, computed, seconds)
-    raise AssertionError("the last choice returns or raises")
+            chosen, *others = others
+    features, worst = store.gather(catalogue.frame["digest"].tolist(), backbone.features)
+    ids, names = catalogue.frame["image_id"].to_numpy(), (chosen.name, chosen.precision)
+    return Features(features, ids, store.folder, store.key, *names, worst, computed, seconds)
 
 
 # --- what is kept ---
@@ -136,9 +134,19 @@ class FeatureStore:
     folder: Path
     key: str
 
-    def lock(self, timeout: float = -1) -> FileLock:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Held while rows are added. The system lets go of it when its holder dies, however it dies."""
-        return FileLock(self.folder / "writing.lock", timeout=timeout)
+        lock = FileLock(self.folder / "writing.lock")
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            logging.getLogger(__name__).warning("waiting for another process that computes them (%s)", self.folder)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def parts(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.parquet") if not path.name.startswith("."))
@@ -148,19 +156,12 @@ class FeatureStore:
         for path in self.folder.glob(".*.parquet"):
             path.unlink(missing_ok=True)
 
-    def index(self) -> dict[str, tuple[Path, int]]:
-        """Where each image's row lies, by digest: the file and the row. Raises `FeatureError` for a damaged file."""
-        found: dict[str, tuple[Path, int]] = {}
-        for path in self.parts():
-            for row, digest in enumerate(_read(path, "digest")["digest"].to_pylist()):
-                found.setdefault(digest, (path, row))
-        return found
+    def digests(self) -> set[str]:
+        """The images that have a row. Raises `FeatureError` for a damaged file."""
+        return {digest for path in self.parts() for digest in _read(path, "digest").to_pylist()}
 
     def write(self, digests: Sequence[str], features: np.ndarray, measured: dict[str, float]) -> Path:
         """Add a file: `features`, float32 (n, d), of the images with these n digests, and the engine's agreement."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
         rows = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
         table = pa.table({"digest": list(digests), "features": rows}, metadata={"agreement": json.dumps(measured)})
         options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
@@ -174,19 +175,20 @@ class FeatureStore:
         One file is in memory at a time; the result is, up to `IN_MEMORY` bytes. Raises `FeatureError` for a damaged
         file and `KeyError` for an image that has no row.
         """
-        index = self.index()
-        places = pd.DataFrame([index[digest] for digest in digests], columns=["path", "row"])
         out, noted = _allocate(self.folder, (len(digests), width)), []
-        for path, rows in places.groupby("path")["row"]:
-            table = _read(path, "features")
-            values = table["features"].combine_chunks().flatten().to_numpy().reshape(-1, width)
-            out[rows.index] = values[rows]
-            noted.append(json.loads(table.schema.metadata[b"agreement"]))
+        missing = np.ones(len(digests), bool)
+        for path in self.parts():
+            rows = pd.Index(_read(path, "digest").to_pylist()).get_indexer(digests)
+            here = missing & (rows >= 0)
+            if here.any():
+                out[here] = _read(path, "features").flatten().to_numpy().reshape(-1, width)[rows[here]]
+                noted.append(json.loads(parquet.read_schema(path).metadata[b"agreement"]))
+                missing &= ~here
+        if missing.any():
+            raise KeyError(f"{self.folder} has no features of {missing.sum()} images: {digests[missing.argmax()]}")
         out.flags.writeable = False
-        worst = {
-            name: (min if name == "min_cosine" else max)(measured[name] for measured in noted) for name in noted[0]
-        }
-        return out, worst
+        worst = pd.DataFrame(noted).agg({"min_cosine": "min", "max_abs": "max", "images": "max"})
+        return out, worst.to_dict()
 
 
 def open_store(cache: Path, backbone: Backbone, engine: Engine) -> FeatureStore:
@@ -208,17 +210,15 @@ def open_store(cache: Path, backbone: Backbone, engine: Engine) -> FeatureStore:
     return FeatureStore(folder, key)
 
 
-def _read(path: Path, column: str):
+def _read(path: Path, column: str) -> pa.Array:
     """One column of a file, its checksums verified."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     try:
-        return parquet.ParquetFile(path, page_checksum_verification=True).read([column])
+        table = parquet.read_table(path, columns=[column], page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise FeatureError(
             f"{path} cannot be used ({error}); delete it and run again: only its images are computed again"
         ) from error
+    return table[column].combine_chunks()
 
 
 def _allocate(folder: Path, shape: tuple[int, int]) -> np.ndarray:
@@ -229,7 +229,7 @@ def _allocate(folder: Path, shape: tuple[int, int]) -> np.ndarray:
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, a crash later
-        return np.asarray(np.memmap(file, np.float32, "w+", shape=shape))
+        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 # --- computing what is missing ---
@@ -238,11 +238,11 @@ def _allocate(folder: Path, shape: tuple[int, int]) -> np.ndarray:
 def _missing(store: FeatureStore, catalogue: Catalogue) -> pd.DataFrame:
     """The rows whose images have no features yet; of identical images, the first."""
     frame = catalogue.frame.drop_duplicates("digest")
-    return frame[~frame["digest"].isin(store.index().keys())]
+    return frame[~frame["digest"].isin(store.digests())]
 
 
 def _complete(
-    store: FeatureStore, catalogue: Catalogue, backbone: Backbone, engine: Engine, workers: int, progress: bool
+    store: FeatureStore, catalogue: Catalogue, backbone: Backbone, engine: Engine, workers: int
 ) -> tuple[int, float]:
     """Compute what the store lacks; returns how many images that were, and the seconds it took.
 
@@ -254,23 +254,19 @@ def _complete(
         raise Disagreement(backbone, engine, read_json(refused))
     if _missing(store, catalogue).empty:
         return 0, 0.0
-    try:
-        lock = store.lock(timeout=1).acquire()
-    except Timeout:
-        logging.getLogger(__name__).warning("waiting for another process that computes them (%s)", store.folder)
-        lock = store.lock().acquire()
-    with lock:
+    with store.lock():
         store.clean()
         todo = _missing(store, catalogue)  # another process may have computed them meanwhile
         if todo.empty:
             return 0, 0.0
         run = compile_backbone(backbone, engine, BATCH, workers)
-        measured = agreement(backbone, run, next(batches(sample, backbone.image_size, CHECKED))[1])
-        if not agrees(measured):
-            write_json(refused, measured)
-            raise Disagreement(backbone, engine, measured)
+        try:
+            measured = check_agreement(backbone, engine, run, next(batches(sample, backbone.image_size, CHECKED))[1])
+        except Disagreement as error:
+            write_json(refused, error.measured)
+            raise
         began = time.perf_counter()
-        _compute(store, catalogue.subset(todo), backbone, run, measured, workers, progress)
+        _compute(store, catalogue.subset(todo), backbone, run, measured, workers)
         return len(todo), time.perf_counter() - began
 
 
@@ -282,18 +278,13 @@ def _sample(catalogue: Catalogue) -> Catalogue:
 
 
 def _compute(
-    store: FeatureStore,
-    todo: Catalogue,
-    backbone: Backbone,
-    run: Function,
-    measured: dict[str, float],
-    workers: int,
-    progress: bool,
+    store: FeatureStore, todo: Catalogue, backbone: Backbone, run: Function, measured: dict[str, float], workers: int
 ) -> None:
+    """Write files of `PART` rows; what a killed run had written stays."""
     from tqdm import tqdm
 
     digests, held = todo.frame["digest"].tolist(), []
-    with tqdm(total=len(todo), desc=f"{backbone.name} features", unit="img", disable=not progress) as bar:
+    with tqdm(total=len(todo), desc=f"{backbone.name} features", unit="img") as bar:
         for rows, pixels in batches(todo, backbone.image_size, BATCH, workers):
             held.append(run(pixels))
             _require_valid(todo, rows, held[-1])

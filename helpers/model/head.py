@@ -1,19 +1,42 @@
-"""The head: a softmax layer trained on frozen features, with the paper's recipe and an honest choice of model."""
+"""The head: a softmax layer trained on frozen features, with the paper's recipe and an honest choice of model.
+
+In plain NumPy on one thread: a softmax layer's prediction and its gradient are a matrix product each, so narrow that
+more threads wait for each other longer than they work, and that calling a framework costs more than the arithmetic.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
-from helpers.model.head_training import SPLITS, Best, Examples, HeadSettings, train
 from helpers.run.provenance import write_atomically
 
-CHECK_ROWS = 8192  # features checked for NaN at a time, so that the check needs no second copy of them
+SPLITS = ("train", "validation", "test")
+CURVE_IMAGES = 2000  # most images a held-out split is evaluated on along the way; a larger split is sampled, once
+TOGETHER = 16  # evaluations made in one product, which reads the held-out features once for all of them
+ROWS = 8192  # rows at a time where all features are looked at, so that no second copy of them is made
+BLOCK = 2**17  # features of a batch worked on at a time, which stay in a core's cache between two products
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # of Adam, as in Keras
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """How a head is trained. The defaults are the paper's (Kermany 2018, STAR Methods, Transfer Learning Methods)."""
+
+    steps: int = 10_000  # "Training on all categories was run for 10,000 steps, or 100 epochs"
+    batch: int = 1000  # "batches of 1,000 images per step"; fewer training images are used whole at each step
+    learning_rate: float = 0.001  # "an Adam Optimizer with a learning rate of 0.001"
+    evaluate_every: int = 1  # "Holdout method testing was performed after every step"
+    l2: tuple[float, ...] = (0.0,)  # penalties tried, each times the sum of squared weights; the paper names none
+    standardise: bool = False  # features centred and divided by their deviation over the training images
+    seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +59,7 @@ class Head:
 
     def save(self, path: Path) -> None:
         """Write a .npz of plain arrays, whole or not at all."""
-        parts = {name: np.asarray(getattr(self, name)) for name in ("classes", "kernel", "bias", "step", "l2")}
+        parts = {name: np.asarray(value) for name, value in vars(self).items()}
         write_atomically(Path(path), lambda file: np.savez(file, **parts))
 
     @classmethod
@@ -46,8 +69,6 @@ class Head:
             with np.load(path, allow_pickle=False) as parts:
                 classes = tuple(str(name) for name in parts["classes"])
                 return cls(classes, parts["kernel"], parts["bias"], int(parts["step"]), float(parts["l2"]))
-        except FileNotFoundError:
-            raise
         except Exception as error:  # zipfile, numpy and KeyError each have their own
             raise ValueError(f"{path} does not hold a head ({error})") from error
 
@@ -84,70 +105,234 @@ def train_head(
     it); a held-out split of more than 2,000 images is sampled for that, the same 2,000 throughout.
 
     Of several penalties, all are trained, and the whole of validation decides by cross-entropy; of equally good ones
-    the largest is taken. With `log_dir`, TensorBoard event files of the chosen penalty are written there. Raises
-    `ValueError` for features or labels that cannot be learnt from.
+    the largest is taken. Two runs with one seed on one machine agree bit for bit. With `log_dir`, TensorBoard event
+    files of the chosen penalty are written there. Raises `ValueError` for features or labels that cannot be learnt
+    from, and where the weights run off to infinity.
     """
     settings = settings or HeadSettings()
     data = _checked(features, labels, split, tuple(classes))
-    steps, curves, best = train(data, settings)
-    chosen = _choose(best["validation"], data, "validation", tuple(classes), settings)
-    history = _history(steps, curves, settings)
+    history, best = _train(data, settings)
+    chosen = {name: _choose(heads, data, name) for name, heads in best.items()}
     if log_dir is not None:
-        write_events(history[history["l2"] == chosen.l2], Path(log_dir))
-    return HeadRun(chosen, _choose(best["test"], data, "test", tuple(classes), settings), history)
+        _write_events(history[history["l2"] == chosen["validation"].l2], Path(log_dir))
+    return HeadRun(chosen["validation"], chosen["test"], history)
 
 
-def _choose(best: Best, data: Examples, split: str, classes: tuple[str, ...], settings: HeadSettings) -> Head:
-    """Of the penalties' best models, the best on every image of the split: see `HeadRun` for what best means."""
-    rows = data.rows[split]
-    ranked = []
-    for kernel, bias, step, l2 in zip(best.kernels, best.biases, best.steps, settings.l2, strict=True):
-        head = Head(classes, np.ascontiguousarray(kernel.T), bias, int(step), l2)
-        predicted = head.predict(data.features[rows])
-        entropy = -np.log(np.maximum(predicted[np.arange(len(rows)), data.codes[rows]], 1e-30)).mean(dtype=np.float64)
-        accuracy = (predicted.argmax(axis=1) == data.codes[rows]).mean() if split == "test" else 0.0
-        ranked.append(((-accuracy, entropy, -l2), head))
-    return min(ranked, key=lambda pair: pair[0])[1]
+# --- what is learnt from ---
 
 
-def _history(steps: np.ndarray, curves: np.ndarray, settings: HeadSettings) -> pd.DataFrame:
-    """One row per penalty, step and split."""
-    index = pd.MultiIndex.from_product([settings.l2, steps, SPLITS], names=["l2", "step", "split"])
-    values = curves.transpose(2, 0, 1).reshape(-1, 2)
-    frame = pd.DataFrame(values, index, ["accuracy", "cross_entropy"]).reset_index()
-    return frame[["step", "split", "accuracy", "cross_entropy", "l2"]]
+@dataclass(frozen=True)
+class _Examples:
+    """Float32 `features` (n, d), the `codes` (n,) of their `classes`, and the rows of each split."""
+
+    features: np.ndarray
+    codes: np.ndarray
+    rows: Mapping[str, np.ndarray]
+    classes: tuple[str, ...]
 
 
-def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> Examples:
+def _checked(features: np.ndarray, labels, split, classes: tuple[str, ...]) -> _Examples:
     """The input as the training loop wants it, or a `ValueError` that says what is wrong with it."""
     features, labels, split = np.asarray(features, np.float32), np.asarray(labels), np.asarray(split).astype(str)
     if not len(features) == len(labels) == len(split):
         raise ValueError(f"features {features.shape}, {len(labels)} labels and {len(split)} splits do not match")
-    for first in range(0, len(features), CHECK_ROWS):
-        bad = ~np.isfinite(features[first : first + CHECK_ROWS]).all(axis=1)
+    for first in range(0, len(features), ROWS):
+        bad = ~np.isfinite(features[first : first + ROWS]).all(axis=1)
         if bad.any():
             raise ValueError(f"the features of row {first + int(bad.argmax())} hold NaN or infinity")
-    codes = pd.Index(classes).get_indexer(labels).astype(np.int32)
+    codes = pd.Index(classes).get_indexer(labels)
     if (codes < 0).any():
         strange = ", ".join(sorted({str(label) for label in labels[codes < 0]})[:3])
         raise ValueError(f"{int((codes < 0).sum())} labels are none of {', '.join(classes)}: {strange}")
     rows = {name: np.flatnonzero(split == name) for name in SPLITS}
-    if empty := [name for name in SPLITS if not len(rows[name])]:
-        raise ValueError(f"no {' and no '.join(empty)} images")
+    missing = [f"{name} images" for name in SPLITS if not len(rows[name])]
     present = set(codes[rows["train"]])
-    if missing := [name for code, name in enumerate(classes) if code not in present]:
-        raise ValueError(f"no training images of {', '.join(missing)}")
-    return Examples(features, codes, rows, len(classes))
+    missing += [f"training images of {name}" for code, name in enumerate(classes) if code not in present]
+    if missing:
+        raise ValueError(f"no {', no '.join(missing)}")
+    return _Examples(features, codes, rows, classes)
 
 
-# --- TensorBoard ---
+def _batches(rows: np.ndarray, settings: HeadSettings) -> Iterator[np.ndarray]:
+    """Yields rows of the features (batch,) without end: the training images in a new random order each epoch.
+
+    Every batch is full: where an epoch ends inside one, the next begins. A smaller training set is used whole.
+    """
+    random = np.random.default_rng((settings.seed, 1))
+    size, left = min(settings.batch, len(rows)), rows[:0]
+    while True:
+        while len(left) < size:
+            left = np.concatenate([left, random.permutation(rows)])
+        yield left[:size]
+        left = left[size:]
 
 
-def write_events(history: pd.DataFrame, folder: Path) -> None:
+def _curve_rows(rows: np.ndarray, seed: int) -> np.ndarray:
+    """The held-out images evaluated along the way: all, or a fixed random `CURVE_IMAGES` of them, in row order."""
+    if len(rows) <= CURVE_IMAGES:
+        return rows
+    return np.sort(np.random.default_rng((seed, 2)).choice(rows, CURVE_IMAGES, replace=False))
+
+
+def _moments(data: _Examples) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (d,), float32, of the training images; a feature that never varies has a deviation of 1."""
+    scaler, rows = StandardScaler(), data.rows["train"]
+    for first in range(0, len(rows), ROWS):
+        scaler.partial_fit(data.features[rows[first : first + ROWS]])
+    return scaler.mean_.astype(np.float32), scaler.scale_.astype(np.float32)
+
+
+# --- learning ---
+
+
+def _train(data: _Examples, settings: HeadSettings) -> tuple[pd.DataFrame, dict[str, list[Head]]]:
+    """The history, and of each held-out split the best head of each penalty, all trained on the same batches.
+
+    Adam works on each weight by itself, so this equals training the layers one after the other.
+    """
+    layers, evaluation = _Layers(data, settings), _Evaluation(data, settings)
+    with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):
+        for step, drawn in zip(range(1, settings.steps + 1), _batches(data.rows["train"], settings), strict=False):
+            learnt = layers.learn(data, drawn, step)
+            if step % settings.evaluate_every == 0 or step == settings.steps:
+                evaluation.add(step, learnt, *layers.folded(), last=step == settings.steps)
+    best = {name: [head for _, head in kept] for name, kept in evaluation.best.items()}
+    if not all(head and np.isfinite(head.kernel).all() for heads in best.values() for head in heads):
+        raise ValueError(f"the head diverged: a learning rate of {settings.learning_rate} is too high for its features")
+    return evaluation.history(), best
+
+
+def _measure(x: np.ndarray, y: np.ndarray, kernel: np.ndarray, bias: np.ndarray, classes: int) -> tuple:
+    """Of layers below each other (layers * k, d): whether each image is classified correctly and its cross-entropy
+    (n, layers), and probabilities (n, layers, k), for images `x` (n, d) with class codes `y` (n,)."""
+    logits = (x @ kernel.T + bias).reshape(len(x), -1, classes)
+    logits -= logits.max(axis=2, keepdims=True)
+    exponents = np.exp(logits)
+    total = exponents.sum(axis=2, keepdims=True)
+    entropy = np.log(total[:, :, 0]) - logits[np.arange(len(y)), :, y]
+    return logits.argmax(axis=2) == y[:, None], entropy, exponents / total
+
+
+class _Layers:
+    """The weights of one softmax layer per penalty, side by side, and Adam's state.
+
+    A layer sees features shifted by their mean and divided by their deviation. That is folded into the weights
+    (`folded`), so the stored features are read as they are and what comes out is a plain softmax layer on them. The
+    kernels of all layers lie below each other, (penalties * k, d).
+    """
+
+    def __init__(self, data: _Examples, settings: HeadSettings) -> None:
+        width, self.classes = data.features.shape[1], len(data.classes)
+        self.rate, self.l2 = settings.learning_rate, np.repeat(np.float32(settings.l2), self.classes)[:, None]
+        mean, scale = np.zeros(width, np.float32), np.ones(width, np.float32)
+        if settings.standardise:
+            mean, scale = _moments(data)
+        self.inverse, self.shift = 1 / scale, mean / scale
+        limit = np.sqrt(6 / (width + self.classes))  # Glorot's, as Keras's Dense draws them; the same for every penalty
+        drawn = np.random.default_rng((settings.seed, 0)).uniform(-limit, limit, (self.classes, width))
+        kernel = np.tile(drawn, (len(settings.l2), 1)).astype(np.float32)
+        self.weights = [kernel, np.zeros(len(kernel), np.float32)]
+        self.first, self.second = ([np.zeros_like(weight) for weight in self.weights] for _ in range(2))
+        self.block = np.empty((max(1, BLOCK // width), width), np.float32)
+
+    def folded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel (penalties * k, d) and bias (penalties * k,) for features as they are stored."""
+        kernel, bias = self.weights
+        return kernel * self.inverse, bias - kernel @ self.shift
+
+    def learn(self, data: _Examples, rows: np.ndarray, step: int) -> np.ndarray:
+        """One step of Adam. Returns accuracy and cross-entropy (2, penalties) of its batch before the update."""
+        folded, kernel, bias, measured = self.folded(), *(np.zeros_like(weight) for weight in self.weights), 0
+        for first in range(0, len(rows), len(self.block)):
+            part = rows[first : first + len(self.block)]
+            # In any other mode than "clip" NumPy makes a second copy.
+            x, y = np.take(data.features, part, axis=0, out=self.block[: len(part)], mode="clip"), data.codes[part]
+            right, entropies, error = _measure(x, y, *folded, self.classes)
+            error[np.arange(len(y)), :, y] -= 1
+            error = error.reshape(len(y), -1) / np.float32(len(rows))
+            kernel += error.T @ x
+            bias += error.sum(axis=0)
+            measured += np.stack([right.sum(axis=0), entropies.sum(axis=0)])
+        kernel = kernel * self.inverse - np.outer(bias, self.shift) + 2 * self.l2 * self.weights[0]
+        self._update(step, (kernel, bias))
+        return measured / len(rows)
+
+    def _update(self, step: int, slopes: tuple[np.ndarray, np.ndarray]) -> None:
+        rate = np.float32(self.rate * np.sqrt(1 - BETA_2**step) / (1 - BETA_1**step))
+        for weight, first, second, slope in zip(self.weights, self.first, self.second, slopes, strict=True):
+            first += (slope - first) * np.float32(1 - BETA_1)
+            second += (slope * slope - second) * np.float32(1 - BETA_2)
+            weight -= rate * first / (np.sqrt(second) + np.float32(EPSILON))
+
+
+# --- evaluating and choosing ---
+
+
+class _Evaluation:
+    """How the layers do on the held-out splits, and `best[split]`: of each penalty, its best step's rank and head."""
+
+    def __init__(self, data: _Examples, settings: HeadSettings) -> None:
+        self.l2, self.classes = settings.l2, data.classes
+        rows = {name: _curve_rows(data.rows[name], settings.seed) for name in SPLITS[1:]}
+        self.held_out = {name: (data.features[at], data.codes[at]) for name, at in rows.items()}
+        self.best = {name: [((np.inf, np.inf), None)] * len(self.l2) for name in self.held_out}
+        self.steps, self.curves, self.waiting = [], [], []
+
+    def add(self, step: int, learnt: np.ndarray, kernel: np.ndarray, bias: np.ndarray, last: bool) -> None:
+        """Note a step's layers and what they did on their batch; evaluate when there are enough, or no more to come."""
+        self.steps.append(step)
+        self.waiting.append((step, learnt, kernel, bias))
+        if len(self.waiting) < TOGETHER and not last:
+            return
+        steps, learnt, kernels, biases = zip(*self.waiting, strict=True)
+        curves, self.waiting = [np.stack(learnt)], []
+        for split, (x, y) in self.held_out.items():
+            layers = np.concatenate(kernels), np.concatenate(biases)
+            right, entropies, _ = _measure(x, y, *layers, len(self.classes))
+            curve = np.stack([right.mean(axis=0, dtype=np.float32), entropies.mean(axis=0)])
+            curves.append(curve.reshape(2, len(steps), -1).transpose(1, 0, 2))
+            for one in zip(steps, curves[-1], kernels, biases, strict=True):
+                self._keep(split, *one)
+        self.curves.append(np.stack(curves, axis=1))
+
+    def _keep(self, split: str, step: int, curve: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Keep the layers (penalties * k, d) that are better than the best before; `curve` is (2, penalties)."""
+        kernels, biases = np.split(kernel, len(self.l2)), np.split(bias, len(self.l2))
+        for place, l2 in enumerate(self.l2):
+            rank = _rank(split, *curve[:, place].tolist())
+            if rank < self.best[split][place][0]:
+                head = Head(self.classes, kernels[place].T.copy(), biases[place].copy(), step, l2)
+                self.best[split][place] = rank, head
+
+    def history(self) -> pd.DataFrame:
+        """One row per penalty, step and split."""
+        index = pd.MultiIndex.from_product([self.l2, self.steps, SPLITS], names=["l2", "step", "split"])
+        values = np.concatenate(self.curves).astype(np.float32).transpose(3, 0, 1, 2).reshape(-1, 2)
+        frame = pd.DataFrame(values, index, ["accuracy", "cross_entropy"]).reset_index()
+        return frame[["step", "split", "accuracy", "cross_entropy", "l2"]]
+
+
+def _rank(split: str, accuracy: float, entropy: float) -> tuple[float, float]:
+    """The lower, the better: validation goes by cross-entropy; test, as the paper, by accuracy first."""
+    return (-accuracy if split == "test" else 0.0), entropy
+
+
+def _choose(heads: Sequence[Head], data: _Examples, split: str) -> Head:
+    """Of the penalties' best models, the best on every image of the split: see `HeadRun` for what best means."""
+    rows = data.rows[split]
+
+    def rank(head: Head) -> tuple[float, ...]:
+        predicted, codes = head.predict(data.features[rows]), data.codes[rows]
+        entropy = -np.log(np.maximum(predicted[np.arange(len(rows)), codes], 1e-30)).mean(dtype=np.float64)
+        return *_rank(split, (predicted.argmax(axis=1) == codes).mean(), entropy), -head.l2
+
+    return min(heads, key=rank)
+
+
+def _write_events(history: pd.DataFrame, folder: Path) -> None:
     """Write one TensorBoard run a split, `folder`/train and so on, each with `accuracy` and `cross_entropy` by step.
 
-    `history` has columns step, split, accuracy, cross_entropy. Event files that lie there from an earlier training are
-    removed, since TensorBoard would draw both over each other.
+    Event files of an earlier training are removed, since TensorBoard would draw both over each other.
     """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -155,14 +340,10 @@ def write_events(history: pd.DataFrame, folder: Path) -> None:
 
     now = time.time()
     for split, rows in history.groupby("split", sort=False):
-        run = folder / str(split)
-        for old in run.glob("events.out.tfevents.*"):
+        for old in (folder / str(split)).glob("events.out.tfevents.*"):
             old.unlink()
-        writer = EventFileWriter(str(run))
-        for step, accuracy, entropy in rows[["step", "accuracy", "cross_entropy"]].itertuples(index=False):
-            values = [
-                Summary.Value(tag="accuracy", simple_value=accuracy),
-                Summary.Value(tag="cross_entropy", simple_value=entropy),
-            ]
-            writer.add_event(Event(wall_time=now, step=step, summary=Summary(value=values)))
+        writer = EventFileWriter(str(folder / str(split)))
+        for row in rows.to_dict("records"):
+            values = [Summary.Value(tag=tag, simple_value=row[tag]) for tag in ("accuracy", "cross_entropy")]
+            writer.add_event(Event(wall_time=now, step=row["step"], summary=Summary(value=values)))
         writer.close()

@@ -1,0 +1,30 @@
+"""What the machine has, for the report and the choice of an engine."""
+
+import json
+import os
+
+import pytest
+
+from helpers.run import hardware
+
+
+def test_the_machine_is_described_in_words_and_numbers():
+    machine = hardware.describe()
+    assert 1 <= machine["cores"] <= os.cpu_count() and machine["gpus"] and machine["cpu"]
+    json.dumps(machine)
+
+
+@pytest.mark.parametrize(
+    ("listed", "name", "found", "bf16"),
+    [
+        ("model name\t: A CPU\nflags\t\t: fpu avx512f amx_bf16 other\n", "A CPU", {"avx512f", "amx_bf16"}, True),
+        ("Features\t: fp asimdhp\n", None, {"asimdhp"}, False),
+        (None, None, set(), False),
+    ],
+)
+def test_instruction_sets_are_read_from_the_processors_own_list(tmp_path, monkeypatch, listed, name, found, bf16):
+    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
+    if listed:
+        (tmp_path / "cpuinfo").write_text(listed)
+    assert hardware.cpu_model() == name if name else hardware.cpu_model()
+    assert hardware.instructions() == found and hardware.has_bf16() == bf16
