@@ -108,12 +108,13 @@ def test_what_does_not_fit_is_refused():
 
 
 def multilabel(seed=0):
-    """Averages of one stage and maxima of the next, under one linear layer."""
+    """Averages and maxima of one stage and maxima of the next, under one linear layer."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((SIZE, SIZE, 1))
     first = keras.layers.Conv2D(4, 3, 2, "same")(keras.layers.Rescaling(1 / 40, -2)(inputs))
     second = keras.layers.Conv2D(5, 3, 2, "same")(first)
-    pooled = [keras.layers.GlobalAveragePooling2D()(first), keras.layers.GlobalMaxPooling2D()(second)]
+    average, maximum = keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D
+    pooled = [average()(first), maximum()(first), maximum()(second)]
     logits = keras.layers.Dense(2, bias_initializer="ones")(keras.layers.Concatenate()(pooled))
     return from_logits(keras.Model(inputs, logits), ("Effusion", "Mass"), "sigmoid")
 

@@ -129,7 +129,7 @@ def _contributions(logits: keras.Model) -> Callable[[np.ndarray, np.ndarray], np
     import keras
 
     pools = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
-    sources = [layer.input for layer in logits.layers if isinstance(layer, pools)]
+    sources = list({id(layer.input): layer.input for layer in logits.layers if isinstance(layer, pools)}.values())
     if not sources:
         raise ValueError(f"{logits.name}: its features are no averages or maxima of maps")
     features, gradients = keras.Model(logits.input, sources), input_gradients(keras.Model(sources, logits.output))
