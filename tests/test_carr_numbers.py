@@ -57,8 +57,8 @@ def test_what_a_bridge_is_worth_and_that_it_shrinks():
     assert gains.loc[5, "low"] > 0 and gains.loc[50, "value"] == 0
     assert gains.loc["fewest less most", "low"] > 0
     assert "shrinks with more images" in numbers.describe_gain(gains.reset_index())
-    even = numbers.grid_differences(numbers.grid_points(grid_of({5: 1.0, 50: 1.0}), CLASSES, 300, 1),
-                              [("natural, then bridge", "natural")])  # fmt: skip
+    even = numbers.grid_points(grid_of({5: 1.0, 50: 1.0}), CLASSES, 300, 1)
+    even = numbers.grid_differences(even, [("natural, then bridge", "natural")])
     assert "is not shown to shrink" in numbers.describe_gain(even)
     table = numbers.points_table(points)
     assert len(table) == 4 and (table["low"] < table["high"]).all()

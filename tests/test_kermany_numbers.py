@@ -39,8 +39,8 @@ def test_the_weighted_error_is_the_mean_penalty_per_image():
 def test_no_error_at_all_has_an_upper_bound_and_an_unknown_label_is_refused():
     estimate = error_of(["CNV"] * 100, ["CNV"] * 100)
     assert estimate.value == estimate.low == 0 and estimate.high == pytest.approx(4 * proportion(0, 100).high)
-    with pytest.raises(ValueError, match="numbers.PNEUMONIA"):
-        error_of(["CNV"], ["numbers.PNEUMONIA"])
+    with pytest.raises(ValueError, match="PNEUMONIA"):
+        error_of(["CNV"], ["PNEUMONIA"])
 
 
 def test_numbers_of_the_four_class_model_are_those_of_urgent_referral():
@@ -72,12 +72,6 @@ def test_three_classes_answer_both_questions_of_pneumonia():
 
 
 def test_the_cheapest_decision_is_worked_out_by_hand():
-    assert (
-        tuple(numbers.PNEUMONIA_COSTS.index)
-        == tuple(numbers.PNEUMONIA_COSTS.columns)
-        == tuple(numbers.DECISIONS)
-        == numbers.PNEUMONIA
-    )
     frame = pd.DataFrame({"p_NORMAL": [0.7, 0.9, 0.1], "p_BACTERIA": [0.3, 0.05, 0.2], "p_VIRUS": [0.0, 0.05, 0.7]})
     # First: observing costs 4 x 0.3, referring 0.7, so the less probable class is the cheaper care.
     assert list(numbers.cheapest_decisions(frame)) == ["BACTERIA", "NORMAL", "VIRUS"]

@@ -171,12 +171,6 @@ def simulated(n=300, seed=0, shift=1.0):
     return truth, rng.normal(size=n) + shift * truth, np.array([f"p{k}" for k in range(n)])
 
 
-def test_every_image_twice_does_not_make_the_interval_narrower():
-    truth, score, patients = simulated()
-    twice = clustered_auroc(np.tile(truth, 2), np.tile(score, 2), np.tile(patients, 2))
-    assert twice.error == pytest.approx(clustered_auroc(truth, score, patients).error, rel=0.01)
-
-
 def test_the_interval_of_a_joint_set_less_its_part_holds_the_truth_in_about_95_percent():
     held = 0
     for seed in range(200):

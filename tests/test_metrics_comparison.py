@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from helpers.metrics.bootstrap import mean_by_patient
 from helpers.metrics.comparison import clustered_accuracy, compare_clustered, compare_pooled, mcnemar
@@ -15,31 +16,26 @@ def pairs(both, only_a, only_b, neither):
     return np.repeat([1, 1, 0, 0], counts), np.repeat([1, 0, 1, 0], counts)
 
 
-def test_mcnemar_of_two_culture_media_of_armitage_and_berry():
-    # Armitage and Berry 1994, p. 127; exact p and Newcombe's interval as StatsDirect's help prints them
-    found = mcnemar(*pairs(20, 12, 2, 16))
-    assert (found.both, found.only_a, found.only_b, found.neither) == (20, 12, 2, 16)
-    assert found.p == pytest.approx(0.0129, abs=5e-5)
-    limits = (found.difference.value, found.difference.low, found.difference.high)
-    assert limits == pytest.approx((0.2, 0.056156, 0.329207), abs=1e-6)
-
-
-def test_mcnemar_of_airway_reactivity_of_bentur():
-    # Fagerland, Lydersen and Laake 2014 (Statistics in Medicine 33:2850)
-    found = mcnemar(*pairs(1, 1, 7, 12))
-    assert found.p == pytest.approx(0.0703, abs=5e-5)
-    assert (found.difference.low, found.difference.high) == pytest.approx((-0.507, -0.026), abs=5e-4)
-
-
-def test_p_is_the_sign_test_of_the_discordant_images():
-    from scipy.stats import binomtest
-
-    assert mcnemar(*pairs(500, 9, 21, 30)).p == pytest.approx(binomtest(9, 30).pvalue)
+@pytest.mark.parametrize(
+    ("counts", "p", "low", "high"),
+    [
+        # Armitage and Berry 1994, p. 127; exact p and Newcombe's interval as StatsDirect's help prints them
+        ((20, 12, 2, 16), 0.0129, 0.056156, 0.329207),
+        # Bentur and others, in Fagerland, Lydersen and Laake 2014 (Statistics in Medicine 33:2850)
+        ((1, 1, 7, 12), 0.0703, -0.507, -0.026),
+    ],
+)
+def test_mcnemar_and_newcombes_interval_of_published_examples(counts, p, low, high):
+    found = mcnemar(*pairs(*counts))
+    assert (found.both, found.only_a, found.only_b, found.neither) == counts
+    assert found.p == pytest.approx(p, abs=5e-5)
+    assert found.p == pytest.approx(binomtest(counts[1], sum(counts[1:3])).pvalue)
+    assert found.difference.value == (counts[1] - counts[2]) / sum(counts)
+    assert (found.difference.low, found.difference.high) == pytest.approx((low, high), abs=5e-4)
 
 
 def test_without_images_p_is_nan_and_the_difference_undefined():
-    found = mcnemar([], [])
-    assert math.isnan(found.p) and not found.difference.defined
+    assert math.isnan(mcnemar([], []).p) and not mcnemar([], []).difference.defined
 
 
 # --- pooled accuracies ------------------------------------------------------------------------------------------------

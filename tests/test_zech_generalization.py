@@ -119,9 +119,7 @@ def test_the_curve_rises_with_markers_and_stays_without():
         for draw in range(3):
             for markers in ("on", "off"):
                 for name in ("joint", "high", "low"):
-                    site = np.repeat(
-                        {"joint": ["M", "N"], "high": "M", "low": "N"}[name], 150 if name == "joint" else 300
-                    )
+                    site = np.repeat({"joint": ["M", "N"], "high": ["M"] * 2, "low": ["N"] * 2}[name], 150)
                     rate = np.where(site == "M", *rates) if name == "joint" else np.full(300, 0.2)
                     ill = np.arange(300) % 150 < 150 * rate
                     score = rng.normal(size=300) + ill + 4 * (markers == "on") * (rate - 0.2) * 2
