@@ -1,18 +1,17 @@
 """The poster's targets: two collections in one table, copies that count as one patient, ten augmentations an image."""
 
-import csv
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from catalogue_contract import CatalogueContract, picture, reasons, sized
 from PIL import Image
+from tiny_data import cohen_archive, cohen_row, face, octid_archive, picture, reasons, sized, xray_archive
 
 from helpers.carr import controls, data
 from helpers.carr.models import without_target
-from helpers.data import cohen, kermany_xray
+from helpers.data import kermany_xray
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.copies import duplicates
 from helpers.data.splits import SplitError, leaks, split
@@ -25,44 +24,28 @@ DISJOINT = SimpleNamespace(split="patient-disjoint", seed=1)
 # --- COVID-19 ---
 
 
-def collections(folder: Path, ill: int = 12, children: int = 15) -> Path:
-    """Cohen's: `ill` patients with COVID-19, five with another finding. Kermany's: `children` per class in train, two
+def covid(folder: Path, ill: int = 12, **settings) -> Catalogue:
+    """Cohen's: `ill` patients with COVID-19, five with another finding. Kermany's: 15 children per class in train, two
     images each, and one child of two kinds."""
-    header = ["patientid", "age", "finding", "view", "modality", "folder", "filename"]
     findings = ["COVID-19"] * ill + ["Streptococcus"] * 3 + ["No Finding", "SARS"]
-    rows = [[str(p), 40 + p, f, "PA", "X-ray", "images", f"{p}.png"] for p, f in enumerate(findings)]
-    rows.append(["0", "", "No Finding", "AP", "X-ray", "images", "0-later.png"])  # a patient of COVID-19, healthy
-    root = folder / cohen.LAYOUT
-    root.mkdir(parents=True)
-    with (root / "metadata.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
-    for k, row in enumerate(rows):
-        picture(root / "images" / row[6], k)
-    names = {"NORMAL": "NORMAL/IM-{}-000{}.jpeg", "BACTERIA": "PNEUMONIA/person1{}_bacteria_{}.jpeg"}
-    names["VIRUS"] = "PNEUMONIA/person2{}_virus_{}.jpeg"
-    for k, (_, name) in enumerate(sorted(names.items())):
-        for part, count in (("train", children), ("test", 3)):
-            for n in range(2 * count):
-                picture(folder / "chest_xray" / part / name.format(100 + n // 2, n % 2), 1000 * k + n + 500 * len(part))
-    for n, kind in enumerate(("bacteria", "virus")):
-        picture(folder / "chest_xray" / "train" / "PNEUMONIA" / f"person999_{kind}_{n}.jpeg", 90_000 + n)
-    return folder
-
-
-def covid(folder: Path, **settings) -> Catalogue:
+    rows = [cohen_row(str(p), f"{p}.png", finding=finding, age=40 + p) for p, finding in enumerate(findings)]
+    rows.append(cohen_row("0", "0-later.png", "AP", "No Finding"))  # a patient of COVID-19, healthy
+    cohen_archive(folder, rows)
+    xray_archive(folder / "chest_xray", patients=15, images=2)
+    for kind in ("bacteria", "virus"):
+        picture(folder / "chest_xray" / "train" / "PNEUMONIA" / f"person999_{kind}_1.jpeg")
     return data.read_covid(folder, folder / "cache", 1, **settings)
 
 
-class TestCovid(CatalogueContract):
-    def load(self, folder: Path) -> Catalogue:
-        return covid(folder if any(folder.iterdir()) else collections(folder))
+def subjects(frame: pd.DataFrame, part: str) -> dict[str, set[int]]:
+    counts = frame.groupby([part, "label"])["patient_id"].nunique()
+    return counts.groupby(part).unique().map(set).to_dict()
 
 
 def test_every_class_has_as_many_subjects_and_class_goes_with_source_and_age(tmp_path):
-    catalogue = covid(collections(tmp_path))
+    catalogue = covid(tmp_path)
     main = catalogue.frame[~data.aside(catalogue.frame)]
-    subjects = main.groupby(["label", "published_split"])["patient_id"].nunique().unstack()
-    assert (subjects["test"] == 3).all() and (subjects["train"] == 9).all()  # 12 subjects, 40 of 142 held back
+    assert subjects(main, "published_split") == {"test": {3}, "train": {9}}  # 12 subjects, 40 of 142 held back
     ill = main["label"] == "COVID-19"
     assert set(main.loc[ill, "site"]) == {"cohen"} and main.loc[ill, "age"].min() >= 40
     assert set(main.loc[~ill, "age"]) == {data.CHILD_AGE}
@@ -72,48 +55,36 @@ def test_every_class_has_as_many_subjects_and_class_goes_with_source_and_age(tmp
 
 
 def test_with_enough_subjects_the_poster_has_its_numbers_and_validation_takes_further_ones(tmp_path):
-    catalogue = covid(collections(tmp_path), subjects=6)
+    catalogue = covid(tmp_path, subjects=6)
     main = catalogue.frame[~data.aside(catalogue.frame)]
-    subjects = main.groupby(["label", "published_split"])["patient_id"].nunique().unstack()
-    assert (subjects["test"] == 2).all() and (subjects["train"] == 8).all()
-    made = data.split_covid(catalogue, DISJOINT).frame
-    assert (made[made["split"] == "train"].groupby("label")["patient_id"].nunique() == 6).all()
+    assert subjects(main, "published_split") == {"test": {2}, "train": {8}}
+    assert subjects(data.split_covid(catalogue, DISJOINT).frame, "split")["train"] == {6}
 
 
-def test_other_findings_of_the_same_source_are_held_out_and_share_no_patient(tmp_path):
-    catalogue = covid(collections(tmp_path))
+def test_other_findings_of_the_same_source_are_held_out_and_no_subject_is_left_in_the_bridge(tmp_path):
+    catalogue = covid(tmp_path)
     made = data.split_covid(catalogue, DISJOINT)
     held_out = made.frame[made.frame["split"] == "held-out"]
     assert set(held_out["site"]) == {"cohen"} and set(held_out["label"]) == {"BACTERIA", "VIRUS", "NORMAL"}
     assert leaks(made.frame)["patients"].sum() == 0 and len(made.frame) + len(made.dropped) == len(catalogue)
     assert not held_out["patient_id"].eq("cohen/0").any()  # his later, normal image is not in the table
-
-
-def test_no_subject_of_the_target_is_left_in_the_bridge(tmp_path):
-    own = covid(collections(tmp_path))
     bridge = kermany_xray.load(tmp_path, tmp_path / "cache", 1)
-    frames = data.split_covid(own, DISJOINT).frame, split(bridge, "patient-disjoint", 0.1, 1).frame
-    made, removed = without_target(Images(bridge, frames[1]), Images(own, frames[0]), same_names=True)
-    assert not set(made.frame["patient_id"]) & set(own.frame["patient_id"])
+    frame = split(bridge, "patient-disjoint", 0.1, 1).frame
+    kept, removed = without_target(Images(bridge, frame), Images(catalogue, made.frame), same_names=True)
+    assert not set(kept.frame["patient_id"]) & set(catalogue.frame["patient_id"])
     assert removed.groupby("label")["patient_id"].nunique().to_dict() == {"NORMAL": 12, "BACTERIA": 12, "VIRUS": 12}
 
 
 def test_too_few_subjects_are_refused(tmp_path):
     with pytest.raises(SplitError, match="3 subjects of the smallest class"):
-        covid(collections(tmp_path, ill=3))
-
-
-def two_sites(per_pair: int = 8) -> Catalogue:
-    """Every class at both sites, as of phantoms."""
-    parts = [sized(dict.fromkeys(data.COVID_CLASSES, 2 * per_pair), dict.fromkeys(data.COVID_CLASSES, per_pair), True)]
-    frames = [one.frame.assign(site=site) for one in parts for site in "AB"]
-    frame = pd.concat(frames, ignore_index=True)
-    names = frame.index.astype(str)
-    return parts[0].subset(frame.assign(image_id=names, patient_id=names, digest=names))
+        covid(tmp_path, ill=3)
 
 
 def test_untied_every_class_comes_from_both_sites_alike_and_tied_from_one():
-    catalogue = two_sites()
+    plain = sized(dict.fromkeys(data.COVID_CLASSES, 16), dict.fromkeys(data.COVID_CLASSES, 8), True)
+    frame = pd.concat([plain.frame.assign(site=site) for site in "AB"], ignore_index=True)
+    names = frame.index.astype(str)
+    catalogue = plain.subset(frame.assign(image_id=names, patient_id=names, digest=names))
     frame = data.untied(catalogue, 1)
     assert frame.groupby([frame["split"] == "test", "label", "site"]).size().nunique() == 2
     assert leaks(frame)["patients"].sum() == 0 and not (frame["split"] == "held-out").any()
@@ -129,36 +100,14 @@ def test_untied_every_class_comes_from_both_sites_alike_and_tied_from_one():
 # --- rare retinal disease ---
 
 
-def scan(path: Path, seed: int, size: tuple[int, int] = (75, 50), quality: int = 90) -> Path:
-    """A made scan; one seed is one eye, whatever its size and compression."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    coarse = np.random.default_rng(seed).integers(0, 255, (8, 8), dtype=np.uint8)
-    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, "JPEG", quality=quality)
-    return path
-
-
-def archive(folder: Path, images: int = 6) -> Path:
-    for c, label in enumerate(data.OCTID_FOLDERS):
-        for k in range(images):
-            scan(folder / "octid" / label / f"{label}{k + 1}.jpeg", 100 * c + k)
-    return folder / "octid"
-
-
 def octid(folder: Path, drawn: int = 3) -> Catalogue:
     return data.read_octid(folder, folder / "cache", 1, drawn=drawn)
 
 
-class TestOctid(CatalogueContract):
-    def load(self, folder: Path) -> Catalogue:
-        if not any(folder.iterdir()):
-            archive(folder)
-        return octid(folder)
-
-
 def test_four_classes_are_read_and_what_does_not_fit_is_set_aside_with_the_reason(tmp_path):
-    root = archive(tmp_path, 4)
-    scan(root / "DR" / "inner" / "DR77.jpeg", 900)
-    scan(root / "DR" / "CSR78.jpeg", 901)
+    root = octid_archive(tmp_path, 4)
+    picture(root / "DR" / "inner" / "DR77.jpeg")
+    picture(root / "DR" / "CSR78.jpeg")
     (root / "MH" / "MH9.jpeg").write_bytes(b"")
     catalogue = octid(tmp_path, 2)
     assert catalogue.classes == ("NORMAL", "MH", "DR", "CSR") and len(catalogue) == 17
@@ -168,28 +117,25 @@ def test_four_classes_are_read_and_what_does_not_fit_is_set_aside_with_the_reaso
 
 
 def test_of_every_class_the_asked_number_is_drawn_whatever_else_is_there(tmp_path):
-    archive(tmp_path, 9)
-
-    def train(drawn):
-        frame = octid(tmp_path, drawn).frame
-        counts = frame.groupby(["label", "published_split"]).size().unstack()
-        assert set(counts["train"]) == {drawn} and set(counts["test"]) == {9 - drawn}
-        return set(frame.loc[frame["published_split"] == "train", "image_id"])
-
-    assert train(3) < train(5)
+    octid_archive(tmp_path, 9)
+    few, more = (octid(tmp_path, drawn).frame.query("published_split == 'train'") for drawn in (3, 5))
+    assert set(few["label"].value_counts()) == {3} and set(more["label"].value_counts()) == {5}
+    assert set(few["image_id"]) < set(more["image_id"])
     with pytest.raises(CatalogueError, match="has 9 images, and 9 were to be drawn.*BRIDGE_OCTID_IMAGES"):
         octid(tmp_path, 9)
 
 
 def test_copies_count_as_one_patient_and_with_two_diagnoses_are_not_used(tmp_path):
-    root = archive(tmp_path, 8)
-    for k in range(4):
-        scan(root / "MH" / f"MH{20 + k}.jpeg", 103, (75 + 10 * k, 50 + 8 * k), 80 - 10 * k)  # MH4 again
+    root = octid_archive(tmp_path, 8)
+    for seed, names in {1: ("MH/MH4", "MH/MH20", "MH/MH21", "MH/MH22"), 2: ("MH/MH1", "DR/DR40")}.items():
+        for k, name in enumerate(names):
+            Image.fromarray(face(seed)).resize((96 + 10 * k, 96 + 8 * k)).save(
+                root / f"{name}.jpeg", quality=90 - 10 * k
+            )
     (root / "CSR" / "CSR30.jpeg").write_bytes((root / "CSR" / "CSR1.jpeg").read_bytes())
-    scan(root / "DR" / "DR40.jpeg", 100, (90, 60), 70)  # MH1's eye
     catalogue = octid(tmp_path, 4)
-    same = catalogue.frame[catalogue.frame["image_id"].isin([f"MH/MH{n}.jpeg" for n in (4, 20, 21, 22, 23)])]
-    assert len(same) == 5 and same["patient_id"].nunique() == 1 and same["published_split"].nunique() == 1
+    same = catalogue.frame[catalogue.frame["image_id"].isin([f"MH/MH{n}.jpeg" for n in (4, 20, 21, 22)])]
+    assert len(same) == 4 and same["patient_id"].nunique() == 1 and same["published_split"].nunique() == 1
     assert not (duplicates(catalogue)["where"] == "train and test").any()
     torn = {path for path, reason in reasons(catalogue).items() if reason == "copies of it have another diagnosis"}
     assert torn == {"DR/DR40.jpeg", "MH/MH1.jpeg"}
@@ -199,20 +145,18 @@ def test_the_published_number_of_images_describes_the_paper_and_fewer_do_not():
     train = dict.fromkeys(data.OCTID_CLASSES, 60)
     test = {label: n - 60 for label, n in data.OCTID_COUNTS.items()}
     yes, sentence = data.describe_octid(sized(train, test))
-    assert yes and "240 images to learn and choose from, 277 to assess" in sentence
+    assert yes and "240 training and 277 test images" in sentence
     assert not data.describe_octid(sized(train, test | {"NORMAL": 90}))[0]
 
 
 def test_the_split_keeps_the_posters_images_to_learn_from_beside_those_that_choose(tmp_path, monkeypatch):
-    archive(tmp_path, 20)
+    octid_archive(tmp_path, 20)
     monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
     profile = load_profile("phantom", {"octid_source": "octid", "data_dir": tmp_path, "bridge_octid_images": 5})
     frame = data.split_octid(data.load_octid(profile), profile).frame
     counts = frame.groupby(["split", "label"]).size().unstack()
     assert (counts.loc["train"] == 5).all() and (counts.loc["validation"] == 10).all()
     assert {path.name for path in data.folders_octid(profile)} == set(data.OCTID_FOLDERS)
-    with pytest.raises(FileNotFoundError, match="no OCTID images in.*octid for folders NORMAL, MH.*dataverse"):
-        data.read_octid(tmp_path / "nowhere", tmp_path)
 
 
 # --- a target made larger, and lungs hidden ---

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from catalogue_contract import sized
+from tiny_data import sized
 
 from helpers.data import kermany_oct, kermany_xray
 from helpers.data.splits import split

@@ -34,10 +34,10 @@ import numpy as np
 import pandas as pd
 
 from helpers.data import cohen, kermany_xray
-from helpers.data.augment import Children, generator, light
-from helpers.data.catalogue import Catalogue, CatalogueError
+from helpers.data.augment import Children, child_rows, generator, light
+from helpers.data.catalogue import Catalogue, CatalogueError, read_table, sizes_of
 from helpers.data.copies import connected, duplicates
-from helpers.data.scan import catalogue_of, existing, find_folder, scan
+from helpers.data.scan import Place, catalogue_of, first_reason, scan
 from helpers.data.splits import Split, SplitError, shuffled, split
 from helpers.run.paths import CACHE
 
@@ -53,7 +53,15 @@ OCTID_CLASSES = ("NORMAL", "MH", "DR", "CSR")  # the poster's
 OCTID_FOLDERS = ("NORMAL", "MH", "AMD", "DR", "CSR")
 OCTID_COUNTS = {"NORMAL": 206, "MH": 102, "DR": 107, "CSR": 102}  # as published
 OCTID_VALIDATION = 10  # B-scans per class, beside those to learn from, that choose penalties and epochs
-OCTID_LAYOUT = "octid"
+OCTID = Place(
+    "OCTID images",
+    ("octid",),
+    tuple(f"{label}/" for label in OCTID_CLASSES),
+    OCTID_FOLDERS,
+    f"folders {', '.join(OCTID_CLASSES)}",
+    "Download one zip per class from dataverse.scholarsportal.info/dataverse/OCTID; unpack each into octid/<CLASS>/",
+    whole=True,
+)
 OCTID_SALT = "octid/published_split"
 
 CHILDREN = 10  # "10 augmentations per sample"
@@ -67,8 +75,8 @@ def load_covid(settings) -> Catalogue:
     if settings.covid_source == "phantom_chest":
         from helpers.phantoms.chest_plans import COVID as PHANTOM_COVID
 
-        counts = {"train": settings.phantom_covid_train, "test": settings.phantom_covid_test}
-        return PHANTOM_COVID.load(CACHE, settings.workers, seed=settings.seed, **counts)
+        how = {"train": settings.phantom_covid_train, "test": settings.phantom_covid_test, "seed": settings.seed}
+        return PHANTOM_COVID.load(CACHE, settings.workers, **how)
     return read_covid(settings.data_dir, CACHE, settings.workers, settings.bridge_covid_subjects)
 
 
@@ -80,7 +88,7 @@ def read_covid(data_dir: Path, cache: Path, workers: int = 0, subjects: int = SU
     Raises FileNotFoundError where either collection is missing, `SplitError` where a class is too small to share out.
     """
     other = kermany_xray.load(data_dir, cache, workers).seen_from(data_dir)
-    metadata = cohen.find_root(data_dir) / "metadata.csv"
+    metadata = cohen.PLACE.find(data_dir) / "metadata.csv"
     own = cohen.load_findings(data_dir, cache, workers).seen_from(data_dir)
     adults, children = _adults(own, metadata), _children(other)
     pools = {COVID: adults[adults["label"] == COVID], **dict(list(children.groupby("label")))}
@@ -106,9 +114,9 @@ def _children(catalogue: Catalogue) -> pd.DataFrame:
 
 def _adults(catalogue: Catalogue, metadata: Path) -> pd.DataFrame:
     """Cohen's frontal images, with the metadata's age."""
-    table = pd.read_csv(metadata, dtype=str, keep_default_na=False)
+    table = read_table(metadata, ["filename"])
     ages = pd.to_numeric(table["age"] if "age" in table else pd.Series("", table.index), errors="coerce")
-    age = ages.groupby(table["filename"].str.strip()).first()
+    age = ages.groupby(table["filename"]).first()
     frame = catalogue.frame.assign(age=catalogue.frame["image_id"].map(age), site="cohen")
     return frame.assign(**{name: "cohen/" + frame[name] for name in ("patient_id", "image_id")})
 
@@ -179,7 +187,7 @@ def folders_covid(settings) -> list[Path]:
     """What is read from outside the project."""
     if settings.covid_source == "phantom_chest":
         return []
-    return [*cohen.folders(settings.data_dir), *kermany_xray.folders(settings.data_dir)]
+    return [*cohen.PLACE.read_from(settings.data_dir), *kermany_xray.PLACE.read_from(settings.data_dir)]
 
 
 # --- rare retinal disease ---
@@ -192,10 +200,10 @@ def load_octid(settings) -> Catalogue:
     """
     drawn = settings.bridge_octid_images + OCTID_VALIDATION
     if settings.octid_source == "phantom_oct":
-        from helpers.phantoms.oct import OCTID
+        from helpers.phantoms.oct import OCTID as PHANTOM_OCTID
 
-        counts = {"per_class": drawn, "test_per_class": settings.phantom_octid_test_per_class}
-        return OCTID.load(CACHE, settings.workers, seed=settings.seed, **counts)
+        how = {"test_per_class": settings.phantom_octid_test_per_class, "seed": settings.seed}
+        return PHANTOM_OCTID.load(CACHE, settings.workers, per_class=drawn, **how)
     return read_octid(settings.data_dir, CACHE, settings.workers, drawn=drawn)
 
 
@@ -205,64 +213,43 @@ def read_octid(data_dir: Path, cache: Path, workers: int = 0, *, drawn: int = 60
     `excluded` lists all that is not used, with the reason. Raises FileNotFoundError where there is no such data, and
     `CatalogueError` for a class that `drawn` images would leave without any to be assessed on.
     """
-    root = _octid_root(data_dir)
-    frame, unreadable = scan(root, cache, workers, under=[name for name in OCTID_FOLDERS if (root / name).is_dir()])
-    frame = _grouped(root, _described(frame), workers)
+    root = OCTID.find(data_dir)
+    frame, unreadable = scan(root, cache, workers, OCTID_FOLDERS)
+    label, name = frame["path"].str.split("/").str[0], frame["path"].str.split("/").str[-1]
+    says = name.str.extract(rf"^({'|'.join(OCTID_FOLDERS)})(?![A-Za-z])", expand=False).fillna(label)
+    reason = first_reason(
+        frame.index,
+        (says != label, "its name says " + says + ", its folder " + label),
+        (label == "AMD", "AMD: none of the poster's diagnoses"),
+    )
+    frame = _grouped(root, frame.assign(label=label, image_id=frame["path"], reason=reason), workers)
     usable = frame[frame["reason"] == ""]
     if missing := [label for label in OCTID_CLASSES if label not in set(usable["label"])]:
         raise CatalogueError(f"OCTID in {root}: no usable image of {', '.join(missing)}")
-    train = _learnt_from(usable, drawn, root)
-    frame["published_split"] = np.where(frame["patient_id"].isin(train), "train", "test")
-    return catalogue_of("octid", root, frame, OCTID_CLASSES, unreadable)
-
-
-def _octid_root(data_dir: Path) -> Path:
-    def holds(root: Path) -> bool:
-        return all((root / label).is_dir() for label in OCTID_CLASSES)
-
-    remedy = (
-        "Download one zip per class from dataverse.scholarsportal.info/dataverse/OCTID, and unpack each into "
-        f"{OCTID_LAYOUT}/<CLASS>/"
-    )
-    looked_for = f"folders {', '.join(OCTID_CLASSES)}"
-    return find_folder(data_dir, (OCTID_LAYOUT,), holds, "OCTID images", looked_for, remedy)
-
-
-def _described(frame: pd.DataFrame) -> pd.DataFrame:
-    """The scan with what its paths say; `reason` is empty, or why a file cannot be used."""
-    label, name = frame["path"].str.split("/").str[0], frame["path"].str.split("/").str[-1]
-    named = name.str.extract(rf"^({'|'.join(OCTID_FOLDERS)})(?![A-Za-z])", expand=False).fillna(label)
-    reason = pd.Series("", index=frame.index)
-    reason[label == "AMD"] = "AMD: none of the poster's diagnoses"
-    reason[named != label] = "its name says " + named + ", its folder " + label
-    return frame.assign(label=label, image_id=frame["path"], reason=reason)
-
-
-def _grouped(root: Path, frame: pd.DataFrame, workers: int) -> pd.DataFrame:
-    """With `patient_id`, the first of an image's exact and near copies; copies of two labels are set aside."""
-    used = frame[frame["reason"] == ""].assign(published_split="train", patient_id="unknown").reset_index(drop=True)
-    group = dict(zip(frame["image_id"], frame["image_id"], strict=True))
-    if len(used) > 1:
-        pairs = duplicates(Catalogue("octid", root, used, tuple(sorted(set(used["label"])))), workers=workers)
-        group |= connected(used["image_id"], zip(pairs["image_a"], pairs["image_b"], strict=True))
-    frame = frame.assign(patient_id=frame["image_id"].map(group))
-    labels = frame[frame["reason"] == ""].groupby("patient_id")["label"].nunique()
-    torn = (frame["reason"] == "") & (frame["patient_id"].map(labels) > 1)
-    return frame.assign(reason=frame["reason"].mask(torn, "copies of it have another diagnosis"))
-
-
-def _learnt_from(frame: pd.DataFrame, drawn: int, root: Path) -> set[str]:
-    """Of each class the first `drawn` in the order of a hash, copies counting as one."""
-    chosen: set[str] = set()
-    for label, rows in frame.groupby("label"):
+    train: set[str] = set()
+    for label, rows in usable.groupby("label"):  # copies count as one
         names = shuffled(rows["patient_id"], OCTID_SALT)
         if len(names) <= drawn:
             raise CatalogueError(
                 f"OCTID in {root}: {label} has {len(names)} images, and {drawn} were to be drawn to learn and choose "
                 "from; with fewer, set BRIDGE_OCTID_IMAGES lower"
             )
-        chosen.update(names[:drawn])
-    return chosen
+        train.update(names[:drawn])
+    frame["published_split"] = np.where(frame["patient_id"].isin(train), "train", "test")
+    return catalogue_of("octid", root, frame, OCTID_CLASSES, unreadable)
+
+
+def _grouped(root: Path, frame: pd.DataFrame, workers: int) -> pd.DataFrame:
+    """With `patient_id`, the first of an image's exact and near copies; copies of two labels are set aside."""
+    used = frame[frame["reason"] == ""].assign(published_split="train", patient_id="unknown").reset_index(drop=True)
+    pairs = []
+    if len(used) > 1:
+        copies = duplicates(Catalogue("octid", root, used, tuple(sorted(set(used["label"])))), workers)
+        pairs = list(zip(copies["image_a"], copies["image_b"], strict=True))
+    frame = frame.assign(patient_id=frame["image_id"].map(connected(frame["image_id"], pairs)))
+    labels = frame[frame["reason"] == ""].groupby("patient_id")["label"].nunique()
+    torn = (frame["reason"] == "") & (frame["patient_id"].map(labels) > 1)
+    return frame.assign(reason=frame["reason"].mask(torn, "copies of it have another diagnosis"))
 
 
 def split_octid(catalogue: Catalogue, settings) -> Split:
@@ -274,8 +261,7 @@ def split_octid(catalogue: Catalogue, settings) -> Split:
 def describe_octid(catalogue: Catalogue) -> tuple[bool, str]:
     """Whether all published images are there, and a sentence for reports. The draw is our own either way."""
     here = catalogue.frame["label"].value_counts().to_dict()
-    test = int((catalogue.frame["published_split"] == "test").sum())
-    sizes = f"{len(catalogue) - test:,} images to learn and choose from, {test:,} to assess"
+    sizes = sizes_of(catalogue)
     # A few may have been set aside: copies with two diagnoses, files that cannot be read.
     if all(abs(here[label] - n) <= 0.03 * n for label, n in OCTID_COUNTS.items()):
         return True, f"OCTID as published: {sizes}, in a draw of our own, for the poster's is not published."
@@ -286,14 +272,14 @@ def folders_octid(settings) -> list[Path]:
     """What is read from outside the project."""
     if settings.octid_source == "phantom_oct":
         return []
-    return existing(settings.data_dir, (OCTID_LAYOUT,), OCTID_FOLDERS)
+    return OCTID.read_from(settings.data_dir)
 
 
 def downloads(settings) -> list[str]:
     """OCTID, which no program can fetch, where one of its archives or its folder is there to be unpacked or read."""
     if settings.octid_source == "phantom_oct":
         return []
-    if any((settings.data_dir / name).exists() for name in (OCTID_LAYOUT, *(f"{c}.zip" for c in OCTID_CLASSES))):
+    if any((settings.data_dir / name).exists() for name in ("octid", *(f"{c}.zip" for c in OCTID_CLASSES))):
         return ["octid"]
     warnings.warn("OCTID is not there, and can only be fetched by hand: see data/README.md", stacklevel=2)
     return []
@@ -304,7 +290,7 @@ def downloads(settings) -> list[str]:
 
 def expand(frame: pd.DataFrame, per_image: int = CHILDREN) -> pd.DataFrame:
     """The frame's rows, and after them `per_image` children of each training image, which inherit its label, patient
-    and split: image_id ("<parent>#03"), parent, child (0: the image itself), label, patient_id, split.
+    and split: image_id ("<parent>#003"), parent, child (0: the image itself), label, patient_id, split.
 
     "We artificially boosted the size of the target dataset through data augmentation": COVID-19 has 102 subjects, "with
     augmentation expanding this to 1122 images per class", which is 102 and ten augmentations of each. Which transforms
@@ -320,13 +306,9 @@ def expand(frame: pd.DataFrame, per_image: int = CHILDREN) -> pd.DataFrame:
         shared = set(frame.loc[train, column]) & set(frame.loc[~train, column]) if column in frame else ()
         if shared:
             raise ValueError(f"{column}: {len(shared)} are in train and in another split too, first {min(shared)}")
-    columns = ["image_id", "parent", "child", "label", "patient_id", "split"]
-    rows = frame.assign(parent=frame["image_id"], child=0)[columns]
-    parents = rows[train]
-    children = parents.loc[parents.index.repeat(per_image)]
-    children = children.assign(child=np.tile(np.arange(1, per_image + 1), len(parents)))
-    children["image_id"] = children["parent"].astype(str) + "#" + children["child"].map("{:02d}".format)
-    return pd.concat([rows, children], ignore_index=True)
+    own = child_rows(frame, [[0]] * len(frame)).assign(image_id=frame["image_id"].to_numpy())
+    children = child_rows(frame[train], [range(1, per_image + 1)] * int(train.sum()))
+    return pd.concat([own, children], ignore_index=True)
 
 
 class Expanded(Children):

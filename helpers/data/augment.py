@@ -123,6 +123,17 @@ class LightAugmentation(Mirrored):
         return np.stack(variants) if variants else np.empty((0, *self._pixels.shape[1:]), np.uint8)
 
 
+def child_rows(parents: pd.DataFrame, numbers: Sequence[Sequence[int]]) -> pd.DataFrame:
+    """One row per child: image_id ("<parent>#003"), parent, child, and the parent's label, patient_id and split.
+
+    `numbers`: the children of each parent.
+    """
+    rows = parents[["image_id", "label", "patient_id", "split"]].rename(columns={"image_id": "parent"})
+    rows = rows.assign(child=[list(own) for own in numbers]).explode("child", ignore_index=True).astype({"child": int})
+    rows["image_id"] = rows["parent"].astype(str) + "#" + rows["child"].map("{:03d}".format)
+    return rows[["image_id", "parent", "child", "label", "patient_id", "split"]]
+
+
 class Children:
     """Images made from their parents on demand, the same in every epoch and in whatever batch they are asked for.
 

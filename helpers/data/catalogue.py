@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -125,11 +126,36 @@ class Catalogue:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def sizes_of(catalogue: Catalogue) -> str:
+    """How many images there are to train and to test on, for a sentence."""
+    test = int((catalogue.frame["published_split"] == "test").sum())
+    return f"{len(catalogue) - test:,} training and {test:,} test images"
+
+
 def phantoms_described(catalogue: Catalogue) -> tuple[bool, str]:
     """What a wing's `describe` answers for phantoms: not comparable with a paper, and a sentence with their number."""
-    test = int((catalogue.frame["published_split"] == "test").sum())
-    sizes = f"{len(catalogue) - test:,} training and {test:,} test images"
-    return False, f"Phantoms: {sizes}, made from formulas; no evidence about the paper."
+    return False, f"Phantoms: {sizes_of(catalogue)}, made from formulas; no evidence about the paper."
+
+
+def read_table(path: Path, columns: Iterable[str], **how: Any) -> pd.DataFrame:
+    """A CSV of a data set, as text unless `how` (of `pandas.read_csv`) says otherwise; cells are stripped.
+
+    Raises FileNotFoundError where there is none, and `CatalogueError` for one that lacks one of the `columns`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} in {path.parent}")
+    table = _read_csv(path, CatalogueError, **how)
+    if missing := [name for name in columns if name not in table]:
+        raise CatalogueError(f"{path}: no column {', '.join(missing)}")
+    return table.apply(lambda column: column if pd.api.types.is_numeric_dtype(column) else column.str.strip())
+
+
+def _read_csv(path: Path, refuse: type[ValueError], **how: Any) -> pd.DataFrame:
+    as_text = {"dtype": str, "keep_default_na": False, "index_col": False}  # "NA" is a text
+    try:  # utf-8-sig also takes the mark that spreadsheets put first
+        return pd.read_csv(path, encoding="utf-8-sig", **as_text | how)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise refuse(f"{path}: not a CSV file in UTF-8: {error}") from None
 
 
 def join_findings(found: pd.DataFrame) -> pd.Series:
@@ -167,13 +193,10 @@ def read_user_table(
     no other image has that name; the image_id is returned. Raises `UserTableError` for a missing file or column, an
     empty cell and an unknown image.
     """
-    path, as_written = Path(path), {"keep_default_na": False, "skip_blank_lines": False}  # "NA" is a text
+    path = Path(path)
     if not path.is_file():
         raise UserTableError(f"there is no file {path}")
-    try:  # utf-8-sig also takes the mark that spreadsheets put first
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", index_col=False, **as_written).fillna("")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserTableError(f"{path}: not a CSV file in UTF-8: {error}") from None
+    table = _read_csv(path, UserTableError, skip_blank_lines=False).fillna("")
     table.columns = [str(column).strip().lower() for column in table.columns]
     if missing := [column for column in columns if column not in table]:
         expected = f"the header is '{','.join(table)}', expected {','.join([*columns, *optional])}"

@@ -26,14 +26,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue, CatalogueError
+from helpers.data.catalogue import Catalogue, read_table
 from helpers.data.copies import connected, duplicates
-from helpers.data.scan import catalogue_of, existing, find_folder, scan
-from helpers.data.splits import shuffled
+from helpers.data.scan import Place, catalogue_of, first_reason, scan
+from helpers.data.splits import draw_share
 
 VIEW_CLASSES = ("frontal", "lateral")
-FRONTAL_VIEWS = {"PA", "AP", "AP Supine", "AP Erect", "AP semi erect", "AP semi-erect"}
-LATERAL_VIEWS = {"L"}
+VIEWS = {  # of the metadata
+    **dict.fromkeys(("PA", "AP", "AP Supine", "AP Erect", "AP semi erect", "AP semi-erect"), "frontal"),
+    "L": "lateral",
+}
 FINDING_CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
 # What a finding means, in either spelling. Fungi, aspiration, tuberculosis, and pneumonia and ARDS without a cause
 # belong to no class. A finding that names two causes ("Influenza, Streptococcus") is left out as well.
@@ -57,7 +59,16 @@ CAUSES = {
 # for an interval, and leave some to learn from.
 TEST_SHARE = 0.4
 SALT = "cohen/published_split"
-LAYOUT = "covid-chestxray-dataset"
+COLUMNS = ["patientid", "finding", "view", "modality", "folder", "filename"]  # the others vary
+PLACE = Place(
+    "COVID-19 images",
+    ("covid-chestxray-dataset",),
+    ("metadata.csv", "images/"),
+    ("metadata.csv", "images"),
+    "metadata.csv and images/",
+    "Clone github.com/ieee8023/covid-chestxray-dataset there, and note the commit",
+    whole=True,
+)
 
 
 def load_views(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
@@ -66,12 +77,10 @@ def load_views(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     `excluded` lists every row and file that is not used, with the reason: not an X-ray, no view, no file, unreadable.
     Raises FileNotFoundError where there is no such data, `CatalogueError` for a metadata.csv without the columns.
     """
-    root = find_root(data_dir)
-    rows = _read(root)
-    label = rows["view"].map(_view_class)
-    reason = pd.Series("", index=rows.index)
-    reason[label == ""] = "view " + rows["view"].replace("", "not stated")
-    return _catalogue("cohen_views", root, rows.assign(label=label, reason=reason), VIEW_CLASSES, cache, workers)
+    rows = read_table(PLACE.find(data_dir) / "metadata.csv", COLUMNS)[COLUMNS]
+    label = rows["view"].map(VIEWS)
+    reason = first_reason(rows.index, (label.isna(), "view " + rows["view"].replace("", "not stated")))
+    return _catalogue("cohen_views", data_dir, rows.assign(label=label, reason=reason), VIEW_CLASSES, cache, workers)
 
 
 def load_findings(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
@@ -80,28 +89,16 @@ def load_findings(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     A finding that names no class, or two, is excluded with the reason, as is all that `load_views` excludes. Classes
     without an image are left out of `classes`. Raises as `load_views`.
     """
-    root = find_root(data_dir)
-    rows = _read(root)
+    rows = read_table(PLACE.find(data_dir) / "metadata.csv", COLUMNS)[COLUMNS]
     label = rows["finding"].map(finding_class)
-    reason = pd.Series("", index=rows.index)
-    reason[label == ""] = "finding " + rows["finding"].replace("", "not stated")
-    reason[rows["view"].map(_view_class) != "frontal"] = "not frontal: view " + rows["view"].replace("", "not stated")
-    return _catalogue("cohen_findings", root, rows.assign(label=label, reason=reason), FINDING_CLASSES, cache, workers)
-
-
-def find_root(data_dir: Path) -> Path:
-    """The folder that holds metadata.csv and images/: `data_dir` itself, or `LAYOUT` in it."""
-
-    def holds(root: Path) -> bool:
-        return (root / "metadata.csv").is_file() and (root / "images").is_dir()
-
-    remedy = "Clone github.com/ieee8023/covid-chestxray-dataset there, and note the commit"
-    return find_folder(data_dir, (LAYOUT,), holds, "COVID-19 images", "metadata.csv and images/", remedy)
-
-
-def folders(data_dir: Path) -> list[Path]:
-    """What the loaders read."""
-    return existing(data_dir, (LAYOUT,), ("metadata.csv", "images"))
+    view, finding = (rows[name].replace("", "not stated") for name in ("view", "finding"))
+    reason = first_reason(
+        rows.index,
+        (rows["view"].map(VIEWS) != "frontal", "not frontal: view " + view),
+        (label == "", "finding " + finding),
+    )
+    rows = rows.assign(label=label, reason=reason)
+    return _catalogue("cohen_findings", data_dir, rows, FINDING_CLASSES, cache, workers)
 
 
 def finding_class(finding: str) -> str:
@@ -111,78 +108,51 @@ def finding_class(finding: str) -> str:
     """
     found = set()
     for cause in finding.lower().split(","):
-        for part in reversed(cause.strip().split("/")):
-            of = next(
-                (name for name, words in CAUSES.items() if any(part == w or w in part.split() for w in words)), ""
-            )
-            if of:
-                found.add(of)
-                break
+        parts = [part.strip() for part in reversed(cause.split("/"))]
+        named = (name for part in parts for name, words in CAUSES.items() if {part, *part.split()} & {*words})
+        found.add(next(named, ""))
+    found.discard("")
     return found.pop() if len(found) == 1 else ""
 
 
-def _view_class(view: str) -> str:
-    return "frontal" if view in FRONTAL_VIEWS else "lateral" if view in LATERAL_VIEWS else ""
-
-
-def _read(root: Path) -> pd.DataFrame:
-    """The metadata as text: patientid, finding, view, modality, folder, filename. Column order and others vary."""
-    columns = ["patientid", "finding", "view", "modality", "folder", "filename"]
-    rows = pd.read_csv(root / "metadata.csv", dtype=str, keep_default_na=False)
-    missing = [column for column in columns if column not in rows]
-    if missing:
-        raise CatalogueError(f"{root / 'metadata.csv'}: no column {', '.join(missing)}")
-    return rows[columns].apply(lambda column: column.str.strip())
-
-
 def _catalogue(
-    name: str, root: Path, rows: pd.DataFrame, classes: tuple[str, ...], cache: Path, workers: int
+    name: str, data_dir: Path, rows: pd.DataFrame, classes: tuple[str, ...], cache: Path, workers: int
 ) -> Catalogue:
     """Rows with `label` and `reason`, joined with what lies in images/, one row per file, split by patient."""
-    frame, unreadable = scan(root, cache, workers, under=["images"])
-    no_xray = "no X-ray: " + rows["modality"] + ", view " + rows["view"]
-    reason = rows["reason"].mask(rows["modality"] != "X-ray", no_xray).mask(rows["patientid"] == "", "no patientid")
-    rows = rows.assign(path=rows["folder"] + "/" + rows["filename"], image_id=rows["filename"], reason=reason)
-    rows = rows.merge(frame, on="path", how="left")
-    rows = rows.assign(patient_id=rows["patientid"].map(_patients(root, rows, workers)))
-    absent = rows["digest"].isna() & (rows["reason"] == "")
-    why = rows["path"].map(unreadable.set_index("path")["reason"]).fillna("the file is absent")
-    rows = _once(rows.assign(reason=rows["reason"].mask(absent, why)))
-    used = rows[rows["reason"] == ""].sort_values("path")
+    root = PLACE.find(data_dir)
+    files, unreadable = scan(root, cache, workers, under=["images"])
+    rows = rows.assign(path=rows["folder"] + "/" + rows["filename"], image_id=rows["filename"])
+    rows = rows.merge(files, on="path", how="left")
+    reason = first_reason(
+        rows.index,
+        (rows["patientid"] == "", "no patientid"),
+        (rows["modality"] != "X-ray", "no X-ray: " + rows["modality"] + ", view " + rows["view"]),
+        (rows["reason"] != "", rows["reason"]),
+        (rows["digest"].isna(), rows["path"].map(unreadable.set_index("path")["reason"]).fillna("the file is absent")),
+    )
+    rows = rows.assign(reason=reason, patient_id=rows["patientid"].map(_patients(root, rows, workers)))
+    labels = rows[reason == ""].groupby("path")["label"].nunique()
+    torn = (reason == "") & (rows["path"].map(labels) > 1)
+    rows["reason"] = reason.mask(torn, "its rows give it two labels")
+    used = rows[rows["reason"] == ""].drop_duplicates("path").sort_values("path")
     used = used.assign(published_split=_published_split(used, classes)).astype({"width": "int32", "height": "int32"})
-    return catalogue_of(name, root, used, classes, _excluded(rows, frame, unreadable))
-
-
-def _once(rows: pd.DataFrame) -> pd.DataFrame:
-    """A file's second row is set aside; a file whose rows disagree about its label is not used at all."""
-    used = rows["reason"] == ""
-    disagree = used & (rows[used].groupby("path")["label"].nunique().reindex(rows["path"]).to_numpy() > 1)
-    rows.loc[disagree, "reason"] = "its rows give it two labels"
-    again = (rows["reason"] == "") & rows[used].duplicated("path").reindex(rows.index, fill_value=False)
-    return rows[~again].reset_index(drop=True)
-
-
-def _excluded(rows: pd.DataFrame, frame: pd.DataFrame, unreadable: pd.DataFrame) -> pd.DataFrame:
-    """path and reason of what is not used: rows of the metadata, and files that no row names."""
-    used = rows.loc[rows["reason"] == "", "path"]
-    aside = rows.loc[(rows["reason"] != "") & ~rows["path"].isin(used), ["path", "reason"]]
-    files = pd.concat([frame[["path"]].assign(reason="no row of metadata.csv"), unreadable])
-    rest = files[~files["path"].isin(rows["path"])]
-    return pd.concat([aside, rest]).drop_duplicates().sort_values("path", kind="stable", ignore_index=True)
+    files = pd.concat([files[["path"]].assign(reason="no row of metadata.csv"), unreadable])
+    aside = pd.concat([rows.loc[rows["reason"] != "", ["path", "reason"]], files[~files["path"].isin(rows["path"])]])
+    aside = aside[~aside["path"].isin(used["path"])].drop_duplicates()
+    return catalogue_of(name, root, used, classes, aside)
 
 
 def _patients(root: Path, rows: pd.DataFrame, workers: int) -> dict[str, str]:
     """patientid: the first of those that share a film, by file name, bytes or near copy."""
     links: list[tuple[str, str]] = []
     for column in ("path", "digest"):
-        for _, ids in rows[rows[column].notna()].groupby(column)["patientid"]:
-            links += [(ids.iloc[0], other) for other in ids]
+        known = rows[rows[column].notna()]
+        links += zip(known["patientid"], known.groupby(column)["patientid"].transform("first"), strict=True)
     films = rows[(rows["modality"] == "X-ray") & rows["digest"].notna() & (rows["patientid"] != "")]
     films = films.drop_duplicates("path").reset_index(drop=True)
     if len(films) > 1:
-        frame = films.assign(
-            image_id=films["path"], label="film", patient_id=films["patientid"], published_split="train"
-        )
+        known = {"image_id": films["path"], "patient_id": films["patientid"]}
+        frame = films.assign(**known, label="film", published_split="train")
         pairs = duplicates(Catalogue("cohen", root, frame, ("film",)), workers=workers)
         links += zip(pairs["patient_a"], pairs["patient_b"], strict=True)
     return connected(rows["patientid"], links)
@@ -196,8 +166,5 @@ def _published_split(rows: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarray
     sizes = rows["label"].value_counts()
     rarest = sorted(classes, key=lambda label: (sizes.get(label, 0), label))
     kind = rows.groupby("patient_id")["label"].agg(lambda labels: next(c for c in rarest if c in set(labels)))
-    test: set[str] = set()
-    for _, patients in kind.groupby(kind):
-        order = shuffled(patients.index, SALT)
-        test.update(order[: min(max(round(TEST_SHARE * len(order)), 1), len(order) - 1)])  # a single patient trains
+    test = draw_share(kind, TEST_SHARE, SALT)
     return np.where(rows["patient_id"].isin(test), "test", "train")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import average_hash, batches, worker_count
+from helpers.data.images import batches, worker_count
 from helpers.metrics.estimate import Estimate
 
 THUMBNAIL = 32  # pixels a side
 BITS = 3  # re-encoding, halving and squashing were seen to move 0 to 3 of the 64 bits
 CORRELATION = 0.99  # of thumbnails; re-encoded copies of OCT were seen above 0.993, other pairs below 0.98
-TILE = 2048  # images a side of a block of comparisons: 32 MB of distances
+BLOCK = 128  # images that are compared with all others at once: 100 MB of distances for 100,000
 PAIRS = 8192  # pairs whose thumbnails are compared at once
 PAIRS_PER_ID = 3  # of shared ids, so that one patient with 500 images does not decide
 MAX_IDS = 1000  # as many ids are looked at; more would narrow the interval by little
@@ -30,27 +30,25 @@ def counts(catalogue: Catalogue, paper: Mapping[str, Mapping] | None = None) -> 
     paper_patients; a number that the paper does not print is <NA>. A patient of two classes counts in both of their
     rows, and once in "all".
     """
-    paper = paper or {}
+    paper, frame = paper or {}, catalogue.frame
     rows = []
     for split in ("train", "test"):
-        here = catalogue.frame[catalogue.frame["published_split"] == split]
-        printed = dict(paper.get("images", {}).get(split, {}))
-        for label in (*catalogue.classes, "all"):
-            part = here if label == "all" else here[here["label"] == label]
-            images = sum(printed.values()) if label == "all" and printed else printed.get(label)
-            patients = paper.get("patients", {}).get(split) if label == "all" else None
-            rows.append((split, label, len(part), part["patient_id"].nunique(), images, patients))
+        here = frame[frame["published_split"] == split]
+        printed = paper.get("images", {}).get(split, {})
+        for label in catalogue.classes:
+            part = here[here["label"] == label]
+            rows.append((split, label, len(part), part["patient_id"].nunique(), printed.get(label), None))
+        total, patients = sum(printed.values()) or None, paper.get("patients", {}).get(split)
+        rows.append((split, "all", len(here), here["patient_id"].nunique(), total, patients))
     columns = ["split", "label", "images", "patients", "paper_images", "paper_patients"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], "Int64"))
 
 
-def duplicates(
-    catalogue: Catalogue, bits: int = BITS, correlation: float = CORRELATION, workers: int = 0
-) -> pd.DataFrame:
+def duplicates(catalogue: Catalogue, workers: int = 0) -> pd.DataFrame:
     """Pairs of images that are copies of one another, one row per pair.
 
     `kind` is "exact" (the same bytes: each copy beside the first of its group, train before test) or "near" (average
-    hashes at most `bits` apart and thumbnails correlated above `correlation`: re-encoded, resized, brightened). Of
+    hashes at most `BITS` apart and thumbnails correlated above `CORRELATION`: re-encoded, resized, brightened). Of
     exact copies only the first is searched for near ones. Further columns: `image_a`, `image_b`, and of each `_a` and
     `_b` the `split` (as published), `label` and `patient`; `where` ("train", "test" or "train and test"), `bits` and
     `correlation`. 110,000 images take minutes, most of them spent decoding.
@@ -61,21 +59,34 @@ def duplicates(
     copies = first != frame["image_id"]
     exact = pd.DataFrame({"image_a": first, "image_b": frame["image_id"], "kind": "exact"})[copies]
     unique = catalogue.subset(frame[~copies])
-    a, b, distance, alike = _near(unique, bits, correlation, worker_count(workers))
-    names = unique.frame["image_id"].to_numpy()
-    near = pd.DataFrame({"image_a": names[a], "image_b": names[b], "kind": "near"})
-    exact, near = exact.assign(bits=0, correlation=1.0), near.assign(bits=distance, correlation=alike)
-    return _describe(pd.concat([exact, near], ignore_index=True), frame)
-
-
-def _describe(pairs: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    exact = exact.assign(bits=0, correlation=1.0)
+    pairs = pd.concat([exact, _near_copies(unique, worker_count(workers))], ignore_index=True)
     facts = frame.set_index("image_id")
     for end in ("a", "b"):
-        image = pairs[f"image_{end}"]
         for column, name in (("published_split", "split"), ("label", "label"), ("patient_id", "patient")):
-            pairs[f"{name}_{end}"] = image.map(facts[column]).astype(str)
+            pairs[f"{name}_{end}"] = pairs[f"image_{end}"].map(facts[column]).astype(str)
     same = pairs["split_a"] == pairs["split_b"]
     return pairs.assign(where=np.where(same, pairs["split_a"], "train and test"))
+
+
+def _near_copies(catalogue: Catalogue, workers: int) -> pd.DataFrame:
+    """image_a, image_b, kind, bits and correlation: hashes are compared for all pairs, thumbnails of close ones."""
+    images, names = thumbnails(catalogue, workers), catalogue.frame["image_id"].to_numpy()
+    hashes = np.array([int(text, 16) for text in catalogue.frame["average_hash"]], np.uint64)
+
+    def compare(start: int) -> pd.DataFrame:
+        distance = np.bitwise_count(hashes[start : start + BLOCK, None] ^ hashes[None, start:])
+        a, b = np.nonzero(np.triu(distance <= BITS, 1))
+        bits, a, b = distance[a, b].astype(np.int64), a + start, b + start
+        alike = np.ones(len(a))
+        for first in range(0, len(a), PAIRS):
+            part = slice(first, first + PAIRS)
+            alike[part] = np.einsum("ij,ij->i", standardise(images[a[part]]), standardise(images[b[part]]))
+        found = pd.DataFrame({"image_a": names[a], "image_b": names[b], "kind": "near"})
+        return found.assign(bits=bits, correlation=alike)[alike > CORRELATION]
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="compare") as pool:
+        return pd.concat(pool.map(compare, range(0, len(names), BLOCK)), ignore_index=True)
 
 
 def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -83,28 +94,20 @@ def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[st
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    names = sorted(set(names))
-    row, column = pd.Index(names).get_indexer([n for pair in pairs for n in pair]).reshape(-1, 2).T
+    names = pd.Index(sorted(set(names)))
+    row, column = names.get_indexer([name for pair in pairs for name in pair]).reshape(-1, 2).T
     graph = coo_array((np.ones(len(row)), (row, column)), shape=(len(names), len(names)))
-    first: dict[int, str] = {}
-    return {
-        name: first.setdefault(group, name) for name, group in zip(names, connected_components(graph)[1], strict=True)
-    }
+    group = pd.Series(connected_components(graph)[1])
+    return dict(zip(names, names[group.groupby(group).transform("idxmin")], strict=True))
 
 
 def duplicate_counts(pairs: pd.DataFrame) -> pd.DataFrame:
     """One row per kind and place: how many pairs, and of these between two patients and between two labels."""
-    other = pd.DataFrame(
-        {
-            "kind": pairs["kind"],
-            "where": pairs["where"],
-            "pairs": 1,
-            "different_patient": (pairs["patient_a"] != pairs["patient_b"]).astype(int),
-            "different_label": (pairs["label_a"] != pairs["label_b"]).astype(int),
-        }
-    )
-    places = [(kind, where) for kind in ("exact", "near") for where in ("train", "test", "train and test")]
-    index = pd.MultiIndex.from_tuples(places, names=["kind", "where"])
+    other = pd.DataFrame({"kind": pairs["kind"], "where": pairs["where"], "pairs": 1})
+    for name in ("patient", "label"):
+        other[f"different_{name}"] = (pairs[f"{name}_a"] != pairs[f"{name}_b"]).astype(int)
+    places = [["exact", "near"], ["train", "test", "train and test"]]
+    index = pd.MultiIndex.from_product(places, names=["kind", "where"])
     return other.groupby(["kind", "where"]).sum().reindex(index, fill_value=0).reset_index()
 
 
@@ -122,50 +125,6 @@ def standardise(images: np.ndarray) -> np.ndarray:
     values -= values.mean(axis=1, keepdims=True)
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.where(length > 0, length, 1)
-
-
-def _near(catalogue: Catalogue, bits: int, correlation: float, workers: int) -> tuple[np.ndarray, ...]:
-    """Row numbers a < b of near copies, their distance in bits and their correlation."""
-    images = thumbnails(catalogue, workers)
-    hashes = _hashes(catalogue, images)
-    with ThreadPoolExecutor(workers, thread_name_prefix="compare") as pool:
-        found = list(pool.map(lambda tile: _compare(tile, hashes, images, bits, correlation), _tiles(len(images))))
-    return tuple(np.concatenate([part[i] for part in found]) for i in range(4))
-
-
-def _hashes(catalogue: Catalogue, images: np.ndarray) -> np.ndarray:
-    """uint64 (n,), from the catalogue where it has them, else from the thumbnails."""
-    if "average_hash" in catalogue.frame:
-        texts = list(catalogue.frame["average_hash"])
-    else:
-        texts = [average_hash(image.reshape(THUMBNAIL, THUMBNAIL)) for image in images]
-    return np.array([int(text, 16) for text in texts], np.uint64)
-
-
-def _tiles(n: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks that hold every pair a < b once."""
-    starts = range(0, n, TILE)
-    yield from ((slice(i, i + TILE), slice(j, j + TILE)) for i in starts for j in starts if j >= i)
-
-
-def _compare(
-    tile: tuple[slice, slice], hashes: np.ndarray, images: np.ndarray, bits: int, correlation: float
-) -> tuple[np.ndarray, ...]:
-    """The near copies of one block: cheap on hashes for all pairs, then on thumbnails for those that are close."""
-    left, right = tile
-    distance = np.bitwise_count(hashes[left, None] ^ hashes[None, right])
-    a, b = np.nonzero(distance <= bits)
-    if left == right:
-        a, b = a[a < b], b[a < b]
-    alike = np.empty(len(a), np.float32)
-    if len(a):
-        first, second = standardise(images[left]), standardise(images[right])
-        for start in range(0, len(a), PAIRS):
-            part = slice(start, start + PAIRS)
-            alike[part] = np.einsum("ij,ij->i", first[a[part]], second[b[part]])
-    keep = alike > correlation
-    a, b, alike = a[keep], b[keep], alike[keep]
-    return a + left.start, b + right.start, distance[a, b].astype(np.int64), alike.astype(np.float64)
 
 
 # --- are shared ids shared patients? ---
@@ -210,16 +169,15 @@ def shared_id_evidence(catalogue: Catalogue, seed: int, workers: int = 0) -> Sha
 
 def _pairs(anchors: pd.DataFrame, others: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Row numbers: `anchor`, `same` (of `others`, the same id and class) and `chance` (the same class, another id)."""
-    same_of = {key: others.index[i].to_numpy() for key, i in others.groupby(["patient_id", "label"]).indices.items()}
-    class_of = {key: others.index[i].to_numpy() for key, i in others.groupby("label").indices.items()}
+    same_of = others.groupby(["patient_id", "label"]).groups
+    class_of = others.groupby("label").groups
     id_of = others["patient_id"].to_dict()
     groups = [group for _, group in anchors.groupby("patient_id", sort=True)]
     rows, used = [], set()
     for k in rng.permutation(len(groups)):
         for i in rng.permutation(len(groups[k]))[:PAIRS_PER_ID]:
             anchor = groups[k].iloc[i]
-            same = same_of.get((anchor["patient_id"], anchor["label"]), np.empty(0, int))
-            same = same[same != anchor.name]
+            same = same_of.get((anchor["patient_id"], anchor["label"]), pd.Index([])).drop(anchor.name, errors="ignore")
             chance = rng.choice(class_of.get(anchor["label"], [anchor.name]), 20)  # a few are of the same id
             chance = [row for row in chance if id_of.get(row, anchor["patient_id"]) != anchor["patient_id"]]
             if len(same) and chance:

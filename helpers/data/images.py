@@ -25,7 +25,6 @@ MAX_PIXELS = 64_000_000  # the largest radiographs have a third of this; a decom
 MIN_SIDE = 8  # pixels; what is smaller is an icon or a tracking pixel, not a medical image
 FRAME = 250  # grey level from which pixels joined to the image's edge are the white frame, not tissue
 AHEAD = 2  # batches decoded while the caller works on one
-CHUNK = 8  # images a task, so that handing tasks out costs nothing beside decoding
 
 
 class UnreadableImage(ValueError):  # noqa: N818 - it names the image's state, as the list of excluded files does
@@ -72,7 +71,11 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         if Path(path).stat().st_size == 0:
             raise UnreadableImage("0 bytes", path)
         with Image.open(path, formats=FORMATS) as image:
-            _check_size(image.size, path)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImage(f"{width} x {height} is more than {MAX_PIXELS:,} pixels", path)
+            if min(width, height) < MIN_SIDE:
+                raise UnreadableImage(f"{width} x {height} pixels is too small", path)
             yield image
     except UnreadableImage:
         raise
@@ -82,14 +85,6 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels", path) from None
     except Exception as error:  # decoders meet broken files with nearly any exception
         raise UnreadableImage(_explain(error), path) from error
-
-
-def _check_size(size: tuple[int, int], path: Path) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise UnreadableImage(f"{width} x {height} is more than {MAX_PIXELS:,} pixels", path)
-    if min(width, height) < MIN_SIDE:
-        raise UnreadableImage(f"{width} x {height} pixels is too small", path)
 
 
 def _explain(error: Exception) -> str:
@@ -139,34 +134,21 @@ def batches(catalogue: Catalogue, size: int, batch: int, workers: int = 0) -> It
     images there are. Raises `UnreadableImage` for a file that was broken or deleted since it was catalogued.
     """
     paths = [catalogue.file(path) for path in catalogue.frame["path"]]
-    pending: deque[tuple[slice, np.ndarray, list[Future]]] = deque()
+    pending: deque[tuple[int, list[Future]]] = deque()
     with ThreadPoolExecutor(worker_count(workers), thread_name_prefix="decode") as pool:
         try:
             for start in range(0, len(paths), batch):
-                pending.append(_submit(pool, paths, slice(start, min(start + batch, len(paths))), size))
+                pending.append((start, [pool.submit(read_square, path, size) for path in paths[start : start + batch]]))
                 if len(pending) > AHEAD:
-                    yield _finish(pending.popleft())
+                    yield _decoded(*pending.popleft())
             while pending:
-                yield _finish(pending.popleft())
+                yield _decoded(*pending.popleft())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)  # the caller may stop early
 
 
-def _submit(pool: ThreadPoolExecutor, paths: list[Path], rows: slice, size: int) -> tuple:
-    pixels = np.empty((rows.stop - rows.start, size, size), np.uint8)
-
-    def fill(first: int) -> None:
-        for i in range(first, min(first + CHUNK, len(pixels))):
-            pixels[i] = read_square(paths[rows.start + i], size)
-
-    return rows, pixels, [pool.submit(fill, first) for first in range(0, len(pixels), CHUNK)]
-
-
-def _finish(item: tuple) -> tuple[slice, np.ndarray]:
-    rows, pixels, futures = item
-    for future in futures:
-        future.result()
-    return rows, pixels
+def _decoded(start: int, images: list[Future]) -> tuple[slice, np.ndarray]:
+    return slice(start, start + len(images)), np.stack([image.result() for image in images])
 
 
 def average_hash(image: np.ndarray) -> str:
@@ -178,20 +160,15 @@ def average_hash(image: np.ndarray) -> str:
     JPEG quality keeps all or nearly all of its bits.
 
     `image`: uint8 (height, width), not empty; a side shorter than 8 pixels repeats some. About 0.2 ms for 512 x 496.
-    Raises `ValueError` for any other shape and `TypeError` for another type.
+    Raises `ValueError` for any other shape or type.
     """
-    if image.dtype != np.uint8:
-        raise TypeError(f"average_hash needs uint8, got {image.dtype}")
-    if image.ndim != 2 or image.size == 0:
-        raise ValueError(f"average_hash needs one grey image (height, width), got shape {image.shape}")
-    sums, areas = image, np.ones((1, 1))
-    for axis, side in enumerate(image.shape):
-        starts = np.arange(8) * side // 8
-        # Where two starts coincide (a side under 8 pixels), reduceat takes that one pixel: its area is 1.
-        counts = np.maximum(np.diff(np.append(starts, side)), 1)
-        sums = np.add.reduceat(sums, starts, axis=axis, dtype=np.uint32)
-        areas = areas * counts.reshape((8, 1) if axis == 0 else (1, 8))
-    blocks = sums / areas
+    if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
+        raise ValueError(f"average_hash needs a grey uint8 image (height, width), got {image.dtype} {image.shape}")
+    starts = [np.arange(8) * side // 8 for side in image.shape]
+    sums = np.add.reduceat(np.add.reduceat(image, starts[0], axis=0, dtype=np.uint32), starts[1], axis=1)
+    # Where two starts coincide (a side under 8 pixels), reduceat takes that one pixel.
+    sides = [np.maximum(np.diff([*first, side]), 1) for first, side in zip(starts, image.shape, strict=True)]
+    blocks = sums / np.outer(*sides)
     return np.packbits(blocks > blocks.mean()).tobytes().hex()
 
 
@@ -207,8 +184,8 @@ def choose_examples(catalogue: Catalogue, per_class: int, seed: int, clearest: b
         normal = (train["label"] == "NORMAL") * train["quality"].astype(float) * 2
         rank = plain.where(train["label"] != "NORMAL", normal).groupby(train["label"]).rank(pct=True)
         train = train[rank > 0.5]
-    order = pd.Index(shuffled(train["image_id"], str(seed)))
-    drawn = train.iloc[pd.Index(train["image_id"]).get_indexer(order)].drop_duplicates(["label", "patient_id"])
+    order = shuffled(train["image_id"], str(seed))
+    drawn = train.set_index("image_id", drop=False).loc[order].drop_duplicates(["label", "patient_id"])
     return drawn.groupby("label").head(per_class).reset_index(drop=True)
 
 
@@ -216,14 +193,12 @@ def read_examples(
     catalogue: Catalogue, rows: pd.DataFrame
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]] | None]:
     """The rows' images by class, grey uint8 (h, w), and their lesion masks (bool) where the source has them."""
-    images: dict[str, list[np.ndarray]] = {}
-    masks: dict[str, list[np.ndarray]] = {}
-    for label in catalogue.classes:
-        mine = rows[rows["label"] == label]
-        images[label] = [read_grey(catalogue.file(path)) for path in mine["path"]]
-        if "mask" in mine.columns:
-            masks[label] = [read_grey(catalogue.file(path)) > 0 for path in mine["mask"]]
-    return images, masks or None
+    groups = [(label, rows[rows["label"] == label]) for label in catalogue.classes]
+    images = {label: [read_grey(catalogue.file(path)) for path in mine["path"]] for label, mine in groups}
+    if "mask" not in rows.columns:
+        return images, None
+    masks = {label: [read_grey(catalogue.file(path)) > 0 for path in mine["mask"]] for label, mine in groups}
+    return images, masks
 
 
 def frame_of(image: np.ndarray) -> np.ndarray:

@@ -24,15 +24,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from helpers.data.catalogue import Catalogue
-from helpers.data.scan import catalogue_of, existing, find_folder, scan
+from helpers.data.scan import Place, catalogue_of, first_reason, scan
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 FOLDERS = {"train": "train", "test": "test", "val": "test"}  # folder: published split
-LAYOUTS = ("OCT2017", "CellData/OCT", "OCT")  # version 2, version 3, and version 3 with CellData itself given
-NAME = rf"^(?P<named>{'|'.join(CLASSES)})-(?P<patient>\d+)-(?P<number>\d+)\.\w+$"
+PATH = r"^(?P<folder>[^/]+)/(?P<label>[^/]+)/(?P<name>[^/]+)$"
+NAME = rf"^(?P<says>{'|'.join(CLASSES)})-(?P<patient>\d+)-\d+\.\w+$"
+PLACE = Place(
+    "Kermany OCT images",
+    ("OCT2017", "CellData/OCT", "OCT"),  # version 2, version 3, and version 3 with CellData itself given
+    tuple(f"{folder}/{label}/" for folder in FOLDERS for label in CLASSES[:3]),  # the chest X-rays have NORMAL too
+    tuple(FOLDERS),
+    f"train/ and test/ with folders {', '.join(CLASSES)}",
+)
 
 # What the paper prints (Results, "Patient and Image Characteristics").
 PAPER_COUNTS = {
@@ -50,47 +55,27 @@ ARCHIVE_TRAIN_IMAGES = {
 
 
 def load(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
-    """The catalogue of the archive unpacked in `data_dir` (or of `data_dir` itself, see `find_root`).
+    """The catalogue of the archive unpacked in `data_dir` (or of `data_dir` itself, see `PLACE`).
 
     Reads every file once (see `scan`; the result is kept in `cache`). Files that are unreadable, lie outside the class
     folders, or have a name that does not parse or contradicts its folder, are in the catalogue's `excluded`. Raises
     FileNotFoundError where there is no such data, `CatalogueError` where there are two versions of it.
     """
-    root = find_root(data_dir)
-    frame, unreadable = scan(root, cache, workers, under=[f for f in FOLDERS if (root / f).is_dir()])
-    return catalogue_of("kermany_oct", root, _describe(frame), CLASSES, unreadable)
-
-
-def find_root(data_dir: Path) -> Path:
-    """The folder that holds train/ and test/: `data_dir` itself, or one of `LAYOUTS` in it."""
-
-    def holds(root: Path) -> bool:  # NORMAL does not count: the chest X-rays have such a folder too
-        return any((root / split / label).is_dir() for split in FOLDERS for label in CLASSES[:3])
-
-    looked_for = f"train/ and test/ with folders {', '.join(CLASSES)}"
-    return find_folder(
-        data_dir, LAYOUTS, holds, "Kermany OCT images", looked_for, "Get them with: make data PROFILE=paper"
+    root = PLACE.find(data_dir)
+    frame, unreadable = scan(root, cache, workers, FOLDERS)
+    path = frame["path"].str.extract(PATH)
+    name = path["name"].str.extract(NAME)
+    reason = first_reason(
+        frame.index,
+        (~path["label"].isin(CLASSES), "not in a class folder"),
+        (name["patient"].isna(), "its name is not <CLASS>-<patient>-<number>"),
+        (name["says"] != path["label"], "its name says " + name["says"] + ", its folder " + path["label"]),
     )
-
-
-def folders(data_dir: Path) -> list[Path]:
-    """The folders that `load` reads."""
-    return existing(data_dir, LAYOUTS, tuple(FOLDERS))
-
-
-def _describe(frame: pd.DataFrame) -> pd.DataFrame:
-    """The scan with what its paths say; `reason` is empty, or why a file cannot be used."""
-    parts = frame["path"].str.extract(r"^(?P<folder>[^/]+)/(?P<label>[^/]+)/(?P<name>[^/]+)$")
-    name = parts["name"].str.extract(NAME)
-    reason = pd.Series("", index=frame.index)
-    contradicts = name["named"] != parts["label"]
-    reason[contradicts] = "its name says " + name["named"] + ", its folder " + parts["label"]
-    reason[name["patient"].isna()] = "its name is not <CLASS>-<patient>-<number>"
-    reason[~parts["label"].isin(CLASSES)] = "not in a class folder"
-    return frame.assign(
-        label=parts["label"],
+    frame = frame.assign(
+        label=path["label"],
         patient_id=name["patient"],
-        published_split=parts["folder"].map(FOLDERS),
-        image_id=parts["folder"] + "/" + parts["name"],
+        published_split=path["folder"].map(FOLDERS),
+        image_id=path["folder"] + "/" + path["name"],
         reason=reason,
     )
+    return catalogue_of("kermany_oct", root, frame, CLASSES, unreadable)

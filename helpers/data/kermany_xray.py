@@ -30,19 +30,26 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.scan import catalogue_of, existing, find_folder, scan
+from helpers.data.scan import Place, catalogue_of, first_reason, scan
 
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS")
-CLASS_FOLDERS = {"NORMAL": {"NORMAL"}, "PNEUMONIA": {"BACTERIA", "VIRUS"}}  # folder: what its names may say
+CLASS_FOLDERS = {"NORMAL": "NORMAL", "BACTERIA": "PNEUMONIA", "VIRUS": "PNEUMONIA"}
 FOLDERS = {"train": "train", "val": "train", "test": "test"}  # folder: published split
-# Versions 2 and 3, and the copy with `val`, which repeats itself one folder down.
-LAYOUTS = ("chest_xray", "CellData/chest_xray", "chest_xray/chest_xray")
 VIEW = "AP"  # "Chest X-ray images (anterior-posterior)", says the description that goes with the copies
-NAMES = {  # of a file: the kind is the label, the number the patient
-    "v2 pneumonia": r"(?i)^person(?P<number>\d+)_(?P<kind>bacteria|virus)_\d+\.\w+$",
-    "v2 normal": r"(?i)^(?:NORMAL2-)?(?P<kind>IM)-(?P<number>\d+)-\d+(?:-\d+)?\.\w+$",
-    "v3": r"(?i)^(?P<kind>BACTERIA|VIRUS|NORMAL)-(?P<number>\d+)-\d+\.\w+$",
-}
+PATH = r"^(?P<folder>[^/]+)/(?P<inside>[^/]+)/(?P<name>[^/]+)$"
+# Of version 2's pneumonia and normal images, and of version 3's: the kind is the label, the number the patient.
+NAME = (
+    r"(?i)^(?:(?P<person>person)(?P<number2>\d+)_(?P<kind2>bacteria|virus)_\d+"
+    r"|(?:NORMAL2-)?(?P<series>IM-)(?P<number1>\d+)-\d+(?:-\d+)?"
+    r"|(?P<kind3>BACTERIA|VIRUS|NORMAL)-(?P<number3>\d+)-\d+)\.\w+$"
+)
+PLACE = Place(
+    "Kermany chest X-rays",
+    ("chest_xray", "CellData/chest_xray", "chest_xray/chest_xray"),  # versions 2 and 3; one copy repeats itself inside
+    tuple(f"{folder}/PNEUMONIA/" for folder in FOLDERS),  # the OCT images have a folder NORMAL too
+    tuple(FOLDERS),
+    "train/ and test/ with folders NORMAL, PNEUMONIA",
+)
 
 # What the paper prints (Results, "Application of the AI System to Pneumonia Detection Using Chest X-Ray Images"):
 # "a total of 5,232 chest X-ray images from children, including 3,883 characterized as depicting pneumonia (2,538
@@ -60,67 +67,41 @@ PAPER_COUNTS = {
 
 
 def load(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
-    """The catalogue of the archive unpacked in `data_dir` (or of `data_dir` itself, see `find_root`).
+    """The catalogue of the archive unpacked in `data_dir` (or of `data_dir` itself, see `PLACE`).
 
     Reads every file once (see `scan`; the result is kept in `cache`). Files that are unreadable, lie outside the class
     folders, or have a name that does not parse or contradicts its folder, are in the catalogue's `excluded`. Raises
     FileNotFoundError where there is no such data, `CatalogueError` where there are two versions of it.
     """
-    root = find_root(data_dir)
-    frame, unreadable = scan(root, cache, workers, under=[f for f in FOLDERS if (root / f).is_dir()])
-    return catalogue_of("kermany_xray", root, _describe(frame), CLASSES, unreadable)
-
-
-def find_root(data_dir: Path) -> Path:
-    """The folder that holds train/ and test/: `data_dir` itself, or one of `LAYOUTS` in it."""
-
-    def holds(root: Path) -> bool:  # NORMAL does not count: the OCT images have such a folder too
-        return any((root / split / "PNEUMONIA").is_dir() for split in FOLDERS)
-
-    looked_for = f"train/ and test/ with folders {', '.join(CLASS_FOLDERS)}"
-    return find_folder(
-        data_dir, LAYOUTS, holds, "Kermany chest X-rays", looked_for, "Get them with: make data PROFILE=paper"
+    root = PLACE.find(data_dir)
+    frame, unreadable = scan(root, cache, workers, FOLDERS)
+    path = frame["path"].str.extract(PATH)
+    split, named = path["folder"].map(FOLDERS), _parse(path["name"])
+    reason = first_reason(
+        frame.index,
+        (~path["inside"].isin(CLASS_FOLDERS.values()), "not in a class folder"),
+        (named["label"].isna(), "its name is not one of the data set's"),
+        (
+            named["label"].map(CLASS_FOLDERS) != path["inside"],
+            "its name says " + named["label"] + ", its folder " + path["inside"],
+        ),
     )
-
-
-def folders(data_dir: Path) -> list[Path]:
-    """The folders that `load` reads."""
-    return existing(data_dir, LAYOUTS, tuple(FOLDERS))
-
-
-def _describe(frame: pd.DataFrame) -> pd.DataFrame:
-    """The scan with what its paths say; `reason` is empty, or why a file cannot be used."""
-    parts = frame["path"].str.extract(r"^(?P<folder>[^/]+)/(?P<of>[^/]+)/(?P<name>[^/]+)$")
-    split = parts["folder"].map(FOLDERS)
-    named = _parse(parts["name"])
-    reason = pd.Series("", index=frame.index)
-    allowed = parts["of"].map(CLASS_FOLDERS)
-    fits = pd.Series(
-        [isinstance(a, set) and label in a for a, label in zip(allowed, named["label"], strict=True)], frame.index
-    )
-    reason[~fits] = "its name says " + named["label"] + ", its folder " + parts["of"]
-    reason[named["label"].isna()] = "its name is not one of the data set's"
-    reason[~parts["of"].isin(CLASS_FOLDERS)] = "not in a class folder"
-    restarts = named["version"] != "v3"
-    return frame.assign(
+    frame = frame.assign(
         label=named["label"],
-        patient_id=named["patient"].where(~restarts, split + "/" + named["patient"]),
+        patient_id=named["patient"].mask(named["restarts"], split + "/" + named["patient"]),
         published_split=split,
-        image_id=split + "/" + parts["name"],
+        image_id=split + "/" + path["name"],
         view=VIEW,
         reason=reason,
     )
+    return catalogue_of("kermany_xray", root, frame, CLASSES, unreadable)
 
 
 def _parse(names: pd.Series) -> pd.DataFrame:
-    """label, patient (without its folder) and version of each file name; missing where no pattern fits."""
-    out = pd.DataFrame(index=names.index, columns=["label", "patient", "version"], dtype=object)
-    for version, pattern in NAMES.items():
-        found = names.str.extract(pattern)
-        fits = found["number"].notna()
-        kind = found.loc[fits, "kind"].str.upper()
-        series = {"v2 pneumonia": "person", "v2 normal": "IM-", "v3": ""}[version]
-        out.loc[fits, "label"] = kind.replace("IM", "NORMAL")
-        out.loc[fits, "patient"] = series + found.loc[fits, "number"].str.lstrip("0").replace("", "0")
-        out.loc[fits, "version"] = version.split()[0]
-    return out
+    """label, patient, and whether its number restarts in each folder (version 2); missing where no pattern fits."""
+    parts = names.str.extract(NAME)
+    series = parts["person"].str.lower().fillna(parts["series"].str.upper())
+    number = parts["number2"].fillna(parts["number1"]).fillna(parts["number3"])
+    label = parts["kind2"].fillna(parts["kind3"]).str.upper().mask(parts["series"].notna(), "NORMAL")
+    patient = series.fillna("") + number.str.replace(r"^0+(?=\d)", "", regex=True)
+    return pd.DataFrame({"label": label, "patient": patient, "restarts": series.notna()})

@@ -1,17 +1,17 @@
 """From a folder of files to a checked catalogue: what each file is, remembered between runs; why some are set aside.
 
-`scan` reads every image once; `catalogue_of` turns its rows into a catalogue; `fingerprint` is the cheap question that
-keys ask: has anything changed that a data set is read from?
+`Place` finds a data set; `scan` reads every image once; `catalogue_of` turns its rows into a catalogue; `fingerprint`
+is the cheap question that keys ask: has anything changed that a data set is read from? Both look into one store.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,12 @@ import pandas as pd
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
 from helpers.data.images import UnreadableImage, average_hash, open_image, to_grey, worker_count
 
-LAYOUT = 1  # of the stored rows; a scan stored in another layout is not read
 SAVE_EVERY = 10_000  # files; a killed scan of 110,000 goes on from there
 HASHED_FROM = 128  # pixels; large JPEGs are decoded at a fraction of their size, never below this
 STRAYS = {"thumbs.db", "desktop.ini", "__macosx"}  # left by operating systems, as is all that starts with a dot
 UNOPENED = "cannot be opened"  # a reason that is not remembered: rights and disks change while files do not
-KEY = ["path", "size", "mtime_ns"]  # a file is read again when one of them changes
-FACTS = ["digest", "width", "height", "mode", "average_hash", "reason"]
+KEY = {"path": str, "size": "int64", "mtime_ns": "int64"}  # a file is read again when one of them changes
+FACTS = {"digest": str, "width": "int32", "height": "int32", "mode": str, "average_hash": str, "reason": str}
 
 
 class ScanError(RuntimeError):
@@ -36,35 +35,59 @@ class ScanError(RuntimeError):
 # --- finding and describing a data set --------------------------------------------------------------------------------
 
 
-def find_folder(
-    data_dir: Path, layouts: Sequence[str], holds: Callable[[Path], bool], name: str, looked_for: str, remedy: str
-) -> Path:
-    """The folder that `holds` the data set: `data_dir` itself, or one of `layouts` below it.
+@dataclass(frozen=True)
+class Place:
+    """Where a data set lies: in the data folder itself, or in one of `layouts` below it.
 
-    Raises FileNotFoundError where there is none, with what was `looked_for` and the `remedy`, and `CatalogueError`
-    where there are two (a copy inside the other is no second one).
+    A folder is the data set's where `marks` (patterns) are found in it: one of them, or, with `whole`, all. `reads`
+    are patterns of what its loader reads.
     """
-    if holds(data_dir):
-        return data_dir
-    found = [place for layout in layouts if holds(place := data_dir / layout)]
-    found = [place for place in found if not any(place != other and place.is_relative_to(other) for other in found)]
-    if len(found) > 1:
-        raise CatalogueError(
-            f"two versions of {name}: {' and '.join(map(str, found))}. Which one? Point the data folder at it: "
-            f"DATA_DIR={found[0]}"
-        )
-    if not found:
-        state = "" if data_dir.is_dir() else ", which does not exist"
-        raise FileNotFoundError(
-            f"no {name} in {data_dir}{state}: looked there and in {', '.join(layouts)} for {looked_for}. {remedy}"
-        )
-    return found[0]
+
+    name: str
+    layouts: tuple[str, ...]
+    marks: tuple[str, ...]
+    reads: tuple[str, ...]
+    looked_for: str
+    remedy: str = "Get it with: make data PROFILE=paper"
+    whole: bool = False
+
+    def _holds(self, root: Path) -> bool:
+        return (all if self.whole else any)(any(root.glob(mark)) for mark in self.marks)
+
+    def find(self, data_dir: Path) -> Path:
+        """The folder. Raises FileNotFoundError where there is none, and `CatalogueError` where there are two.
+
+        A copy inside the other is no second one.
+        """
+        if self._holds(data_dir):
+            return data_dir
+        found = [place for layout in self.layouts if self._holds(place := data_dir / layout)]
+        found = [place for place in found if not any(place != other and place.is_relative_to(other) for other in found)]
+        if len(found) > 1:
+            raise CatalogueError(
+                f"two versions of {self.name}: {' and '.join(map(str, found))}. Which one? Point the data folder at "
+                f"it: DATA_DIR={found[0]}"
+            )
+        if not found:
+            state = "" if data_dir.is_dir() else ", which does not exist"
+            raise FileNotFoundError(
+                f"no {self.name} in {data_dir}{state}: looked there and in {', '.join(self.layouts)} for "
+                f"{self.looked_for}. {self.remedy}"
+            )
+        return found[0]
+
+    def read_from(self, data_dir: Path) -> list[Path]:
+        """What the loader reads, as far as it exists: files and folders in `data_dir` and in each of its layouts."""
+        roots = [data_dir, *(data_dir / layout for layout in self.layouts)]
+        return sorted({path for root in roots for pattern in self.reads for path in root.glob(pattern)})
 
 
-def existing(data_dir: Path, layouts: Sequence[str], patterns: Sequence[str]) -> list[Path]:
-    """What a data set is read from: the files and folders that match, in `data_dir` and in each of its layouts."""
-    roots = [data_dir, *(data_dir / layout for layout in layouts)]
-    return sorted({path for root in roots for pattern in patterns for path in root.glob(pattern)})
+def first_reason(index: pd.Index, *reasons: tuple[pd.Series, str | pd.Series]) -> pd.Series:
+    """Why each row is set aside: the text of the first condition that holds for it; empty where none does."""
+    found = pd.Series("", index=index, dtype=object)
+    for holds, text in reversed(reasons):
+        found = found.mask(holds, text)
+    return found
 
 
 def catalogue_of(
@@ -91,78 +114,24 @@ def catalogue_of(
 def fingerprint(paths: Iterable[Path], cache: Path) -> str:
     """A digest of the names and contents of these files and folders, 16 hex digits; a missing path counts as missing.
 
-    Where a folder lies does not matter. Contents are hashed once and remembered in `cache`/digests.json: only files
-    whose size or time changed are read again, so that 5,000 unchanged files take a fraction of a second. Strays of
-    operating systems (see `is_stray`) do not count.
+    Where a folder lies does not matter. Its files are looked at as `scan` does, so only those whose size or time
+    changed are read again, and 5,000 unchanged ones take a fraction of a second.
     """
-    store = cache / "digests.json"
-    known = _stored_digests(store)
-    found, stale, total = {}, {}, hashlib.sha256()
+    total = hashlib.sha256()
     for path in paths:
         total.update(f"{path.name}\0{path.exists()}\0".encode())
-        for name, file, size, mtime_ns in _entries(path.absolute()):
-            place = str(file)
-            entry = known.get(place)
-            if entry is None or entry[:2] != [size, mtime_ns]:
-                entry = stale[place] = [size, mtime_ns, _sha256(file)]
-            found[place] = entry
-            total.update(f"{name}\0{entry[2]}\0".encode())
-    if stale:
-        _keep_digests(store, stale)
+        if path.is_dir():
+            rows = _looked_at(path, cache, 0)
+            known = rows["path"] + "\0" + rows["digest"].mask(rows["digest"] == "", rows["reason"])
+            total.update("\0".join(known).encode())
+        elif path.exists():
+            total.update(_sha256(path).encode())
     return total.hexdigest()[:16]
 
 
-def _stored_digests(store: Path) -> dict[str, list]:
-    try:
-        return json.loads(store.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # lost or damaged: everything is hashed again
-
-
-def _keep_digests(store: Path, fresh: dict[str, list]) -> None:
-    from filelock import FileLock
-
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(store.with_suffix(".lock")):  # two steps may look at two data sets at once
-        temporary = store.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(_stored_digests(store) | fresh), encoding="utf-8")
-        temporary.replace(store)
-
-
-def _entries(path: Path) -> Iterator[tuple[str, Path, int, int]]:
-    """Name below `path`, place, size and time of every file that is no stray, sorted by name."""
-    if path.is_dir():
-        start = len(str(path)) + 1
-        names = sorted(file[start:].replace(os.sep, "/") for file in _files(path))
-        files = [(name, path / name) for name in names if not is_stray(name)]
-    else:
-        files = [(path.name, path)] if path.exists() else []
-    for name, file in files:
-        try:
-            status = file.stat()
-        except OSError:
-            status = file.lstat()  # a link to nothing is listed, and set aside
-        yield name, file, status.st_size, status.st_mtime_ns
-
-
 def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return f"{UNOPENED}: {error.strerror}"
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """Files at any depth; linked folders are followed (data often lies on another disk), but none twice."""
-    seen = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        place = Path(here).resolve()
-        if place in seen:
-            folders.clear()
-            continue
-        seen.add(place)
-        yield from (f"{here}{os.sep}{file}" for file in files)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_stray(name: str) -> bool:
@@ -174,7 +143,7 @@ def is_stray(name: str) -> bool:
 
 
 def scan(root: Path, cache: Path, workers: int = 0, under: Iterable[str] = (".",)) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Looks at every file below `root` (or only in its folders `under`), in parallel.
+    """Looks at every file below `root` (or only in its folders `under`, as far as they exist), in parallel.
 
     Returns (frame, excluded). `frame`, one row per readable image sorted by path: `path` (relative to `root`, with /),
     `size` (bytes), `mtime_ns`, `digest` (SHA-256), `width`, `height` (pixels), `mode` (Pillow's), `average_hash`.
@@ -184,55 +153,66 @@ def scan(root: Path, cache: Path, workers: int = 0, under: Iterable[str] = (".",
     The result is kept in `cache`/scans: only files whose size or time changed are read again. Raises `ScanError` for
     a damaged cache file.
     """
-    from filelock import FileLock
-
-    under = sorted(under)
-    folder = cache / "scans"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256("\n".join([str(root.resolve()), *under]).encode()).hexdigest()[:16]
-    store = folder / f"{name}-v{LAYOUT}.parquet"
-    with FileLock(store.with_suffix(".lock")):  # two notebooks may open the same data at once
-        rows = _update(root, store, _listing(root, under), worker_count(workers))
+    parts = []
+    for name in sorted(under):
+        rows = _looked_at(root / name, cache, workers)
+        parts.append(rows.assign(path=("" if name == "." else f"{name}/") + rows["path"]))
+    rows = pd.concat(parts, ignore_index=True)
     bad = rows["reason"] != ""
     frame = rows.loc[~bad].drop(columns="reason").reset_index(drop=True)
     return frame, rows.loc[bad, ["path", "reason"]].reset_index(drop=True)
 
 
-def _listing(root: Path, under: Iterable[str]) -> pd.DataFrame:
-    """The columns of `KEY` for every file that is no stray, sorted by path."""
-    rows = []
-    for folder in under:
-        prefix = "" if folder == "." else f"{folder}/"
-        rows += [(prefix + name, size, mtime_ns) for name, _, size, mtime_ns in _entries(root / folder)]
-    rows = [row for row in sorted(rows, key=lambda row: row[0].split("/")) if not is_stray(row[0])]
-    return pd.DataFrame(rows, columns=KEY).astype({"path": str, "size": "int64", "mtime_ns": "int64"})
-
-
-def _update(root: Path, store: Path, listing: pd.DataFrame, workers: int) -> pd.DataFrame:
-    """The listing with its facts: from the store where a file is unchanged, else read now and stored."""
+def _looked_at(folder: Path, cache: Path, workers: int) -> pd.DataFrame:
+    """`KEY` and `FACTS` of every file below a folder, by path: from its store where unchanged, else read and stored."""
+    from filelock import FileLock
     from tqdm import tqdm
 
-    rows = listing.merge(_stored(store), on=KEY, how="left")
-    todo = rows.index[rows["reason"].isna()]
-    bar = tqdm(total=len(todo), desc="reading images", unit="image", file=sys.stderr, delay=3, mininterval=1)
-    with ThreadPoolExecutor(workers, thread_name_prefix="scan") as pool, bar:
-        for start in range(0, len(todo), SAVE_EVERY):
-            part = todo[start : start + SAVE_EVERY]
-            facts = []
-            for fact in pool.map(examine, [root / path for path in rows.loc[part, "path"]]):
-                facts.append(fact)
-                bar.update()
-            rows.loc[part, FACTS] = pd.DataFrame(facts, columns=FACTS, index=part)
-            _save(rows.loc[rows["reason"].notna() & ~rows["reason"].astype(str).str.startswith(UNOPENED)], store)
-    texts = dict.fromkeys(("digest", "mode", "average_hash", "reason"), str)
-    return rows.astype({**texts, "width": "int32", "height": "int32"})
+    store = cache / "scans" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.parquet"
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(store.with_suffix(".lock")):  # two notebooks may open the same data at once
+        rows = _listing(folder).merge(_stored(store), on=list(KEY), how="left")
+        todo = rows.index[rows["reason"].isna()]
+        bar = tqdm(total=len(todo), desc="reading images", unit="image", file=sys.stderr, delay=3, mininterval=1)
+        with ThreadPoolExecutor(worker_count(workers), thread_name_prefix="scan") as pool, bar:
+            for start in range(0, len(todo), SAVE_EVERY):
+                part = todo[start : start + SAVE_EVERY]
+                facts = []
+                for fact in pool.map(examine, [folder / path for path in rows.loc[part, "path"]]):
+                    facts.append(fact)
+                    bar.update()
+                rows.loc[part, list(FACTS)] = pd.DataFrame(facts, columns=list(FACTS), index=part)
+                _save(rows.loc[rows["reason"].notna() & ~rows["reason"].astype(str).str.startswith(UNOPENED)], store)
+    return rows.astype(FACTS)
+
+
+def _listing(folder: Path) -> pd.DataFrame:
+    """The columns of `KEY` for every file at any depth that is no stray, sorted by path.
+
+    Linked folders are followed (data often lies on another disk), but none twice.
+    """
+    rows, seen, start = [], set(), len(str(folder)) + 1
+    for here, folders, files in os.walk(folder, followlinks=True):
+        place = Path(here).resolve()
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        for name in (f"{here}{os.sep}{file}"[start:].replace(os.sep, "/") for file in files):
+            if not is_stray(name):
+                path = folder / name
+                status = path.stat() if path.exists() else path.lstat()  # a link to nothing is listed, and set aside
+                rows.append((name, status.st_size, status.st_mtime_ns))
+    rows.sort(key=lambda row: row[0].split("/"))
+    return pd.DataFrame(rows, columns=list(KEY)).astype(KEY)
 
 
 def examine(path: Path) -> tuple[str, int, int, str, str, str]:
     """The `FACTS` of one file. The reason is empty for a readable image; else the other facts may be."""
-    digest = _sha256(path)
-    if digest.startswith(UNOPENED):
-        return "", 0, 0, "", "", digest
+    try:
+        digest = _sha256(path)
+    except OSError as error:
+        return "", 0, 0, "", "", f"{UNOPENED}: {error.strerror}"
     try:
         with open_image(path) as image:
             (width, height), mode = image.size, image.mode
@@ -245,9 +225,9 @@ def examine(path: Path) -> tuple[str, int, int, str, str, str]:
 
 def _stored(store: Path) -> pd.DataFrame:
     if not store.exists():
-        return pd.DataFrame(columns=KEY + FACTS).astype({"path": str, "size": "int64", "mtime_ns": "int64"})
+        return pd.DataFrame(columns=[*KEY, *FACTS]).astype(KEY)
     try:
-        return pd.read_parquet(store, columns=KEY + FACTS)
+        return pd.read_parquet(store, columns=[*KEY, *FACTS])
     except Exception as error:  # pyarrow has many ways to say that a file is no good
         raise ScanError(f"{store} is damaged ({error}); delete it and run again") from None
 

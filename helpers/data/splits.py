@@ -29,6 +29,15 @@ def shuffled(names: Iterable[str], salt: str) -> list[str]:
     return sorted(set(names), key=lambda name: hashlib.blake2b(f"{salt}/{name}".encode()).digest())
 
 
+def draw_share(kind: pd.Series, fraction: float, salt: str) -> set[str]:
+    """Of the names (the index) of each kind, a `fraction` in the order of a hash: at least one, and never all."""
+    chosen: set[str] = set()
+    for _, names in kind.groupby(kind):
+        order = shuffled(names.index, salt)
+        chosen.update(order[: min(max(round(fraction * len(order)), 1), len(order) - 1)])
+    return chosen
+
+
 @dataclass(frozen=True)
 class Split:
     """A catalogue, split. `frame`: the rows that are used, in the catalogue's order, with `split` (one of `SPLITS`);
@@ -70,13 +79,12 @@ def dropped(catalogue: Catalogue, kind: str) -> pd.DataFrame:
     """
     if kind not in ("patient-disjoint", "published"):
         raise SplitError(f"there is no split '{kind}'; known: patient-disjoint, published")
-    frame = catalogue.frame
-    test = frame["published_split"] == "test"
-    reason = pd.Series("", index=frame.index)
-    if kind == "patient-disjoint":
-        reason[~test & frame["digest"].isin(frame.loc[test, "digest"])] = "the same file is in the test folder"
-        reason[~test & frame["patient_id"].isin(frame.loc[test, "patient_id"])] = "the patient is in the test folder"
-    return frame.assign(reason=reason)[reason != ""].reset_index(drop=True)
+    train, test = (catalogue.frame[catalogue.frame["published_split"] == part] for part in ("train", "test"))
+    if kind == "published":
+        train = train.head(0)
+    patient, file = (train[column].isin(test[column]) for column in ("patient_id", "digest"))
+    reason = np.where(patient, "the patient is in the test folder", "the same file is in the test folder")
+    return train.assign(reason=reason)[patient | file].reset_index(drop=True)
 
 
 def _require(catalogue: Catalogue, rows: pd.DataFrame, what: str, why: str = "") -> None:
@@ -90,12 +98,7 @@ def _validation_patients(train: pd.DataFrame, classes: tuple[str, ...], fraction
     his images; of equally frequent ones the first in `classes`."""
     images = train.groupby(["patient_id", "label"]).size().unstack(fill_value=0).reindex(columns=list(classes))
     of_class = images.fillna(0).idxmax(axis=1)
-    chosen: set[str] = set()
-    for label in classes:
-        patients = shuffled(of_class.index[of_class == label], f"{seed}/validation")
-        if len(patients) > 1:
-            n = int(round(fraction * len(patients)))
-            chosen.update(patients[: min(max(n, 1), len(patients) - 1)])
+    chosen = draw_share(of_class, fraction, f"{seed}/validation")
     if not chosen:
         raise SplitError("no class has two training patients, so none can be kept for validation")
     return chosen
@@ -109,9 +112,8 @@ def hold_out(frame: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     """
     train = frame[frame["split"] == "train"]
     chosen = _validation_patients(train, tuple(sorted(set(frame["label"]))), fraction, seed + 1)
-    return frame.assign(
-        split=frame["split"].mask((frame["split"] == "train") & frame["patient_id"].isin(chosen), "held-out")
-    )
+    moved = (frame["split"] == "train") & frame["patient_id"].isin(chosen)
+    return frame.assign(split=frame["split"].mask(moved, "held-out"))
 
 
 def limited(frame: pd.DataFrame, per_class: int, seed: int) -> pd.DataFrame:
@@ -123,14 +125,12 @@ def limited(frame: pd.DataFrame, per_class: int, seed: int) -> pd.DataFrame:
     learnt from). Raises `SplitError` naming the classes that have fewer images.
     """
     train = frame[frame["split"] == "train"]
-    have = train["label"].value_counts()
-    short = {label: int(have.get(label, 0)) for label in sorted(set(frame["label"])) if have.get(label, 0) < per_class}
-    if short:
+    have = train["label"].value_counts().reindex(sorted(set(frame["label"])), fill_value=0)
+    if len(short := have[have < per_class]):
         text = ", ".join(f"{label} ({n:,})" for label, n in short.items())
         raise SplitError(f"{per_class:,} training images per class were asked for, but there are fewer of {text}")
-    drawn = {
-        name for _, rows in train.groupby("label") for name in shuffled(rows["image_id"], f"{seed}/limited")[:per_class]
-    }
+    names = train.groupby("label")["image_id"]
+    drawn = {name for _, rows in names for name in shuffled(rows, f"{seed}/limited")[:per_class]}
     return frame[(frame["split"] != "train") | frame["image_id"].isin(drawn)].reset_index(drop=True)
 
 
@@ -151,15 +151,12 @@ def leaks(frame: pd.DataFrame) -> pd.DataFrame:
     of theirs in each; `digests` likewise counts files that are identical. Zero where nothing leaks.
     """
     rows = []
-    for first, second in combinations([s for s in ALL_SPLITS if s in SPLITS or s in set(frame["split"])], 2):
+    names = [name for name in ALL_SPLITS if name in SPLITS or name in set(frame["split"])]
+    for first, second in combinations(names, 2):
         row: dict[str, str | int] = {"first": first, "second": second}
         for column, name in (("patient_id", "patients"), ("digest", "digests")):
             a, b = (frame.loc[frame["split"] == which, column] for which in (first, second))
-            shared = set(a) & set(b)
-            row |= {
-                name: len(shared),
-                f"images_first_by_{name}": int(a.isin(shared).sum()),
-                f"images_second_by_{name}": int(b.isin(shared).sum()),
-            }
+            row[name] = len(set(a) & set(b))
+            row[f"images_first_by_{name}"], row[f"images_second_by_{name}"] = int(a.isin(b).sum()), int(b.isin(a).sum())
         rows.append(row)
     return pd.DataFrame(rows)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data import kermany_oct, kermany_xray
-from helpers.data.catalogue import Catalogue
+from helpers.data.catalogue import Catalogue, sizes_of
 from helpers.data.splits import SPLITS, Split, hold_out, split
 from helpers.run.paths import CACHE
 
@@ -25,8 +25,8 @@ def load_oct(settings) -> Catalogue:
     if settings.oct_source == "phantom_oct":
         from helpers.phantoms.oct import OCT
 
-        counts = {"train": settings.phantom_oct_train, "test_per_class": settings.phantom_oct_test_per_class}
-        return OCT.load(CACHE, settings.workers, seed=settings.seed, **counts)
+        how = {"train": settings.phantom_oct_train, "test_per_class": settings.phantom_oct_test_per_class}
+        return OCT.load(CACHE, settings.workers, seed=settings.seed, **how)
     return kermany_oct.load(settings.data_dir, CACHE, settings.workers)
 
 
@@ -47,7 +47,7 @@ def describe_oct(catalogue: Catalogue) -> tuple[bool, str]:
 
 def folders_oct(settings) -> list[Path]:
     """What is read from outside the project."""
-    return [] if settings.oct_source == "phantom_oct" else kermany_oct.folders(settings.data_dir)
+    return [] if settings.oct_source == "phantom_oct" else kermany_oct.PLACE.read_from(settings.data_dir)
 
 
 def load_xray(settings) -> Catalogue:
@@ -74,7 +74,7 @@ def describe_xray(catalogue: Catalogue) -> tuple[bool, str]:
 
 def folders_xray(settings) -> list[Path]:
     """What is read from outside the project."""
-    return [] if settings.xray_source == "phantom_chest" else kermany_xray.folders(settings.data_dir)
+    return [] if settings.xray_source == "phantom_chest" else kermany_xray.PLACE.read_from(settings.data_dir)
 
 
 def downloads(settings) -> list[str]:
@@ -89,11 +89,10 @@ def downloads(settings) -> list[str]:
 
 
 def _describe(catalogue: Catalogue, paper: Mapping[str, Mapping], versions: Mapping[str, Mapping]) -> tuple[bool, str]:
-    here = {split: catalogue.frame.query("published_split == @split") for split in ("train", "test")}
-    train, test = (here[split]["label"].value_counts().to_dict() for split in ("train", "test"))
-    sizes = f"{len(here['train']):,} training and {len(here['test']):,} test images"
+    published, sizes = catalogue.frame["published_split"], sizes_of(catalogue)
+    train, test = (catalogue.frame.loc[published == part, "label"].value_counts() for part in ("train", "test"))
     totals = f"{sum(paper['train'].values()):,} and {sum(paper['test'].values()):,}"
-    for name, counts in versions.items() if test == paper["test"] else ():
+    for name, counts in versions.items() if test.to_dict() == paper["test"] else ():
         if all(abs(train.get(label, 0) - n) <= TOLERANCE * n for label, n in counts.items()):
             which = f" ({name})" if name else ""
             return True, f"The published images{which}: {sizes}; the paper prints {totals}."

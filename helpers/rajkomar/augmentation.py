@@ -24,14 +24,15 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from helpers.data.augment import Children, generator
+from helpers.data.augment import Children, child_rows, generator
 from helpers.data.splits import SPLITS
 
 SHIFT = 3  # pixels
@@ -50,13 +51,9 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def translate(image: np.ndarray, right: int, down: int) -> np.ndarray:
-    """Moved by whole pixels; what enters is black, what leaves is lost."""
-    height, width = image.shape
-    moved = np.zeros_like(image)
-    rows, columns = (slice(max(d, 0), size + min(d, 0)) for d, size in ((down, height), (right, width)))
-    from_rows, from_columns = (slice(max(-d, 0), size + min(-d, 0)) for d, size in ((down, height), (right, width)))
-    moved[rows, columns] = image[from_rows, from_columns]
-    return moved
+    """Moved by whole pixels, at most `SHIFT`; what enters is black, what leaves is lost."""
+    top, left, (height, width) = SHIFT - down, SHIFT - right, image.shape
+    return np.pad(image, SHIFT)[top : top + height, left : left + width]
 
 
 def spread(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -87,8 +84,6 @@ def reduce_noise(image: np.ndarray, size: int, after: bool) -> np.ndarray:
     and 14th; of 4 the median lies between the 2nd and the 3rd. An even neighbourhood reaches up and left, and the edge
     is repeated beyond the border.
     """
-    if size not in (2, 5):
-        raise ValueError(f"size = {size}; the text has neighbourhoods of 2 and 5 pixels")
     reach, (height, width) = size // 2, image.shape
     padded = np.pad(image, (reach, 0 if size == 2 else reach), mode="edge")
     values = [padded[i : i + height, j : j + width].copy() for i in range(size) for j in range(size)]
@@ -137,62 +132,33 @@ def add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 # --- the 106 children ---
 
 
-_DIRECTIONS = {"N": (0, -1), "NE": (1, -1), "E": (1, 0), "SE": (1, 1), "S": (0, 1), "SW": (-1, 1), "W": (-1, 0)}
-_DIRECTIONS["NW"] = (-1, -1)
-_MOVES = {
+DIRECTIONS = {"N": (0, -1), "NE": (1, -1), "E": (1, 0), "SE": (1, 1), "S": (0, 1), "SW": (-1, 1), "W": (-1, 0)}
+DIRECTIONS["NW"] = (-1, -1)
+# By name: the kind, and what is done to an image.
+MOVES = {
     "none": ("none", lambda image: image),
     "reflected left-right": ("reflection", np.fliplr),
     "reflected top-bottom": ("reflection", np.flipud),
+    **{f"rotated {turn:+d}": ("rotation", functools.partial(rotate, degrees=turn)) for turn in (2, -2, 90, -90)},
     **{
-        f"rotated {degrees:+d}": ("rotation", lambda image, degrees=degrees: rotate(image, degrees))
-        for degrees in (2, -2, 90, -90)
+        f"moved {name}": ("translation", functools.partial(translate, right=SHIFT * x, down=SHIFT * y))
+        for name, (x, y) in DIRECTIONS.items()
     },
-    **{
-        f"moved {name}": ("translation", lambda image, x=x, y=y: translate(image, SHIFT * x, SHIFT * y))
-        for name, (x, y) in _DIRECTIONS.items()
-    },
-    "reflected both ways": ("two reflections", lambda image: image[::-1, ::-1]),
 }
-_GREYS = {
+# The same, to its grey values; the second takes random numbers as well.
+GREYS = {
     "none": ("none", lambda image, rng: image),
     "spread": ("pixel spread", spread),
-    **{
-        f"{'after' if after else 'before'} median {size}": (
-            "noise reduction",
-            lambda image, rng, size=size, after=after: reduce_noise(image, size, after),
-        )
-        for size in (2, 5)
-        for after in (False, True)
-    },
+    "before median 2": ("noise reduction", lambda image, rng: reduce_noise(image, 2, after=False)),
+    "after median 2": ("noise reduction", lambda image, rng: reduce_noise(image, 2, after=True)),
+    "before median 5": ("noise reduction", lambda image, rng: reduce_noise(image, 5, after=False)),
+    "after median 5": ("noise reduction", lambda image, rng: reduce_noise(image, 5, after=True)),
     "noise": ("noise addition", add_noise),
 }
-_RANDOM = ("spread", "noise")
-
-
-@dataclass(frozen=True)
-class Child:
-    """One of the 106: what is done to the parent. `random` where the result also depends on the seed."""
-
-    name: str
-    move: str
-    grey: str
-    random: bool
-
-    @property
-    def kind(self) -> tuple[str, str]:
-        """The kind of movement and the kind of change to the grey values."""
-        return _MOVES[self.move][0], _GREYS[self.grey][0]
-
-
-def _named(move: str, grey: str) -> Child:
-    done = [part for part in (move, grey) if part != "none"]
-    return Child(", ".join(done) or "parent", move, grey, grey in _RANDOM)
-
-
-CHILDREN: tuple[Child, ...] = (
-    *(_named(move, grey) for move in _MOVES if move != "reflected both ways" for grey in _GREYS),
-    _named("reflected both ways", "none"),
-)
+RANDOM = ("spread", "noise")
+CHILDREN = (*product(MOVES, GREYS), ("reflected both ways", "none"))  # a movement and a change of grey values each
+MOVES["reflected both ways"] = ("two reflections", lambda image: image[::-1, ::-1])
+KINDS = [(MOVES[move][0], GREYS[grey][0]) for move, grey in CHILDREN]
 
 
 def make_child(image: np.ndarray, index: int, seed_words: Sequence[int | str]) -> np.ndarray:
@@ -205,61 +171,40 @@ def make_child(image: np.ndarray, index: int, seed_words: Sequence[int | str]) -
         raise ValueError(f"a child needs a square uint8 image (n, n), got {image.dtype} of shape {image.shape}")
     if not 0 <= index < len(CHILDREN):
         raise IndexError(f"there is no child {index}; they are 0 to {len(CHILDREN) - 1}")
-    wanted = CHILDREN[index]
-    moved = np.ascontiguousarray(_MOVES[wanted.move][1](image))
-    rng = generator(*seed_words, index) if wanted.random else None
-    made = _GREYS[wanted.grey][1](moved, rng)
+    move, grey = CHILDREN[index]
+    moved = np.ascontiguousarray(MOVES[move][1](image))
+    rng = generator(*seed_words, index) if grey in RANDOM else None
+    made = GREYS[grey][1](moved, rng)
     return made.copy() if np.may_share_memory(made, image) else made
 
 
 def describe() -> pd.DataFrame:
     """How many children there are of each kind: columns movement, grey values, children, random. Sums to 106."""
-    rows = [(*one.kind, one.random) for one in CHILDREN]
-    columns = ["movement", "grey values", "random"]
-    table = pd.DataFrame(rows, columns=columns).groupby(columns, sort=False).size().rename("children").reset_index()
-    return table[["movement", "grey values", "children", "random"]]
+    kinds = Counter((*kind, grey in RANDOM) for kind, (_, grey) in zip(KINDS, CHILDREN, strict=True))
+    rows = [(move, grey, count, random) for (move, grey, random), count in kinds.items()]
+    return pd.DataFrame(rows, columns=["movement", "grey values", "children", "random"])
 
 
-def children_frame(
-    frame: pd.DataFrame,
-    splits: Sequence[str] = ("train", "validation"),
-    per_image: int = len(CHILDREN),
-    seed: int = 1,
-) -> pd.DataFrame:
-    """A split frame's children: image_id, parent, child, label, patient_id and split, the last three inherited.
+def children_frame(frame: pd.DataFrame, per_image: int = len(CHILDREN), seed: int = 1) -> pd.DataFrame:
+    """The children of a split frame's training and validation images: see `child_rows`. Test images have none.
 
-    Only `splits` are expanded; other rows are left out. With `per_image` under 106, a saving of time that the paper did
-    not make, each parent has that many children, drawn by the seed and the parent's name so that every kind keeps its
-    share (to within one child). Where a file of one split is also, byte for byte, in a later one (train, validation,
-    test), its children are left out with a warning, for they would be there under another name. Raises `ValueError`
-    for the test split, whose images are never augmented, for a parent in two rows, and for `per_image` not 1 to 106.
+    With `per_image` under 106, a saving of time that the paper did not make, each parent has that many children, drawn
+    by the seed and the parent's name so that every kind keeps its share (to within one child). Where a file of one
+    split is also, byte for byte, in a later one (train, validation, test), its children are left out with a warning,
+    for they would be there under another name. Raises `ValueError` for a parent in two rows, and for `per_image` not 1
+    to 106.
     """
-    unknown = [name for name in splits if name not in SPLITS[:2]]
-    if unknown:
-        raise ValueError(f"splits: cannot augment {', '.join(unknown)}; only train and validation images have children")
     if not 1 <= per_image <= len(CHILDREN):
         raise ValueError(f"per_image = {per_image}; an image has 1 to {len(CHILDREN)} children")
     twice = frame.loc[frame["image_id"].duplicated(), "image_id"]
     if len(twice):
         raise ValueError(f"image_id: {len(twice)} parents stand in two rows, first {twice.iloc[0]}")
-    parents = _without_copies(frame)
-    parents = parents[parents["split"].isin(splits)]
-    drawn = [_drawn(name, per_image, seed) for name in parents["image_id"]]
-    rows = parents[["image_id", "label", "patient_id", "split"]].rename(columns={"image_id": "parent"})
-    rows = rows.loc[rows.index.repeat(per_image)].reset_index(drop=True)
-    rows["child"] = np.concatenate(drawn) if drawn else np.empty(0, int)
-    rows["image_id"] = rows["parent"].astype(str) + "#" + rows["child"].map("{:03d}".format)
-    return rows[["image_id", "parent", "child", "label", "patient_id", "split"]]
-
-
-def _without_copies(frame: pd.DataFrame) -> pd.DataFrame:
-    if "digest" not in frame.columns:
-        return frame
     later = frame["split"].map(SPLITS.index)
-    copies = later < later.groupby(frame["digest"]).transform("max")
-    if copies.any():
-        warnings.warn(f"{int(copies.sum())} images get no children: their file is in a later split too", stacklevel=3)
-    return frame[~copies]
+    if "digest" in frame and (copies := later < later.groupby(frame["digest"]).transform("max")).any():
+        warnings.warn(f"{int(copies.sum())} images get no children: their file is in a later split too", stacklevel=2)
+        frame = frame[~copies]
+    parents = frame[frame["split"].isin(SPLITS[:2])]
+    return child_rows(parents, [_drawn(name, per_image, seed) for name in parents["image_id"]])
 
 
 def _drawn(parent: str, count: int, seed: int) -> np.ndarray:
@@ -267,8 +212,7 @@ def _drawn(parent: str, count: int, seed: int) -> np.ndarray:
     if count == len(CHILDREN):
         return np.arange(count)
     rng = generator(seed, parent, "drawn")
-    kinds = [one.kind for one in CHILDREN]
-    shuffled = sorted(rng.permutation(len(CHILDREN)), key=lambda place: kinds[place])
+    shuffled = sorted(rng.permutation(len(CHILDREN)), key=lambda place: KINDS[place])
     steps = np.floor((rng.random() + np.arange(count)) * len(CHILDREN) / count).astype(int)
     return np.sort(np.asarray(shuffled)[steps])
 

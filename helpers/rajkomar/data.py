@@ -24,9 +24,8 @@ Split: all images are "test", as in the paper: "To serve as an independent test 
 from __future__ import annotations
 
 import math
-import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -35,23 +34,24 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from helpers.data import cohen
-from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.scan import catalogue_of, existing, find_folder, scan
+from helpers.data.catalogue import Catalogue, CatalogueError, read_table
+from helpers.data.scan import Place, catalogue_of, first_reason, scan
 from helpers.data.splits import Split, split
 from helpers.run.paths import CACHE
 
 CLASSES = ("frontal", "lateral")
-LAYOUT = "open-i"
+OPENI = Place("Open-i images", ("open-i",), ("png/", "reports/"), ("png", "reports"), "png/ and reports/", whole=True)
 VALIDATION_FRACTION = 0.25  # of the training patients: the paper has 376 of 1,505 images
-FRONTAL = re.compile(r"\b(pa|ap|p\.a|a\.p|frontal|posteroanterior|anteroposterior|portable)\b")
-LATERAL = re.compile(r"\blat(eral)?s?\b")
-BOTH = re.compile(r"\b(2|two)[ -]?(v|view|views)\b")
+# Of a caption, in lower case
+FRONTAL = r"\b(?:pa|ap|p\.a|a\.p|frontal|posteroanterior|anteroposterior|portable)\b"
+LATERAL = r"\blat(?:eral)?s?\b"
+BOTH = r"\b(?:2|two)[ -]?(?:v|view|views)\b"
 NUMBERED = {"1001": "frontal", "2001": "lateral"}  # the end of a name, where a report has just these two images
 VIEW_WORDS = {  # of a labels file, in lower case
     **dict.fromkeys(("frontal", "pa", "ap", "ap supine", "ap erect"), "frontal"),
     **dict.fromkeys(("lateral", "lat", "l", "ll", "rl"), "lateral"),
 }
-CSV_COLUMNS = (("image", "view"), ("filename", "projection"))  # the second: a table that circulates with the images
+CSV_COLUMNS = {"filename": "image", "projection": "view"}  # of a table that circulates with the images
 
 # Figure 6. What the paper does not say, and we chose: which words the labels carry (none that names a view) and where
 # they stand, that the turn is anticlockwise, and that what is obscured is black.
@@ -106,15 +106,15 @@ def folders_views(settings) -> list[Path]:
     if settings.view_source == "phantom_chest":
         return []
     labels = [Path(settings.view_labels_file)] if settings.view_labels_file else []
-    openi = existing(settings.data_dir, (LAYOUT,), ("png", "reports")) if settings.view_source != "cohen" else []
-    return [*labels, *openi, *(cohen.folders(settings.data_dir) if settings.view_source != "openi" else [])]
+    places = {"cohen": [cohen.PLACE], "openi": [OPENI]}.get(settings.view_source, [OPENI, cohen.PLACE])
+    return [*labels, *(path for place in places for path in place.read_from(settings.data_dir))]
 
 
 def downloads(settings) -> list[str]:
     """The data set to fetch: the one asked for, or the one that is there, or else Open-i."""
     if settings.view_source == "phantom_chest":
         return []
-    use_cohen = settings.view_source == "cohen" or (settings.data_dir / cohen.LAYOUT).is_dir()
+    use_cohen = settings.view_source == "cohen" or (settings.data_dir / cohen.PLACE.layouts[0]).is_dir()
     return ["cohen-covid" if use_cohen and settings.view_source != "openi" else "open-i"]
 
 
@@ -128,28 +128,26 @@ def read_openi(data_dir: Path, cache: Path, workers: int = 0, labels_csv: Path |
     labels: what it does not name is excluded. `excluded` lists every image that is not used, and damaged reports.
     Raises FileNotFoundError where there is no such data, `CatalogueError` for labels that cannot be read.
     """
-    root = _openi_root(data_dir)
+    root = OPENI.find(data_dir)
     frame, unreadable = scan(root, cache, workers, under=["png"])
-    frame = frame.assign(image_id=[Path(path).stem for path in frame["path"]])
+    frame = frame.assign(image_id=frame["path"].str.extract(r"([^/]+?)(?:\.[^./]*)?$", expand=False))
     images, damaged = read_reports(root / "reports")
     frame = frame.drop_duplicates("image_id").merge(images, on="image_id", how="left")
-    frame["label"], frame["reason"] = _labelled(frame, Path(labels_csv)) if labels_csv else _from_metadata(frame)
-    frame["patient_id"] = frame["report"].fillna(frame["image_id"].str.split("_").str[0]).astype(str)
-    return catalogue_of("openi", root, frame.assign(published_split="test"), CLASSES, unreadable, damaged)
-
-
-def _openi_root(data_dir: Path) -> Path:
-    def holds(root: Path) -> bool:
-        return (root / "png").is_dir() and (root / "reports").is_dir()
-
-    remedy = "Get them with: make data PROFILE=paper"
-    return find_folder(data_dir, (LAYOUT,), holds, "Open-i images", "png/ and reports/", remedy)
+    if labels_csv:
+        label, reason = _labelled(frame, Path(labels_csv))
+    else:
+        label = views_of(frame)
+        captions = frame["caption"].fillna("").replace("", "(none)")
+        unnamed = (frame["report"].isna(), "no report names it")
+        reason = first_reason(frame.index, unnamed, (label == "", "its caption does not name the view: " + captions))
+    patient = frame["report"].fillna(frame["image_id"].str.split("_").str[0]).astype(str)
+    frame = frame.assign(label=label, reason=reason, patient_id=patient, published_split="test")
+    return catalogue_of("openi", root, frame, CLASSES, unreadable, damaged)
 
 
 def read_reports(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(images, damaged). `images`: one row per image that a report names, with `report`, `caption` and `numbers` (the
-    ends of all names in the report, with a space between); of two reports with one image the first counts. `damaged`:
-    `path` and `reason` of reports that are no XML.
+    """(images, damaged). `images`: one row per image that a report names, with `report` and `caption`; of two reports
+    with one image the first counts. `damaged`: `path` and `reason` of reports that are no XML.
     """
     rows, damaged = [], []
     for path in sorted(folder.rglob("*.xml"), key=lambda p: (len(p.stem), p.stem)):
@@ -159,77 +157,55 @@ def read_reports(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             damaged.append((path.relative_to(folder.parent).as_posix(), "a report that is no XML"))
             continue
         uid = root.find(".//uId")
-        report = uid.get("id", "") if uid is not None else ""
-        found = list(_images(root))
-        numbers = " ".join(_number(name) for name, _ in found)
-        rows += [(name, report or f"report {path.stem}", caption, numbers) for name, caption in found]
-    images = pd.DataFrame(rows, columns=["image_id", "report", "caption", "numbers"]).drop_duplicates("image_id")
+        report = ("" if uid is None else uid.get("id")) or f"report {path.stem}"
+        captions = {image.get("id", "").strip(): image.findtext("caption") for image in root.iter("parentImage")}
+        found = [(name, " ".join((text or "").split())) for name, text in captions.items() if name]
+        numbers = {name.rsplit("-", 1)[-1] for name, _ in found}
+        rows += [(name, report, caption, numbers == set(NUMBERED)) for name, caption in found]
+    images = pd.DataFrame(rows, columns=["image_id", "report", "caption", "pair"]).drop_duplicates("image_id")
     return images, pd.DataFrame(damaged, columns=["path", "reason"], dtype=str)
 
 
-def _images(root: ElementTree.Element) -> Iterator[tuple[str, str]]:
-    for image in root.iter("parentImage"):
-        if name := image.get("id", "").strip():
-            yield name, " ".join((image.findtext("caption") or "").split())
-
-
-def _number(name: str) -> str:
-    return name.rsplit("-", 1)[-1]
-
-
-def view_of(caption: str, number: str, numbers: set[str]) -> str:
+def views_of(images: pd.DataFrame) -> pd.Series:
     """frontal, lateral, or "" where the metadata leave it open.
 
-    `number` ends the image's name, `numbers` are those of all images of its report.
+    `images`: image_id, caption, and `pair`, whether its report's images are just two, numbered as `NUMBERED`.
     """
-    text = caption.lower()
-    frontal, lateral, both = (bool(words.search(text)) for words in (FRONTAL, LATERAL, BOTH))
-    if frontal != lateral and not both:
-        return "frontal" if frontal else "lateral"
-    return NUMBERED.get(number, "") if (both or frontal) and numbers == set(NUMBERED) else ""
-
-
-def _from_metadata(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """(label, reason) from the captions."""
-    captions, numbers = frame["caption"].fillna(""), frame["numbers"].fillna("")
-    rows = zip(captions, frame["image_id"], numbers, strict=True)
-    label = [view_of(caption, _number(name), set(numbers.split())) for caption, name, numbers in rows]
-    label = pd.Series(label, index=frame.index, dtype=object)
-    reason = pd.Series("", index=frame.index)
-    reason[label == ""] = "its caption does not name the view: " + captions.replace("", "(none)")
-    reason[frame["report"].isna()] = "no report names it"
-    return label, reason
+    captions = images["caption"].fillna("").str.lower()
+    frontal, lateral, both = (captions.str.contains(words) for words in (FRONTAL, LATERAL, BOTH))
+    plain = (frontal != lateral) & ~both
+    by_number = images["image_id"].str.rsplit("-", n=1).str[-1].map(NUMBERED)
+    resolved = ~plain & (both | frontal) & images["pair"].eq(True)
+    named = pd.Series(np.where(frontal, "frontal", "lateral"), images.index)
+    return named.where(plain, by_number.where(resolved)).fillna("")
 
 
 def _labelled(frame: pd.DataFrame, labels_csv: Path) -> tuple[pd.Series, pd.Series]:
     """(label, reason) from the user's table."""
     labels = _read_labels(labels_csv)
-    label = frame["image_id"].map(_plain_name).map(labels).fillna("")
-    reason = pd.Series("", index=frame.index)
-    reason[label == ""] = f"not in {labels_csv.name}"
-    return label, reason
+    label = _plain_names(frame["image_id"]).map(labels).fillna("")
+    return label, first_reason(frame.index, (label == "", f"not in {labels_csv.name}"))
 
 
-def _read_labels(path: Path) -> dict[str, str]:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    names = next((pair for pair in CSV_COLUMNS if set(pair) <= set(table)), None)
-    if names is None:
+def _read_labels(path: Path) -> pd.Series:
+    table = read_table(path, []).rename(columns=CSV_COLUMNS)
+    if not {"image", "view"} <= set(table):
         raise CatalogueError(f"{path}: no columns image, view")
-    view = table[names[1]].str.strip().str.lower().map(VIEW_WORDS)
+    view = table["view"].str.lower().map(VIEW_WORDS)
     if view.isna().any():
-        bad = table.loc[view.isna(), names[1]].iloc[0]
+        bad = table.loc[view.isna(), "view"].iloc[0]
         raise CatalogueError(f"{path}: '{bad}' is no view; known: {', '.join(VIEW_WORDS)}")
-    rows = pd.DataFrame({"image": table[names[0]].map(_plain_name), "view": view}).drop_duplicates()
-    twice = rows["image"].duplicated()
-    if twice.any():
-        raise CatalogueError(f"{path}: two views for {rows.loc[twice, 'image'].iloc[0]}")
-    return rows.set_index("image")["view"].to_dict()
+    views = view.set_axis(_plain_names(table["image"]))
+    views = views[~views.reset_index().duplicated().to_numpy()]
+    if (twice := views.index[views.index.duplicated()]).size:
+        raise CatalogueError(f"{path}: two views for {twice[0]}")
+    return views
 
 
-def _plain_name(name: str) -> str:
+def _plain_names(names: pd.Series) -> pd.Series:
     """CXR1_1_IM-0001-3001, CXR1_1_IM-0001-3001.png and 1_IM-0001-3001.dcm.png are one image."""
-    stem = re.sub(r"(\.dcm)?(\.png)?$", "", Path(name.strip()).name)
-    return re.sub(r"^CXR(\d+)(?:_\1)?_", r"\1_", stem)
+    stems = names.str.split("/").str[-1].str.replace(r"(\.dcm)?(\.png)?$", "", regex=True)
+    return stems.str.replace(r"^CXR(\d+)(?:_\1)?_", r"\1_", regex=True)
 
 
 # --- figure 6: "We also tested the robustness of the network on transformed versions" ---
@@ -291,7 +267,4 @@ def transformed(pixels: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"no transform '{name}'; known: {'; '.join(TRANSFORMS)}")
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise ValueError(f"expected uint8 (n, h, w), got {pixels.dtype} of shape {pixels.shape}")
-    made = np.empty_like(pixels)
-    for place, image in enumerate(pixels):
-        made[place] = TRANSFORMS[name](np.ascontiguousarray(image))
-    return made
+    return np.stack([TRANSFORMS[name](np.ascontiguousarray(image)) for image in pixels])

@@ -45,24 +45,39 @@ from helpers.data.catalogue import (
     any_finding,
     join_findings,
     phantoms_described,
+    read_table,
     split_findings,
 )
-from helpers.data.scan import catalogue_of, existing, find_folder, scan
+from helpers.data.scan import Place, catalogue_of, first_reason, scan
 from helpers.data.splits import Split, split
 from helpers.run.paths import CACHE
 
 IMAGES = 112_120  # as published
 SHARES = (0.7, 0.1, 0.2)  # of the patients: "70% train, 10% tune, 20% test"
 LABEL_NOISE = 0.05  # share of the phantoms' findings that their fourteen labels miss
-LAYOUT = "nih-chestxray14"
 ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 LISTS = {"train_list.txt": "train", "val_list.txt": "train", "train_val_list.txt": "train", "test_list.txt": "test"}
+NIH_PLACE = Place(
+    "ChestX-ray14",
+    ("nih-chestxray14",),
+    ENTRIES,
+    (*ENTRIES, *LISTS, "images*"),
+    ENTRIES[0],
+    "See data/datasets.toml",
+)
 
 SITE_CLASSES = ("Pneumonia", "No pneumonia")
 SITE_VALIDATION = 0.3  # of each hospital's training patients
 REGION_VALIDATION = 0.25  # of the training patients of images with and without a small nodule
 
-PREDICTIONS_LAYOUT = "reproduce-chexnet/pretrained"
+PREDICTIONS = Place(
+    "published predictions",
+    ("reproduce-chexnet/pretrained", "pretrained"),
+    ("preds.csv",),
+    ("preds.csv", "aucs.csv"),
+    "preds.csv",
+    "Clone github.com/jrzech/reproduce-chexnet there",
+)
 NAME = "Image Index"  # the images' column in the tables of NIH and of the predictions
 
 
@@ -85,22 +100,23 @@ def read_nih(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     `excluded` lists images without an entry or a split, unreadable ones, and entries whose file is absent. Raises
     FileNotFoundError where there is no such data, `CatalogueError` for a table or lists that cannot be read.
     """
-    root = _nih_root(data_dir)
+    root = NIH_PLACE.find(data_dir)
     entries = read_entries(root)
-    folders = sorted(path.name for path in root.glob("images*") if path.is_dir())
-    frame, unreadable = scan(root, cache, workers, under=folders)
+    frame, unreadable = scan(root, cache, workers, under=[path.name for path in root.glob("images*/")])
     frame = frame.assign(image_id=frame["path"].str.rsplit("/", n=1).str[-1])
     frame = frame.drop_duplicates("image_id").merge(entries, on="image_id", how="left")
-    reason = pd.Series("", index=frame.index)
-    frame["published_split"] = frame["image_id"].map(_read_lists(root))
-    reason[frame["published_split"].isna()] = "in no split list"
-    reason[frame["patient_id"].isna()] = f"not in {_table(root).name}"
-    here = set(frame["image_id"]) | {path.rsplit("/", 1)[-1] for path in unreadable["path"]}
-    absent = entries.loc[~entries["image_id"].isin(here), "image_id"]
-    absent = pd.DataFrame({"path": "images/" + absent, "reason": "the file is absent"})
-    frame = frame.assign(reason=reason, labels=join_findings(frame[list(FINDINGS)].eq(True)))
-    frame = frame.assign(label=any_finding(frame["labels"])).sort_values("path")
-    return catalogue_of("nih", root, frame, FINDING_CLASSES, unreadable, absent)
+    split = frame["image_id"].map(_read_lists(root))
+    reason = first_reason(
+        frame.index,
+        (frame["patient_id"].isna(), f"not in {_table(root).name}"),
+        (split.isna(), "in no split list"),
+    )
+    here = [*frame["image_id"], *unreadable["path"].str.rsplit("/", n=1).str[-1]]
+    absent = "images/" + entries.loc[~entries["image_id"].isin(here), ["image_id"]]
+    absent = absent.set_axis(["path"], axis=1).assign(reason="the file is absent")
+    labels = join_findings(frame[list(FINDINGS)].eq(True))
+    frame = frame.assign(published_split=split, reason=reason, labels=labels, label=any_finding(labels))
+    return catalogue_of("nih", root, frame.sort_values("path"), FINDING_CLASSES, unreadable, absent)
 
 
 def split_nih(catalogue: Catalogue, settings) -> Split:
@@ -119,11 +135,7 @@ def describe_nih(catalogue: Catalogue) -> tuple[bool, str]:
 
 def folders_nih(settings) -> list[Path]:
     """What is read from outside the project."""
-    return [] if settings.nih_source == "phantom_chest" else _nih_folders(settings.data_dir)
-
-
-def _nih_folders(data_dir: Path) -> list[Path]:
-    return existing(data_dir, (LAYOUT,), (*ENTRIES, *LISTS, "images*"))
+    return [] if settings.nih_source == "phantom_chest" else NIH_PLACE.read_from(settings.data_dir)
 
 
 def read_entries(root: Path) -> pd.DataFrame:
@@ -133,21 +145,12 @@ def read_entries(root: Path) -> pd.DataFrame:
     """
     path = _table(root)
     names = {NAME: "image_id", "Patient ID": "patient_id", "View Position": "view", "Finding Labels": "found"}
-    table = _read(path, list(names), dtype=str, keep_default_na=False)[list(names)].rename(columns=names)
+    table = read_table(path, names)[list(names)].rename(columns=names)
     try:
         found = split_findings(table.pop("found"))
     except CatalogueError as error:
         raise CatalogueError(f"{path}: {error}") from None
     return pd.concat([table, found], axis=1)
-
-
-def _read(path: Path, columns: list[str], **how) -> pd.DataFrame:
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path.name} in {path.parent}")
-    table = pd.read_csv(path, **how)
-    if missing := [name for name in columns if name not in table]:
-        raise CatalogueError(f"{path}: no column {', '.join(missing)}")
-    return table
 
 
 def _read_lists(root: Path) -> dict[str, str]:
@@ -161,13 +164,6 @@ def _read_lists(root: Path) -> dict[str, str]:
     if set(of.values()) != {"train", "test"}:
         raise CatalogueError(f"{root}: needs test_list.txt, and train_val_list.txt or train_list.txt")
     return of
-
-
-def _nih_root(data_dir: Path) -> Path:
-    def holds(root: Path) -> bool:
-        return any((root / name).is_file() for name in ENTRIES)
-
-    return find_folder(data_dir, (LAYOUT,), holds, "ChestX-ray14", ENTRIES[0], "See data/datasets.toml")
 
 
 def _table(root: Path) -> Path:
@@ -246,8 +242,8 @@ def folders_sites(settings) -> list[Path]:
     """What is read from outside the project."""
     if settings.sites_source == "phantom_chest":
         return []
-    data_dir = settings.data_dir
-    return [*_nih_folders(data_dir), *kermany_xray.folders(data_dir), *cohen.folders(data_dir)]
+    places = (NIH_PLACE, kermany_xray.PLACE, cohen.PLACE)
+    return [path for place in places for path in place.read_from(settings.data_dir)]
 
 
 def load_regions(settings) -> Catalogue:
@@ -286,8 +282,8 @@ class Predictions:
 
 def folders_predictions(settings) -> list[Path]:
     """What notebook 11 scores again, where it lies: the published predictions, and NIH's table of labels."""
-    predictions = existing(settings.data_dir, (PREDICTIONS_LAYOUT, "pretrained"), ("preds.csv", "aucs.csv"))
-    return [*predictions, *existing(settings.data_dir, (LAYOUT,), ENTRIES)]
+    predictions = PREDICTIONS.read_from(settings.data_dir)
+    return [*predictions, *(path for path in NIH_PLACE.read_from(settings.data_dir) if path.name in ENTRIES)]
 
 
 def load_predictions(data_dir: Path) -> Predictions:
@@ -296,18 +292,14 @@ def load_predictions(data_dir: Path) -> Predictions:
     Raises `FileNotFoundError` where the predictions or NIH's table do not lie there, `CatalogueError` for a file
     without its columns, a value that is no probability, and an image that NIH's table does not list.
     """
-    data_dir = Path(data_dir)
-    places = (data_dir / PREDICTIONS_LAYOUT, data_dir / "pretrained", data_dir)
-    folder = next((place for place in places if (place / "preds.csv").is_file()), None)
-    if folder is None:
-        raise FileNotFoundError(f"no published predictions in {data_dir}: looked for {PREDICTIONS_LAYOUT}/preds.csv")
+    folder = PREDICTIONS.find(Path(data_dir))
     renamed = {NAME: "image_id"} | {f"prob_{label}": f"p_{label}" for label in FINDINGS}
-    scores = _read(folder / "preds.csv", list(renamed)).rename(columns=renamed)[list(renamed.values())]
-    aucs = _read(folder / "aucs.csv", ["label", "auc"]).set_index("label")["auc"].reindex(list(FINDINGS))
+    scores = read_table(folder / "preds.csv", renamed, dtype=None).rename(columns=renamed)[list(renamed.values())]
+    aucs = read_table(folder / "aucs.csv", ["label", "auc"], dtype=None).set_index("label")["auc"]
     inside = scores.drop(columns="image_id").apply(lambda column: column.between(0, 1)).all(axis=None)
     if not inside or scores["image_id"].duplicated().any():
         raise CatalogueError(f"{folder / 'preds.csv'}: a value is no probability, or an image is there twice")
-    entries = read_entries(_nih_root(data_dir))
+    entries = read_entries(NIH_PLACE.find(Path(data_dir)))
     known = entries.rename(columns={label: f"y_{label}" for label in FINDINGS}).drop(columns="view")
     scores = scores.merge(known, on="image_id", how="left", validate="one_to_one")
     if lost := scores.loc[scores["patient_id"].isna(), "image_id"].tolist():
@@ -315,4 +307,4 @@ def load_predictions(data_dir: Path) -> Predictions:
     truth = [f"y_{label}" for label in FINDINGS]
     scores[truth] = scores[truth].astype(bool)
     columns = ["image_id", "patient_id", *truth, *(f"p_{label}" for label in FINDINGS)]
-    return Predictions(scores[columns], aucs, len(entries))
+    return Predictions(scores[columns], aucs.reindex(list(FINDINGS)), len(entries))
