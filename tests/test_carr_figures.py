@@ -1,5 +1,7 @@
 """The poster's figures draw, and show the numbers that they are given."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,19 +21,14 @@ def about(value, width=0.05):
 
 
 POINTS = {(start, n): (about(0.8 + k / 100), None) for k, start in enumerate(carr.STARTS) for n in (5, 10, 50)}
-GAINS = pd.DataFrame(
-    [("natural, then bridge", "natural", size, 0.03, 0.01, 0.05) for size in (5, 10, 50, "fewest less most")],
-    columns=["start", "over", "per_class", "value", "low", "high"],
-)
-PER_CLASS = pd.DataFrame(
-    [(c, q, 0.9, 0.8, 0.95) for c in CLASSES for q in ("sensitivity", "f1")],
-    columns=["class", "quantity", "value", "low", "high"],
-)
+GAINS = {"start": "natural, then bridge", "over": "natural", "per_class": [5, 10, 50, "fewest less most"]}
+GAINS = pd.DataFrame(GAINS | {"value": 0.03, "low": 0.01, "high": 0.05})
+PER_CLASS = pd.DataFrame(product(CLASSES, ("sensitivity", "f1")), columns=["class", "quantity"])
+PER_CLASS = PER_CLASS.assign(value=0.9, low=0.8, high=0.95)
 NUMBERS = {"sensitivity": about(0.9), "f1": about(0.9), "sensitivity spread": about(0.05), "f1 spread": about(0.04)}
 SIDES = {name: {group: about(0.1) for group in ("all", *CLASSES)} for name in ("image", "mirror image")}
-FOUND = {
-    name: {"whole image": about(0.95), "same source": Estimate.undefined(0, "x", "none")} for name in carr.SETTINGS
-}
+FOUND = {"whole image": about(0.95), "same source": Estimate.undefined(0, "x", "none")}
+FOUND = {setting: FOUND for setting in carr.SETTINGS}
 FOUND["tied"] = {"published recipe": about(0.99)} | FOUND["tied"]
 RADIOGRAPHS = (RANDOM.integers(0, 255, (8, 32, 32), dtype=np.uint8), RANDOM.random((8, 32, 32)))
 PREDICTED = ("VIRUS", *CLASSES[1:], *CLASSES)

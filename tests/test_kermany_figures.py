@@ -1,5 +1,7 @@
 """Kermany's figures draw, and show the numbers that they are given."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,6 @@ from helpers.metrics.auroc import auroc
 from helpers.metrics.calibration import COLUMNS, reliability
 from helpers.metrics.classification import confusion
 from helpers.metrics.estimate import Estimate
-from helpers.metrics.proportions import proportion
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 RANDOM = np.random.default_rng(0)
@@ -20,22 +21,15 @@ SCORE = 1 / (1 + np.exp(-(3 * TRUTH - 1.5 + RANDOM.normal(0, 1, 120))))
 CURVE = (TRUTH, SCORE, auroc(TRUTH, SCORE))
 AREA = Estimate(0.9, 0.85, 0.95, 80, "DeLong")
 TABLE = pd.DataFrame(RANDOM.integers(1, 9, (4, 4)), index=CLASSES, columns=CLASSES)
-POINTS = [
-    (way, n, seed, 0.5 + n / 100 + seed / 50) for way in ("trained", "random") for n in (10, 20) for seed in (1, 2)
-]
-POINTS = pd.DataFrame(POINTS, columns=["initialisation", "per_class", "seed", "accuracy"])
+POINTS = pd.DataFrame(product(("trained", "random"), (10, 20), (1, 2)), columns=["initialisation", "per_class", "seed"])
+POINTS["accuracy"] = 0.5 + POINTS["per_class"] / 100 + POINTS["seed"] / 50
 INFINITE = {"model": Estimate(9, 4, 20, 80, "log"), "Reader 1": Estimate(np.inf, 30, np.inf, 80, "exact")}
 READERS = pd.DataFrame({"reader": ["Reader 1"], "sensitivity": [0.9], "specificity": [0.8]})
 LABELS = np.array(["BACTERIA"] * 40 + ["VIRUS"] * 20 + ["NORMAL"] * 60)
 IMAGES = {name: RANDOM.integers(0, 255, (40, 40), dtype=np.uint8) for name in PNEUMONIA}
 MASKS = {name: np.zeros((40, 40), bool) for name in PNEUMONIA} | {"VIRUS": np.eye(40, dtype=bool)}
-CHOSEN = pd.DataFrame(
-    [
-        {"model": model, "chosen on": way, "step": 1200, **proportion(80 + i, 100).as_dict()}
-        for model in ("pneumonia vs normal", "bacterial vs viral")
-        for i, way in enumerate(("validation", "test"))
-    ]
-)
+CHOSEN = pd.DataFrame(product(("one", "two"), ("validation", "test")), columns=["model", "chosen on"])
+CHOSEN = CHOSEN.assign(step=1200, value=0.8, low=0.7, high=0.9)
 COUNTS = confusion(LABELS, np.where(SCORE > 0.5, "BACTERIA", "NORMAL"), PNEUMONIA)
 PARTS = {"train folder": (LABELS, SCORE), "test folder": (LABELS[30:], SCORE[30:])}
 
@@ -43,10 +37,7 @@ DRAWN = {
     "figure 1": (lambda: kermany.schematic("InceptionV3", "imagenet", CLASSES), "ImageNet, 1,000 categories"),
     "figure 2B": (lambda: kermany.flow([("Found", "9 images"), ("Test", "3")], {0: "set aside: 6"}), "set aside: 6"),
     "figure 4A": (lambda: kermany.roc({"model": CURVE}, READERS, "1 SIMULATED readers"), "1 SIMULATED readers"),
-    "learning curve": (
-        lambda: kermany.learning_curve(POINTS, "accuracy", "accuracy", {"all": 0.9}),
-        "images per class",
-    ),
+    "learning curve": (lambda: kermany.learning_curve(POINTS, "accuracy", "share", {"all": 0.9}), "images per class"),
     "figure 4C": (
         lambda: kermany.weighted_errors({"model": AREA, "Reader 1": AREA}, {"model"}, {"published: model": 0.066}),
         "weighted error (penalty points per 100 images)",

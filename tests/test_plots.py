@@ -1,5 +1,7 @@
 """What every figure is drawn with: sizes, intervals, ROC curves, confusion matrices, flow charts, images and maps."""
 
+from itertools import product
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,10 +26,8 @@ MASKS = np.zeros((4, 32, 32), bool)
 MASKS[1, 10:20, 10:20] = True
 HEAT = Maps(RANDOM.normal(size=(4, 32, 32)).astype(np.float32), "occlusion", "probability", ("CNV",) * 4, {}, 1.0)
 LABELS = ["CNV", "DME", "MH", "NORMAL"]
-HISTORY = pd.DataFrame(
-    [(step, split, 0.5 + step / 100, 1 - step / 100) for step in range(1, 30) for split in ("train", "validation")],
-    columns=["step", "split", "accuracy", "cross_entropy"],
-)
+HISTORY = pd.DataFrame(product(range(1, 30), ("train", "validation")), columns=["step", "split"])
+HISTORY = HISTORY.assign(accuracy=0.5 + HISTORY["step"] / 100, cross_entropy=1 - HISTORY["step"] / 100)
 BINS = pd.DataFrame({"box": 9, "centre": [0.5, 2.0], "value": 0.5, "low": 0.4, "high": 0.6, "chance": 0.1})
 BY_CLASS = {"class": ["CNV", "all"], "lesion size over box (median)": 1.2, "localisation accuracy": 0.5}
 LESIONS = {"label": ["CNV", "DME"] * 3, "hidden": 0.4, "contrast": 9.0, "drop": 0.2, "hit": [0, 1, 1, 0, 0, 1]}

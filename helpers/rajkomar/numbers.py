@@ -234,7 +234,7 @@ def assessment_claims(
 
 
 def design_claims(counts: Mapping[str, int], summary: Mapping[str, Any], children: int) -> dict[str, Estimate]:
-    """How the study was made: counts of figure 1 (see `rajkomar_flow.COUNTS`), and settings that are in code."""
+    """How the study was made: counts of figure 1 (see `figures.COUNTS`), and settings that are in code."""
     weights = summary["weights"]
     sections = {
         "data": {"bits": 8, "public_images": counts.get("external")},
