@@ -124,18 +124,18 @@ def test_where_the_source_is_tied_to_the_disease_the_control_exposes_it():
     )
     found = numbers.control_aurocs(table, frame, "tied", 300, 1)
     concluded = numbers.conclude_on_source(found)
-    assert concluded.exposed and "no evidence that the disease is seen" in concluded.sentence
+    assert "no evidence that the disease is seen" in concluded
     assert found["age alone"].value == 1.0
     published = table[table["control"] == "whole image"].drop(columns="site")
     beside = numbers.control_aurocs(table, frame, "tied", 300, 1, published)
     assert list(beside)[0] == "published recipe" and beside["published recipe"] == beside["whole image"]
-    assert not found["same source"].defined and "nothing to compare with" in concluded.sentence
+    assert not found["same source"].defined and "nothing to compare with" in concluded
 
 
 def test_where_it_is_not_the_control_is_silent_and_the_same_source_speaks_for_the_disease():
     table, frame = controls_of({"whole image": 2.0, "lungs blacked out": 0.0}, lambda label, n: "AB"[n % 2])
     found = numbers.control_aurocs(table, frame.assign(age=np.nan), "tied", 300, 1)
     concluded = numbers.conclude_on_source(found)
-    assert not concluded.exposed and "lies in the lungs" in concluded.sentence
-    assert "does not explain" in concluded.sentence
+    assert "lies in the lungs" in concluded
+    assert "does not explain" in concluded
     assert found["same source"].n == 90 and not found["age alone"].defined

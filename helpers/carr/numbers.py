@@ -9,7 +9,6 @@ the `spread` here; a deviation over the classes is given beside it. Neither is a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -190,14 +189,6 @@ PUBLISHED = "published recipe"
 CHANCE = 0.5
 
 
-@dataclass(frozen=True)
-class Conclusion:
-    """One plain sentence on the controls, and whether the lungs-blacked-out control exposes the classifier."""
-
-    sentence: str
-    exposed: bool
-
-
 def control_aurocs(
     controls: pd.DataFrame, frame: pd.DataFrame, setting: str, resamples: int, seed: int, published: Any = None
 ) -> dict[str, Estimate]:
@@ -236,7 +227,7 @@ def _covid_auroc(rows: pd.DataFrame, resamples: int, seed: int) -> Estimate:
     return auroc_by_patient(rows["label"] == COVID, rows[f"p_{COVID}"], rows["patient_id"], resamples, seed)
 
 
-def conclude_on_source(found: Mapping[str, Estimate]) -> Conclusion:
+def conclude_on_source(found: Mapping[str, Estimate]) -> str:
     """What may be concluded from a setting's AUROCs (see `control_aurocs`), in a sentence made from them.
 
     The rule: the control exposes the classifier where its interval lies above 0.5, for it sees no lung; the sentence
@@ -245,7 +236,7 @@ def conclude_on_source(found: Mapping[str, Estimate]) -> Conclusion:
     """
     main, blind, same = found[WHOLE], found[BLACKED_OUT], found[SAME]
     if not (main.defined and blind.defined):
-        return Conclusion("Nothing may be concluded: the classifier's or the control's AUROC is undefined.", False)
+        return "Nothing may be concluded: the classifier's or the control's AUROC is undefined."
     exposed, works = blind.low > CHANCE, main.low > CHANCE
     kept = f"{100 * min((blind.value - CHANCE) / max(main.value - CHANCE, 1e-9), 1.0):.0f} %"
     end = {
@@ -259,7 +250,7 @@ def conclude_on_source(found: Mapping[str, Estimate]) -> Conclusion:
         shown = "is above chance, which the source does not explain" if same.low > CHANCE else "is not shown to work"
         within = f"Within one source the classifier {shown} (AUROC {_interval(same)})."
     areas = f"With the lungs blacked out the AUROC is {_interval(blind)}, with the whole image {_interval(main)}"
-    return Conclusion(f"{areas}; {end}. {within}", exposed)
+    return f"{areas}; {end}. {within}"
 
 
 def _interval(one: Estimate) -> str:

@@ -35,12 +35,11 @@ FEW = "DeLong's variance needs two positives and two negatives"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two AUROCs side by side: `difference` is a minus b, `z` and the two-sided `p` test whether it is 0."""
+    """Two AUROCs side by side: `difference` is a minus b, the two-sided `p` tests whether it is 0."""
 
     auroc_a: Estimate
     auroc_b: Estimate
     difference: Estimate
-    z: float
     p: float
 
     def row(self) -> dict[str, float]:
@@ -101,7 +100,7 @@ def compare_aurocs(truth: Any, a: Any, b: Any) -> Comparison:
     t, sa, sb = as_arrays(truth=(truth, bool), a=(a, float), b=(b, float))
     if np.array_equal(rankdata(sa), rankdata(sb)) and not lacks_class(t):
         same = Estimate(0.0, 0.0, 0.0, len(t), "DeLong, paired", "both scores order all images alike")
-        return Comparison(auroc(t, sa), auroc(t, sb), same, 0.0, 1.0)
+        return Comparison(auroc(t, sa), auroc(t, sb), same, 1.0)
     images = np.arange(len(t))
     return _compare((t, sa, images), (t, sb, images), len(t), "DeLong, paired")
 
@@ -125,8 +124,7 @@ def _compare(a: tuple, b: tuple, n: int, method: str) -> Comparison:
     both, change = (auroc(*a[:2]), auroc(*b[:2])), clustered_auroc(*a) - clustered_auroc(*b)
     if all(one.method == "exact bound" for one in both) or change.error < 1e-12:
         return _without_spread(both, min(part.sum() for t, _, _ in (a, b) for part in (t, ~t)), n)
-    found = replace(change.difference(), n=n, method=method)
-    return Comparison(*both, found, change.value / change.error, change.p)
+    return Comparison(*both, replace(change.difference(), n=n, method=method), change.p)
 
 
 def _without_spread(both: tuple[Estimate, Estimate], k: int, n: int) -> Comparison:
@@ -138,8 +136,7 @@ def _without_spread(both: tuple[Estimate, Estimate], k: int, n: int) -> Comparis
     difference = both[0].value - both[1].value
     note = "neither score shows any spread within a class"
     bound = Estimate(difference, *unanimous_bounds(difference, int(k), -1.0, 1.0), n, "exact bound", note)
-    z = math.copysign(math.inf, difference) if difference else 0.0
-    return Comparison(*both, bound, z, min(1.0, 2 * (1 + abs(difference)) ** -int(k)))
+    return Comparison(*both, bound, min(1.0, 2 * (1 + abs(difference)) ** -int(k)))
 
 
 # --- overlapping sets, by patient -------------------------------------------------------------------------------------

@@ -88,28 +88,24 @@ class PooledComparison:
     a: Estimate
     b: Estimate
     difference: Estimate
-    statistic: float
     p: float
     design_effect: float = math.nan
-    parents: int = 0
 
 
 def compare_pooled(correct_a: int, n_a: int, correct_b: int, n_b: int) -> PooledComparison:
     """Pearson's chi-squared test (one degree of freedom, no continuity correction) of two shares of correct images.
 
     Each share has its Clopper-Pearson interval, the difference Newcombe's. With no image in a pool p is NaN; where
-    every image of both was classified alike, there is no table to test: statistic 0 and p 1. Images count as
+    every image of both was classified alike, there is no table to test, and p is 1. Images count as
     independent, which children of one parent are not: see `compare_clustered`.
     """
     a, b = proportion(correct_a, n_a), proportion(correct_b, n_b)
     difference = proportion_difference(correct_a, n_a, correct_b, n_b)
-    if not difference.defined:
-        return PooledComparison(a, b, difference, math.nan, math.nan)
-    if correct_a + correct_b in (0, n_a + n_b):
-        return PooledComparison(a, b, difference, 0.0, 1.0)
-    table = [[correct_a, n_a - correct_a], [correct_b, n_b - correct_b]]
-    found = chi2_contingency(table, correction=False)
-    return PooledComparison(a, b, difference, float(found.statistic), float(found.pvalue))
+    p = 1.0 if difference.defined else math.nan
+    if 0 < correct_a + correct_b < n_a + n_b and difference.defined:
+        table = [[correct_a, n_a - correct_a], [correct_b, n_b - correct_b]]
+        p = float(chi2_contingency(table, correction=False).pvalue)
+    return PooledComparison(a, b, difference, p)
 
 
 def compare_clustered(correct_a: Any, parents_a: Any, correct_b: Any, parents_b: Any) -> PooledComparison:
@@ -125,20 +121,19 @@ def compare_clustered(correct_a: Any, parents_a: Any, correct_b: Any, parents_b:
     n, names = int(a["n"].sum() + b["n"].sum()), a.index.union(b.index)
     if not (len(a) and len(b)) or len(names) < 2:
         missing = Estimate.undefined(n, BY_PARENT, "needs two parents, and images in both pools")
-        return PooledComparison(missing, missing, missing, math.nan, math.nan, math.nan, len(names))
+        return PooledComparison(missing, missing, missing, math.nan)
     pools = _share(a), _share(b)
     value = pools[0].value - pools[1].value
     error = _error(a["influence"].sub(b["influence"], fill_value=0.0))
     if error < 1e-12:
         bound = Estimate(value, *unanimous_bounds(value, len(names), -1.0, 1.0), n, *NO_SPREAD)
-        statistic, p = (0.0, 1.0) if value == 0 else (math.inf, math.nan)
-        return PooledComparison(*pools, bound, statistic, p, math.nan, len(names))
-    z, freedom = value / error, len(names) - 1
+        return PooledComparison(*pools, bound, 1.0 if value == 0 else math.nan)
+    freedom = len(names) - 1
     half = error * float(student.ppf(1 - ALPHA / 2, freedom))
     difference = Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, BY_PARENT)
     naive = sum(one.value * (1 - one.value) / one.n for one in pools)
     effect = error**2 / naive if naive else math.nan
-    return PooledComparison(*pools, difference, z, 2 * float(student.sf(abs(z), freedom)), effect, len(names))
+    return PooledComparison(*pools, difference, 2 * float(student.sf(abs(value) / error, freedom)), effect)
 
 
 def clustered_accuracy(correct: Any, parents: Any) -> Estimate:
