@@ -5,10 +5,8 @@ import sys
 import time
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from helpers.data.catalogue import CatalogueError
 from helpers.phantoms import chest_plans, oct
@@ -36,19 +34,6 @@ def test_any_number_of_processes_gives_the_same_bytes(name, tmp_path):
     assert files == sorted(path.relative_to(two.root) for path in two.root.rglob("*") if path.is_file())
     for file in files:
         assert (one.root / file).read_bytes() == (two.root / file).read_bytes(), file
-
-
-def test_masks_lie_beside_the_images_and_are_black_and_white(drawn):
-    for row in drawn.frame.itertuples():
-        image, mask = (np.asarray(Image.open(drawn.file(path))) for path in (row.path, row.mask))
-        assert image.shape == mask.shape == (row.height, row.width)
-        assert set(np.unique(mask)) <= {0, 255} and mask.any() == (row.label != "NORMAL")
-
-
-def test_another_seed_or_size_goes_to_another_folder_with_other_images(drawn, tmp_path):
-    other = OCT.load(tmp_path, 1, train=4, test_per_class=1, seed=6)
-    assert other.root.name != drawn.root.name
-    assert not set(other.frame["digest"]) & set(drawn.frame["digest"])
 
 
 def test_edited_drawing_code_goes_to_another_folder(drawn, tmp_path, monkeypatch):

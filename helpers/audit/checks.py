@@ -28,7 +28,7 @@ from helpers.run.profile import nearest
 from helpers.run.published import ClaimError
 
 OUTCOMES = ("consistent", "inconsistent", "undecidable")
-CALLABLE = (abs, all, any, math.ceil, float, int, len, list, max, min, round, set, sum, tuple, zip)
+CALLABLE = (abs, all, any, math.ceil, float, int, len, list, max, min, next, range, round, set, sum, tuple, zip)
 FORMULA = {f.__name__: f for f in CALLABLE}  # what a formula may call
 MISPRINT = "A misprint is the likeliest cause."
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.audit.checks import Check
+from helpers.audit.facts import VALUES
 from helpers.audit.rules import neighbours
 from helpers.audit.rules_curves import auroc_spread, interval
 from helpers.audit.rules_tables import TwoByTwo, penalty_totals
@@ -58,7 +59,7 @@ def two_by_two(checks: Sequence[Check]) -> Figure:
     figure, grid = canvas(DOUBLE, 2.15, columns=len(shown))
     for axes, check, name in zip(grid, shown, "abcdef", strict=False):
         sizes = (int(check.names[size].value) for size in ("positives", "negatives"))
-        table = TwoByTwo(*check.facts, *sizes)
+        table = TwoByTwo(dict(zip(VALUES, check.facts, strict=False)), *sizes)
         _bands(axes, table)
         axes.set_title(f"{check.title}\n{table.positives} and {table.negatives} images", fontsize=7)
         axes.set_xlabel("sensitivity (%)")
@@ -69,7 +70,7 @@ def two_by_two(checks: Sequence[Check]) -> Figure:
 
 def _bands(axes: Axes, table: TwoByTwo) -> None:
     p, n = table.positives, table.negatives
-    sensitivity, specificity, accuracy = table.sensitivity, table.specificity, table.accuracy
+    accuracy, sensitivity, specificity = table.facts.values()
     # Where the accuracy's band meets the printed sensitivity and the printed specificity: the view holds both.
     right = accuracy.value * (p + n)
     x_low, x_high = _view(sensitivity.value, (right - specificity.value * n) / p)
@@ -77,9 +78,9 @@ def _bands(axes: Axes, table: TwoByTwo) -> None:
     x = np.array([x_low, x_high])
     lower, upper = ((limit * (p + n) - x * p) / n for limit in (accuracy.low, accuracy.high))
     bands = [
+        axes.fill_between(100 * x, 100 * lower, 100 * upper, color="0.45", alpha=0.35, lw=0),
         axes.axvspan(100 * sensitivity.low, 100 * sensitivity.high, color=IMPOSSIBLE, alpha=0.45, lw=0),
         axes.axhspan(100 * specificity.low, 100 * specificity.high, color=READERS, alpha=0.45, lw=0),
-        axes.fill_between(100 * x, 100 * lower, 100 * upper, color="0.45", alpha=0.35, lw=0),
     ]
     tp, tn = np.meshgrid(np.arange(p + 1) / p, np.arange(n + 1) / n)
     inside = (tp >= x_low) & (tp <= x_high) & (tn >= y_low) & (tn <= y_high)
@@ -87,7 +88,7 @@ def _bands(axes: Axes, table: TwoByTwo) -> None:
     for one, other in table.tables():
         axes.plot(100 * one / p, 100 * other / n, "o", color="black", ms=4, zorder=4)
     axes.set(xlim=(100 * x_low, 100 * x_high), ylim=(100 * y_low, 100 * y_high))
-    words = [f"{name} {getattr(table, name).text}" for name in ("sensitivity", "specificity", "accuracy")]
+    words = [f"{name} {fact.text}" for name, fact in table.facts.items()]
     axes.legend(bands, words, loc="upper right", fontsize=5.5, frameon=True, framealpha=0.85, edgecolor="none")
 
 

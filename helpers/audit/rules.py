@@ -145,13 +145,6 @@ def nearest_n(fact: Fact, n: int) -> int | None:
     return next((other for other in others if other >= 1 and fact.counts(other)), None)
 
 
-@rule("attainable by a count (GRIM)")
-def without_n(fact: Fact) -> Answer:
-    """Where the text gives no n: the fewest images of which some count gives the printed value."""
-    least = next(n for n in range(1, 10**6) if fact.counts(n))
-    return Answer(None, f"attainable with {least} images or more, not with every number of them")
-
-
 @rule("shares of the classes make the share of all")
 def class_shares(whole: Fact, *shares: Fact, most: Fact) -> Answer:
     """Can three classes that make `whole.n` images have the three shares, and together the fourth?

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers.audit.facts import Fact, ScoredSet
+from helpers.audit.facts import VALUES, Fact, ScoredSet
 from helpers.audit.rules import Answer, rule
 
 # --- one table of two by two --------------------------------------------------------------------------------------
@@ -18,23 +18,17 @@ from helpers.audit.rules import Answer, rule
 
 @dataclass(frozen=True)
 class TwoByTwo:
-    """What was printed of a binary classifier, and how many images it saw of each class."""
+    """What was printed of a binary classifier (accuracy, sensitivity, specificity), and its images per class."""
 
-    accuracy: Fact
-    sensitivity: Fact
-    specificity: Fact
+    facts: Mapping[str, Fact]
     positives: int
     negatives: int
-
-    @property
-    def facts(self) -> list[Fact]:
-        return [self.accuracy, self.sensitivity, self.specificity]
 
     @property
     def counts(self) -> list[range]:
         """The counts of correct answers that print as each value does: in all, among the positives, the negatives."""
         sizes = self.positives + self.negatives, self.positives, self.negatives
-        return [fact.counts(n) for fact, n in zip(self.facts, sizes, strict=True)]
+        return [fact.counts(n) for fact, n in zip(self.facts.values(), sizes, strict=True)]
 
     def values(self, tp: Any, tn: Any) -> list[Any]:
         """Accuracy, sensitivity and specificity of `tp` and `tn` correct."""
@@ -52,7 +46,7 @@ def smallest_changes(table: TwoByTwo) -> list[tuple[int, int, int, dict[str, flo
     Each as (units of the last printed digits in all, true positives, true negatives, the changed values by name).
     """
     tp, tn = np.meshgrid(np.arange(table.positives + 1), np.arange(table.negatives + 1), indexing="ij")
-    away = np.stack([fact.steps(value) for fact, value in zip(table.facts, table.values(tp, tn), strict=True)])
+    away = np.stack([fact.steps(value) for fact, value in zip(table.facts.values(), table.values(tp, tn), strict=True)])
     moved, total = away > 0, away.sum(axis=0)
     number = moved.sum(axis=0)
     found = []
@@ -60,7 +54,7 @@ def smallest_changes(table: TwoByTwo) -> list[tuple[int, int, int, dict[str, flo
         same = (moved == np.array(pattern)[:, None, None]).all(axis=0)
         place = np.unravel_index(np.where(same, total, total.max() + 1).argmin(), total.shape)
         right = int(tp[place]), int(tn[place])
-        new = zip(("accuracy", "sensitivity", "specificity"), table.values(*right), pattern, strict=True)
+        new = zip(table.facts, table.values(*right), pattern, strict=True)
         found.append((int(total[place]), *right, {name: value for name, value, go in new if go}))
     return sorted(found, key=lambda change: change[0])
 
@@ -78,27 +72,27 @@ def implied_share(accuracy: Fact, sensitivity: Fact, specificity: Fact) -> tuple
 
 
 @rule("one table gives accuracy, sensitivity and specificity")
-def one_table(accuracy: Fact, sensitivity: Fact, specificity: Fact, *, positives: Fact, negatives: Fact) -> Answer:
+def one_table(*facts: Fact, positives: Fact, negatives: Fact) -> Answer:
     """Do accuracy, sensitivity and specificity come from one table of two by two?"""
     p, q = int(positives.value), int(negatives.value)
-    table = TwoByTwo(accuracy, sensitivity, specificity, p, q)
+    table = TwoByTwo(dict(zip(VALUES, facts, strict=False)), p, q)
     if tables := table.tables():
         return Answer(True, "; ".join(f"{tp} of {p} and {tn} of {q}" for tp, tn in tables[:3]))
-    low, high = implied_share(*table.facts)
+    low, high = implied_share(*facts)
     share = "no share of positives at all" if np.isnan(low) else f"{100 * low:.0f} to {100 * high:.0f} % positives"
     found = f"no table; the three imply {share}, the text says {100 * p / (p + q):.1f} %"
     if all(table.counts):
         tp, tn = (counts[0] for counts in table.counts[1:])
         right = f"{tp} of {p} and {tn} of {q} make {tp + tn} right"
-        found = f"{right}, which is {accuracy.show((tp + tn) / (p + q))}; {found}"
+        found = f"{right}, which is {facts[0].show((tp + tn) / (p + q))}; {found}"
     changes = smallest_changes(table)
-    gap = sum(getattr(table, name).gap(value) for name, value in changes[0][-1].items())
+    gap = sum(table.facts[name].gap(value) for name, value in changes[0][-1].items())
     return Answer(False, found, gap, "; or ".join(_describe(table, *change) for change in changes[:3]))
 
 
 def _describe(table: TwoByTwo, steps: int, tp: int, tn: int, changed: Mapping[str, float]) -> str:
     """'accuracy 98.6 % (4 in the last digits; 245 of 250 and 248 of 250 right)'."""
-    values = " and ".join(f"{name} {getattr(table, name).show(value)}" for name, value in changed.items())
+    values = " and ".join(f"{name} {table.facts[name].show(value)}" for name, value in changed.items())
     return f"{values} ({steps} in the last digits; {tp} of {table.positives} and {tn} of {table.negatives} right)"
 
 

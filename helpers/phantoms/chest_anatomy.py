@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import uniform_filter1d
 
 ADULT = 16.0  # years from which proportions are an adult's
@@ -108,6 +109,11 @@ class Body:
         """A profile's values at heights `z`."""
         index = ((z - np.float32(BOTTOM)) * np.float32(1 / STEP)).astype(np.int32)
         return self.profile[name].take(index, mode="clip")
+
+    def place(self, side: int, far: ArrayLike, angle: ArrayLike, z: ArrayLike) -> tuple[ArrayLike, ...]:
+        """A place at height `z`, at a share `far` of the way to the wall, `angle` from the back round the side."""
+        x = side * far * self.at("wall", z) * np.sin(angle)
+        return x, self.at("middle", z) - far * self.at("wall depth", z) * np.cos(angle), z
 
     def dome(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Height of the diaphragm: two arches, deep behind and at the sides."""

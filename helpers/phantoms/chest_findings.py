@@ -101,10 +101,12 @@ def patches(scene: Scene, count: int, radius: float, density: float, rng: np.ran
         z = 1.0 + 9 * u[k, 0] ** 1.4 if outer else 1.5 + 15 * u[k, 0]
         angle = np.pi * (0.25 + 0.45 * u[k, 1])  # from the back round to the side
         far = 0.84 if outer else 0.55 * (0.5 + u[k, 2])
-        height = np.float32(z)
-        x = side * far * float(scene.body.at("wall", height)) * np.sin(angle)
-        y = float(scene.body.at("middle", height)) - far * float(scene.body.at("wall depth", height)) * np.cos(angle)
-        scene.fill(Ball((x, y, z), tuple(radius * np.exp(0.2 * n[k]))), density, 0.5 * radius, pattern)
+        scene.fill(
+            Ball(scene.body.place(side, far, angle, z), tuple(radius * np.exp(0.2 * n[k]))),
+            density,
+            0.5 * radius,
+            pattern,
+        )
 
 
 def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -191,11 +193,10 @@ def pneumothorax(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     scene.add(chest_bones.solid(lost, -chest_bones.BLOOD, rng.spawn(1)[0]))
     spot = rng.random((6000, 2)).astype(np.float32)
     z, angle = -1 + (body.apex - 0.5) * spot[:, 0], np.pi * (0.12 + 0.76 * spot[:, 1])
-    half = body.at("wall depth", z)
-    share = np.clip(1 - gap(z) / half, 0.2, 1)
-    x = side * share * body.at("wall", z) * np.sin(angle)
-    line = np.stack([x, body.at("middle", z) - share * half * np.cos(angle), z], axis=-1)
-    scene.add((line[side * x > 2.5], np.full(int((side * x > 2.5).sum()), 10 / 6000)))
+    share = np.clip(1 - gap(z) / body.at("wall depth", z), 0.2, 1)
+    line = np.stack(body.place(side, share, angle, z), axis=-1)
+    line = line[side * line[:, 0] > 2.5]
+    scene.add((line, np.full(len(line), 10 / 6000)))
 
 
 def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -248,9 +249,7 @@ def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     centre = np.array([rng.normal(1.0, 0.8), -3.6, max(scene.body.domes) + 0.6 * radius])
     ball = Ball(tuple(centre), (1.25 * radius, 0.9 * radius, radius))
     scene.fill(ball, 1.0, 0.4)
-    points, weights = _lump(centre, 0.8 * radius, -0.8 * WATER, rng)
-    upper = points[:, 2] > centre[2] + 0.1 * radius
-    scene.add((points[upper], weights[upper]))
+    scene.add(_lump(centre + (0, 0, 0.42 * radius), 0.58 * radius, -0.8 * WATER, rng))
 
 
 def apical_nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:

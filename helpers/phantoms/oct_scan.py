@@ -115,32 +115,30 @@ def _membranes(tones: np.ndarray, scan: BScan, eye: Anatomy, rng: np.random.Gene
 def _spaces(tones: np.ndarray, mask: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
     """Texture of what lies in opened spaces, heaps of material, and the mask of both."""
     for space, below in (("subretinal", "pigment epithelium"), ("sub-RPE", "choroid")):
-        wide = np.flatnonzero(scan.top[below] - scan.top[space] > SHOWS)
-        if wide.size:
-            # The epithelium that is lifted belongs to the lesion as well.
-            upper = scan.top["pigment epithelium"] if space == "sub-RPE" else scan.top[space]
-            window, rows, columns = _window(scan, wide, upper, scan.top[below])
-            area = (rows >= upper[columns] - 0.5) & (rows < scan.top[below][columns] + 0.5)
-            area &= (scan.top[below] - scan.top[space] > SHOWS)[columns]
-            mask[window] |= area
-            if space == "sub-RPE":
-                tones[window] *= 1 + np.float32(0.08) * grain[window] * area
+        # The epithelium that is lifted belongs to the lesion as well.
+        upper = scan.top["pigment epithelium" if space == "sub-RPE" else space]
+        shown = scan.top[below] - scan.top[space] > SHOWS
+        window, inside = _cover(scan, shown, upper - 0.5, scan.top[below] + 0.5)
+        area = (inside > 0.5) & shown[window[1]]
+        mask[window] |= area
+        if space == "sub-RPE":
+            tones[window] *= 1 + np.float32(0.08) * grain[window] * area
     for fill in scan.fills:
-        wide = np.flatnonzero(fill.bottom - fill.top > 0.05)
-        if wide.size:
-            window, rows, columns = _window(scan, wide, fill.top, fill.bottom)
-            top, bottom = fill.top[columns], fill.bottom[columns]
-            inside = np.clip(rows - top + 0.5, 0, 1) * np.clip(bottom - rows + 0.5, 0, 1) * np.clip(bottom - top, 0, 1)
-            tones[window] += inside * (fill.tone * (1 + fill.grain * grain[window]) - tones[window])
-            mask[window] |= (inside > 0.5) & (bottom - top > SHOWS)
+        thick = fill.bottom - fill.top
+        window, inside = _cover(scan, thick > 0.05, fill.top, fill.bottom)
+        inside *= np.clip(thick[window[1]], 0, 1)
+        tones[window] += inside * (fill.tone * (1 + fill.grain * grain[window]) - tones[window])
+        mask[window] |= (inside > 0.5) & (thick[window[1]] > SHOWS)
 
 
-def _window(scan: BScan, wide: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> tuple:
-    """The part of the image that holds columns `wide` between two edges: its slices, its rows and its columns."""
-    columns = slice(int(wide[0]), int(wide[-1]) + 1)
-    first = max(int(top[columns].min()) - 2, 0)
-    last = min(int(bottom[columns].max()) + 3, scan.height)
-    return (slice(first, last), columns), np.arange(first, last, dtype=np.float32)[:, None], columns
+def _cover(scan: BScan, shown: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> tuple[tuple, np.ndarray]:
+    """Slices of the image that hold the columns `shown` between two edges, and how much of each pixel lies between."""
+    wide = np.flatnonzero(shown)
+    columns = slice(int(wide[0]), int(wide[-1]) + 1) if wide.size else slice(0, 1)
+    rows = slice(max(int(top[columns].min()) - 2, 0), min(int(bottom[columns].max()) + 3, scan.height))
+    row = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+    inside = np.clip(row - top[columns] + 0.5, 0, 1) * np.clip(bottom[columns] - row + 0.5, 0, 1)
+    return (rows, columns), inside
 
 
 def _blob(tones: np.ndarray, mask: np.ndarray, scan: BScan, blob: Blob) -> None:
