@@ -51,13 +51,6 @@ def test_expected_gradients_of_a_linear_model_are_the_closed_form_within_their_e
     assert (np.abs(found.maps - exact) <= 5 * spread / np.sqrt(400) + 1e-5).all()
 
 
-def test_expected_gradients_add_up_to_the_logit_less_the_backgrounds_in_expectation():
-    classifier, images = curved(), pictures(2)
-    found = gradient_shap(classifier, images, "A", background=BEHIND, samples=1600)
-    own, others = (np.asarray(classifier.logits_model(one[..., None] * 1.0))[:, 0] for one in (images, BEHIND))
-    assert found.maps.sum(axis=(1, 2)) == pytest.approx(own - others.mean(), abs=0.1)
-
-
 def test_the_seed_decides_and_numpys_own_generator_is_left_alone():
     classifier, images = curved(), pictures(2)
     np.random.seed(5)

@@ -86,9 +86,10 @@ def test_the_share_outside_the_lungs_counts_what_speaks_for_the_hospital_alone()
     assert found["outside"][0] == pytest.approx(0.75) and found["by_chance"][0] == 0.5 and np.isnan(found["outside"][1])
 
 
-def test_explained_images_are_test_images_of_every_site_one_a_patient(study):
+def test_explained_images_are_test_images_of_every_site_one_a_patient(study, monkeypatch):
+    monkeypatch.setattr(heat, "COUNT", 9)
     frame = study.frame.assign(markers="on")
-    rows = heat.choose_images(frame, 9)
+    rows = heat.choose_images(frame)
     assert rows["site"].value_counts().to_dict() == dict.fromkeys(SITES, 3) and set(rows["split"]) == {"test"}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,8 @@ from helpers.explain.occlusion import default_box, occlusion
 from helpers.explain.scores import localisation, means, share_within
 from helpers.model.finetune import FinetunedNetwork
 from helpers.model.head import Head
+from helpers.run.profile import Profile
 from helpers.zech import regions
-
-if TYPE_CHECKING:
-    from helpers.run.profile import Profile
 
 HEALTHY = 48  # images that maps are compared with
 COUNT = 24  # test images whose site is explained
@@ -33,9 +30,9 @@ TOLERANCE = 15 / 224  # of the image's side: how far beside the finding a peak m
 
 def clearest(scores: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     """For each label the image that has it and the highest probability of it: columns image_id, target."""
-    known = [label for label in labels if scores[f"y_{label}"].any()]
-    rows = [scores.loc[scores[f"p_{label}"].where(scores[f"y_{label}"]).idxmax(), "image_id"] for label in known]
-    return pd.DataFrame({"image_id": rows, "target": known})
+    positive = {label: scores[scores[f"y_{label}"]] for label in labels}
+    found = [nearest(rows, label, [1.0]) for label, rows in positive.items() if len(rows)]
+    return pd.concat(found, ignore_index=True)
 
 
 def nearest(scores: pd.DataFrame, label: str, probabilities: Sequence[float]) -> pd.DataFrame:
@@ -96,11 +93,11 @@ def pointing_game(
     return table[["label", "value", "low", "high", "n", "chance", "share", "method"]]
 
 
-def choose_images(frame: pd.DataFrame, count: int = COUNT) -> pd.DataFrame:
-    """About `count` test images with their hospital's markers, as many of each hospital, one per patient, by name."""
+def choose_images(frame: pd.DataFrame) -> pd.DataFrame:
+    """About `COUNT` test images with their hospital's markers, as many of each hospital, one per patient, by name."""
     rows = frame[(frame["split"] == "test") & (frame["markers"] == "on") & (frame["cohort"] == "natural")]
     rows = rows.sort_values("image_id").drop_duplicates("patient_id")
-    kept = rows.groupby("site").head(-(-count // rows["site"].nunique()))
+    kept = rows.groupby("site").head(-(-COUNT // rows["site"].nunique()))
     hospitals = pd.Categorical(kept["site"], frame["site"].unique())
     return kept.iloc[hospitals.argsort(kind="stable")].reset_index(drop=True)
 
