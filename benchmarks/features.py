@@ -82,11 +82,11 @@ def obvious(catalogue: Catalogue, backbone: Backbone) -> Pass:
     return Pass(features, time.perf_counter() - clock)
 
 
-def ours(catalogue: Catalogue, backbone: Backbone, options: dict) -> Pass:
+def ours(catalogue: Catalogue, backbone: Backbone, options: argparse.Namespace) -> Pass:
     """`extract` into an empty cache. It keeps compiling and checking apart from its own clock."""
     with tempfile.TemporaryDirectory() as cache:
         clock = time.perf_counter()
-        made = extract(catalogue, backbone, cache=Path(cache), **options)
+        made = extract(options, catalogue, backbone, Path(cache))
         preparing = time.perf_counter() - clock - made.seconds
         engine = f"{made.engine} {made.precision}"
         return Pass(np.array(made.features), made.seconds, preparing, engine, made.agreement["min_cosine"])
@@ -116,13 +116,13 @@ def decoding(catalogue: Catalogue, size: int, workers: int) -> tuple[float, floa
     return rates[0], rates[1]
 
 
-def measure(backbone: Backbone, catalogue: Catalogue, rounds: int, options: dict) -> dict:
+def measure(backbone: Backbone, catalogue: Catalogue, rounds: int, options: argparse.Namespace) -> dict:
     """One row of the table: both ways in turn, `rounds` times."""
     obvious(catalogue.subset(catalogue.frame[:32]), backbone)
     pairs = [(obvious(catalogue, backbone), ours(catalogue, backbone, options)) for _ in range(rounds)]
     plain, fast = pairs[-1]
     n, labels = len(catalogue), (catalogue.frame["label"] == "B").to_numpy()
-    rates = decoding(catalogue, backbone.image_size, options["workers"])
+    rates = decoding(catalogue, backbone.image_size, options.workers)
     return {
         "backbone": f"{backbone.name} {backbone.image_size} px",
         "engine": fast.engine,
@@ -148,14 +148,13 @@ def main() -> None:
     asked.add_argument("--precision", default="auto")
     asked.add_argument("--workers", type=int, default=0)
     chosen = asked.parse_args()
-    options = {"engine": chosen.engine, "precision": chosen.precision, "workers": chosen.workers}
     machine = hardware.describe()
     for key, value in machine.items():
         print(f"{key:22} {', '.join(map(str, value)) if isinstance(value, list) else value}")
     with tempfile.TemporaryDirectory() as folder:
         catalogue = make_images(Path(folder), chosen.images)
         rows = [
-            measure(load_backbone(name, chosen.weights), catalogue, chosen.rounds, options) for name in chosen.backbones
+            measure(load_backbone(name, chosen.weights), catalogue, chosen.rounds, chosen) for name in chosen.backbones
         ]
     table = pd.DataFrame(rows).set_index("backbone").T
     print(table.to_string(float_format=lambda value: f"{value:.4g}"))

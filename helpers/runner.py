@@ -14,7 +14,7 @@ import numpy as np
 from helpers.data.sources import Source
 from helpers.model.backbones import load_backbone
 from helpers.model.experiment import Experiment, Images, Inputs, find_experiment, run_experiment
-from helpers.model.features import Features, FeatureStore, extract_for
+from helpers.model.features import Features, FeatureStore, extract
 from helpers.run.cache import resolve, settings_of_step, step_key
 from helpers.run.profile import Profile
 from helpers.run.provenance import collected_warnings, read_json, write_json
@@ -87,7 +87,7 @@ def features_of(source: Source, run: Run, profile: Profile) -> np.ndarray:
 def _extract(source: Source) -> Features:
     settings = source.settings
     backbone = load_backbone(settings.backbone, settings.weights, settings.image_size, settings.seed)
-    return extract_for(settings, source.catalogue, backbone)
+    return extract(settings, source.catalogue, backbone)
 
 
 def _data(name: str, run: Run, profile: Profile) -> dict[str, Any]:

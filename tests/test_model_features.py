@@ -15,6 +15,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -33,6 +34,7 @@ from helpers.model.features import FeatureError, extract, open_store
 
 SIZE, FEATURES = 16, 5
 ENGINE, FAST = Engine("keras", "float32"), Engine("openvino", "bfloat16")
+PROFILE = SimpleNamespace(engine="auto", precision="auto", workers=1)
 BACKBONE = Backbone("Fake", "none", "0" * 16, SIZE, FEATURES, None)
 
 
@@ -110,12 +112,12 @@ def part_files(cache):
 
 
 def test_features_stand_row_by_row_as_the_catalogue_and_a_second_run_computes_nothing(catalogue, cache, engines):
-    made = extract(catalogue, BACKBONE, cache)
+    made = extract(PROFILE, catalogue, BACKBONE, cache)
     np.testing.assert_array_equal(made.features, truth(catalogue))
     assert made.features.dtype == np.float32 and not made.features.flags.writeable
     assert made.computed == 21 and made.seconds > 0 and made.agreement["min_cosine"] == 1
     assert [count(path) for path in part_files(cache)].count(8) == 2  # and one of 5
-    again = extract(catalogue, BACKBONE, cache)
+    again = extract(PROFILE, catalogue, BACKBONE, cache)
     assert (again.computed, again.seconds, len(engines.compiled)) == (0, 0.0, 1)
     np.testing.assert_array_equal(again.features, made.features)
     np.testing.assert_array_equal(again.of(["i5", "i2"]), made.features[[5, 2]])
@@ -125,10 +127,10 @@ def test_features_stand_row_by_row_as_the_catalogue_and_a_second_run_computes_no
 def test_another_data_set_finds_the_images_it_shares_and_of_identical_images_one_is_computed(
     catalogue, cache, tmp_path
 ):
-    extract(catalogue.subset(catalogue.frame[5:15]), BACKBONE, cache)
+    extract(PROFILE, catalogue.subset(catalogue.frame[5:15]), BACKBONE, cache)
     moved = make_catalogue(tmp_path / "elsewhere", 21)
     twice = pd.concat([moved.frame[::-1], moved.frame.assign(image_id=lambda f: f["image_id"] + "b")])
-    made = extract(moved.subset(twice), BACKBONE, cache)
+    made = extract(PROFILE, moved.subset(twice), BACKBONE, cache)
     assert made.computed == 11
     np.testing.assert_array_equal(made.features, truth(moved.subset(twice)))
 
@@ -137,12 +139,12 @@ def test_another_data_set_finds_the_images_it_shares_and_of_identical_images_one
 def test_batches_and_files_of_any_size_give_the_same(catalogue, cache, monkeypatch, batch, part):
     monkeypatch.setattr(module, "BATCH", batch)
     monkeypatch.setattr(module, "PART", part)
-    np.testing.assert_array_equal(extract(catalogue, BACKBONE, cache).features, truth(catalogue))
+    np.testing.assert_array_equal(extract(PROFILE, catalogue, BACKBONE, cache).features, truth(catalogue))
 
 
 def test_large_features_lie_in_a_nameless_file(catalogue, cache, monkeypatch):
     monkeypatch.setattr(module, "IN_MEMORY", 0)
-    made = extract(catalogue, BACKBONE, cache)
+    made = extract(PROFILE, catalogue, BACKBONE, cache)
     np.testing.assert_array_equal(made.features, truth(catalogue))
     assert isinstance(made.features, np.memmap)
     assert len(list(made.folder.iterdir())) == 3 + 2  # parts, key.json, writing.lock
@@ -178,7 +180,7 @@ def test_when_killed_midway_then_the_next_run_goes_on_and_gives_the_same(tmp_pat
     assert process.wait() == -signal.SIGKILL, "it was to be killed before it was done"
     process.stdout.close()
     kept = sum(count(path) for path in part_files(cache))
-    made = extract(catalogue, BACKBONE, cache)
+    made = extract(PROFILE, catalogue, BACKBONE, cache)
     assert 16 <= kept < 40 and made.computed == 40 - kept
     np.testing.assert_array_equal(made.features, truth(catalogue))
 
@@ -190,19 +192,19 @@ def test_two_processes_do_not_do_the_same_work(tmp_path, cache):
 
 
 def test_a_torn_temporary_file_is_never_read_and_goes_away(catalogue, cache):
-    extract(catalogue, BACKBONE, cache)
+    extract(PROFILE, catalogue, BACKBONE, cache)
     first, *others = part_files(cache)
     torn = first.parent / f".{first.stem}-x7_abcd.parquet"  # as write_atomically names them
     torn.write_bytes(first.read_bytes()[:-30])
     for path in others:
         path.unlink()
-    made = extract(catalogue, BACKBONE, cache)
+    made = extract(PROFILE, catalogue, BACKBONE, cache)
     np.testing.assert_array_equal(made.features, truth(catalogue))
     assert not torn.exists() and 0 < made.computed < 21
 
 
 def test_a_damaged_file_is_an_error_that_names_it_and_what_to_do(catalogue, cache):
-    extract(catalogue, BACKBONE, cache)
+    extract(PROFILE, catalogue, BACKBONE, cache)
     path = part_files(cache)[0]
     good = path.read_bytes()
     place = good.index(parquet.read_table(path)["features"].combine_chunks().flatten().to_numpy().tobytes())
@@ -210,9 +212,9 @@ def test_a_damaged_file_is_an_error_that_names_it_and_what_to_do(catalogue, cach
     for bad in (*flipped, b"", good[:10], good[:300], good[:-1]):
         path.write_bytes(bad)
         with pytest.raises(FeatureError, match=f"{path.name}.*delete it"):
-            extract(catalogue, BACKBONE, cache)
+            extract(PROFILE, catalogue, BACKBONE, cache)
     path.unlink()
-    np.testing.assert_array_equal(extract(catalogue, BACKBONE, cache).features, truth(catalogue))
+    np.testing.assert_array_equal(extract(PROFILE, catalogue, BACKBONE, cache).features, truth(catalogue))
 
 
 def test_an_image_broken_since_it_was_catalogued_is_named_and_earlier_files_stay(catalogue, cache):
@@ -221,15 +223,15 @@ def test_an_image_broken_since_it_was_catalogued_is_named_and_earlier_files_stay
     broken.write_bytes(good[:60])
     with mock.patch.object(module, "_sample", lambda c: c.subset(c.frame[:2])):
         with pytest.raises(UnreadableImage, match=r"0017\.png"):
-            extract(catalogue, BACKBONE, cache)
+            extract(PROFILE, catalogue, BACKBONE, cache)
         broken.write_bytes(good)
-        assert extract(catalogue, BACKBONE, cache).computed == 5
+        assert extract(PROFILE, catalogue, BACKBONE, cache).computed == 5
 
 
 def test_an_image_replaced_since_it_was_catalogued_is_named_and_not_stored(catalogue, cache):
     catalogue.file("0002.png").write_bytes(catalogue.file("0003.png").read_bytes())
     with pytest.raises(EngineError, match=r"0002\.png has changed"):
-        extract(catalogue, BACKBONE, cache)
+        extract(PROFILE, catalogue, BACKBONE, cache)
     assert part_files(cache) == []
 
 
@@ -240,19 +242,19 @@ def test_when_an_engine_disagrees_then_the_next_is_used_and_every_run_warns(cata
     with FakeEngines(choices=(FAST, ENGINE), wrong=(FAST,)) as fake:
         for computed in (21, 0):
             with pytest.warns(EngineWarning, match=r"openvino in bfloat16 does not agree.*0\.99"):
-                made = extract(catalogue, BACKBONE, cache)
+                made = extract(PROFILE, catalogue, BACKBONE, cache)
             assert (made.engine, made.precision, made.computed) == ("keras", "float32", computed)
         assert fake.compiled == [FAST, ENGINE]
 
 
 def test_when_the_only_engine_disagrees_then_it_is_an_error_for_this_data_set_alone(catalogue, cache):
     few = catalogue.subset(catalogue.frame[:10])
-    extract(few, BACKBONE, cache)
+    extract(PROFILE, few, BACKBONE, cache)
     with FakeEngines(wrong=(ENGINE,)), pytest.raises(Disagreement, match="0.9999 or more"):
-        extract(catalogue, BACKBONE, cache)
+        extract(PROFILE, catalogue, BACKBONE, cache)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert extract(few, BACKBONE, cache).computed == 0
+        assert extract(PROFILE, few, BACKBONE, cache).computed == 0
 
 
 # --- memory ---
@@ -261,7 +263,7 @@ def test_when_the_only_engine_disagrees_then_it_is_an_error_for_this_data_set_al
 def peak(catalogue, cache):
     tracemalloc.start()
     try:
-        extract(catalogue, BACKBONE, cache)
+        extract(PROFILE, catalogue, BACKBONE, cache)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -292,4 +294,4 @@ if __name__ == "__main__":
     pixels.read_square = read_slowly
     with FakeEngines():
         catalogue = catalogue_of(sorted(Path(sys.argv[1]).glob("*.png")))
-        sys.stdout.write(str(extract(catalogue, BACKBONE, Path(sys.argv[2]), workers=1).computed))
+        sys.stdout.write(str(extract(PROFILE, catalogue, BACKBONE, Path(sys.argv[2])).computed))

@@ -39,9 +39,9 @@ import numpy as np
 
 from helpers.data.images import read_square
 from helpers.model import backbones
+from helpers.model.architectures import smallnet_stages
 from helpers.model.backbones import load_backbone, weights_digest
 from helpers.model.finetune import FinetuneSettings, finetune
-from helpers.model.smallnet import smallnet_stages
 from helpers.run.profile import nearest
 from helpers.run.provenance import write_json
 from tools.formula import classes_digest, formula_classes, formula_images

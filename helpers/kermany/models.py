@@ -19,7 +19,7 @@ from helpers.metrics.auroc import auroc
 from helpers.metrics.classification import accuracy, predicted_labels
 from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
-from helpers.model.features import extract_for
+from helpers.model.features import extract
 from helpers.model.finetune import FinetuneSettings, features_of, finetune_ensemble
 from helpers.model.head import Head, HeadSettings, train_head
 from helpers.run.profile import Profile, ProfileError, nearest
@@ -155,7 +155,7 @@ def draw_curve(frame: pd.DataFrame, profile: Profile) -> list[tuple[int, int, pd
 def _features_of(images: Images, backbone, profile: Profile) -> pd.DataFrame:
     """A backbone's features of these images, indexed by image id."""
     rows = images.catalogue.frame[images.catalogue.frame["image_id"].isin(images.frame["image_id"])]
-    made = extract_for(profile, images.catalogue.subset(rows), backbone)
+    made = extract(profile, images.catalogue.subset(rows), backbone)
     return pd.DataFrame(made.features, index=made.image_ids)
 
 

@@ -1,8 +1,8 @@
-"""Two architectures that Keras does not have: GoogLeNet (Rajkomar 2017) and Inception-v4 (Carr 2020).
+"""Architectures that Keras does not have: GoogLeNet (Rajkomar 2017), Inception-v4 (Carr 2020), and our SmallNet.
 
-Each is a table of blocks; a block's paths lie side by side and are concatenated in their order; each path is a chain
-from the block's input. The names of layers come from this: 'inception_a1_branch2_1' is the second link of the third
-path; a path of one link and a block of one path have no number: 'inception_a1_branch0', 'stem_1'.
+The first two are tables of blocks; a block's paths lie side by side and are concatenated in their order; each path is a
+chain from the block's input. The names of layers come from this: 'inception_a1_branch2_1' is the second link of the
+third path; a path of one link and a block of one path have no number: 'inception_a1_branch0', 'stem_1'.
 
 Imports Keras: to be imported where a network is built.
 """
@@ -179,9 +179,8 @@ def _normalised(x: keras.KerasTensor, step: Step, name: str) -> keras.KerasTenso
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-# --- both ---
+# --- from tables to networks ---
 
-NETWORKS = {"GoogLeNet": (GOOGLENET, _biased), "InceptionV4": (INCEPTION_V4, _normalised)}
 WITHOUT_WEIGHTS = {
     AVERAGE: lambda name: layers.AveragePooling2D(3, 1, "same", name=name),  # the padding does not count
     MAXIMUM: lambda name: layers.MaxPooling2D(3, 1, "same", name=name),
@@ -191,9 +190,8 @@ WITHOUT_WEIGHTS = {
 }
 
 
-def features_of(network: str, image: keras.KerasTensor) -> keras.KerasTensor:
-    """Features (batch, f) of a scaled image (batch, height, width, 3): f is 1024 of GoogLeNet, 1536 of Inception-v4."""
-    blocks, convolve = NETWORKS[network]
+def _from_table(image: keras.KerasTensor, blocks: dict[str, tuple[list, ...]], convolve: Callable) -> keras.KerasTensor:
+    """The averages (batch, f) of the last block's maps; `convolve` makes each convolution."""
     for name, paths in blocks.items():
         branches = [name] if len(paths) == 1 else [f"{name}_branch{i}" for i in range(len(paths))]
         ends = [
@@ -214,3 +212,55 @@ def _chain(x: keras.KerasTensor, path: list, name: str, convolve: Callable) -> l
         else:
             return [convolve(x, step, f"{place}{letter}") for step, letter in zip(link, "ab", strict=True)]
     return [x]
+
+
+# --- SmallNet: the phantom profile's, small enough to be pre-trained here and to run on two cores ---
+#
+# Why this design
+# - Plain 3 x 3 convolutions, each with batch normalisation and ReLU: a CPU runs them at full speed (a depthwise
+#   convolution has a tenth of the arithmetic, but waits for memory), and a converter folds the normalisation into them.
+# - Resolution is halved early, where arithmetic is costly, and width grows as it falls.
+# - A frozen backbone is judged by features that it never learnt to give. The deepest layer knows most about the
+#   formulas' classes and least about anything else, and an average over the image drowns a lesion of a few pixels. So
+#   the features are, of every stage, the average, the maximum and the mean square over the image, side by side.
+
+STEM = 24  # filters of the first layer
+STAGES = ((48, 1), (80, 2), (128, 2))  # filters and convolutions of a stage; each stage halves the resolution
+
+
+def smallnet_stages(image: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """The last map of each stage for an image (batch, height, width, 3) scaled to -1..1, any size from 32 pixels."""
+    x = _small(image, STEM, 2, "stem")
+    maps = []
+    for stage, (filters, depth) in enumerate(STAGES, start=1):
+        for step in range(1, depth + 1):
+            x = _small(x, filters, 2 if step == 1 else 1, f"stage{stage}_{step}")
+        maps.append(x)
+    return maps
+
+
+def smallnet_features(image: keras.KerasTensor) -> keras.KerasTensor:
+    """Features (batch, 768): average, maximum and mean square of every map of every stage."""
+    pooled = []
+    for stage, x in enumerate(smallnet_stages(image), start=1):
+        square = layers.Multiply(name=f"stage{stage}_square")([x, x])
+        pooled.append(layers.GlobalAveragePooling2D(name=f"stage{stage}_average")(x))
+        pooled.append(layers.GlobalMaxPooling2D(name=f"stage{stage}_maximum")(x))
+        pooled.append(layers.GlobalAveragePooling2D(name=f"stage{stage}_mean_square")(square))
+    return layers.Concatenate(name="features")(pooled)
+
+
+def _small(x: keras.KerasTensor, filters: int, strides: int, name: str) -> keras.KerasTensor:
+    x = layers.Conv2D(
+        filters, 3, strides, "same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_convolution"
+    )(x)
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_normalisation")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+# Each takes an image (batch, height, width, 3), scaled as the registry says, to features (batch, f).
+NETWORKS = {
+    "GoogLeNet": lambda image: _from_table(image, GOOGLENET, _biased),
+    "InceptionV4": lambda image: _from_table(image, INCEPTION_V4, _normalised),
+    "SmallNet": smallnet_features,
+}

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers.model import smallnet
 from helpers.run.cache import record_download
 from helpers.run.profile import nearest
 from helpers.run.provenance import digest_of
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
     import keras
 
 MAPS = ("ReLU", "Activation", "Add", "Concatenate")  # layers that finish a map
-SIGNED = (1 / 127.5, (-1.0, -1.0, -1.0))  # 0..255 to -1..1
+# Factors and offsets, as lists where they differ by channel, which Keras saves unchanged.
+SIGNED = (1 / 127.5, [-1.0, -1.0, -1.0])  # 0..255 to -1..1
 # ImageNet's colour means and deviations (DenseNet), and its means alone, blue, green, red (ResNet50, GoogLeNet).
-TORCH = (tuple(1 / (255 * s) for s in (0.229, 0.224, 0.225)), (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225))
-CAFFE = (1.0, (-103.939, -116.779, -123.68))
+TORCH = ([1 / (255 * s) for s in (0.229, 0.224, 0.225)], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+CAFFE = (1.0, [-103.939, -116.779, -123.68])
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent / "weights"  # SmallNet's, packaged, and how each file was made
 FORMULA_WEIGHTS = {
@@ -51,7 +51,7 @@ class _Entry(NamedTuple):
 
 
 _REGISTRY = {
-    "SmallNet": _Entry(smallnet.IMAGE_SIZE, 32, SIGNED),
+    "SmallNet": _Entry(256, 32, SIGNED),
     "GoogLeNet": _Entry(224, 32, CAFFE),
     "InceptionV4": _Entry(299, 75, SIGNED),
     "InceptionV3": _Entry(299, 75, SIGNED, "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
@@ -105,10 +105,8 @@ def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, see
         raise BackboneError(f"Keras has no ImageNet weights of {name}; {REMEDY}")
     state = random.getstate()
     random.seed(seed)  # Keras gives each initialiser without a seed one from Python's `random`
-    try:
-        model = _build(name, entry, size)
-    finally:
-        random.setstate(state)
+    model = _build(name, entry, size)
+    random.setstate(state)
     model.trainable = False
     _fill(model, entry, str(weights))
     return Backbone(name, str(weights), weights_digest(model), size, int(model.output_shape[-1]), model)
@@ -178,24 +176,17 @@ def _build(name: str, entry: _Entry, size: int) -> keras.Model:
     import keras
     from keras import layers
 
+    from helpers.model.architectures import NETWORKS  # it imports Keras
+
     grey = keras.Input((size, size, 1), name="grey", dtype="float32")
     colour = layers.Concatenate(name="three_channels")([grey, grey, grey])
-    image = layers.Rescaling(*_scaling(entry), name="scaling")(colour)
-    if name == "SmallNet":
-        features = smallnet.smallnet_features(image)
-    elif name in ("GoogLeNet", "InceptionV4"):
-        from helpers.model import architectures  # it imports Keras
-
-        features = architectures.features_of(name, image)
+    image = layers.Rescaling(*entry.scaling, name="scaling")(colour)
+    if name in NETWORKS:
+        features = NETWORKS[name](image)
     else:
         application = getattr(keras.applications, name)
         features = application(include_top=False, weights=None, input_tensor=image, pooling="avg").output
     return keras.Model(grey, features, name=name)
-
-
-def _scaling(entry: _Entry) -> list:
-    """Factor and offset, as lists where they differ by channel: Keras saves lists, not tuples, unchanged."""
-    return [list(value) if isinstance(value, tuple) else value for value in entry.scaling]
 
 
 def _fill(model: keras.Model, entry: _Entry, weights: str) -> None:

@@ -17,8 +17,8 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from pyarrow import parquet
 
 from helpers.data.catalogue import Catalogue
@@ -85,21 +85,8 @@ class Features:
         return self.features[place[image_ids].to_numpy()]
 
 
-def extract_for(profile: Profile, catalogue: Catalogue, backbone: Backbone) -> Features:
-    """`extract` as the profile has it, into the project's cache."""
-    settings = {"engine": profile.engine, "precision": profile.precision, "workers": profile.workers}
-    return extract(catalogue, backbone, cache=paths.CACHE / "features", **settings)
-
-
-def extract(
-    catalogue: Catalogue,
-    backbone: Backbone,
-    cache: Path,
-    engine: str = "auto",
-    precision: str = "auto",
-    workers: int = 0,
-) -> Features:
-    """The features of every image, computing only those that `cache` lacks, on `workers` threads (0: one per core).
+def extract(profile: Profile, catalogue: Catalogue, backbone: Backbone, cache: Path | None = None) -> Features:
+    """The features of every image, computing only those that `cache` (by default the project's) lacks.
 
     Of two processes that need the same images one computes and the other waits. Memory holds the rows of one file, and
     the result up to `IN_MEMORY` bytes. Images a second and the time left are shown on stderr.
@@ -108,11 +95,11 @@ def extract(
     does not agree with Keras in float32 gives way to the next with an `EngineWarning` where `engine` or `precision`
     left the choice, else its `Disagreement` is raised.
     """
-    chosen, *others = candidates(engine, precision)
+    chosen, *others = candidates(profile.engine, profile.precision)
     while True:
-        store = open_store(cache, backbone, chosen)
+        store = open_store(cache or paths.CACHE / "features", backbone, chosen)
         try:
-            computed, seconds = _complete(store, catalogue, backbone, chosen, workers)
+            computed, seconds = _complete(store, catalogue, backbone, chosen, profile.workers)
             break
         except Disagreement as error:
             if not others:
@@ -134,19 +121,13 @@ class FeatureStore:
     folder: Path
     key: str
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held while rows are added. The system lets go of it when its holder dies, however it dies."""
+    def lock(self) -> AcquireReturnProxy:
+        """Held, as a context, while rows are added. The system lets go of it when its holder dies, however it dies."""
         lock = FileLock(self.folder / "writing.lock")
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            logging.getLogger(__name__).warning("waiting for another process that computes them (%s)", self.folder)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        with suppress(Timeout):
+            return lock.acquire(timeout=1)
+        logging.getLogger(__name__).warning("waiting for another process that computes them (%s)", self.folder)
+        return lock.acquire()
 
     def parts(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.parquet") if not path.name.startswith("."))

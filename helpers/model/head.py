@@ -167,13 +167,6 @@ def _batches(rows: np.ndarray, settings: HeadSettings) -> Iterator[np.ndarray]:
         left = left[size:]
 
 
-def _curve_rows(rows: np.ndarray, seed: int) -> np.ndarray:
-    """The held-out images evaluated along the way: all, or a fixed random `CURVE_IMAGES` of them, in row order."""
-    if len(rows) <= CURVE_IMAGES:
-        return rows
-    return np.sort(np.random.default_rng((seed, 2)).choice(rows, CURVE_IMAGES, replace=False))
-
-
 def _moments(data: _Examples) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation (d,), float32, of the training images; a feature that never varies has a deviation of 1."""
     scaler, rows = StandardScaler(), data.rows["train"]
@@ -273,8 +266,11 @@ class _Evaluation:
 
     def __init__(self, data: _Examples, settings: HeadSettings) -> None:
         self.l2, self.classes = settings.l2, data.classes
-        rows = {name: _curve_rows(data.rows[name], settings.seed) for name in SPLITS[1:]}
-        self.held_out = {name: (data.features[at], data.codes[at]) for name, at in rows.items()}
+        self.held_out = {}
+        for name in SPLITS[1:]:
+            rows, random = data.rows[name], np.random.default_rng((settings.seed, 2))
+            some = np.sort(random.choice(rows, min(len(rows), CURVE_IMAGES), replace=False))
+            self.held_out[name] = data.features[some], data.codes[some]
         self.best = {name: [((np.inf, np.inf), None)] * len(self.l2) for name in self.held_out}
         self.steps, self.curves, self.waiting = [], [], []
 

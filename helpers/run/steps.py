@@ -81,7 +81,7 @@ def data_step(data: str) -> Step:
 
 def features_step(data: str) -> Step:
     """The step that computes the frozen backbone's features of a data set."""
-    return Step("features", data, "helpers.model.features:extract_for", FEATURES_KEYS, (f"{data}_data",))
+    return Step("features", data, "helpers.model.features:extract", FEATURES_KEYS, (f"{data}_data",))
 
 
 def studies() -> dict[str, PaperStudy]:

@@ -22,7 +22,7 @@ from helpers.data.augment import Mirrored
 from helpers.data.catalogue import FINDINGS, split_findings
 from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Experiment, Inputs, Results, affordable, pixels_of
-from helpers.model.features import extract_for
+from helpers.model.features import extract
 from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, finetune
 from helpers.model.linear import MultilabelHead, fit_labels
 from helpers.run.profile import Profile
@@ -45,7 +45,7 @@ def train_chexnet(inputs: Inputs) -> Results:
     body = load_backbone(name, settings.weights, size, settings.seed)
     backbone = with_depths(body, settings.chexnet_depths, averages_only=True)
     labels, truth = learnable(frame)
-    features = extract_for(settings, catalogue, backbone).of(frame["image_id"])
+    features = extract(settings, catalogue, backbone).of(frame["image_id"])
     train, validation = (np.flatnonzero(frame["split"] == part) for part in ("train", "validation"))
     penalties = [penalty / features.shape[1] for penalty in PENALTIES]
     head = fit_labels(features, truth, train, validation, labels, penalties)

@@ -27,7 +27,7 @@ from helpers.data.images import read_grey, read_square, worker_count
 from helpers.model.backbones import load_backbone
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Inputs, Results
-from helpers.model.features import extract_for
+from helpers.model.features import extract
 from helpers.model.linear import fit_head
 from helpers.phantoms.chest_findings import right_apex
 from helpers.phantoms.chest_plans import REGIONS
@@ -65,7 +65,7 @@ def features_of(
 ) -> np.ndarray:
     """float32 (n, features) of the frame's rows as `variant` shows them. Whole images' are kept in the cache."""
     if variant == "whole" or SIDES.get(variant) == backbone.image_size:
-        return extract_for(settings, catalogue, backbone).of(frame["image_id"])
+        return extract(settings, catalogue, backbone).of(frame["image_id"])
     run, parts = compile_backbone(backbone, choose(settings.engine, "float32"), BATCH, settings.workers), []
     for first in range(0, len(frame), 8 * BATCH):
         part = frame.iloc[first : first + 8 * BATCH]
