@@ -118,7 +118,7 @@ def test_all_of_smallnet_is_recomputed_in_windows_and_is_exact(size, stride):
 def test_windows_are_exact_wherever_the_network_is_cut(tiny, image):
     steps, corners = trace(tiny.model), every_corner(positions(SIZE, SIDE, 5))
     expected = by_hand(tiny, image[0], corners, SIDE, 0)
-    for last in cuts(steps)[1::4]:
+    for last in cuts(steps)[::4]:
         found = windows(tiny, image[0], make_plan(steps, last, SIDE), 5).at(0.0, corners)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
