@@ -30,7 +30,7 @@ from helpers.data.images import UnreadableImage
 from helpers.model import features as module
 from helpers.model.backbones import Backbone
 from helpers.model.engine import Disagreement, Engine, EngineError, EngineWarning
-from helpers.model.features import FeatureError, extract, open_store
+from helpers.model.features import FeatureError, open_store
 
 SIZE, FEATURES = 16, 5
 ENGINE, FAST = Engine("keras", "float32"), Engine("openvino", "bfloat16")
@@ -104,6 +104,10 @@ def count(path):
     return parquet.read_metadata(path).num_rows
 
 
+def extract(catalogue, cache, backbone=BACKBONE):
+    return module.extract(PROFILE, catalogue, backbone, cache)
+
+
 def part_files(cache):
     return sorted(cache.glob("*/[0-9a-f]*.parquet"))
 
@@ -112,12 +116,12 @@ def part_files(cache):
 
 
 def test_features_stand_row_by_row_as_the_catalogue_and_a_second_run_computes_nothing(catalogue, cache, engines):
-    made = extract(PROFILE, catalogue, BACKBONE, cache)
+    made = extract(catalogue, cache)
     np.testing.assert_array_equal(made.features, truth(catalogue))
     assert made.features.dtype == np.float32 and not made.features.flags.writeable
     assert made.computed == 21 and made.seconds > 0 and made.agreement["min_cosine"] == 1
     assert [count(path) for path in part_files(cache)].count(8) == 2  # and one of 5
-    again = extract(PROFILE, catalogue, BACKBONE, cache)
+    again = extract(catalogue, cache)
     assert (again.computed, again.seconds, len(engines.compiled)) == (0, 0.0, 1)
     np.testing.assert_array_equal(again.features, made.features)
     np.testing.assert_array_equal(again.of(["i5", "i2"]), made.features[[5, 2]])
@@ -127,27 +131,23 @@ def test_features_stand_row_by_row_as_the_catalogue_and_a_second_run_computes_no
 def test_another_data_set_finds_the_images_it_shares_and_of_identical_images_one_is_computed(
     catalogue, cache, tmp_path
 ):
-    extract(PROFILE, catalogue.subset(catalogue.frame[5:15]), BACKBONE, cache)
+    extract(catalogue.subset(catalogue.frame[5:15]), cache)
     moved = make_catalogue(tmp_path / "elsewhere", 21)
     twice = pd.concat([moved.frame[::-1], moved.frame.assign(image_id=lambda f: f["image_id"] + "b")])
-    made = extract(PROFILE, moved.subset(twice), BACKBONE, cache)
+    made = extract(moved.subset(twice), cache)
     assert made.computed == 11
     np.testing.assert_array_equal(made.features, truth(moved.subset(twice)))
 
 
 @pytest.mark.parametrize(("batch", "part"), [(1, 1), (64, 512), (3, 6)])
-def test_batches_and_files_of_any_size_give_the_same(catalogue, cache, monkeypatch, batch, part):
-    monkeypatch.setattr(module, "BATCH", batch)
-    monkeypatch.setattr(module, "PART", part)
-    np.testing.assert_array_equal(extract(PROFILE, catalogue, BACKBONE, cache).features, truth(catalogue))
-
-
-def test_large_features_lie_in_a_nameless_file(catalogue, cache, monkeypatch):
-    monkeypatch.setattr(module, "IN_MEMORY", 0)
-    made = extract(PROFILE, catalogue, BACKBONE, cache)
+def test_batches_and_files_of_any_size_give_the_same_also_in_a_nameless_file(
+    catalogue, cache, monkeypatch, batch, part
+):
+    for name, value in (("BATCH", batch), ("PART", part), ("IN_MEMORY", 0)):
+        monkeypatch.setattr(module, name, value)
+    made = extract(catalogue, cache)
     np.testing.assert_array_equal(made.features, truth(catalogue))
-    assert isinstance(made.features, np.memmap)
-    assert len(list(made.folder.iterdir())) == 3 + 2  # parts, key.json, writing.lock
+    assert isinstance(made.features, np.memmap) and not list(made.folder.glob("tmp*"))
 
 
 def test_the_key_changes_with_all_that_features_depend_on(cache):
@@ -180,8 +180,10 @@ def test_when_killed_midway_then_the_next_run_goes_on_and_gives_the_same(tmp_pat
     assert process.wait() == -signal.SIGKILL, "it was to be killed before it was done"
     process.stdout.close()
     kept = sum(count(path) for path in part_files(cache))
-    made = extract(PROFILE, catalogue, BACKBONE, cache)
-    assert 16 <= kept < 40 and made.computed == 40 - kept
+    torn = part_files(cache)[0].parent / ".0123-x7_abcd.parquet"  # as write_atomically names what a kill leaves
+    torn.write_bytes(part_files(cache)[0].read_bytes()[:-30])
+    made = extract(catalogue, cache)
+    assert 16 <= kept < 40 and made.computed == 40 - kept and not torn.exists()
     np.testing.assert_array_equal(made.features, truth(catalogue))
 
 
@@ -191,20 +193,8 @@ def test_two_processes_do_not_do_the_same_work(tmp_path, cache):
     assert sorted(int(process.communicate(timeout=60)[0]) for process in both) == [0, 24]
 
 
-def test_a_torn_temporary_file_is_never_read_and_goes_away(catalogue, cache):
-    extract(PROFILE, catalogue, BACKBONE, cache)
-    first, *others = part_files(cache)
-    torn = first.parent / f".{first.stem}-x7_abcd.parquet"  # as write_atomically names them
-    torn.write_bytes(first.read_bytes()[:-30])
-    for path in others:
-        path.unlink()
-    made = extract(PROFILE, catalogue, BACKBONE, cache)
-    np.testing.assert_array_equal(made.features, truth(catalogue))
-    assert not torn.exists() and 0 < made.computed < 21
-
-
 def test_a_damaged_file_is_an_error_that_names_it_and_what_to_do(catalogue, cache):
-    extract(PROFILE, catalogue, BACKBONE, cache)
+    extract(catalogue, cache)
     path = part_files(cache)[0]
     good = path.read_bytes()
     place = good.index(parquet.read_table(path)["features"].combine_chunks().flatten().to_numpy().tobytes())
@@ -212,9 +202,9 @@ def test_a_damaged_file_is_an_error_that_names_it_and_what_to_do(catalogue, cach
     for bad in (*flipped, b"", good[:10], good[:300], good[:-1]):
         path.write_bytes(bad)
         with pytest.raises(FeatureError, match=f"{path.name}.*delete it"):
-            extract(PROFILE, catalogue, BACKBONE, cache)
+            extract(catalogue, cache)
     path.unlink()
-    np.testing.assert_array_equal(extract(PROFILE, catalogue, BACKBONE, cache).features, truth(catalogue))
+    np.testing.assert_array_equal(extract(catalogue, cache).features, truth(catalogue))
 
 
 def test_an_image_broken_since_it_was_catalogued_is_named_and_earlier_files_stay(catalogue, cache):
@@ -223,15 +213,15 @@ def test_an_image_broken_since_it_was_catalogued_is_named_and_earlier_files_stay
     broken.write_bytes(good[:60])
     with mock.patch.object(module, "_sample", lambda c: c.subset(c.frame[:2])):
         with pytest.raises(UnreadableImage, match=r"0017\.png"):
-            extract(PROFILE, catalogue, BACKBONE, cache)
+            extract(catalogue, cache)
         broken.write_bytes(good)
-        assert extract(PROFILE, catalogue, BACKBONE, cache).computed == 5
+        assert extract(catalogue, cache).computed == 5
 
 
 def test_an_image_replaced_since_it_was_catalogued_is_named_and_not_stored(catalogue, cache):
     catalogue.file("0002.png").write_bytes(catalogue.file("0003.png").read_bytes())
     with pytest.raises(EngineError, match=r"0002\.png has changed"):
-        extract(PROFILE, catalogue, BACKBONE, cache)
+        extract(catalogue, cache)
     assert part_files(cache) == []
 
 
@@ -242,19 +232,19 @@ def test_when_an_engine_disagrees_then_the_next_is_used_and_every_run_warns(cata
     with FakeEngines(choices=(FAST, ENGINE), wrong=(FAST,)) as fake:
         for computed in (21, 0):
             with pytest.warns(EngineWarning, match=r"openvino in bfloat16 does not agree.*0\.99"):
-                made = extract(PROFILE, catalogue, BACKBONE, cache)
+                made = extract(catalogue, cache)
             assert (made.engine, made.precision, made.computed) == ("keras", "float32", computed)
         assert fake.compiled == [FAST, ENGINE]
 
 
 def test_when_the_only_engine_disagrees_then_it_is_an_error_for_this_data_set_alone(catalogue, cache):
     few = catalogue.subset(catalogue.frame[:10])
-    extract(PROFILE, few, BACKBONE, cache)
+    extract(few, cache)
     with FakeEngines(wrong=(ENGINE,)), pytest.raises(Disagreement, match="0.9999 or more"):
-        extract(PROFILE, catalogue, BACKBONE, cache)
+        extract(catalogue, cache)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert extract(PROFILE, few, BACKBONE, cache).computed == 0
+        assert extract(few, cache).computed == 0
 
 
 # --- memory ---
@@ -263,7 +253,7 @@ def test_when_the_only_engine_disagrees_then_it_is_an_error_for_this_data_set_al
 def peak(catalogue, cache):
     tracemalloc.start()
     try:
-        extract(PROFILE, catalogue, BACKBONE, cache)
+        extract(catalogue, cache, replace(BACKBONE, image_size=256))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -271,16 +261,14 @@ def peak(catalogue, cache):
 
 def test_memory_stays_flat_however_many_images_there_are(tmp_path, cache):
     def read(path, size):  # 64 KiB an image
-        return np.full((256, 256), int(path.name[:4]) % 251, np.uint8)
+        return np.full((size, size), int(path.name[:4]) % 251, np.uint8)
 
     def brightness(images):
         return np.repeat(images.mean(axis=(1, 2), dtype=np.float32)[:, None], FEATURES, axis=1)
 
     few, many = (make_catalogue(tmp_path / str(n), n, seed=n) for n in (64, 640))
-    submit = pixels._submit
     with mock.patch.object(pixels, "read_square", read), FakeEngines(run=brightness):
-        with mock.patch.object(pixels, "_submit", lambda pool, paths, rows, size: submit(pool, paths, rows, 256)):
-            small, large = peak(few, cache), peak(many, cache)
+        small, large = peak(few, cache), peak(many, cache)
     assert large - small < 4 * 2**20, "the pixels of the further 576 images are 36 MiB"
 
 
@@ -294,4 +282,4 @@ if __name__ == "__main__":
     pixels.read_square = read_slowly
     with FakeEngines():
         catalogue = catalogue_of(sorted(Path(sys.argv[1]).glob("*.png")))
-        sys.stdout.write(str(extract(PROFILE, catalogue, BACKBONE, Path(sys.argv[2])).computed))
+        sys.stdout.write(str(extract(catalogue, Path(sys.argv[2])).computed))
