@@ -1,5 +1,6 @@
 """Downloads against a local server that behaves badly in the ways real ones do, and archives that are hostile."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -10,8 +11,8 @@ import shutil
 import stat
 import tarfile
 import threading
-import tomllib
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
@@ -31,23 +32,19 @@ IMAGES = {
 STRAYS = dict.fromkeys(["OCT2017/train/CNV/._CNV-1-1.jpeg", "._OCT2017", "__MACOSX/x.jpeg", "OCT2017/.DS_Store"], b"s")
 
 
-def make_tar(members: dict) -> bytes:
-    """A tar.gz of name -> bytes, or name -> a TarInfo's changes (type, linkname) for a member without content."""
+def make_tar(members: dict[str, bytes], links: tuple[tarfile.TarInfo, ...] = ()) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
-            if isinstance(content, bytes):
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-            else:
-                for key, value in content.items():
-                    setattr(info, key, value)
-                archive.addfile(info)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for link in links:
+            archive.addfile(link)
     return out.getvalue()
 
 
-def make_zip(members: dict) -> bytes:
+def make_zip(members: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -59,69 +56,37 @@ ARCHIVE = make_tar(IMAGES | STRAYS)
 DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `body`, as its settings say; `seen` lists the requests as (range, if-range), `sent` counts bytes."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.body, self.etag, self.modified = ARCHIVE, '"one"', ""
-        self.ranges = True  # honours Range
-        self.cut: int | None = None  # closes the connection after that many bytes of body
-        self.statuses: list[int] = []  # answered first, one per request
-        self.answer = None  # a function of the handler instead of all this
-        self.seen, self.sent = [], 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/file"
-
-
 class Handler(BaseHTTPRequestHandler):
+    """Serves the server's `body`; `seen` lists the requests as (range, if-range), `sent` counts bytes."""
+
     def log_message(self, *args) -> None:
         pass
 
     def do_GET(self) -> None:
-        server = self.server
-        server.seen.append((self.headers.get("Range"), self.headers.get("If-Range")))
-        if server.statuses:
-            self.plain(server.statuses.pop(0))
-        elif server.answer:
-            server.answer(self)
-        else:
-            self.serve()
-
-    def plain(self, status: int, body: bytes = b"", **headers: str) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def serve(self) -> None:
         server, start, total = self.server, 0, len(self.server.body)
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if server.ranges and wanted and self.headers.get("If-Range") in (server.etag, server.modified):
-            start = int(wanted[1])
-            if start >= total:
-                return self.plain(416, Content_Range=f"bytes */{total}")
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        for key, value in (("ETag", server.etag), ("Last-Modified", server.modified)):
+        server.seen.append((self.headers.get("Range"), self.headers.get("If-Range")))
+        if server.silent:
+            return server.silent.wait(5)
+        if server.statuses:
+            return self.answer(server.statuses.pop(0))
+        if server.ranges and self.headers.get("If-Range") in (server.etag, server.modified):
+            start = int(re.findall(r"\d+", self.headers["Range"])[0])
+        if start >= total:
+            return self.answer(416)
+        content = server.body[start:][: server.cut]
+        server.sent += len(content)
+        self.answer(206 if start else 200, content, total - start)
+
+    def answer(self, status: int, content: bytes = b"", length: int = 0) -> None:
+        self.send_response(status)
+        headers = {"ETag": self.server.etag, "Last-Modified": self.server.modified, "Content-Type": self.server.kind}
+        for key, value in headers.items():
             if value:
                 self.send_header(key, value)
-        self.send_header("Content-Length", str(total - start))
+        self.send_header("Content-Length", str(length))
         self.end_headers()
-        try:
-            for at in range(start, start + len(server.body[start:][: server.cut]), 65_536):  # small pieces
-                end = at + 65_536 if server.cut is None else min(at + 65_536, start + server.cut)
-                self.wfile.write(server.body[at:end])
-                server.sent += len(server.body[at:end])
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            self.wfile.write(content)
 
 
 @pytest.fixture
@@ -129,7 +94,11 @@ def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name, value in {"STALLS": 3, "WAIT": 0.0, "TIMEOUT": 2.0}.items():
         monkeypatch.setattr(download, name, value)
-    with Server() as running:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.body, running.etag, running.modified, running.kind = ARCHIVE, '"one"', "", "application/gzip"
+        running.ranges, running.cut = True, None  # honours Range; closes the connection after that many bytes of body
+        running.statuses, running.silent = [], None  # answered first, one per request; answers nothing until it is set
+        running.seen, running.sent, running.url = [], 0, f"http://127.0.0.1:{running.server_address[1]}/file"
         threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield running
         running.shutdown()
@@ -143,10 +112,8 @@ def get(server, tmp_path):
         facts = {"name": "OCT2017.tar.gz", "url": server.url, "unpacks_to": "OCT2017"}
         facts |= {"size": len(ARCHIVE), "sha256": DIGEST} | changes
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in facts.items() if value is not None)
-        (tmp_path / "facts.toml").write_text(
-            '[oct]\ntitle = "OCT"\npage = "https://example.org/oct"\nlicence = "CC BY 4.0"\nfolder = "OCT2017"\n'
-            f"[[oct.files]]\n{lines}\n"
-        )
+        card = f'[oct]\npage = "https://example.org/oct"\nfolder = "OCT2017"\n[[oct.files]]\n{lines}\n'
+        (tmp_path / "facts.toml").write_text(card)
         return fetch_dataset("oct", data_dir, tmp_path / "facts.toml", progress=False)
 
     return call
@@ -161,25 +128,14 @@ def left(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {".oct.lock"} if folder.exists() else set()
 
 
-DONE = {"OCT2017", "OCT2017.tar.gz"}
-PARTIAL = {"OCT2017.tar.gz.part", "OCT2017.tar.gz.validator"}
-
-
-def test_it_is_fetched_checked_and_unpacked_and_a_second_call_asks_nothing(server, get, tmp_path):
-    folder = get()
-    assert folder == tmp_path / "data" / "OCT2017" and held(folder) == IMAGES and left(folder.parent) == DONE
+def test_it_is_fetched_checked_and_unpacked_once_whatever_the_number_of_threads(server, get, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        (folder,) = {one.result() for one in [pool.submit(get) for _ in range(4)]}
+    assert folder == tmp_path / "data" / "OCT2017" and held(folder) == IMAGES
+    assert left(folder.parent) == {"OCT2017", "OCT2017.tar.gz"}
     assert json.loads((folder / MARKER).read_text())["sha256"] == DIGEST
     (folder.parent / "OCT2017.tar.gz").unlink()
     assert get() == folder and len(server.seen) == 1
-
-
-def test_several_threads_at_once_fetch_it_once(server, get):
-    threads = [threading.Thread(target=get) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(server.seen) == 1
 
 
 def test_cut_connections_are_resumed_where_they_broke(server, get):
@@ -194,7 +150,7 @@ def test_a_later_run_goes_on_from_the_partial_file(server, get, tmp_path):
     server.cut, server.ranges = 100_000, False
     with pytest.raises(DownloadError, match="gave up.* 100,000 bytes of it are kept"):
         get()
-    assert left(tmp_path / "data") == PARTIAL
+    assert left(tmp_path / "data") == {"OCT2017.tar.gz.part", "OCT2017.tar.gz.validator"}
     server.cut, server.ranges, server.sent = None, True, 0
     assert held(get()) == IMAGES and server.sent == len(ARCHIVE) - 100_000
     assert server.seen[-1] == ("bytes=100000-", '"one"')
@@ -210,24 +166,9 @@ def test_halves_of_two_files_are_not_joined(server, get, etag):
     assert held(get()) == IMAGES and server.sent == len(ARCHIVE)
 
 
-def test_a_206_of_a_file_that_has_changed_or_for_the_wrong_place_is_not_appended(server, get):
-    spans = iter([(100_000, '"two"'), (5, '"one"')])  # If-Range is ignored; then the place is
-
-    def answer(handler):
-        if handler.headers.get("Range") and (span := next(spans, None)):
-            total = len(ARCHIVE)
-            handler.plain(206, ARCHIVE, Content_Range=f"bytes {span[0]}-{total - 1}/{total}", ETag=span[1])
-        else:
-            server.cut = 100_000 if len(server.seen) < 5 else None
-            handler.serve()
-
-    server.answer = answer
-    assert held(get()) == IMAGES
-
-
 def test_a_weak_validator_is_not_used_for_resuming(server, get):
     server.cut, server.etag, server.modified = 200_000, 'W/"one"', "Mon, 01 Jan 2018 00:00:00 GMT"
-    assert held(get()) == IMAGES and server.seen[1][1] == "Mon, 01 Jan 2018 00:00:00 GMT"
+    assert held(get()) == IMAGES and server.seen[1][1] == server.modified
 
 
 def test_a_partial_file_that_is_already_whole_is_taken(server, get, tmp_path):
@@ -237,22 +178,20 @@ def test_a_partial_file_that_is_already_whole_is_taken(server, get, tmp_path):
     assert held(get(size=None)) == IMAGES and server.sent == 0
 
 
-def test_a_busy_server_is_asked_again_and_a_refusal_is_told_at_once(server, get, tmp_path):
+def test_a_busy_server_is_asked_again_a_refusal_is_reported_at_once_and_a_silent_one_given_up_on(
+    server, get, tmp_path, monkeypatch
+):
     server.statuses = [503, 429]
     assert held(get()) == IMAGES and len(server.seen) == 3
     shutil.rmtree(tmp_path / "data")
     server.statuses = [403]
     with pytest.raises(DownloadError, match="(?s)HTTP 403.*By hand: open https://example.org/oct"):
         get()
-
-
-def test_a_silent_server_is_given_up_on(server, tmp_path, monkeypatch):
-    done = threading.Event()
-    server.answer = lambda handler: done.wait(5)
+    server.silent = threading.Event()
     monkeypatch.setattr(download, "TIMEOUT", 0.1)
     with pytest.raises(DownloadError, match="gave up: .*ReadTimeout"):
         fetch(server.url, tmp_path / "x.tar.gz", progress=False)
-    done.set()
+    server.silent.set()
 
 
 PAGE = b"\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
@@ -267,19 +206,14 @@ PAGE = b"\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
         (b"PK\3\4 a zip", "application/gzip", "does not begin like such a file"),
         (ARCHIVE + bytes(50_000), "application/gzip", f"expected {len(ARCHIVE):,} bytes; the server sends more"),
         (ARCHIVE[:-1] + bytes([ARCHIVE[-1] ^ 1]), "application/gzip", f"expected .*SHA-256 {DIGEST}; got "),
+        (ARCHIVE[:-1000], "application/gzip", f"expected {len(ARCHIVE):,} bytes; the server's file has"),
     ],
 )
 def test_another_file_than_the_one_expected_is_named_and_not_kept(server, get, tmp_path, body, kind, message):
-    server.answer = lambda handler: handler.plain(200, body, Content_Type=kind)
+    server.body, server.kind = body, kind
     with pytest.raises(DownloadError, match=f"(?s){message}"):
         get()
-    assert len(server.seen) == 1 and left(tmp_path / "data") == set()
-
-
-def test_a_file_smaller_than_expected_is_refused(server, get):
-    server.body = ARCHIVE[:-1000]
-    with pytest.raises(DownloadError, match=f"expected {len(ARCHIVE):,} bytes; the server's file has"):
-        get()
+    assert left(tmp_path / "data") == set()
 
 
 def test_what_lies_there_already_is_used_or_refused_with_the_remedy(server, get, tmp_path):
@@ -313,8 +247,7 @@ def unpacked(request, tmp_path):
     """unpacked(members) -> what an archive of each kind in turn unpacks to."""
 
     def call(members: dict, change=lambda content: content, **options) -> dict[str, bytes]:
-        archive = tmp_path / "in" / f"archive.{request.param}"
-        archive.parent.mkdir(exist_ok=True)
+        archive = tmp_path / f"archive.{request.param}"
         archive.write_bytes(change((make_tar if request.param == "tar.gz" else make_zip)(members)))
         download.unpack(archive, tmp_path / "data" / "OCT2017", **options)
         return held(tmp_path / "data" / "OCT2017")
@@ -329,18 +262,20 @@ def test_all_files_arrive_without_the_strays_of_file_managers(unpacked):
     assert unpacked({f"./{name}": content for name, content in (IMAGES | STRAYS).items()}) == IMAGES
 
 
-@pytest.mark.parametrize("name", ["../evil", "OCT2017/../../evil"])
-def test_a_name_that_leaves_the_folder_refuses_the_whole_archive(unpacked, tmp_path, name):
-    with pytest.raises(BROKEN, match="outside"):
+@pytest.mark.parametrize("name", ["../evil", "OCT2017/../../evil", "/evil"])
+def test_no_name_leaves_the_folder(unpacked, tmp_path, name):
+    with contextlib.suppress(tarfile.FilterError):  # a tar is refused as a whole
         unpacked(IMAGES | {name: b"evil"})
-    assert left(tmp_path / "data") == set() and not list(tmp_path.rglob("evil*"))
+    assert all(tmp_path / "data" / "OCT2017" in path.parents for path in tmp_path.rglob("evil*"))
+    assert left(tmp_path / "data") <= {"OCT2017"} and not Path("/evil").exists()
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
 def test_no_link_leads_outside(tmp_path, kind):
     (tmp_path / "secret").write_text("secret")
-    link = {"type": kind, "linkname": str(tmp_path / "secret")}
-    (tmp_path / "a.tar.gz").write_bytes(make_tar(IMAGES | {"OCT2017/door": link}))
+    link = tarfile.TarInfo("OCT2017/door")
+    link.type, link.linkname = kind, str(tmp_path / "secret")
+    (tmp_path / "a.tar.gz").write_bytes(make_tar(IMAGES, (link,)))
     with pytest.raises(tarfile.FilterError):
         download.unpack(tmp_path / "a.tar.gz", tmp_path / "OCT2017")
     info = zipfile.ZipInfo("OCT2017/door")
@@ -360,15 +295,16 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(unpacked, tmp_path, monkeypa
     assert left(tmp_path / "data") == set()
 
 
-@pytest.mark.parametrize("keep", [0, 10, 0.3, 0.7, 0.999])
+@pytest.mark.parametrize("keep", [0, 10, 0.3, 0.999, None])
 def test_a_truncated_archive_or_a_flipped_bit_is_found(unpacked, tmp_path, keep):
-    def flipped(content):
+    def damage(content: bytes) -> bytes:
         middle = len(content) // 2
-        return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        if keep is None:
+            return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        return content[: int(keep * len(content)) if keep < 1 else keep]
 
-    for change in (lambda content: content[: int(keep * len(content)) if keep < 1 else keep], flipped):
-        with pytest.raises(BROKEN):
-            unpacked(IMAGES, change)
+    with pytest.raises(BROKEN):
+        unpacked(IMAGES, damage)
     assert left(tmp_path / "data") == set()
 
 
@@ -382,31 +318,31 @@ def test_an_archive_without_the_folder_is_refused_unless_it_is_flat(unpacked):
 
 
 def test_the_committed_facts_are_complete():
-    datasets = read_datasets()
-    oct_file, newer = datasets["kermany-v2-oct"].files[0], datasets["kermany-v3"].files[0]
-    assert (oct_file.name, oct_file.size, oct_file.sha256) == ("OCT2017.tar.gz", 5_793_183_169, None)
-    assert newer.sha256.startswith("acbc4286") and newer.size is None
-    files = [file for dataset in datasets.values() for file in dataset.files]
-    assert all(dataset.licence and dataset.page.startswith("https://") for dataset in datasets.values())
+    cards = read_datasets()
+    files = [file for card in cards.values() for file in card["files"]]
+    assert all(card["licence"] and card["page"].startswith("https://") for card in cards.values())
     assert all(not file.url or file.url.startswith("https://") for file in files)
-    assert all(
-        re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", place) for file in files for place in (file.name, file.unpacks_to)
-    )
+    places = [place for file in files for place in (file.name, file.unpacks_to)]
+    assert all(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", place) for place in places)
     text = (DATASETS.parent / "README.md").read_text()
-    assert [name for name in tomllib.loads(DATASETS.read_text()) if f"`{name}`" not in text] == []
+    assert [name for name in cards if f"`{name}`" not in text] == []
 
 
-def test_a_data_set_that_cannot_be_fetched_says_what_to_do(tmp_path):
-    with pytest.raises(DownloadError, match="did you mean kermany-v2-oct"):
-        fetch_dataset("kermany-v2-octs", tmp_path)
-    with pytest.raises(DownloadError, match="(?s)no address.*By hand: open https://nihcc.app.box.com"):
-        fetch_dataset("nih-chestxray14", tmp_path)
-    with pytest.raises(DownloadError, match="(?s)no address that a program can use.*By hand.*dataverse"):
-        fetch_dataset("octid", tmp_path)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kermany-v2-octs", "did you mean kermany-v2-oct"),
+        ("nih-chestxray14", "no address.*By hand: open https://nihcc.app.box.com"),
+        ("octid", "no address that a program can use.*By hand.*dataverse"),
+    ],
+)
+def test_a_data_set_that_cannot_be_fetched_says_what_to_do(tmp_path, name, message):
+    with pytest.raises(DownloadError, match=f"(?s){message}"):
+        fetch_dataset(name, tmp_path)
 
 
 def test_zips_put_there_by_hand_are_unpacked(tmp_path):
-    for file in read_datasets()["octid"].files:
+    for file in read_datasets()["octid"]["files"]:
         (tmp_path / file.name).write_bytes(make_zip({"a.jpeg": b"a"}))
     assert fetch_dataset("octid", tmp_path, progress=False) == tmp_path / "octid"
     assert (tmp_path / "octid" / "CSR" / "a.jpeg").read_bytes() == b"a"

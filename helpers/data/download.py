@@ -25,13 +25,12 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import requests
 import urllib3
 from filelock import FileLock
-from requests.adapters import HTTPAdapter
 from tqdm import tqdm
-from urllib3.util import Retry
 
 from helpers.data.scan import is_stray
 from helpers.run.paths import ROOT
@@ -43,6 +42,7 @@ DATASETS = ROOT / "data" / "datasets.toml"
 MARKER = ".unpacked.json"  # inside an unpacked folder: what it came from
 MAGIC = {".zip": b"PK", ".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b"}  # how a file of that name begins
 CHUNK = 1 << 18  # bytes; what a reset connection may lose
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses that pass
 STALLS = 6  # connections in a row that bring nothing new, before giving up
 WAIT = 1.0  # seconds before the next connection; doubles with each stall
 TIMEOUT = 60.0  # seconds to connect, and between two pieces of the body
@@ -52,10 +52,6 @@ LARGEST = 4  # times the archive's size that it may unpack to: images hardly com
 
 class DownloadError(RuntimeError):
     """A data set that could not be fetched; the message says what was expected, what came, and what to do."""
-
-
-class WrongFileError(DownloadError):
-    """The server has another file than the one expected; nothing of it is kept."""
 
 
 class _CutError(Exception):
@@ -76,25 +72,13 @@ class RemoteFile:
     flat: bool = False
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A data set's card. `page` is where a person reads about it, `folder` what its loader reads."""
-
-    title: str
-    page: str
-    licence: str
-    folder: str
-    doi: str = ""
-    cite: str = ""
-    remarks: str = ""
-    files: tuple[RemoteFile, ...] = ()
-
-
-def read_datasets(path: Path = DATASETS) -> dict[str, Dataset]:
-    """The data sets of a facts file, by name."""
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    files = {name: tuple(RemoteFile(**file) for file in table.get("files", ())) for name, table in tables.items()}
-    return {name: Dataset(**table | {"files": files[name]}) for name, table in tables.items()}
+def read_datasets(path: Path = DATASETS) -> dict[str, dict[str, Any]]:
+    """The card of each data set of a facts file: `page` for a person to read, the `folder` that its loader reads, and
+    `files`, a `RemoteFile` each; licence and citation stand in the file itself."""
+    cards = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: card | {"files": [RemoteFile(**file) for file in card.get("files", ())]} for name, card in cards.items()
+    }
 
 
 def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: bool = True) -> Path:
@@ -104,14 +88,15 @@ def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: b
     `DownloadError`, with what to do by hand, for an unknown name, too small a disk, a server or a file that is not as
     it should be, and an archive that is broken or not safe.
     """
-    datasets = read_datasets(facts)
-    if name not in datasets:
-        raise DownloadError(f"there is no data set '{name}'{nearest(name, datasets)}")
-    dataset, data_dir = datasets[name], Path(data_dir)
-    top = Path(dataset.folder).parts[0]
-    missing = [file for file in dataset.files if not _unpacked(data_dir / file.unpacks_to)]
+    cards, data_dir = read_datasets(facts), Path(data_dir)
+    if name not in cards:
+        raise DownloadError(f"there is no data set '{name}'{nearest(name, cards)}")
+    card = cards[name]
+    folder, files = data_dir / card["folder"], card["files"]
+    top = Path(card["folder"]).parts[0]
+    missing = [file for file in files if not _is_unpacked(data_dir / file.unpacks_to)]
     try:
-        if not dataset.files and not (data_dir / top).exists():
+        if not files and not (data_dir / top).exists():
             raise DownloadError(f"{name} has no address that a program can use")
         if missing and data_dir.name == top and data_dir.is_dir():
             raise DownloadError(f"the data folder is the one that holds {top}: give {data_dir.parent}, not {data_dir}")
@@ -123,14 +108,15 @@ def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: b
                     if not (data_dir / file.unpacks_to).exists():  # another process may have been faster
                         _bring(file, data_dir, progress)
     except DownloadError as error:
-        names = " and ".join(file.name for file in dataset.files)
-        what = f"put {names} into {data_dir}" if names else f"lay it out in {data_dir / dataset.folder}"
-        by_hand = f"By hand: open {dataset.page} in a browser, {what}, and run the same command again."
-        raise DownloadError(f"{error}.\n{by_hand} {dataset.remarks}") from error
-    return data_dir / dataset.folder
+        what = (
+            f"put {' and '.join(file.name for file in files)} into {data_dir}" if files else f"lay it out in {folder}"
+        )
+        by_hand = f"By hand: open {card['page']} in a browser, {what}, and run the same command again."
+        raise DownloadError(f"{error}.\n{by_hand} {card.get('remarks', '')}") from error
+    return folder
 
 
-def _unpacked(place: Path) -> bool:
+def _is_unpacked(place: Path) -> bool:
     if place.is_dir() and not (place / MARKER).is_file():
         warnings.warn(f"{place} was not unpacked by this program: used as found, unchecked", stacklevel=3)
     return place.is_dir()
@@ -190,25 +176,18 @@ def _checked(file: RemoteFile, path: Path, remedy: str = "Nothing of it was kept
 def fetch(url: str, path: Path, size: int | None = None, progress: bool = True) -> None:
     """Brings the whole file to `path`.part, going on with what is there from an earlier attempt or run.
 
-    A refused connection, HTTP 408, 425, 429 and 5xx are tried again with growing pauses (urllib3's `Retry`), and so is
-    a connection that is cut; what came so far is kept. Raises `DownloadError` for a web page in place of the file, a
+    A refused connection, a busy server (`BUSY`) and a connection that is cut are tried again with growing pauses; what
+    came so far is kept. Raises `DownloadError` for a web page in place of the file, a
     file of another kind or size, any other HTTP status, or when patience is at an end.
     """
-    part, stalls, session = _part(path), 0, requests.Session()
-    busy = (408, 425, 429, 500, 502, 503, 504)
-    again = Retry(STALLS, connect=0, read=0, backoff_factor=WAIT, status_forcelist=busy, raise_on_status=False)
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=again))
+    part, stalls = _part(path), 0
     # identity: a transport encoding would change the bytes that sizes, offsets and digests are about
-    session.headers.update({"User-Agent": "medical-imaging-reproductions", "Accept-Encoding": "identity"})
-    with session, tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=not progress) as bar:
+    headers = {"User-Agent": "medical-imaging-reproductions", "Accept-Encoding": "identity"}
+    with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=not progress) as bar:
         while _held(part) != size:
             before = _held(part)
             try:
-                return _receive(session, url, path, size, bar)
-            except WrongFileError:
-                _discard(path)
-                raise
+                return _receive(url, headers, path, size, bar)
             except requests.exceptions.SSLError as error:
                 raise DownloadError(f"{url}: the server's certificate is not valid ({error})") from error
             except (_CutError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -221,46 +200,36 @@ def fetch(url: str, path: Path, size: int | None = None, progress: bool = True) 
             time.sleep(WAIT * 2**stalls if stalls else 0)
 
 
-def _receive(session: requests.Session, url: str, path: Path, size: int | None, bar: tqdm) -> None:
+def _receive(url: str, headers: dict[str, str], path: Path, size: int | None, bar: tqdm) -> None:
     """One connection. Returns when the file is whole, else raises."""
     part, validator = _part(path), _part(path).with_suffix(".validator")
     known = validator.read_text() if validator.is_file() else ""
     held = _held(part) if known else 0  # what is of an unknown version is fetched again
-    headers = {"Range": f"bytes={held}-", "If-Range": known} if held else {}
-    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+    if held:
+        headers = headers | {"Range": f"bytes={held}-", "If-Range": known}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        status = response.status_code
         if url.startswith("https:") and not response.url.startswith("https:"):
             raise DownloadError(f"{url}: redirects to {response.url}, which is not encrypted")
-        resumed, total = _answer(response, path, held, known)
-        if response.status_code == 416:  # the server's file ends here
-            if size is not None:
-                raise WrongFileError(f"{path.name}: expected {size:,} bytes; the server's file has {total:,}")
-            return
+        if status == 416:  # the server's file ends here
+            return _refuse(path, f"expected {size:,} bytes; the server's file has {held:,}") if size else None
+        if status in BUSY:
+            raise _CutError(f"HTTP {status} {response.reason}")
+        if status not in (200, 206):
+            raise DownloadError(f"{path.name}: HTTP {status} {response.reason} from {response.url}")
         validator.write_text(_validator(response))
-        bar.n = held if resumed else 0
-        with part.open("ab" if resumed else "wb") as file:
+        bar.n = held = held if status == 206 else 0
+        total = size or held + int(response.headers.get("Content-Length") or 0)
+        with part.open("ab" if status == 206 else "wb") as file:
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 if file.tell() == 0:
-                    _refuse_other_kind(response, chunk, path.name)
+                    _require_kind(response, chunk, path)
                 file.write(chunk)
                 bar.update(len(chunk))
                 if size is not None and file.tell() > size:
-                    raise WrongFileError(f"{path.name}: expected {size:,} bytes; the server sends more")
-    if _held(part) < (size or total):
-        raise _CutError(f"ended after {_held(part):,} of {size or total:,} bytes")
-
-
-def _answer(response: requests.Response, path: Path, held: int, known: str) -> tuple[bool, int]:
-    """Whether the body continues what is held, and the whole file's size (0: not said)."""
-    status, content_range = response.status_code, response.headers.get("Content-Range", "")
-    found = re.fullmatch(rf"bytes (?:{held}-\d+|\*)/(\d+)", content_range)
-    if status == 416 and found and int(found[1]) == held:
-        return False, held
-    if status == 416 or (status == 206 and (not found or _validator(response) != known)):
-        _discard(path)
-        raise _CutError("the server resumed at the wrong place, or another file")
-    if status not in (200, 206):
-        raise DownloadError(f"{path.name}: HTTP {status} {response.reason} from {response.url}")
-    return status == 206, int(found[1]) if found else int(response.headers.get("Content-Length") or 0)
+                    _refuse(path, f"expected {size:,} bytes; the server sends more")
+    if _held(part) < total:
+        raise _CutError(f"ended after {_held(part):,} of {total:,} bytes")
 
 
 def _validator(response: requests.Response) -> str:
@@ -269,15 +238,21 @@ def _validator(response: requests.Response) -> str:
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
-def _refuse_other_kind(response: requests.Response, head: bytes, name: str) -> None:
+def _require_kind(response: requests.Response, head: bytes, path: Path) -> None:
     """Recognises a login page, or another kind of file, by its first bytes: not after 6 GB."""
     page = re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE)
     if page or response.headers.get("Content-Type", "").startswith("text/html"):
         title = re.search(rb"<title[^>]*>([^<]{1,80})", head, re.IGNORECASE)
         words = f" ('{title[1].decode('utf-8', 'replace').strip()}')" if title else ""
-        raise WrongFileError(f"{name}: the server sent a web page{words}, perhaps a login, in place of the file")
-    if not head.startswith(MAGIC.get(Path(name).suffix, b"")[: len(head)]):
-        raise WrongFileError(f"{name}: what the server sent does not begin like such a file: {head[:8]!r}")
+        _refuse(path, f"the server sent a web page{words}, perhaps a login, in place of the file")
+    if not head.startswith(MAGIC.get(path.suffix, b"")[: len(head)]):
+        _refuse(path, f"what the server sent does not begin like such a file: {head[:8]!r}")
+
+
+def _refuse(path: Path, why: str) -> NoReturn:
+    """The server has another file than the one expected; nothing of it is kept."""
+    _discard(path)
+    raise DownloadError(f"{path.name}: {why}")
 
 
 def _part(path: Path) -> Path:
@@ -320,13 +295,10 @@ def unpack(archive: Path, target: Path, *, flat: bool = False, note: dict | None
 
 
 def _unzip(archive: Path, staging: Path, most: int) -> None:
-    with zipfile.ZipFile(archive) as opened:
+    with zipfile.ZipFile(archive) as opened:  # which writes no member outside, and no links
         members = [info for info in opened.infolist() if not _stray(info.filename)]
         _refuse_bomb(sum(info.file_size for info in members), most)
-        for info in tqdm(members, desc=f"unpacking {archive.name}", unit="file", delay=3):
-            if info.filename.startswith("/") or ".." in re.split(r"[/\\]", info.filename):
-                raise RuntimeError(f"the member {info.filename!r} would be written outside the target folder")
-            opened.extract(info, staging)
+        opened.extractall(staging, members)
 
 
 def _untar(archive: Path, staging: Path, most: int) -> None:
@@ -338,9 +310,8 @@ def _untar(archive: Path, staging: Path, most: int) -> None:
         _refuse_bomb(total, most)
         return None if _stray(member.name) else tarfile.data_filter(member, path)
 
-    with (gzip.open if archive.suffix in (".gz", ".tgz") else open)(archive, "rb") as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as opened:
-            opened.extractall(staging, filter=keep)
+    with gzip.open(archive, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as opened:
+        opened.extractall(staging, filter=keep)
         while stream.read(CHUNK):  # to the end, where gzip keeps its checksum
             pass
 
