@@ -1,6 +1,7 @@
 """DICOM: values become the greys that a monitor shows, bad files say why, and nothing of the patient is kept."""
 
 import io
+import re
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -33,19 +35,20 @@ def film(pixels: np.ndarray = RAMP, bits: int = 12, interpretation: str = "MONOC
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPInstanceUID, dataset.SOPClassUID = meta.MediaStorageSOPInstanceUID, meta.MediaStorageSOPClassUID
-    dataset.PatientID, dataset.Modality = "P1", "DX"
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    dataset.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
-    if pixels.ndim == 3:
-        dataset.PlanarConfiguration = 0
-    dataset.PhotometricInterpretation = interpretation
-    allocated = 8 if bits <= 8 else 16
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = allocated, bits, bits - 1
-    dataset.PixelRepresentation = int(pixels.min() < 0)
-    kind = {8: "uint8", 16: "int16" if pixels.min() < 0 else "uint16"}[allocated]
-    dataset.PixelData = pixels.astype(kind).tobytes()
-    for name, value in tags.items():
+    depth, signed, colour = 8 if bits <= 8 else 16, int(pixels.min() < 0), pixels.ndim == 3
+    values = {
+        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        "SOPClassUID": meta.MediaStorageSOPClassUID,
+        "PatientID": "P1",
+        "Modality": "DX",
+        "SamplesPerPixel": 3 if colour else 1,
+        "PhotometricInterpretation": interpretation,
+        "PixelRepresentation": signed,
+        "PixelData": pixels.astype(f"{'' if signed else 'u'}int{depth}").tobytes(),
+    }
+    values |= {"Rows": pixels.shape[0], "Columns": pixels.shape[1]} | ({"PlanarConfiguration": 0} if colour else {})
+    values |= {"BitsAllocated": depth, "BitsStored": bits, "HighBit": bits - 1}
+    for name, value in (values | tags).items():
         setattr(dataset, name, value)
     return dataset
 
@@ -79,27 +82,17 @@ def stretched(values: np.ndarray) -> np.ndarray:
         (film(interpretation="MONOCHROME1", PresentationLUTShape="INVERSE"), "min-max", -RAMP),  # only repeats it
         (film(RescaleSlope=-2, RescaleIntercept=100), "min-max", -RAMP),
         (film(RAMP + 0x8000), "min-max", RAMP),  # bits beyond those stored
+        (film(RAMP[:12] - 1000, 8), "min-max", RAMP[:12]),
+        (film(RAMP - 500, 10), "min-max", RAMP),
+        (film(RAMP * 40, 16), "min-max", RAMP),
+        (film(RAMP - 1100, 12), "min-max", RAMP),  # signed
+        (film((RAMP - 1100) * 90, 16), "min-max", RAMP),
     ],
 )
-def test_the_darkest_pixel_becomes_0_and_the_brightest_255(tmp_path, dataset, window, expected):
+def test_the_darkest_pixel_becomes_0_and_the_brightest_255_at_every_depth(tmp_path, dataset, window, expected):
     grey = read(tmp_path, dataset, window)
     assert grey.dtype == np.uint8
     np.testing.assert_array_equal(grey, stretched(expected))
-
-
-@pytest.mark.parametrize(
-    ("bits", "pixels"),
-    [
-        (8, RAMP[:12] - 1000),
-        (10, RAMP - 500),
-        (12, RAMP + 2000),
-        (16, RAMP * 40),
-        (12, RAMP - 1100),
-        (16, (RAMP - 1100) * 90),
-    ],
-)
-def test_every_depth_signed_and_unsigned_gives_the_same_picture(tmp_path, bits, pixels):
-    np.testing.assert_array_equal(read(tmp_path, film(pixels, bits)), stretched(pixels.astype(float)))
 
 
 def lut(entries: list[int], first: int, bits: int) -> Dataset:
@@ -116,17 +109,12 @@ def test_a_modality_lut_is_applied(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, dataset), stretched(-RAMP))
 
 
-def linear_window(values: np.ndarray, center: float, width: float) -> np.ndarray:
-    """The formula of the standard, part 3, C.11.2.1.2.1."""
-    return np.round(255 * np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)).astype(np.uint8)
-
-
 @pytest.mark.parametrize("interpretation", ["MONOCHROME2", "MONOCHROME1"])
 def test_the_stored_window_is_used_when_asked_for(tmp_path, interpretation):
     grey = read(tmp_path, film(interpretation=interpretation, WindowCenter=1100, WindowWidth=101), "stored")
-    shown = linear_window(RAMP, 1100, 101)
-    np.testing.assert_allclose(grey.astype(int), shown if interpretation == "MONOCHROME2" else 255 - shown, atol=1)
-    assert (grey[0, 0], grey[-1, -1]) == ((0, 255) if interpretation == "MONOCHROME2" else (255, 0))
+    shown = 255 * np.clip((RAMP - 1099.5) / 100 + 0.5, 0, 1)  # the standard, part 3, C.11.2.1.2.1
+    np.testing.assert_allclose(grey, shown if interpretation == "MONOCHROME2" else 255 - shown, atol=1)
+    assert {grey[0, 0], grey[-1, -1]} == {0, 255}
 
 
 def test_a_voi_lut_is_applied_and_a_sigmoid_window_too(tmp_path):
@@ -177,30 +165,30 @@ def test_jpeg_jpeg_2000_and_run_lengths_are_decoded(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, packed), stretched(RAMP))
 
 
-def refused(tmp_path: Path, dataset: FileDataset) -> str:
-    with pytest.raises(AssertionError) as caught:
+def without_pixels() -> FileDataset:
+    dataset = film()
+    del dataset.PixelData
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"),
+    [
+        (film(np.stack([RAMP] * 3).reshape(48, 20), NumberOfFrames=3, Rows=16), "3 frames"),
+        (film(RAMP % 2, 8, BitsStored=1, HighBit=0), "1 bits a pixel"),
+        (film(RAMP * 0 + 7), "blank"),
+        (film(RAMP * 0 + 7, PixelPaddingValue=7), "nothing but padding"),
+        (film(RAMP[:3, :4]), "4 x 3 pixels"),
+        (without_pixels(), "no pixels"),
+        (film(PixelData=bytes(100)), "cannot be decoded"),
+        (film(PatientID=""), "no patient id"),
+        (film(BurnedInAnnotation="YES"), "writing burnt into its pixels"),
+        (encoded(RAMP.astype(np.uint8), "JPEG", JPEGLosslessSV1), "JPEG Lossless.*no decoder is installed.*gdcmconv"),
+    ],
+)
+def test_what_is_no_single_radiograph_of_a_patient_is_refused_with_the_reason(tmp_path, dataset, reason):
+    with pytest.raises(AssertionError, match=reason):
         read(tmp_path, dataset)
-    return str(caught.value)
-
-
-def test_what_is_no_single_radiograph_is_refused_with_the_reason(tmp_path):
-    assert "3 frames" in refused(tmp_path, film(np.stack([RAMP] * 3).reshape(48, 20), NumberOfFrames=3, Rows=16))
-    assert "1 bits a pixel" in refused(tmp_path, film(RAMP % 2, 8, BitsStored=1, HighBit=0))
-    assert "blank" in refused(tmp_path, film(RAMP * 0 + 7))
-    assert "nothing but padding" in refused(tmp_path, film(RAMP * 0 + 7, PixelPaddingValue=7))
-    assert "4 x 3 pixels" in refused(tmp_path, film(RAMP[:3, :4]))
-    empty = film()
-    del empty.PixelData
-    assert "no pixels" in refused(tmp_path, empty)
-    short = film()
-    short.PixelData = short.PixelData[:100]
-    assert "cannot be decoded" in refused(tmp_path, short)
-
-
-def test_a_compression_without_a_decoder_names_itself_and_the_way_out(tmp_path):
-    dataset = encoded(RAMP.astype(np.uint8), "JPEG", JPEGLosslessSV1)
-    reason = refused(tmp_path, dataset)
-    assert "JPEG Lossless" in reason and "no decoder is installed" in reason and "gdcmconv" in reason
 
 
 SECRETS = {
@@ -235,10 +223,6 @@ def hospital(source: Path) -> Path:
     return source
 
 
-def everything(folder: Path) -> bytes:
-    return b"\n".join(str(p.relative_to(folder)).encode() + p.read_bytes() for p in folder.rglob("*") if p.is_file())
-
-
 def test_a_folder_becomes_pictures_and_a_table(tmp_path):
     returned, failures = convert_folder(hospital(tmp_path / "in"), tmp_path / "out", KEY, workers=2)
     table = pd.read_csv(tmp_path / "out" / "images.csv", keep_default_na=False)
@@ -254,19 +238,15 @@ def test_a_folder_becomes_pictures_and_a_table(tmp_path):
 
 
 def test_nothing_that_identifies_the_patient_is_in_the_output(tmp_path):
-    source = hospital(tmp_path / "in")
-    save(film(RAMP + 9, bits=12, **SECRETS, BurnedInAnnotation="YES"), source / "burnt.dcm")
-    convert_folder(source, tmp_path / "out", KEY, workers=1)
-    written = everything(tmp_path / "out").upper()
-    import pydicom
-
-    uids = [str(pydicom.dcmread(p).SOPInstanceUID) for p in source.rglob("*") if p.is_file()]
-    words = [
-        part for value in SECRETS.values() for part in {value, *value.split("^"), *value.split(" ")} if len(part) > 2
-    ]
-    for word in [*words, *uids, "9999999", "7718253", "Auschlander", "later", "first"]:
+    source, target = hospital(tmp_path / "in"), tmp_path / "out"
+    convert_folder(source, target, KEY, workers=1)
+    files = [path for path in target.rglob("*") if path.is_file()]
+    written = b"\n".join(str(path.relative_to(target)).encode() + path.read_bytes() for path in files).upper()
+    uids = [str(dcmread(path).SOPInstanceUID) for path in source.rglob("*") if path.is_file()]
+    parts = [part for value in SECRETS.values() for part in re.split(r"[\^ ]", value) if len(part) > 2]
+    for word in [*SECRETS.values(), *parts, *uids, "9999999", "7718253", "Auschlander", "later", "first"]:
         assert word.upper().encode() not in written, word
-    assert b"P" in written and len(written) > 500, "there is something that could have held them"
+    assert len(written) > 500, "there is something that could have held them"
 
 
 def test_pseudonyms_depend_on_the_key_and_the_hospital_and_not_on_the_run(tmp_path):
@@ -284,15 +264,12 @@ def test_bad_files_are_listed_and_stop_nothing(tmp_path):
     source = hospital(tmp_path / "in")
     (source / "notes.txt").write_text("call back")
     (source / ".DS_Store").write_text("Mac OS X")
-    save(film(PatientID=""), source / "nobody.dcm")
-    save(film(BurnedInAnnotation="YES"), source / "burnt.dcm")
     save(film(RAMP * 0), source / "blank.dcm")
     cut = save(film(RAMP, PatientID="P2"), source / "cut.dcm")
     cut.write_bytes(cut.read_bytes()[:-100])
     table, failures = convert_folder(source, tmp_path / "out", KEY, workers=1)
     reasons = dict(zip(failures["path"], failures["reason"], strict=True))
-    assert set(reasons) == {"notes.txt", "nobody.dcm", "burnt.dcm", "blank.dcm", "cut.dcm"}
-    assert reasons["notes.txt"] == "not a DICOM file" and "no patient id" in reasons["nobody.dcm"]
+    assert set(reasons) == {"notes.txt", "blank.dcm", "cut.dcm"} and reasons["notes.txt"] == "not a DICOM file"
     assert len(table) == 3 == len(list((tmp_path / "out" / "images").iterdir()))
 
 
