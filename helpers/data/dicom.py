@@ -103,7 +103,6 @@ def read_key(path: Path) -> bytes:
 
 def _convert(path: Path, folder: Path, key: bytes, window: str) -> dict | str:
     """Makes the picture where it is missing; returns the table's row, or why there is none."""
-
     try:
         content = path.read_bytes()
         return _made(dcmread(io.BytesIO(content)), content, folder, key, window)

@@ -102,7 +102,8 @@ def read_nih(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     """
     root = NIH_PLACE.find(data_dir)
     entries = read_entries(root)
-    frame, unreadable = scan(root, cache, workers, under=[path.name for path in root.glob("images*/")])
+    folders = [path.name for path in root.glob("images*/")]
+    frame, unreadable = scan(root, cache, workers, folders or ["images"])
     frame = frame.assign(image_id=frame["path"].str.rsplit("/", n=1).str[-1])
     frame = frame.drop_duplicates("image_id").merge(entries, on="image_id", how="left")
     split = frame["image_id"].map(_read_lists(root))
