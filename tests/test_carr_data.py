@@ -14,6 +14,7 @@ from helpers.carr.models import without_target
 from helpers.data import kermany_xray
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.copies import duplicates
+from helpers.data.images import read_lungs
 from helpers.data.splits import SplitError, leaks, split
 from helpers.model.experiment import Images
 from helpers.run.profile import load_profile
@@ -198,12 +199,12 @@ def test_blacking_out_hides_lungs_and_its_complement_shows_nothing_else(tmp_path
     lung[20:100, 10:110] = 255
     Image.fromarray(lung).save(tmp_path / "lung.png")
     catalogue = sized({"NORMAL": 2}, {"NORMAL": 2}, lung_mask=str(tmp_path / "lung.png"))
-    masks = controls.lung_masks(catalogue, catalogue.frame, 128)
+    masks = read_lungs(catalogue, catalogue.frame, 128, controls.BOX)
     white = np.full((1, 128, 128), 200, np.uint8)
     shown = controls.hide_parts(white, controls.lungs_box(catalogue, 128))
     assert masks[:, shown["lungs blacked out"][0] > 0].mean() < 0.01
     np.testing.assert_array_equal(shown["lungs only"].astype(int) + shown["lungs blacked out"], white)
     assert shown["border only"][0, 64, 64] == 0 and shown["border only"][0, 0, 0] == 200
     unknown = sized({"NORMAL": 2}, {"NORMAL": 2})
-    assert controls.lungs_box(unknown, 100) == tuple(round(100 * share) for share in controls.BOX)
-    assert controls.lung_masks(unknown, unknown.frame, 100).shape == (4, 100, 100)
+    assert controls.lungs_box(unknown, 100) == (slice(8, 90), slice(6, 94))
+    assert read_lungs(unknown, unknown.frame, 100, controls.BOX).shape == (4, 100, 100)

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tiny import run_maker
+from tiny import run_maker, tiny_images
 
 from helpers.carr import data as covid
 from helpers.carr import models as bridge
 from helpers.carr.controls import SOURCE, score_controls
 from helpers.carr.data import COVID_CLASSES as CLASSES
-from helpers.data.catalogue import Catalogue
 from helpers.model.backbones import load_backbone
 from helpers.model.experiment import Images
+from helpers.model.finetune import load_network
 from helpers.run.profile import load_profile
 
 SETTINGS = {"backbone": "SmallNet", "weights": "formula", "seed": 1, "workers": 1, "bridge_size": 32}
@@ -24,27 +24,16 @@ SETTINGS |= {"bridge_target_epochs": 1, "bridge_epoch_images": 0}
 TARGET, BRIDGE = ("NORMAL", "MH", "DR"), ("NORMAL", "DRUSEN")
 
 
-def data(folder, name, classes, per_split=(6, 3, 4), offset=0):
-    """A catalogue of small pictures whose brightness follows their label, and its split frame."""
-    rng, rows = np.random.default_rng(offset), []
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    for place, label in enumerate(classes):
-        for split, count in zip(("train", "validation", "test"), per_split, strict=True):
-            for number in range(count):
-                image = f"{label}-{split}-{number}"
-                grey = rng.normal(50 + 50 * place, 15, (32, 32)).clip(0, 255).astype(np.uint8)
-                Image.fromarray(grey).save(folder / name / f"{image}.png")
-                digest = hashlib.sha256((folder / name / f"{image}.png").read_bytes()).hexdigest()
-                rows.append({"image_id": image, "path": f"{image}.png", "label": label, "patient_id": f"{name}{image}"})
-                published = "test" if split == "test" else "train"
-                rows[-1] |= {"published_split": published, "digest": digest, "split": split}
-    frame = pd.DataFrame(rows)
-    return Images(Catalogue(name, folder / name, frame.drop(columns="split"), tuple(classes), phantom=True), frame)
+def data(folder, classes, per_split=(6, 3, 4), seed=0):
+    """Tiny pictures with patients of their own."""
+    found = tiny_images(folder, classes, per_split, seed=seed)
+    frame = found.frame.assign(patient_id=folder.name + found.frame["patient_id"])
+    return Images(found.catalogue.subset(frame.drop(columns="split")), frame)
 
 
 @pytest.fixture
 def images(tmp_path):
-    return data(tmp_path, "target", TARGET), {"oct": data(tmp_path, "bridge", BRIDGE, (10, 4, 2), 1)}
+    return data(tmp_path / "target", TARGET), {"oct": data(tmp_path / "bridge", BRIDGE, (10, 4, 2), 1)}
 
 
 def test_all_starts_are_compared_on_the_same_draws_and_the_network_is_kept(images, tmp_path):
@@ -55,12 +44,12 @@ def test_all_starts_are_compared_on_the_same_draws_and_the_network_is_kept(image
     assert (grid.groupby(["start", "per_class", "seed"])["image_id"].nunique() == 12).all()
     assert grid[[f"p_{c}" for c in TARGET]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
     assert set(found.scores["split"]) == {"validation", "test"} and found.classes == TARGET
-    assert found.summary["target images per class"] == 4 * (1 + 10) and found.summary["bridge images taken out"] == 0
+    assert found.summary["target images per class"] == 4 * (1 + 10)
     assert set(found.history["training"]) == {bridge.BRIDGE, bridge.BOTH, "target"}
     held_out = own.frame[own.frame["split"] != "train"]
     pixels = np.stack([np.array(Image.open(tmp_path / "target" / path)) for path in held_out["path"]])
     expected = found.scores[[f"p_{c}" for c in TARGET]].to_numpy()
-    np.testing.assert_allclose(bridge.network_of(found).predict(pixels), expected, atol=3e-3)
+    np.testing.assert_allclose(load_network(found).predict(pixels), expected, atol=3e-3)
 
 
 def test_no_patient_and_no_file_of_the_target_is_in_the_bridge(images):
@@ -100,8 +89,7 @@ def test_a_random_network_is_given_statistics_of_the_bridge():
     found = bridge.measure_normalisations(plain, images)
     assert found.weights_digest != plain.weights_digest and not found.model.trainable
     layer = found.model.get_layer("stage3_2_normalisation")
-    before = found.model.layers[found.model.layers.index(layer) - 1].output
-    seen = keras.Model(found.model.input, before).predict(images[..., None].astype(np.float32), verbose=0)
+    seen = keras.Model(found.model.input, layer.input).predict(images[..., None].astype(np.float32), verbose=0)
     np.testing.assert_allclose(np.asarray(layer.moving_mean), seen.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
 
 
@@ -114,30 +102,27 @@ def test_a_bridge_that_was_not_learnt_is_warned_of_and_one_that_was_is_not(recwa
         bridge.warn_of_failure(history.assign(accuracy=0.52), 2, frame, "bridge")
 
 
-def test_a_random_network_learns_its_normalisations_and_a_speckled_bridge_has_a_cosine_rate():
+@pytest.mark.parametrize(("speckled", "random"), [(True, True), (True, False), (False, True)])
+def test_a_random_network_learns_its_normalisations_and_a_speckled_bridge_has_a_cosine_rate(speckled, random):
     frame = pd.DataFrame({"split": ["train"] * 90 + ["validation"] * 10})
-    profile = load_profile("phantom", {"bridge_epoch_images": 40})
-    for random in (True, False):
-        recipe = bridge.bridge_recipe(profile, frame, speckled=True, random=random)
-        assert (recipe.schedule, recipe.keep, recipe.images_per_epoch) == ("cosine", "best trained", 80)
-        assert recipe.train_batch_norm == random
-    plain = bridge.bridge_recipe(profile, frame, speckled=False, random=True)
-    assert (plain.schedule, plain.train_batch_norm, plain.images_per_epoch) == ("steps", True, 40)
+    recipe = bridge.bridge_recipe(load_profile("phantom", {"bridge_epoch_images": 40}), frame, speckled, random)
+    assert (recipe.schedule, recipe.images_per_epoch) == (("cosine", 80) if speckled else ("steps", 40))
+    assert recipe.train_batch_norm == random and recipe.keep == "best trained"
 
 
 def covid_data(folder):
     """Phantom-like: every class at both sites, brightness by class and a bright corner at site B. The split is the
     target's: COVID-19 of B, all else of A; the others are held out."""
-    found = data(folder, "covid", CLASSES, (16, 0, 12))
+    found = data(folder / "covid", CLASSES, (16, 0, 12))
     frame = found.catalogue.frame
-    number = frame["image_id"].str.extract(r"-(\d+)$")[0].astype(int)
-    frame = frame.assign(site=np.where(number % 2 == 0, "A", "B"), age=np.where(number % 2 == 0, 3.0, 60.0))
-    for row in frame[frame["site"] == "B"].itertuples():
-        pixels = np.array(Image.open(folder / "covid" / row.path))
+    at_b = frame["image_id"].str.extract(r"-(\d+)$")[0].astype(int) % 2 == 1
+    frame = frame.assign(site=np.where(at_b, "B", "A"), age=np.where(at_b, 60.0, 3.0))
+    for path in frame.loc[at_b, "path"]:
+        pixels = np.array(Image.open(folder / "covid" / path))
         pixels[:3, :3] = 255
-        Image.fromarray(pixels).save(folder / "covid" / row.path)
+        Image.fromarray(pixels).save(folder / "covid" / path)
     digest = [hashlib.sha256((folder / "covid" / path).read_bytes()).hexdigest() for path in frame["path"]]
-    catalogue = Catalogue("tiny_covid", folder / "covid", frame.assign(digest=digest), CLASSES, phantom=True)
+    catalogue = found.catalogue.subset(frame.assign(digest=digest))
     return Images(catalogue, covid.split_covid(catalogue, SimpleNamespace(split="patient-disjoint", seed=1)).frame)
 
 

@@ -15,8 +15,6 @@ RANDOM = np.random.default_rng(0)
 PRINTED = numbers.published_aurocs()
 TESTED = {"re-scored": scores(labels=tuple(PRINTED.index)), "phantom": scores(labels=("Pneumonia", "Mass"))}
 AREAS = {level: numbers.label_aurocs(frame) for level, frame in TESTED.items()}
-HISTORY = {"epoch": [0, 1, 1, 2, 2], "split": ["validation", "train", "validation", "train", "validation"]}
-HISTORY = pd.DataFrame(HISTORY | {"cross_entropy": [0.3, 0.4, 0.2, 0.3, 0.25], "learning_rate": [1, 1, 1, 1, 0.1]})
 POINTING = {"label": ["Mass", "all"], "value": [np.nan, 0.5], "low": [np.nan, 0.3], "high": [np.nan, 0.7]}
 POINTING = {"maps": pd.DataFrame(POINTING | {"n": [1, 20], "chance": [0.1, 0.2]})}
 IMAGE = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
@@ -68,7 +66,6 @@ test_figures_draw = drawing_test(
         "areas, not re-scored": (lambda: zech.areas(PRINTED, {"phantom": AREAS["phantom"]}, "phantom"), "not run"),
         "ROC": (lambda: zech.roc_grid(TESTED, AREAS, PRINTED.index), "AUROC in each panel"),
         "F1": (f1, "not learnt"),
-        "losses": (lambda: zech.losses(HISTORY, 1), "chosen: epoch 1"),
         "pointing": (lambda: zech.pointing(POINTING), "too few patients"),
         "answer": (lambda: zech.network_answer(SHOWN[0], "SmallNet"), "14 outputs"),
         "explored": (lambda: zech.explored(SHOWN), "P(Nodule) = "),

@@ -10,9 +10,9 @@ from helpers.data.catalogue import Catalogue
 from helpers.model.experiment import Images, Inputs, run_experiment
 
 
-def tiny_images(folder, labels, per_split=(8, 4, 4), size=32):
+def tiny_images(folder, labels, per_split=(8, 4, 4), size=32, seed=0):
     """Small pictures whose brightness follows their label, in `folder`, with their split."""
-    rng, rows = np.random.default_rng(0), []
+    rng, rows = np.random.default_rng(seed), []
     folder.mkdir(parents=True, exist_ok=True)
     for place, label in enumerate(labels):
         for split, count in zip(("train", "validation", "test"), per_split, strict=True):

@@ -18,9 +18,9 @@ import pandas as pd
 from helpers.carr import data as covid
 from helpers.carr.models import PENALTIES, Plan, train_bridge
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import read_square
+from helpers.data.images import Box, read_lungs
 from helpers.model.engine import choose, compile_backbone
-from helpers.model.experiment import Images, Inputs, Results, pixels_of
+from helpers.model.experiment import Images, Inputs, Results, pixels_of, scores_of
 from helpers.model.head import Head
 from helpers.model.linear import fit_head
 
@@ -30,10 +30,9 @@ if TYPE_CHECKING:
 
 TIED, UNTIED = "tied", "untied"
 SOURCE = "source, learnt without COVID-19"
-BOX = (0.08, 0.9, 0.06, 0.94)  # top, bottom, left, right of frontal lungs, as shares, where no mask is known
+BOX: Box = ((0.08, 0.9), (0.06, 0.94))  # rows and columns of frontal lungs, as shares, where no mask is known
 COVERED = 0.995  # share of all lungs' pixels that a box from masks holds, along each axis
 BORDER = 0.08  # width of the border, as a share of the side
-KEPT = ["image_id", "patient_id", "label", "split", "site"]
 
 
 def train_covid_bridge(inputs: Inputs) -> Results:
@@ -65,21 +64,19 @@ def score_controls(own: Images, backbone: Backbone, settings: Profile) -> pd.Dat
 
 
 def _score(frame: pd.DataFrame, features: dict[str, pd.DataFrame], classes: Sequence[str], seed: int) -> pd.DataFrame:
-    shown, parts = frame[~frame["split"].isin(("train", "validation"))].reset_index(drop=True), []
-    for name, values in features.items():
-        head = _fit(frame, values, classes)
-        scores = pd.DataFrame(head.predict(_rows(values, shown)), columns=[f"p_{label}" for label in classes])
-        parts.append(pd.concat([shown[KEPT].assign(control=name), scores], axis=1))
-    by_source = _fit_source(frame, features["whole image"], seed)
-    if by_source is not None:
-        chance = by_source.predict(_rows(features["whole image"], shown))[:, 1]
-        parts.append(shown[KEPT].assign(control=SOURCE, **{f"p_{covid.COVID}": chance}))
+    shown, parts = frame[~frame["split"].isin(("train", "validation"))], []
+    heads = {name: (name, _fit(frame, values, classes)) for name, values in features.items()}
+    if by_source := _fit_source(frame, features["whole image"], seed):
+        heads[SOURCE] = "whole image", by_source
+    for control, (name, head) in heads.items():
+        scores = scores_of(shown, head.predict(_rows(features[name], shown)), head.classes, "validation")
+        parts.append(scores.assign(site=shown["site"].to_numpy(), control=control))
+    parts[-1] = parts[-1].rename(columns={"p_there": f"p_{covid.COVID}"}).drop(columns="p_here", errors="ignore")
     return pd.concat(parts, ignore_index=True)
 
 
 def _fit(frame: pd.DataFrame, values: pd.DataFrame, classes: Sequence[str]) -> Head:
-    train, validation = (np.flatnonzero(frame["split"] == name) for name in ("train", "validation"))
-    return fit_head(_rows(values, frame), frame["label"], train, validation, classes, PENALTIES).best
+    return fit_head(_rows(values, frame), frame["label"], frame["split"], classes, PENALTIES).best
 
 
 def _rows(values: pd.DataFrame, frame: pd.DataFrame) -> np.ndarray:
@@ -108,8 +105,8 @@ def _fit_source(frame: pd.DataFrame, values: pd.DataFrame, seed: int) -> Head | 
 # --- lungs hidden, or nothing but lungs ---
 
 
-def lungs_box(catalogue: Catalogue, size: int) -> tuple[int, int, int, int]:
-    """Rows and columns (first, last + 1; first, last + 1) of the box that holds the lungs, in images of `size` pixels.
+def lungs_box(catalogue: Catalogue, size: int) -> tuple[slice, slice]:
+    """Rows and columns of the box that holds the lungs, in images of `size` pixels.
 
     Maguolo and Nanni 2020 showed that a classifier can distinguish COVID-19 collections with the middle of every image
     blacked out: what it used was no lung. One box is cut from all images of a data set, whatever is in them: a mask of
@@ -117,41 +114,23 @@ def lungs_box(catalogue: Catalogue, size: int) -> tuple[int, int, int, int]:
     smallest that leaves out no more than a two-hundredth of their pixels along either axis; else `BOX`, a rough one:
     real lungs differ in place, and what is left outside of it may hold some.
     """
-    frame = catalogue.frame
-    if "lung_mask" not in frame or frame["lung_mask"].isna().any():
-        top, bottom, left, right = (round(share * size) for share in BOX)
-        return top, bottom, left, right
-    share = np.zeros((size, size))
-    for path in frame["lung_mask"]:
-        share += read_square(catalogue.file(path), size) > 127
-    return *_extent(share.sum(axis=1)), *_extent(share.sum(axis=0))
+    share = read_lungs(catalogue, catalogue.frame, size, BOX).mean(axis=0)
+    return _extent(share.sum(axis=1)), _extent(share.sum(axis=0))
 
 
-def _extent(weights: np.ndarray) -> tuple[int, int]:
-    """First and last + 1 place that hold `COVERED` of the weight, as much being left out at either end."""
+def _extent(weights: np.ndarray) -> slice:
+    """The places that hold `COVERED` of the weight, as much being left out at either end."""
     inside = np.cumsum(weights) / weights.sum()
     out = (1 - COVERED) / 2
-    return int(np.searchsorted(inside, out)), int(np.searchsorted(inside, 1 - out)) + 1
+    return slice(int(np.searchsorted(inside, out)), int(np.searchsorted(inside, 1 - out)) + 1)
 
 
-def hide_parts(pixels: np.ndarray, box: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
+def hide_parts(pixels: np.ndarray, box: tuple[slice, slice]) -> dict[str, np.ndarray]:
     """The images, uint8 (n, size, size), as they are and in three ways to hide a part: "whole image", "lungs blacked
     out", "lungs only" (its complement), "border only"."""
-    top, bottom, left, right = box
-    inside = np.zeros(pixels.shape[1:], bool)
-    inside[top:bottom, left:right] = True
+    inside, middle = np.zeros((2, *pixels.shape[1:]), bool)
+    inside[box] = True
     edge = max(1, round(BORDER * pixels.shape[1]))
-    middle = np.zeros_like(inside)
     middle[edge:-edge, edge:-edge] = True
     hidden = {"lungs blacked out": inside, "lungs only": ~inside, "border only": middle}
     return {"whole image": pixels} | {name: np.where(mask, np.uint8(0), pixels) for name, mask in hidden.items()}
-
-
-def lung_masks(catalogue: Catalogue, frame: pd.DataFrame, size: int) -> np.ndarray:
-    """bool (n, size, size): each image's lungs where they are known, else the box (see `lungs_box`) for all."""
-    if "lung_mask" in frame and frame["lung_mask"].notna().all():
-        return np.stack([read_square(catalogue.file(path), size) > 127 for path in frame["lung_mask"]])
-    made = np.zeros((len(frame), size, size), bool)
-    top, bottom, left, right = lungs_box(catalogue, size)
-    made[:, top:bottom, left:right] = True
-    return made

@@ -15,12 +15,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers.metrics.estimate import Estimate
-from helpers.plots.curves import draw_forest, draw_intervals, legend_above, legend_beside
+from helpers.plots.curves import draw_forest, draw_intervals, forest
 from helpers.plots.flowchart import BLUE, GREY, Box, draw_flowchart
 from helpers.plots.maps import COLOURS, draw_image
-from helpers.plots.style import DOUBLE, MARKS, NAMES, REFERENCE, SINGLE, canvas, letter_panels, print_style
+from helpers.plots.style import DOUBLE, MARKS, NAMES, REFERENCE, canvas, letter_panels, print_style
 
-COUNTS = ("bridge", "subjects", "target", "held back")
 # Starts, from the least to the most that was learnt before: marker, fill, edge, line, which a grey print keeps apart.
 STARTS = {
     "none": ("o", "#999999", "#999999", ":"),
@@ -34,33 +33,28 @@ AVERAGE = ("D", "#0072B2", "#0072B2")
 SMOOTH = 0.012  # of a map's side: at print size a single pixel cannot be seen
 
 
-def workflow(
-    backbone: str, weights: str, bridge: Sequence[str], target: Sequence[str], counts: Mapping[str, int], maps: str
-) -> Figure:
+def workflow(summary: Mapping[str, Any], weights: str, classes: Sequence[str]) -> Figure:
     """Figure 1: "Training and Assessment workflow. The algorithm is initialised with Natural images, finetunes with
     same-modality images, and final training on the target dataset expanded with augmented images. The algorithm outputs
     saliency maps and predictions for any inputted images."
 
-    `bridge` and `target` are the classes of each, `counts` this run's numbers (`COUNTS`: images of the bridge, target
-    subjects per class, target images per class after augmentation, held-back images), `maps` what explains: "saliency
-    maps". Raises `ValueError` for a missing count.
+    `summary`: this run's numbers, as the experiment has them; `classes`: the target's.
     """
-    if missing := [name for name in COUNTS if name not in counts]:
-        raise ValueError(f"no count of {', '.join(missing)}")
-    shown = {name: f"{count:,}" for name, count in counts.items()}
-    subjects = f"{shown['subjects']} subjects per class,\n{shown['target']} images with augmentation"
+    subjects, target = summary["target subjects per class"], summary["target images per class"]
     steps = {
         "1  natural images": f"initialised with\nweights '{weights}'\n\n{_natural(weights)}",
-        "2  bridge": f"fine-tuned on\n{shown['bridge']} images\n\n{_classes(bridge)}",
-        "3  target": f"trained on\n{subjects}\n\n{_classes(target)}",
-        "assessment": f"{shown['held back']} held-back images\n\npredictions,\n{maps}",
+        "2  bridge": f"fine-tuned on\n{summary['bridge images']:,} images\n\n{_classes(summary['bridge classes'])}",
+        "3  target": f"trained on\n{subjects:,} subjects per class,\n{target:,} images with augmentation\n\n"
+        + _classes(classes),
+        "assessment": f"{summary['held-back images']:,} held-back images\n\npredictions,\nsaliency maps",
     }
     fills = ("#F6E3B4", BLUE, "#A9CBE6", GREY)  # from light to dark, as more is learnt
     boxes = {
         title: Box(13 + 25 * k, 68, 22, 52, text, title, colour)
         for k, ((title, text), colour) in enumerate(zip(steps.items(), fills, strict=True))
     }
-    words = f"one network ({backbone}): general image recognition, then domain-specific features, then the target"
+    words = "general image recognition, then domain-specific features, then the target"
+    words = f"one network ({summary['backbone']}): {words}"
     arrows = [*zip(steps, list(steps)[1:], strict=False), [(2, 28), (74, 28)]]
     return draw_flowchart(boxes, arrows, 2.1, [(38, 19, words, {"fontsize": 6.5})])
 
@@ -154,37 +148,23 @@ def worth(
     return figure
 
 
-@print_style
 def laterality(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """The "clear right-sided bias" as a number, by class, on the images and on their mirror images.
 
     `found` from `numbers.laterality_by_class`; both in the patient's terms, so that a network that looks at a side of
     the patient has its index on one side of zero twice, and one that looks at a side of the picture on both sides.
     """
-    series = {name: list(values.values()) for name, values in found.items()}
-    groups = list(next(iter(found.values())))
-    figure, axes = canvas(SINGLE * 1.45, 0.3 * len(groups) + 0.95)
-    marks = (MARKS[2], ("s", "white", "#7A5300"))
-    draw_forest(axes, series, groups, "laterality index   (patient's left  ←   → patient's right)", marks)
-    axes.axvline(0, color=REFERENCE, lw=0.8)
-    most = max(abs(end) for values in series.values() for one in values for end in (one.low, one.high))
-    axes.set_xlim(-1.15 * most, 1.15 * most)
-    legend_beside(axes)
-    return figure
+    most = 1.15 * max(abs(end) for values in found.values() for one in values.values() for end in (one.low, one.high))
+    label = "laterality index   (patient's left  ←   → patient's right)"
+    return forest(found, label, (MARKS[2], ("s", "white", "#7A5300")), reference=0, limits=(-most, most))
 
 
-@print_style
 def controls(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Is it the disease, or the source? AUROC of COVID-19 against the rest, of the classifier and of each control, with
     intervals; a marker per setting (`numbers.control_aurocs`)."""
-    names = list(next(iter(found.values())))
-    figure, axes = canvas(SINGLE * 1.6, 0.34 * len(names) + 0.95)
-    series = {f"class and source {setting}": [one.get(name) for name in names] for setting, one in found.items()}
+    series = {f"class and source {setting}": one for setting, one in found.items()}
     marks = [SETTINGS[setting] for setting in found]
-    draw_forest(axes, series, names, "AUROC, COVID-19 against the rest", marks, reference=0.5)
-    axes.set_xlim(right=1.005)
-    legend_above(axes)
-    return figure
+    return forest(series, "AUROC, COVID-19 against the rest", marks, reference=0.5, limits=(None, 1.005))
 
 
 @print_style

@@ -15,8 +15,8 @@ import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,8 @@ import pandas as pd
 from helpers.carr.data import Expanded, expand
 from helpers.data.augment import LightAugmentation, Mirrored
 from helpers.model.backbones import Backbone, load_backbone, weights_digest, with_depths
-from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
-from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, features_of, finetune
+from helpers.model.experiment import Images, Inputs, Results, affordable, pixels_of, scores_of
+from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, features_of, finetune, keep_network
 from helpers.model.head import Head
 from helpers.model.linear import fit_head
 from helpers.run.profile import Profile
@@ -85,7 +85,7 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
 
     Tables: `scores` (every image not trained on, by the published recipe), `history` (epochs of every training, named
     in `training`), `grid` (test images by each start's head, see `compare_starts`), `removed` (rows that left the
-    bridge because the target has them). The network of the published recipe is kept too: `network_of`.
+    bridge because the target has them). The network of the published recipe is kept too.
     """
     settings, classes = inputs.settings, tuple(inputs.own.catalogue.classes)
     _warn_of_backbone(settings)
@@ -96,7 +96,6 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
     rows = np.arange(len(target.expanded))
     features = {start: features_of(network, source, rows) for start, network in starts.items()}
     run = _train_on_target(target, starts[BOTH], features[BOTH], plan, inputs)
-    run.save(inputs.fresh / "network")
     held_out = (target.frame["split"] != "train").to_numpy()
     probabilities = run.predict(target.pixels[held_out])
     tables = {
@@ -105,32 +104,16 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
         "grid": compare_starts(features, target.expanded, target.draws, classes),
         "removed": removed[["image_id", "patient_id", "label", "split"]],
     }
-    summary = {"depths": settings.bridge_depths, "bridge images taken out": len(removed)}
-    return Results(classes, tables, summary | _summary(target, bridge, run)), starts[BOTH]
-
-
-def network_of(experiment: Experiment) -> FinetunedNetwork:
-    """The trained network of the published recipe, as `train_bridge` left it."""
-    summary = experiment.summary
-    body = load_backbone(summary["backbone"], "none", summary["image size"])
-    return FinetunedNetwork.load(experiment.folder / "network", with_depths(body, summary["depths"]))
-
-
-def _summary(target: Target, bridge: Images, run: FinetunedNetwork) -> dict[str, Any]:
     learnt = target.expanded["parent"].isin(target.main) & (target.expanded["split"] == "train")
-    classes = target.frame["label"].nunique()
-    return {
-        "backbone": run.backbone.name,
-        "image size": run.backbone.image_size,
+    summary = keep_network(run, inputs.fresh, settings.bridge_depths) | {
         "steps": list(STEPS),
         "bridge classes": list(bridge.catalogue.classes),
         "bridge images": len(bridge.frame),
-        "target subjects per class": len(target.main) // classes,
-        "target images per class": int(learnt.sum()) // classes,
+        "target subjects per class": len(target.main) // len(classes),
+        "target images per class": int(learnt.sum()) // len(classes),
         "held-back images": int((target.frame["split"] == "test").sum()),
-        "chosen epoch": run.epoch,
-        "epochs": len(run.history["epoch"].unique()) - 1,
     }
+    return Results(classes, tables, summary), starts[BOTH]
 
 
 def _warn_of_backbone(settings: Profile) -> None:
@@ -234,9 +217,8 @@ def _first_head(backbone: Backbone, bridge: Images, pixels: np.ndarray, seed: in
         for name in ("train", "validation")
     ]
     rows = np.concatenate(drawn)
-    features = features_of(backbone, pixels, rows)
-    parts = np.arange(len(drawn[0])), np.arange(len(drawn[0]), len(rows))
-    return fit_head(features, bridge.frame["label"].to_numpy()[rows], *parts, bridge.catalogue.classes, PENALTIES).best
+    frame, features = bridge.frame.iloc[rows], features_of(backbone, pixels, rows)
+    return fit_head(features, frame["label"], frame["split"], bridge.catalogue.classes, PENALTIES).best
 
 
 def warn_of_failure(history: pd.DataFrame, epoch: int, frame: pd.DataFrame, start: str) -> None:
@@ -336,8 +318,7 @@ def _train_on_target(
     train = (split == "train") & target.expanded["parent"].isin(target.main).to_numpy()
     rows = np.flatnonzero(train | (split == "validation"))
     frame = target.expanded.iloc[rows].reset_index(drop=True)
-    parts = np.flatnonzero(train[rows]), np.flatnonzero(~train[rows])
-    head = fit_head(features[rows], frame["label"], *parts, classes, PENALTIES).best
+    head = fit_head(features[rows], frame["label"], frame["split"], classes, PENALTIES).best
     source = Expanded(frame, target.pixels, target.frame["image_id"], settings.seed, plan.mirror)
     limit = (settings.bridge_cpu_images // 2, "bridge_cpu_images")
     budget = affordable("the target network", settings.bridge_target_epochs, int(train.sum()), *limit)
@@ -351,19 +332,13 @@ def compare_starts(
     draws: Sequence[tuple[int, int, list[str]]],
     classes: Sequence[str],
 ) -> pd.DataFrame:
-    """Probabilities of the test images by every start's head, after each draw.
-
-    `features[start]` has a row per row of `expanded`. Columns start, per_class, seed, penalty, image_id, patient_id,
-    label and p_<class>.
-    """
-    split, parts = expanded["split"].to_numpy(), []
-    validation, test = np.flatnonzero(split == "validation"), np.flatnonzero(split == "test")
-    shown = expanded.iloc[test][["image_id", "patient_id", "label"]].reset_index(drop=True)
-    for start, values in features.items():
-        for per_class, seed, names in draws:
-            drawn = np.flatnonzero((split == "train") & expanded["parent"].isin(names).to_numpy())
-            head = fit_head(values, expanded["label"], drawn, validation, classes, PENALTIES).best
-            scores = pd.DataFrame(head.predict(values[test]), columns=[f"p_{label}" for label in classes])
-            rows = shown.assign(start=start, per_class=per_class, seed=seed, penalty=head.l2)
-            parts.append(pd.concat([rows, scores], axis=1))
-    return pd.concat(parts, ignore_index=True)
+    """Probabilities of the test images by every start's head, after each draw: `scores_of` with the columns start,
+    per_class, seed and penalty. `features[start]` has a row per row of `expanded`."""
+    scores = []
+    test = expanded[expanded["split"] == "test"]
+    for (start, values), (per_class, seed, names) in product(features.items(), draws):
+        learnt = expanded[(expanded["split"] == "validation") | expanded["parent"].isin(names)]
+        head = fit_head(values[learnt.index], learnt["label"], learnt["split"], classes, PENALTIES).best
+        shown = scores_of(test, head.predict(values[test.index]), classes, "validation")
+        scores.append(shown.assign(start=start, per_class=per_class, seed=seed, penalty=head.l2))
+    return pd.concat(scores, ignore_index=True)

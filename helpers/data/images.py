@@ -26,6 +26,8 @@ MIN_SIDE = 8  # pixels; what is smaller is an icon or a tracking pixel, not a me
 FRAME = 250  # grey level from which pixels joined to the image's edge are the white frame, not tissue
 AHEAD = 2  # batches decoded while the caller works on one
 
+Box = tuple[tuple[float, float], tuple[float, float]]  # first and last row, first and last column, as shares
+
 
 class UnreadableImage(ValueError):  # noqa: N818 - it names the image's state, as the list of excluded files does
     """A file that gives no pixels. `reason` is a phrase for the list of excluded files."""
@@ -62,6 +64,21 @@ def read_square(path: Path, size: int) -> np.ndarray:
         image.draft("L", (2 * size, 2 * size))
         grey = to_grey(image)
         return np.array(grey.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def read_lungs(catalogue: Catalogue, frame: pd.DataFrame, size: int, box: Box) -> np.ndarray:
+    """Where the lungs of these rows of a catalogue's frame are, bool (n, size, size): their masks where they are known,
+    else `box`."""
+    if "lung_mask" in frame and frame["lung_mask"].notna().all():
+        return np.stack([read_square(catalogue.file(path), size) > 127 for path in frame["lung_mask"]])
+    inside = np.zeros((size, size), bool)
+    inside[slices_of(box, inside.shape)] = True
+    return np.broadcast_to(inside, (len(frame), size, size))
+
+
+def slices_of(box: Box, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Rows and columns of a box in an image of this shape."""
+    return tuple(slice(round(low * n), round(high * n)) for (low, high), n in zip(box, shape, strict=True))
 
 
 @contextmanager

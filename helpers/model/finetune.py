@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from helpers.model.backbones import Backbone, load_backbone
+from helpers.model.backbones import Backbone, load_backbone, with_depths
 from helpers.model.engine import BATCH, Function, choose, compile_backbone
+from helpers.model.experiment import Experiment
 from helpers.model.finetune_network import (
     FinetuneSettings,
     Scaling,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     import keras
 
 __all__ = ["Ensemble", "FinetuneSettings", "FinetunedNetwork", "features_of", "finetune", "finetune_ensemble",
-           "over_rows"]  # fmt: skip
+           "keep_network", "load_network", "over_rows"]  # fmt: skip
 
 SCALED = 512  # training images that the features' means and deviations are taken over
 RECORD = "finetuned.json"
@@ -118,6 +119,21 @@ class FinetunedNetwork:
         model.load_weights(folder / "network.weights.h5")
         settings, history = FinetuneSettings(**record["settings"]), pd.read_csv(folder / "history.csv")
         return cls(backbone, tuple(record["classes"]), model.get_weights(), record["epoch"], history, settings)
+
+
+def keep_network(network: FinetunedNetwork, fresh: Path, depths: int, averages_only: bool = False) -> dict[str, Any]:
+    """Save the network of an experiment in its folder; returns what `load_network` needs, for the summary."""
+    network.save(fresh / "network")
+    body = {"backbone": network.backbone.name, "image size": network.backbone.image_size}
+    return body | {"depths": depths, "averages only": averages_only, "chosen epoch": network.epoch}
+
+
+def load_network(experiment: Experiment) -> FinetunedNetwork:
+    """The network that `keep_network` saved."""
+    summary = experiment.summary
+    body = load_backbone(summary["backbone"], "none", summary["image size"])
+    body = with_depths(body, summary["depths"], summary["averages only"])
+    return FinetunedNetwork.load(experiment.folder / "network", body)
 
 
 def finetune(

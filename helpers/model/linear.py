@@ -31,11 +31,6 @@ class LinearFit:
         """The head with the lowest cross-entropy; of equal ones that of the largest penalty."""
         return self.heads[int(np.argmin(self.entropies))]
 
-    def history(self) -> list[dict[str, float | bool]]:
-        """A row per penalty: penalty, cross_entropy, chosen."""
-        rows = zip(self.heads, self.entropies, strict=True)
-        return [{"penalty": head.l2, "cross_entropy": entropy, "chosen": head is self.best} for head, entropy in rows]
-
 
 @dataclass(frozen=True)
 class MultilabelHead:
@@ -53,29 +48,28 @@ class MultilabelHead:
 
 def fit_head(
     features: np.ndarray,
-    labels: Sequence[str] | np.ndarray,
-    train: np.ndarray,
-    validation: np.ndarray,
+    labels: Sequence[str] | np.ndarray | pd.Series,
+    split: Sequence[str] | np.ndarray | pd.Series,
     classes: Sequence[str],
     penalties: Sequence[float],
     weights: np.ndarray | None = None,
 ) -> LinearFit:
     """Softmax regression, one per penalty on the mean cross-entropy plus penalty times the sum of squared weights.
 
-    `features` float32 (n, d), `labels` class names (n,), `train` and `validation` row numbers, `weights` positive (n,)
-    or None. The penalty applies to features standardised by the training rows; the heads take them as they are stored.
-    Cross-entropy on the validation rows (weighted likewise) ranks the heads. Raises `ValueError` where a class has no
-    training row, there is no validation row, or one of either is of no class (other rows may be).
+    `features` float32 (n, d), with the class name, the split and the weight (positive; None: 1) of each row; rows that
+    are neither "train" nor "validation" are ignored. The penalty applies to features standardised by the training rows;
+    the heads take them as they are stored. Cross-entropy on the validation rows (weighted likewise) ranks the heads.
+    Raises `ValueError` where a class has no training row, there is no validation row, or one of either has no class.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
+    train, validation = (np.flatnonzero(np.asarray(split) == name) for name in ("train", "validation"))
     codes, share = _checked(labels, train, validation, tuple(classes)), np.ones(len(features))
     share = share if weights is None else np.asarray(weights, float)
     scaler = StandardScaler().fit(features[train])
-    scaled = scaler.transform(features[train])
-    heads, entropies = [], []
+    scaled, heads, entropies = scaler.transform(features[train]), [], []
     for penalty in sorted(penalties, reverse=True):
         strength = 1 / (2 * penalty * share[train].sum())  # of the sum of losses, beside half of the squared weights
         model = LogisticRegression(C=strength, max_iter=ITERATIONS, tol=TOLERANCE)
@@ -107,8 +101,7 @@ def _checked(labels, train: np.ndarray, validation: np.ndarray, classes: tuple[s
 def fit_labels(
     features: np.ndarray,
     truth: np.ndarray,
-    train: np.ndarray,
-    validation: np.ndarray,
+    split: Sequence[str] | np.ndarray | pd.Series,
     labels: Sequence[str],
     penalties: Sequence[float],
 ) -> MultilabelHead:
@@ -117,12 +110,12 @@ def fit_labels(
     A label without positives in validation takes the penalty that is best for all labels together.
     """
     fits = [
-        fit_head(features, np.where(known, label, f"no {label}"), train, validation, (f"no {label}", label), penalties)
+        fit_head(features, np.where(known, label, f"no {label}"), split, (f"no {label}", label), penalties)
         for label, known in zip(labels, truth.T, strict=True)
     ]
     entropies = np.array([fit.entropies for fit in fits])
     chosen = entropies.argmin(axis=1)
-    chosen[~truth[validation].any(axis=0)] = entropies.mean(axis=0).argmin()
+    chosen[~truth[np.asarray(split) == "validation"].any(axis=0)] = entropies.mean(axis=0).argmin()
     heads = [fit.heads[k] for fit, k in zip(fits, chosen, strict=True)]
     kernel = np.stack([head.kernel[:, 1] - head.kernel[:, 0] for head in heads], axis=1)
     bias = np.array([head.bias[1] - head.bias[0] for head in heads])

@@ -84,6 +84,25 @@ def draw_forest(
     return places
 
 
+@print_style
+def forest(
+    found: Mapping[str, Mapping[str, Estimate]],
+    label: str,
+    marks: Sequence[Mark] = MARKS,
+    *,
+    reference: float | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Figure:
+    """A figure of one forest plot: `found[series][name]`, a row per name of the first series, a mark per series."""
+    names = list(next(iter(found.values())))
+    figure, axes = canvas(SINGLE * 1.6, 0.32 * len(names) + 0.95)
+    series = {name: [one.get(row) for row in names] for name, one in found.items()}
+    draw_forest(axes, series, names, label, marks, reference=reference)
+    axes.set_xlim(*limits)
+    legend_above(axes)
+    return figure
+
+
 def legend_above(axes: Axes, columns: int = 2) -> None:
     """The legend over the axes, where it covers no data."""
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)

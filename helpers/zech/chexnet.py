@@ -13,7 +13,6 @@ learn from, either makes the difference between a network that learns and one th
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,10 @@ import pandas as pd
 from helpers.data.augment import Mirrored
 from helpers.data.catalogue import FINDINGS, split_findings
 from helpers.model.backbones import load_backbone, with_depths
-from helpers.model.experiment import Experiment, Inputs, Results, affordable, pixels_of
+from helpers.model.experiment import Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.features import extract
-from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, finetune
-from helpers.model.linear import MultilabelHead, fit_labels
+from helpers.model.finetune import FinetuneSettings, finetune, keep_network
+from helpers.model.linear import fit_labels
 from helpers.run.profile import Profile
 
 FEW = 5  # training images of a label, below which it is left out: nothing can be learnt from them
@@ -46,21 +45,20 @@ def train_chexnet(inputs: Inputs) -> Results:
     backbone = with_depths(body, settings.chexnet_depths, averages_only=True)
     labels, truth = learnable(frame)
     features = extract(settings, catalogue, backbone).of(frame["image_id"])
-    train, validation = (np.flatnonzero(frame["split"] == part) for part in ("train", "validation"))
     penalties = [penalty / features.shape[1] for penalty in PENALTIES]
-    head = fit_labels(features, truth, train, validation, labels, penalties)
-    learnt = np.sort(np.concatenate([train, validation]))
+    head = fit_labels(features, truth, frame["split"], labels, penalties)
+    learnt = np.flatnonzero(frame["split"].isin(("train", "validation")))
     pixels = pixels_of(catalogue, frame.iloc[learnt], backbone.image_size, settings.workers)
     images, split = (Mirrored(pixels, settings.seed), pixels), frame["split"].iloc[learnt]
-    how = recipe(settings, backbone.name, len(train))
+    how = recipe(settings, backbone.name, int((split == "train").sum()))
     run = finetune(backbone, *images, truth[learnt], split, labels, how, inputs.unfinished, head)
-    run.save(inputs.fresh / "network")
+    summary = keep_network(run, inputs.fresh, settings.chexnet_depths, averages_only=True)
     held_out = (frame["split"] != "train").to_numpy()
     pixels = pixels_of(catalogue, frame[held_out], backbone.image_size, settings.workers)  # replaces training images
     probabilities = {"validation": run.predict(pixels), "frozen": head.predict(features[held_out])}
-    scores = [label_scores(frame[held_out], truth[held_out], p, labels, name) for name, p in probabilities.items()]
-    tables = {"scores": pd.concat(scores, ignore_index=True), "history": run.history}
-    return Results(labels, tables, _summary(run, head, settings.chexnet_depths))
+    known = pd.DataFrame(truth[held_out], columns=[f"y_{label}" for label in labels])
+    scores = [scores_of(frame[held_out], p, labels, name).join(known) for name, p in probabilities.items()]
+    return Results(labels, {"scores": pd.concat(scores, ignore_index=True), "history": run.history}, summary)
 
 
 def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
@@ -97,32 +95,3 @@ def recipe(settings: Profile, backbone: str, images: int) -> FinetuneSettings:
         clip_norm=1.0 if backbone == "SmallNet" else 0.0,
         seed=settings.seed,
     )
-
-
-def load_network(experiment: Experiment) -> FinetunedNetwork:
-    """The network that `train_chexnet` left."""
-    summary = experiment.summary
-    body = load_backbone(summary["backbone"], "none", summary["image size"])
-    return FinetunedNetwork.load(experiment.folder / "network", with_depths(body, summary["depths"], True))
-
-
-def label_scores(
-    rows: pd.DataFrame, truth: np.ndarray, probabilities: np.ndarray, labels: tuple[str, ...], selection: str
-) -> pd.DataFrame:
-    """image_id, patient_id, label, split, selection, then `y_<label>` (bool) and `p_<label>` of each label."""
-    kept = rows[["image_id", "patient_id", "label", "split"]].reset_index(drop=True).assign(selection=selection)
-    known = pd.DataFrame(truth, columns=[f"y_{label}" for label in labels])
-    return pd.concat([kept, known, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])], axis=1)
-
-
-def _summary(run: FinetunedNetwork, head: MultilabelHead, depths: int) -> dict[str, Any]:
-    return {
-        "backbone": run.backbone.name,
-        "image size": run.backbone.image_size,
-        "depths": depths,
-        "labels": len(run.classes),
-        "chosen epoch": run.epoch,
-        "epochs": int(run.history["epoch"].max()),
-        "images an epoch": run.settings.images_per_epoch,
-        "weight penalties of the first head": ", ".join(f"{l2:g}" for l2 in sorted(set(head.l2 * len(head.kernel)))),
-    }

@@ -18,7 +18,7 @@ from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import draw_forest, draw_intervals, draw_rocs, legend_beside
 from helpers.plots.flowchart import GREY, Box, draw_arrow, draw_box
 from helpers.plots.maps import draw_image, draw_map
-from helpers.plots.style import DOUBLE, READERS, REFERENCE, SINGLE, TRAINING, VALIDATION, Mark, canvas, print_style
+from helpers.plots.style import DOUBLE, READERS, REFERENCE, VALIDATION, Mark, canvas, print_style
 
 TALK, CHEXNET, OWN = "0.1", "#CC5500", "#8A6500"
 LEVELS = {"re-scored": VALIDATION}  # the colour of a level; others: OWN
@@ -32,30 +32,6 @@ def display_name(label: str) -> str:
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
-
-
-@print_style
-def losses(history: pd.DataFrame, chosen: int) -> Figure:
-    """Cross-entropy of training (augmented images) and tuning patients by epoch; the chosen epoch is ringed.
-
-    `history` has epoch, split, cross_entropy, learning_rate; epoch 0 is the head on frozen features.
-    """
-    figure, axes = canvas(SINGLE * 1.25, 2.2)
-    parts = {split: part.set_index("epoch") for split, part in history.groupby("split")}
-    tuned = parts["validation"]
-    lines = {
-        "train": ("training images, augmented", TRAINING, "s--"),
-        "validation": ("tuning patients", VALIDATION, "o-"),
-    }
-    for split, (name, colour, style) in lines.items():
-        axes.plot(parts[split]["cross_entropy"], style, color=colour, ms=3, label=name)
-    axes.plot(chosen, tuned.loc[chosen, "cross_entropy"], "ko", ms=9, mfc="none", label=f"chosen: epoch {chosen}")
-    for k, epoch in enumerate(tuned.index[tuned["learning_rate"].diff() < 0]):
-        axes.axvline(epoch - 0.5, color=REFERENCE, lw=0.6, ls=":", label=None if k else "learning rate drops tenfold")
-    axes.set(xlabel="epoch", ylabel="binary cross-entropy")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    legend_beside(axes)
-    return figure
 
 
 @print_style

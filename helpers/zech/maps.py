@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import NO_FINDING, Catalogue
-from helpers.data.images import read_grey, read_square
+from helpers.data.images import read_lungs, read_square
 from helpers.explain.cases import lesion_masks
 from helpers.explain.gradients import class_activation
 from helpers.explain.maps import Maps, from_head, from_logits
@@ -111,11 +111,7 @@ def explain_site(
     backbone = regions.load_site_backbone(profile)
     size, box = backbone.image_size, default_box(backbone.image_size)
     images = regions.read_variant(catalogue, frame, size, "whole", profile.workers)
-    lungs = np.zeros(images.shape, bool)
-    lungs[:, *regions.crop_of((size, size))] = True
-    if "lung_mask" in frame:
-        masks = [regions.resized(read_grey(catalogue.file(path)), size) for path in frame["lung_mask"]]
-        lungs = np.stack(masks) > 127
+    lungs = read_lungs(catalogue, frame, size, regions.CROP)
     network = from_head(backbone, Head.load(head))
     return occlusion(network, images, list(frame["site"]), box=box, fill="mean", stride=box), images, lungs
 

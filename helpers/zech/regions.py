@@ -15,18 +15,18 @@ full resolution where the finder points ("found region"), or where the region tr
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.ndimage import find_objects
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import read_grey, read_square, worker_count
+from helpers.data.images import read_grey, read_square, slices_of, worker_count
 from helpers.model.backbones import load_backbone
 from helpers.model.engine import choose, compile_backbone
-from helpers.model.experiment import Inputs, Results
+from helpers.model.experiment import Inputs, Results, scores_of
 from helpers.model.features import extract
 from helpers.model.linear import fit_head
 from helpers.phantoms.chest_findings import right_apex
@@ -74,26 +74,19 @@ def features_of(
 
 
 def read_variant(catalogue: Catalogue, frame: pd.DataFrame, size: int, variant: str, workers: int = 0) -> np.ndarray:
-    """The frame's images as one of `VARIANTS`, uint8 (n, size, size). Raises `ValueError` for another variant."""
-    if variant not in VARIANTS:
-        raise ValueError(f"there is no image variant '{variant}'; known: {', '.join(VARIANTS)}")
+    """The frame's images as one of `VARIANTS`, uint8 (n, size, size)."""
     masks = frame["lung_mask"] if "lung_mask" in frame else [None] * len(frame)
 
     def read(path: str, mask: str | None) -> np.ndarray:
-        return _variant(catalogue.file(path), size, variant, mask and catalogue.file(mask))
+        if variant != "lungs":
+            image = read_square(catalogue.file(path), SIDES.get(variant, size))
+            return resized(image, size) if variant in SIDES else image
+        grey = read_grey(catalogue.file(path))
+        box = slices_of(CROP, grey.shape) if mask is None else box_of(read_grey(catalogue.file(mask)) > 127)
+        return resized(grey[box], size)
 
     with ThreadPoolExecutor(worker_count(workers)) as pool:
         return np.stack(list(pool.map(read, frame["path"], masks)))
-
-
-def _variant(path: Path, size: int, variant: str, lung_mask: Path | None) -> np.ndarray:
-    if variant == "whole":
-        return read_square(path, size)
-    if variant in SIDES:
-        return resized(read_square(path, SIDES[variant]), size)
-    grey = read_grey(path)
-    box = crop_of(grey.shape) if lung_mask is None else box_of(read_grey(lung_mask) > 127)
-    return resized(grey[box], size)
 
 
 def resized(grey: np.ndarray, size: int) -> np.ndarray:
@@ -101,21 +94,11 @@ def resized(grey: np.ndarray, size: int) -> np.ndarray:
     return np.array(Image.fromarray(grey).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def box_of(lung: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the box around a lung mask, bool (h, w), with its margin; the whole where it is empty."""
-    if not lung.any():
-        return slice(0, lung.shape[0]), slice(0, lung.shape[1])
-    found = []
-    for axis, size in ((1, lung.shape[0]), (0, lung.shape[1])):
-        held = np.flatnonzero(lung.any(axis=axis))
-        wide = round(MARGIN * size)
-        found.append(slice(max(0, int(held[0]) - wide), min(size, int(held[-1]) + 1 + wide)))
-    return found[0], found[1]
-
-
-def crop_of(shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of `CROP` in an image of this shape."""
-    return tuple(slice(round(low * n), round(high * n)) for (low, high), n in zip(CROP, shape, strict=True))
+def box_of(lung: np.ndarray) -> tuple[slice, ...]:
+    """Rows and columns of the box around a lung mask, bool (h, w), with its margin."""
+    found = find_objects(lung.astype(np.uint8))[0]
+    wide = [round(MARGIN * size) for size in lung.shape]
+    return tuple(slice(max(0, one.start - more), one.stop + more) for one, more in zip(found, wide, strict=True))
 
 
 # --- the region, found first -----------------------------------------------------------------------------------------
@@ -124,40 +107,31 @@ def crop_of(shape: tuple[int, int]) -> tuple[slice, slice]:
 def train_region_models(inputs: Inputs) -> Results:
     """Fit a head on each of `REGION_VARIANTS` of phantoms with and without a small nodule.
 
-    Tables: scores (image_id, patient_id, label, split, selection, way, p_Nodule), finder (its error in pixels on the
-    held-out images), history.
+    Tables: scores (see `scores_of`, with way, one of the variants), finder (its error in pixels on every image).
     """
-    catalogue, settings = inputs.others["regions"].catalogue, inputs.settings
-    frame = inputs.others["regions"].frame
+    catalogue, frame = inputs.others["regions"].catalogue, inputs.others["regions"].frame
     images = np.array([read_grey(catalogue.file(path)) for path in frame["path"]])
     true = np.array([right_apex(read_grey(catalogue.file(path)) > 127) for path in frame["lung_mask"]])
-    found, penalty = find_regions(images, true, frame["split"].to_numpy())
+    found = find_regions(images, true, frame["split"].to_numpy())
     low = np.array([resized(image, REGION_SIDE) for image in images])
     shown = dict(zip(REGION_VARIANTS, (low, images, crops(images, found), crops(images, true)), strict=True))
-    scores, history = zip(*(_score_variant(shown[name], frame, settings, name) for name in shown), strict=True)
+    scores = [_score_variant(shown[way], frame, inputs.settings).assign(way=way) for way in shown]
     finder = frame[["image_id", "patient_id", "label", "split"]].assign(
         found_row=found[:, 0], found_column=found[:, 1], true_row=true[:, 0], true_column=true[:, 1],
         error=np.hypot(*(found - true).T),
     )  # fmt: skip
-    tables = {"scores": pd.concat(scores, ignore_index=True), "finder": finder}
-    tables["history"] = pd.DataFrame([row for rows in history for row in rows])
-    summary = {"images": len(frame), "finder's penalty": penalty, "crop": REGION_SIDE, "image": images.shape[1]}
-    return Results(catalogue.classes, tables, summary)
+    return Results(catalogue.classes, {"scores": pd.concat(scores, ignore_index=True), "finder": finder})
 
 
-def find_regions(images: np.ndarray, true: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, float]:
+def find_regions(images: np.ndarray, true: np.ndarray, splits: np.ndarray) -> np.ndarray:
     """Middles of the regions, (n, 2) rows and columns, as a ridge regression on images (n, h, w) at low resolution
-    finds them; and its penalty, chosen on the validation images."""
+    finds them; its penalty is chosen on the validation images."""
     from sklearn.linear_model import Ridge
 
     seen = np.array([resized(image, FINDER_SIDE).ravel() for image in images], np.float32) / 255
     train, validation = splits == "train", splits == "validation"
-    tried = []
-    for penalty in FINDER_PENALTIES:
-        found = Ridge(penalty).fit(seen[train], true[train]).predict(seen)
-        tried.append((float(np.square(found - true)[validation].mean()), penalty, found))
-    _, penalty, found = min(tried, key=lambda one: one[:2])
-    return found, penalty
+    found = [Ridge(penalty).fit(seen[train], true[train]).predict(seen) for penalty in FINDER_PENALTIES]
+    return min(found, key=lambda one: np.square(one - true)[validation].mean())
 
 
 def crops(images: np.ndarray, centres: np.ndarray, side: int = REGION_SIDE) -> np.ndarray:
@@ -171,15 +145,12 @@ def corners_of(shape: tuple[int, int], centres: np.ndarray, side: int = REGION_S
     return np.clip(np.rint(centres).astype(int) - side // 2, 0, np.array(shape) - side)
 
 
-def _score_variant(images: np.ndarray, frame: pd.DataFrame, settings: Profile, name: str) -> tuple:
+def _score_variant(images: np.ndarray, frame: pd.DataFrame, settings: Profile) -> pd.DataFrame:
     backbone = load_site_backbone(settings, images.shape[1])
-    features = compile_backbone(backbone, choose(settings.engine, "float32"), 32, settings.workers)(images)
-    rows = (np.flatnonzero(frame["split"] == part) for part in ("train", "validation"))
-    fit = fit_head(features, frame["label"], *rows, REGIONS.classes, PENALTIES)
-    held_out = np.flatnonzero(frame["split"] != "train")
-    kept = frame.iloc[held_out][["image_id", "patient_id", "label", "split"]].reset_index(drop=True)
-    scores = kept.assign(selection="validation", way=name, p_Nodule=fit.best.predict(features[held_out])[:, 0])
-    return scores, [row | {"way": name} for row in fit.history()]
+    features = compile_backbone(backbone, choose(settings.engine, "float32"), BATCH, settings.workers)(images)
+    head = fit_head(features, frame["label"], frame["split"], REGIONS.classes, PENALTIES).best
+    held_out = (frame["split"] != "train").to_numpy()
+    return scores_of(frame[held_out], head.predict(features[held_out]), head.classes, "validation")
 
 
 # --- images for figures ----------------------------------------------------------------------------------------------
@@ -190,10 +161,9 @@ def site_examples(catalogue: Catalogue, frame: pd.DataFrame, size: int = 256) ->
     (size, size)."""
     rows = frame[(frame["split"] == "test") & (frame["markers"] == "on")].sort_values("image_id")
     names = (rows["site"] + " " + rows["department"]).str.strip() if catalogue.phantom else rows["site"]
-    order = list(dict.fromkeys(frame["site"]))
-    found = rows.assign(title=names).drop_duplicates("title")
-    found = found.sort_values("site", key=lambda sites: sites.map(order.index), kind="stable")
-    return {row.title: read_square(catalogue.file(row.path), size) for row in found.itertuples(index=False)}
+    rows = rows.assign(title=names).drop_duplicates("title")
+    rows = rows.iloc[pd.Categorical(rows["site"], frame["site"].unique()).argsort(kind="stable")]
+    return {row.title: read_square(catalogue.file(row.path), size) for row in rows.itertuples(index=False)}
 
 
 def region_example(catalogue: Catalogue, finder: pd.DataFrame) -> tuple[np.ndarray, dict, dict[str, np.ndarray]]:
