@@ -30,7 +30,7 @@ from helpers.data.catalogue import Catalogue
 from helpers.data.images import batches
 from helpers.model.backbones import Backbone, load_backbone
 from helpers.model.features import extract
-from helpers.run import hardware
+from helpers.run import provenance
 
 TARGET = 5  # times the obvious way, for InceptionV3 on a CPU with bfloat16 instructions
 
@@ -148,7 +148,7 @@ def main() -> None:
     asked.add_argument("--precision", default="auto")
     asked.add_argument("--workers", type=int, default=0)
     chosen = asked.parse_args()
-    machine = hardware.describe()
+    machine = provenance.describe()
     for key, value in machine.items():
         print(f"{key:22} {', '.join(map(str, value)) if isinstance(value, list) else value}")
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +158,7 @@ def main() -> None:
         ]
     table = pd.DataFrame(rows).set_index("backbone").T
     print(table.to_string(float_format=lambda value: f"{value:.4g}"))
-    has = hardware.has_bf16()
+    has = provenance.has_bf16()
     applies = "applies here" if has else "does not apply here: float32 is the fastest that is exact enough"
     print(f"\nbfloat16 instructions: {'yes' if has else 'no'}; the target of {TARGET} times, InceptionV3, {applies}.")
 

@@ -29,7 +29,7 @@ from helpers.explain.maps import Classifier, from_head
 from helpers.explain.occlusion import Sweep, default_box, make_sweep, occluded
 from helpers.model.backbones import Backbone, load_backbone
 from helpers.model.head import Head
-from helpers.run.hardware import cpu_model
+from helpers.run.provenance import cpu_model
 
 NETWORKS = {"SmallNet": 256, "MobileNetV2": 224, "InceptionV3": 299}  # pixels a side
 ASKED = {"SmallNet": 20, "MobileNetV2": 8}  # times the obvious way

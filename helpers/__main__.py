@@ -111,7 +111,7 @@ def _of_a_run(function: str) -> Callable[..., int | None]:
 
     def call(*words: str) -> int | None:
         from helpers.run.cache import resolve
-        from helpers.run.runs import Run
+        from helpers.run.profile import Run
 
         *names, run = words or ("phantom",)
         status = resolve(function)(*names, Run(run))

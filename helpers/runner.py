@@ -16,9 +16,8 @@ from helpers.model.backbones import load_backbone
 from helpers.model.experiment import Experiment, Images, Inputs, find_experiment, run_experiment
 from helpers.model.features import Features, FeatureStore, extract
 from helpers.run.cache import resolve, settings_of_step, step_key
-from helpers.run.profile import Profile
+from helpers.run.profile import Profile, Run
 from helpers.run.provenance import collected_warnings, read_json, write_json
-from helpers.run.runs import Run
 from helpers.run.steps import needed, step_named
 
 UNFINISHED = "it was started and did not end: it was killed, most often for want of memory"

@@ -21,12 +21,17 @@ from helpers.metrics.estimate import Estimate
 from helpers.plots.style import add_footnote, save_figure
 from helpers.run import paths
 from helpers.run.cache import notebook_key, settings_of_notebook
-from helpers.run.claims import compare, settings
-from helpers.run.hardware import describe
-from helpers.run.profile import Profile, ProfileError, load_profile, nearest, parse_overrides
-from helpers.run.provenance import collected_warnings, commit, digest_of, versions, write_atomically, write_json
-from helpers.run.published import load_published
-from helpers.run.runs import Run
+from helpers.run.claims import compare, load_published, settings
+from helpers.run.profile import Profile, ProfileError, Run, load_profile, nearest, parse_overrides
+from helpers.run.provenance import (
+    collected_warnings,
+    commit,
+    describe,
+    digest_of,
+    versions,
+    write_atomically,
+    write_json,
+)
 from helpers.run.steps import needed, notebook_names, notebook_reads, step_named
 from helpers.runner import Experiment, experiment_of
 

@@ -12,8 +12,8 @@ from helpers.audit import rules, rules_curves, rules_tables
 from helpers.audit.checks import OUTCOMES, derived, load_checks, ranked, run_audit, tally
 from helpers.audit.facts import VALUES, ScoredSet, as_fact, braces, possible_positives
 from helpers.audit.rules import RULES
+from helpers.run.claims import ClaimError, load_published, printed_number
 from helpers.run.paths import PUBLISHED
-from helpers.run.published import ClaimError, load_published, printed_number
 from helpers.zech.prevalence import POSSIBLE_POSITIVES
 
 CHECKS = "audit_checks.toml"

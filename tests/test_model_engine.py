@@ -13,7 +13,7 @@ keras = pytest.importorskip("keras")
 from helpers.model import engine as engines  # noqa: E402
 from helpers.model.backbones import Backbone, weights_digest  # noqa: E402
 from helpers.model.engine import Disagreement, Engine, EngineError, EngineWarning, check_agreement  # noqa: E402
-from helpers.run import hardware  # noqa: E402
+from helpers.run import provenance  # noqa: E402
 
 SIZE, FEATURES = 32, 6
 KERAS = Engine("keras", "float32")
@@ -45,7 +45,7 @@ def images():
 def machine(monkeypatch):
     def has(gpus=(), capabilities=("FP32",), driver=(), backend="tensorflow"):
         monkeypatch.setattr(engines, "usable_gpus", lambda: list(gpus))
-        monkeypatch.setattr(hardware, "driver_gpus", lambda: list(driver))
+        monkeypatch.setattr(provenance, "driver_gpus", lambda: list(driver))
         monkeypatch.setattr(engines, "openvino_capabilities", lambda: frozenset(capabilities))
         monkeypatch.setattr(engines, "_backend", lambda: backend)
 

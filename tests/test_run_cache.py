@@ -135,10 +135,10 @@ def test_a_key_depends_on_each_of_its_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     file = tmp_path / "one.bin"
     file.write_bytes(b"1")
-    parts = {"makers": "helpers.run.steps", "settings": {"a": 1}, "inputs": ["k"], "files": [file]}
+    parts = {"makers": "helpers.run.claims", "settings": {"a": 1}, "inputs": ["k"], "files": [file]}
     first = make_key(**parts)
     assert make_key(**parts) == first and len(first) == 16
-    for part in ({"makers": "helpers.run.paths"}, {"settings": {"a": 2}}, {"inputs": ["l"]}, {"files": []}):
+    for part in ({"makers": "helpers.run.report"}, {"settings": {"a": 2}}, {"inputs": ["l"]}, {"files": []}):
         assert make_key(**parts | part) != first
     file.unlink()
     assert file_digest(file) == "missing" and make_key(**parts) != first

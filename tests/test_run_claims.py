@@ -7,9 +7,19 @@ import pytest
 from scipy.stats import binomtest
 
 from helpers.metrics.estimate import Estimate
-from helpers.run.claims import ClaimError, Verdict, compare, coverage, settings, stated, verdict
+from helpers.run.claims import (
+    ClaimError,
+    Verdict,
+    compare,
+    coverage,
+    load_published,
+    printed_number,
+    published_interval,
+    settings,
+    stated,
+    verdict,
+)
 from helpers.run.profile import load_profile
-from helpers.run.published import load_published, printed_number, published_interval
 
 K = "kermany2018."
 exact = Estimate.exact

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from helpers.run.compare import compare_folders, make_reference
-from helpers.run.profile import ProfileError
-from helpers.run.runs import Run
+from helpers.run.profile import ProfileError, Run
 
 ROW = {"quantity": "accuracy", "step": 970, "value": 0.9, "low": 0.87, "high": 0.92, "n": 600, "note": ""}
 COMPARED = {"counts": "exactly", "metrics": "by interval", "texts": "by interval", "one": "by shape"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from helpers.run.claims import COLUMNS, ClaimError, load_published, papers_known, printed_number
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import KEYS
-from helpers.run.published import COLUMNS, ClaimError, load_published, papers_known, printed_number
 from helpers.run.steps import notebook_names
 
 K = "kermany2018."

@@ -14,10 +14,10 @@ import pytest
 
 from helpers.run import paths
 from helpers.run.cache import notebook_key
+from helpers.run.claims import ClaimError, load_published
+from helpers.run.profile import Run
 from helpers.run.provenance import write_json
-from helpers.run.published import ClaimError, load_published
 from helpers.run.report import build_report, paper_titles
-from helpers.run.runs import Run
 
 NOTEBOOKS = sorted({name for name in load_published().query("kind != 'number'")["notebook"] if name})
 PLACES = load_published().query("kind != 'number'").set_index("id")

@@ -12,8 +12,7 @@ import pytest
 from checkout import copy_checkout, edit, run_python
 
 from helpers.run.paths import ROOT
-from helpers.run.profile import ProfileError
-from helpers.run.runs import Run
+from helpers.run.profile import ProfileError, Run
 from helpers.run.workflow import jobs_from, split_settings, wanted_notebooks
 
 TINY = ("phantom_oct_train=120", "phantom_oct_test_per_class=6", "head_steps=40", "limited_per_class=4")

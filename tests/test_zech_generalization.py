@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from helpers.metrics.auroc import auroc
-from helpers.run.published import load_published
+from helpers.run.claims import load_published
 from helpers.zech import generalization, prevalence
 
 # --- table 3 --------------------------------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from helpers.metrics.classification import f1_threshold
 from helpers.metrics.estimate import Estimate
-from helpers.run.claims import compare
-from helpers.run.published import load_published
+from helpers.run.claims import compare, load_published
 from helpers.zech import numbers
 from helpers.zech.data import FINDINGS
 

@@ -23,9 +23,9 @@ import pandas as pd
 from helpers.audit import rules_curves, rules_tables  # noqa: F401 (their rules register themselves)
 from helpers.audit.facts import ELSEWHERE, VALUES, Fact, Facts, ScoredSet
 from helpers.audit.rules import RULES, Answer
+from helpers.run.claims import ClaimError
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import nearest
-from helpers.run.published import ClaimError
 
 OUTCOMES = ("consistent", "inconsistent", "undecidable")
 CALLABLE = (abs, all, any, math.ceil, float, int, len, list, max, min, next, range, round, set, sum, tuple, zip)

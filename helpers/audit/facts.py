@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.run.claims import ClaimError, load_published, printed_number
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import nearest
-from helpers.run.published import ClaimError, load_published, printed_number
 
 EPS = 1e-9  # a proportion that lies exactly between two printed values may have been rounded to either
 ELSEWHERE = "elsewhere"  # what begins the id of a fact that no paper of the four prints

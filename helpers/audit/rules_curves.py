@@ -10,7 +10,7 @@ import numpy as np
 from helpers.audit.facts import Fact, ScoredSet
 from helpers.audit.rules import Answer, rule
 from helpers.metrics import proportions
-from helpers.run.published import hanley_mcneil
+from helpers.run.claims import hanley_mcneil
 
 METHODS = proportions.METHODS | {"Wald": "normal"}  # our name: statsmodels' name
 LOOSE = 0.15  # an AUROC's interval may be so much wider or narrower than Hanley and McNeil's, another method

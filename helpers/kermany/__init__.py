@@ -1,7 +1,50 @@
 """Kermany 2018: retinal OCT and paediatric pneumonia by transfer learning (notebooks 00 to 07)."""
 
-from helpers.kermany.keys import KermanyKeys
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from helpers.run.keys import Rising
 from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step, features_step
+
+
+class KermanyKeys(BaseModel):
+    """Where the OCT B-scans and pneumonia radiographs come from, and how heads and networks learn."""
+
+    oct_source: Literal["phantom_oct", "kermany_oct"] = Field(
+        "phantom_oct", description="where the OCT B-scans come from"
+    )
+    phantom_oct_train: int = Field(2400, ge=40, le=200_000, description="phantom B-scans in the train folder")
+    phantom_oct_test_per_class: int = Field(
+        150, ge=4, le=10_000, description="phantom B-scans a class in the test folder"
+    )
+    xray_source: Literal["phantom_chest", "kermany_xray"] = Field(
+        "phantom_chest", description="where the pneumonia radiographs come from"
+    )
+    phantom_xray_train: int = Field(1200, ge=40, le=200_000, description="phantom radiographs in the train folder")
+    phantom_xray_test: int = Field(300, ge=12, le=50_000, description="phantom radiographs in the test folder")
+    limited_per_class: int = Field(1000, ge=1, description="training images a class of the limited model")
+    curve_per_class: Rising = Field((10, 30, 100, 300, 1000), min_length=1, description="training images a class")
+    curve_seeds: int = Field(5, ge=2, le=100, description="repeats a point of the learning curve")
+    finetune_size: int = Field(0, ge=0, le=1024, description="pixels a side of the pneumonia network; 0: its own")
+    finetune_depths: int = Field(1, ge=1, le=8, description="resolutions whose last maps the pneumonia network reads")
+    finetune_epochs: int = Field(8, ge=1, le=1000, description="epochs of the pneumonia network, at most")
+    finetune_batch: int = Field(32, ge=1, description="images a step of the pneumonia network")
+    finetune_learning_rate: float = Field(0.0001, gt=0, description="of Adam, for the pneumonia network")
+    finetune_layers: int = Field(0, ge=0, description="last layers of the pneumonia network that learn; 0: all")
+    finetune_cpu_images: int = Field(
+        20_000, ge=0, description="images all pneumonia networks learn from where there is no GPU; 0: no limit"
+    )
+    finetune_networks: int = Field(
+        1, ge=1, le=20, description="pneumonia networks from other seeds, whose probabilities are averaged"
+    )
+    occlusion_images: int = Field(491, ge=0, le=1_000_000, description="test images localised; 0: all diseased ones")
+    occlusion_stride: int = Field(1, ge=1, le=1024, description="pixels between two places of the occluding box")
+    marks_file: str = Field("", description="CSV of expert marks (image, x, y, or image, mask); empty: none")
+    readers_file: str = Field("", description="CSV of expert reads (reader, image, label); empty: none")
+
 
 DATA = "helpers.kermany.data"
 MODELS = "helpers.kermany.models"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.model.backbones import Backbone
-from helpers.run import hardware
+from helpers.run import provenance
 
 if TYPE_CHECKING:
     import keras
@@ -97,7 +97,7 @@ def choose(engine: str = "auto", precision: str = "auto") -> Engine:
         _warn(f"{name} can only imitate {precision} on this machine, slower than float32 and less exact")
     if gpus and name == "openvino":
         _warn(f"OpenVINO runs on the CPU here, though TensorFlow can use {gpus[0]}")
-    elif not gpus and hardware.driver_gpus():
+    elif not gpus and provenance.driver_gpus():
         _warn("the driver sees a GPU, but TensorFlow cannot use it: install its CUDA packages (the gpu extra)")
     return chosen
 
@@ -124,7 +124,7 @@ def usable_gpus() -> list[str]:
     try:
         return [str(device) for device in keras.distribution.list_devices("gpu")]
     except (RuntimeError, AttributeError):  # JAX without a GPU, and PyTorch, whose Keras backend lists none
-        return hardware.driver_gpus()
+        return provenance.driver_gpus()
 
 
 def _warn(text: str) -> None:
@@ -182,7 +182,7 @@ def compile_model(
     Raises `EngineError` where the engine would run in another precision than `engine.precision`.
     """
     if engine.name == "openvino":
-        return _compile_openvino(model, engine.precision, request, workers or hardware.available_cores())
+        return _compile_openvino(model, engine.precision, request, workers or provenance.available_cores())
     return _compile_keras(model, engine.precision, batch_size, fixed=bool(usable_gpus()))
 
 

@@ -1,7 +1,38 @@
 """Rajkomar 2017: frontal or lateral, by networks pre-trained in colour and in grey (notebook 08)."""
 
-from helpers.rajkomar.keys import RajkomarKeys
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
 from helpers.run.steps import DataSet, Notebook, PaperStudy, Step, data_step
+
+
+class RajkomarKeys(BaseModel):
+    """Where frontal and lateral radiographs come from, and how the view classifiers learn."""
+
+    view_source: Literal["phantom_chest", "real", "cohen", "openi"] = Field(
+        "phantom_chest", description="where the frontal and lateral radiographs come from; real: openi, else cohen"
+    )
+    view_labels_file: str = Field("", description="CSV of your own view labels (image, view) for openi; empty: none")
+    phantom_view_train: int = Field(
+        300, ge=20, le=100_000, description="phantom views of the hospital's train and validation"
+    )
+    phantom_view_test: int = Field(150, ge=8, le=50_000, description="phantom views of the hospital's test")
+    view_backbone: str = Field("", description="network of the view classifier; empty: as backbone (paper: GoogLeNet)")
+    view_size: int = Field(0, ge=0, le=1024, description="pixels a side of the view classifier; 0: the network's own")
+    view_colour: str = Field("imagenet", description="weights of the colour pre-training; empty: not run")
+    view_grey: str = Field("", description="weights of the full-greyscale pre-training; empty: not run")
+    view_subset: str = Field("", description="weights of the subset-greyscale pre-training; empty: not run")
+    view_children: int = Field(106, ge=1, le=106, description="augmented children an image, of the published 106")
+    view_epochs: int = Field(30, ge=1, le=1000, description="epochs of a view classifier")
+    view_rate_all: float = Field(0.0005, gt=0, description="learning rate, all layers")
+    view_epoch_images: int = Field(0, ge=0, description="images an epoch of a view classifier; 0: all")
+    view_cpu_images: int = Field(
+        4_000, ge=0, description="images a view classifier learns from, all layers, where there is no GPU; 0: no limit"
+    )
+
 
 DATA = "helpers.rajkomar.data"
 

@@ -9,6 +9,7 @@ Snakemake, a step, and a notebook that is opened alone find the same keys, becau
 from __future__ import annotations
 
 import ast
+import csv
 import functools
 import hashlib
 import importlib
@@ -20,17 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from helpers.run import paths
-from helpers.run.hardware import driver_gpus
 from helpers.run.profile import Profile, Settings, keys_matching
-from helpers.run.provenance import digest_of, read_json, versions, write_json
+from helpers.run.provenance import digest_of, driver_gpus, read_json, versions, write_json
 from helpers.run.steps import Step, data_function, data_set, needed, notebook_reads, paper_of, step_named
 
-NOTEBOOK_KEYS = ("seed", "bootstrap", "split", "backbone", "weights", "image_size", "engine", "precision", "head_")
+NOTEBOOK_KEYS = ("seed", "bootstrap", "split", "backbone", "weights", "image_size", "engine", "precision")
 
 
 # These decide where a result lies and when it is made, never what it is, so that their code is part of no key.
 BOOKKEEPING = {"helpers.runner"} | {
-    f"helpers.run.{name}" for name in ("cache", "keys", "notebooks", "paths", "profile", "provenance", "runs", "steps")
+    f"helpers.run.{name}" for name in ("cache", "keys", "notebooks", "paths", "profile", "provenance", "steps")
 }
 NO_NUMBERS = ("python", "papermill", "snakemake", "seaborn")  # versions that change no result
 
@@ -89,7 +89,8 @@ def notebook_key(name: str, profile: Profile) -> str:
     steps = {step: step_key(step, profile) for step in reads.steps}
     inputs = [name, ["".join(cell["source"]) for cell in cells], steps]
     inputs += [fingerprint(resolve(reads.folders)(profile)) if reads.folders else ""]
-    files = sorted(path for pattern in reads.files for path in paths.ROOT.glob(pattern))
+    own = [f"data/published/{paper_of(reads.data).paper}*"] if reads.data else []
+    files = sorted(path for pattern in (*reads.files, *own) for path in paths.ROOT.glob(pattern))
     return make_key(_modules(_imports(ast.parse(code))), settings_of_notebook(name, profile).values(), inputs, files)
 
 
@@ -102,13 +103,25 @@ def settings_of_step(step: Step, profile: Profile) -> Settings:
 
 
 def settings_of_notebook(name: str, profile: Profile) -> Settings:
-    """The part of the profile that a notebook may read: some of the core's keys and its own paper's."""
+    """The part of the profile that a notebook may read: some of the core's keys, its own paper's, and its claims'."""
     reads = notebook_reads(name)
-    declared = [NOTEBOOK_KEYS, reads.keys]
+    declared = [NOTEBOOK_KEYS, reads.keys, _claimed_keys().get(name, set())]
     if reads.data:
         sources = {reads.data, *(step_named(step).data for step in needed(reads.steps))}
         declared += [paper_of(reads.data).keys.model_fields, *(data_set(source).keys for source in sources)]
     return Settings(profile, keys_matching(key for keys in declared for key in keys), f"notebook {name}")
+
+
+@functools.cache
+def _claimed_keys() -> dict[str, set[str]]:
+    """The profile's keys that hold a published setting, by the notebook that claims it."""
+    found: dict[str, set[str]] = {}
+    for path in paths.PUBLISHED.glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if row.get("key") and row.get("notebook"):
+                    found.setdefault(row["notebook"], set()).add(row["key"])
+    return found
 
 
 def fingerprint(folders: Iterable[Path]) -> str:

@@ -19,9 +19,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.run import paths
-from helpers.run.profile import ProfileError
+from helpers.run.profile import ProfileError, Run
 from helpers.run.provenance import read_json
-from helpers.run.runs import Run
 
 EXACT = 1e-9  # relative difference of deterministic numbers: the order of a sum
 GREY = 0.05  # grey levels by which the mean of a phantom may differ: processors round single pixels differently

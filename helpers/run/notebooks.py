@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers.run.paths import NOTEBOOKS, ROOT
-from helpers.run.profile import ProfileError, load_profile, nearest
+from helpers.run.profile import ProfileError, Run, load_profile, nearest
 from helpers.run.provenance import write_json
-from helpers.run.runs import Run
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -11,10 +11,9 @@ from typing import Any
 import pandas as pd
 
 from helpers.run.cache import notebook_key
-from helpers.run.claims import compare, coverage, stated
+from helpers.run.claims import compare, coverage, load_published, stated
+from helpers.run.profile import Run, failed_steps
 from helpers.run.provenance import read_json, write_atomically
-from helpers.run.published import load_published
-from helpers.run.runs import Run, failed_steps
 from helpers.run.steps import needed, notebook_names, notebook_reads, studies
 
 VERDICTS = ("reproduced", "not reproduced", "not comparable", "not run")

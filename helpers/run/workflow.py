@@ -13,9 +13,8 @@ from filelock import FileLock, Timeout
 
 from helpers.run import paths
 from helpers.run.cache import notebook_key, step_key
-from helpers.run.profile import KEYS, Profile, ProfileError, load_profile, nearest, parse_overrides
+from helpers.run.profile import KEYS, Profile, ProfileError, Run, failed_steps, load_profile, nearest, parse_overrides
 from helpers.run.provenance import read_json, write_json
-from helpers.run.runs import Run, failed_steps
 from helpers.run.steps import needed, notebook_names, notebook_reads
 
 

@@ -19,7 +19,7 @@ from helpers.metrics.auroc import Comparison, auroc, compare_aurocs
 from helpers.metrics.bootstrap import ratio_by_patient
 from helpers.metrics.classification import f1_threshold
 from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame
-from helpers.run.published import load_published
+from helpers.run.claims import load_published
 
 RESCORED, RETRAINED, PHANTOM = "re-scored", "retrained here", "phantom"
 QUOTED = ("radiologist_1", "radiologist_2", "radiologist_3", "radiologist_4", "radiologists", "chexnet")

@@ -17,7 +17,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from helpers.metrics.auroc import mean_auroc
-from helpers.run.published import load_published
+from helpers.run.claims import load_published
 from helpers.zech.generalization import PREFIX, area_of, find_head, test_rows, truth_of
 
 # Numbers of positives, least and most, that all printed rates of a hospital's test images share (see `helpers.audit`).
