@@ -5,11 +5,11 @@ import os
 
 import pytest
 
-from helpers.run import hardware
+from helpers.run import provenance
 
 
 def test_the_machine_is_described_in_words_and_numbers():
-    machine = hardware.describe()
+    machine = provenance.describe()
     assert 1 <= machine["cores"] <= os.cpu_count() and machine["gpus"] and machine["cpu"]
     json.dumps(machine)
 
@@ -23,8 +23,8 @@ def test_the_machine_is_described_in_words_and_numbers():
     ],
 )
 def test_instruction_sets_are_read_from_the_processors_own_list(tmp_path, monkeypatch, listed, name, found, bf16):
-    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(provenance, "CPUINFO", tmp_path / "cpuinfo")
     if listed:
         (tmp_path / "cpuinfo").write_text(listed)
-    assert hardware.cpu_model() == name if name else hardware.cpu_model()
-    assert hardware.instructions() == found and hardware.has_bf16() == bf16
+    assert provenance.cpu_model() == name if name else provenance.cpu_model()
+    assert provenance.instructions() == found and provenance.has_bf16() == bf16
