@@ -10,6 +10,7 @@ Imports Keras: to be imported where a network is built.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -28,9 +29,12 @@ class Step(NamedTuple):
 
 
 ROW, COLUMN = (1, 7), (7, 1)  # kernels of 1 x 7 and 7 x 1, rows first
-# Links of 3 x 3 that learn nothing: an average and a maximum with stride 1, padded, and maxima with stride 2, of which
-# one has a last window that reaches over the edge, as Caffe rounds up; and the normalisation of GoogLeNet.
-AVERAGE, MAXIMUM, HALVING, CAFFE_HALVING, NORMALISATION = "average", "maximum", "halving", "Caffe's halving", "norm"
+# Links of 3 x 3 that learn nothing. The padding of the average does not count; the last window of Caffe's maxima
+# reaches over the edge, as it rounds sizes up.
+AVERAGE = partial(layers.AveragePooling2D, 3, 1, "same")
+MAXIMUM = partial(layers.MaxPooling2D, 3, 1, "same")
+HALVING = partial(layers.MaxPooling2D, 3, 2, "valid")
+CAFFE_HALVING = partial(layers.MaxPooling2D, 3, 2, "same")
 
 # --- GoogLeNet (Inception v1): Szegedy et al. 2015, "Going Deeper with Convolutions" ---
 #
@@ -39,6 +43,27 @@ AVERAGE, MAXIMUM, HALVING, CAFFE_HALVING, NORMALISATION = "average", "maximum", 
 # modules". (21 of the 22 layers with parameters are convolutional on the path from the image, the last is fully
 # connected.) Every convolution has a bias and a ReLU; there is no batch normalisation. Local response normalisation and
 # the rounding of pooled sizes are as in the authors' own network for Caffe, which the paper trained.
+
+
+@keras.saving.register_keras_serializable("helpers")
+class LocalResponseNormalization(keras.layers.Layer):
+    """x / (1 + ALPHA / NEIGHBOURS * sum of x squared over NEIGHBOURS channels around) ** 0.75, channels last.
+
+    Krizhevsky et al. 2012, section 3.3, as Caffe computes it: there alpha is divided by the number of channels.
+    """
+
+    NEIGHBOURS, ALPHA = 5, 1e-4
+
+    def call(self, inputs):
+        x = keras.ops.cast(inputs, "float32")  # squares of these maps leave float16's range
+        place = np.arange(inputs.shape[-1])
+        near = (np.abs(place[:, None] - place) <= self.NEIGHBOURS // 2).astype(np.float32)
+        # Sums by a product with a band of ones, and the power by two roots: six times as fast on a CPU as slices.
+        root = keras.ops.rsqrt(1 + self.ALPHA / self.NEIGHBOURS * keras.ops.matmul(keras.ops.square(x), near))
+        return keras.ops.cast(x * root * keras.ops.sqrt(root), inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
 
 def _module(one: int, reduce_three: int, three: int, reduce_five: int, five: int, pool: int) -> tuple[list, ...]:
@@ -54,10 +79,10 @@ def _module(one: int, reduce_three: int, three: int, reduce_five: int, five: int
 GOOGLENET = {
     "conv1": ([Step(64, 7, 7, 2)],),
     "pool1": ([CAFFE_HALVING],),
-    "norm1": ([NORMALISATION],),
+    "norm1": ([LocalResponseNormalization],),
     "conv2_reduce": ([Step(64)],),
     "conv2": ([Step(192, 3, 3)],),
-    "norm2": ([NORMALISATION],),
+    "norm2": ([LocalResponseNormalization],),
     "pool2": ([CAFFE_HALVING],),
     "inception_3a": _module(64, 96, 128, 16, 32, 32),
     "inception_3b": _module(128, 128, 192, 32, 96, 64),
@@ -85,27 +110,6 @@ def _biased(x: keras.KerasTensor, step: Step, name: str) -> keras.KerasTensor:
     return layers.Conv2D(
         step.filters, kernel, step.strides, padding, activation="relu", bias_initializer=bias, name=name
     )(x)
-
-
-@keras.saving.register_keras_serializable("helpers")
-class LocalResponseNormalization(keras.layers.Layer):
-    """x / (1 + ALPHA / NEIGHBOURS * sum of x squared over NEIGHBOURS channels around) ** 0.75, channels last.
-
-    Krizhevsky et al. 2012, section 3.3, as Caffe computes it: there alpha is divided by the number of channels.
-    """
-
-    NEIGHBOURS, ALPHA = 5, 1e-4
-
-    def call(self, inputs):
-        x = keras.ops.cast(inputs, "float32")  # squares of these maps leave float16's range
-        place = np.arange(inputs.shape[-1])
-        near = (np.abs(place[:, None] - place) <= self.NEIGHBOURS // 2).astype(np.float32)
-        # Sums by a product with a band of ones, and the power by two roots: six times as fast on a CPU as slices.
-        root = keras.ops.rsqrt(1 + self.ALPHA / self.NEIGHBOURS * keras.ops.matmul(keras.ops.square(x), near))
-        return keras.ops.cast(x * root * keras.ops.sqrt(root), inputs.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
 
 # --- Inception-v4: Szegedy et al. 2017, "Inception-v4, Inception-ResNet and the Impact of Residual Connections" ---
@@ -181,22 +185,14 @@ def _normalised(x: keras.KerasTensor, step: Step, name: str) -> keras.KerasTenso
 
 # --- from tables to networks ---
 
-WITHOUT_WEIGHTS = {
-    AVERAGE: lambda name: layers.AveragePooling2D(3, 1, "same", name=name),  # the padding does not count
-    MAXIMUM: lambda name: layers.MaxPooling2D(3, 1, "same", name=name),
-    HALVING: lambda name: layers.MaxPooling2D(3, 2, "valid", name=name),
-    CAFFE_HALVING: lambda name: layers.MaxPooling2D(3, 2, "same", name=name),
-    NORMALISATION: lambda name: LocalResponseNormalization(name=name),
-}
-
 
 def _from_table(image: keras.KerasTensor, blocks: dict[str, tuple[list, ...]], convolve: Callable) -> keras.KerasTensor:
     """The averages (batch, f) of the last block's maps; `convolve` makes each convolution."""
     for name, paths in blocks.items():
         branches = [name] if len(paths) == 1 else [f"{name}_branch{i}" for i in range(len(paths))]
-        ends = [
-            end for path, branch in zip(paths, branches, strict=True) for end in _chain(image, path, branch, convolve)
-        ]
+        ends = []
+        for path, branch in zip(paths, branches, strict=True):
+            ends += _chain(image, path, branch, convolve)
         image = layers.Concatenate(name=name)(ends) if len(ends) > 1 else ends[0]
     return layers.GlobalAveragePooling2D(name="average")(image)
 
@@ -205,8 +201,8 @@ def _chain(x: keras.KerasTensor, path: list, name: str, convolve: Callable) -> l
     """What one path gives: one map, or two where it ends in a fork."""
     for i, link in enumerate(path):
         place = name if len(path) == 1 else f"{name}_{i}"
-        if isinstance(link, str):
-            x = WITHOUT_WEIGHTS[link](place)(x)
+        if callable(link):
+            x = link(name=place)(x)
         elif isinstance(link, Step):
             x = convolve(x, link, place)
         else:
