@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from helpers.run.keys import Rising
-from helpers.run.steps import DataSet, Notebook, PaperStudy, Step, data_step
+from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step
 
 
 class CarrKeys(BaseModel):
@@ -54,7 +54,7 @@ class CarrKeys(BaseModel):
 
 
 DATA = "helpers.carr.data"
-BRIDGE = ("backbone", "weights", "bridge_", "head_standardise")
+BRIDGE = (*FEATURES_KEYS, "bridge_", "head_standardise")
 
 STUDY = PaperStudy(
     paper="carr2020",

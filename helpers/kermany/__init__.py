@@ -83,7 +83,7 @@ STUDY = PaperStudy(
             "experiment",
             "xray",
             f"{MODELS}:finetune_referral_networks",
-            ("backbone", "weights", "finetune_", *HEAD),
+            (*FEATURES_KEYS, "finetune_", *HEAD),
             ("xray_data",),
         ),
     },

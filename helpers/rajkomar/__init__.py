@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from helpers.run.steps import DataSet, Notebook, PaperStudy, Step, data_step
+from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step
 
 
 class RajkomarKeys(BaseModel):
@@ -49,7 +49,7 @@ STUDY = PaperStudy(
             "experiment",
             "views",
             "helpers.rajkomar.models:train_view_models",
-            ("backbone", "view_", "head_standardise"),
+            (*FEATURES_KEYS, "view_", "head_standardise"),
             ("views_data",),
         ),
     },

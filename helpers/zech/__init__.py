@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from helpers.run.steps import DataSet, Notebook, PaperStudy, Step, data_step
+from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step
 
 
 class ZechKeys(BaseModel):
@@ -44,7 +44,7 @@ class ZechKeys(BaseModel):
 
 
 DATA = "helpers.zech.data"
-NETWORK = ("seed", "backbone", "weights", "image_size", "engine", "precision", "sites_")
+NETWORK = (*FEATURES_KEYS, "sites_")
 
 STUDY = PaperStudy(
     paper="zech2018",
@@ -61,7 +61,7 @@ STUDY = PaperStudy(
             "experiment",
             "nih",
             "helpers.zech.chexnet:train_chexnet",
-            ("backbone", "weights", "chexnet_", "head_standardise"),
+            (*FEATURES_KEYS, "chexnet_", "head_standardise"),
             ("nih_data",),
         ),
         "sites_data": data_step("sites"),
