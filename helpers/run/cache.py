@@ -99,7 +99,9 @@ def settings_of_step(step: Step, profile: Profile) -> Settings:
     declared = [step.keys] if step.kind != "data" else []
     names = {step.data, *(step_named(before).data for before in step.after)} - {""}
     declared += [data_set(name).keys for name in names]
-    return Settings(profile, keys_matching(key for keys in declared for key in keys), step.maker or f"the data set {step.data}")
+    return Settings(
+        profile, keys_matching(key for keys in declared for key in keys), step.maker or f"the data set {step.data}"
+    )
 
 
 def settings_of_notebook(name: str, profile: Profile) -> Settings:
