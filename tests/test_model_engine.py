@@ -76,7 +76,6 @@ def test_the_engine_follows_from_the_machine_without_a_warning(machine, has, cho
     [
         ({}, ("auto", "bfloat16"), "openvino can only imitate bfloat16"),
         ({}, ("keras", "bfloat16"), "keras can only imitate bfloat16"),
-        ({"gpus": ["H200"]}, ("openvino", "float32"), "can use H200"),
         ({"driver": ["H200"]}, ("auto", "auto"), "CUDA"),
     ],
 )

@@ -82,7 +82,8 @@ def choose(engine: str = "auto", precision: str = "auto") -> Engine:
     """The engine for this machine, or the one asked for: "keras" or "openvino"; "float32", "bfloat16" or "float16".
 
     Raises `EngineError` for what a backend other than TensorFlow lacks; gives an `EngineWarning` for a reduced
-    precision that this machine can only imitate, which costs time and gains none, and for a GPU that lies idle.
+    precision that this machine can only imitate, which costs time and gains none, and for a GPU that
+    Keras cannot use.
     """
     backend, gpus = _backend(), usable_gpus()
     name = engine if engine != "auto" else "keras" if gpus or backend != "tensorflow" else "openvino"
@@ -95,9 +96,7 @@ def choose(engine: str = "auto", precision: str = "auto") -> Engine:
     chosen = Engine(name, fast[0] if precision == "auto" else precision)
     if chosen.precision not in fast:
         _warn(f"{name} can only imitate {precision} on this machine, slower than float32 and less exact")
-    if gpus and name == "openvino":
-        _warn(f"OpenVINO runs on the CPU here, though TensorFlow can use {gpus[0]}")
-    elif not gpus and provenance.driver_gpus():
+    if not gpus and provenance.driver_gpus():
         _warn("the driver sees a GPU, but TensorFlow cannot use it: install its CUDA packages (the gpu extra)")
     return chosen
 
