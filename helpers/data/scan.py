@@ -28,10 +28,6 @@ KEY = {"path": str, "size": "int64", "mtime_ns": "int64"}  # a file is read agai
 FACTS = {"digest": str, "width": "int32", "height": "int32", "mode": str, "average_hash": str, "reason": str}
 
 
-class ScanError(RuntimeError):
-    """A stored scan that cannot be read; the message names the file."""
-
-
 # --- finding and describing a data set --------------------------------------------------------------------------------
 
 
@@ -150,8 +146,7 @@ def scan(root: Path, cache: Path, workers: int = 0, under: Iterable[str] = (".",
     `excluded`: `path` and `reason` of the files that are no readable image. What operating systems leave behind
     (`._*`, `.DS_Store`, `Thumbs.db`, `__MACOSX`; see `is_stray`) is neither.
 
-    The result is kept in `cache`/scans: only files whose size or time changed are read again. Raises `ScanError` for
-    a damaged cache file.
+    The result is kept in `cache`/scans: only files whose size or time changed are read again.
     """
     parts = []
     for name in sorted(under):
@@ -224,12 +219,10 @@ def examine(path: Path) -> tuple[str, int, int, str, str, str]:
 
 
 def _stored(store: Path) -> pd.DataFrame:
-    if not store.exists():
-        return pd.DataFrame(columns=[*KEY, *FACTS]).astype(KEY)
     try:
         return pd.read_parquet(store, columns=[*KEY, *FACTS])
-    except Exception as error:  # pyarrow has many ways to say that a file is no good
-        raise ScanError(f"{store} is damaged ({error}); delete it and run again") from None
+    except Exception:  # none yet, or damaged, for which pyarrow has many words: everything is read again
+        return pd.DataFrame(columns=[*KEY, *FACTS]).astype(KEY)
 
 
 def _save(rows: pd.DataFrame, store: Path) -> None:
