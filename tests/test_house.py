@@ -1,14 +1,15 @@
 """The house keeps its rules: imports go one way, no wing knows another, the core knows no paper, budgets hold."""
 
 import ast
+import json
 import subprocess
 import sys
 
 import pytest
 
-from helpers.run.cache import imports_of, module_file
+from helpers.run.cache import _imports, _modules, imports_of, module_file
 from helpers.run.paths import ROOT
-from helpers.run.steps import PAPERS, all_notebooks, all_steps, notebook_names
+from helpers.run.steps import PAPERS, ROOMS, all_notebooks, all_steps, notebook_names, studies
 
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -44,16 +45,19 @@ def test_the_core_names_no_wing(module):
 
 
 def test_every_file_of_helpers_is_reached_from_a_notebook_a_step_or_the_command_line():
-    reached, waiting = set(), ["helpers.__main__", "helpers.study", *(f"helpers.{paper}" for paper in PAPERS)]
-    waiting += [name.split(":")[0] for step in all_steps().values() for name in (step.maker,) if name]
-    waiting += [f"helpers.{paper}.data" for paper in PAPERS] + ["helpers.data.scan"]
+    reached, waiting = set(), {"helpers.__main__", "helpers.data.scan", *(f"helpers.{room}" for room in ROOMS)}
+    waiting |= {name.split(":")[0] for step in all_steps().values() for name in (step.maker,) if name}
+    waiting |= {data.module for study in studies().values() for data in study.data.values()}
+    waiting |= {f"helpers.run.{name}" for name in ("workflow", "notebooks", "report", "compare")}  # named in __main__
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        waiting += [name for name in MODULES if name in path.read_text(encoding="utf-8").replace(" import ", ".")]
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        waiting |= _modules(_imports(ast.parse(code)))
     while waiting:
         name = waiting.pop()
         if name not in reached:
             reached.add(name)
-            waiting += imports_of(name)
+            waiting |= imports_of(name)
     packages = {name for name in MODULES if module_file(name).name == "__init__.py"}
     assert set(MODULES) - reached - packages == set()
 
