@@ -31,7 +31,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 from scipy.stats import binomtest
@@ -43,17 +43,7 @@ WORDS = ("reproduced", "not reproduced", "not comparable", "not run")
 WIDE = 0.1  # an uncertainty of 10 points or more is called wide: it would hide a much worse result
 Grounds = tuple[bool, str]  # whether a number may be held against the paper, and what it rests on
 Row = Mapping[str, Any]  # a row of load_published: a dict, or a pandas Series
-
-
-class Obtained(Protocol):
-    """A number with its interval, as `helpers.metrics.estimate` makes it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    note: str
-    defined: bool
+Obtained = Any  # an Estimate of helpers.metrics.estimate: value, low, high, n, note, defined
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,7 @@ from typing import Any
 
 from helpers.run.paths import ROOT
 
-PACKAGES = (
-    "keras",
-    "tensorflow",
-    "openvino",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "seaborn",
-    "papermill",
-    "snakemake",
-    "shap",
-)
+PACKAGES = "keras tensorflow openvino numpy pandas scikit-learn seaborn papermill snakemake shap".split()
 
 
 def digest_of(value: Any) -> str:

@@ -178,33 +178,25 @@ def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> Prog
     from snakemake import logging as snakemake_logging
     from snakemake.api import SnakemakeApi
     from snakemake.scheduling.greedy import SchedulerSettings
-    from snakemake.settings.types import (
-        ConfigSettings,
-        DAGSettings,
-        ExecutionSettings,
-        OutputSettings,
-        RerunTrigger,
-        ResourceSettings,
-        SchedulingSettings,
-    )
+    from snakemake.settings import types
 
     progress = ProgressHandler()
-    with SnakemakeApi(OutputSettings(skip_plugin_handlers=True, enable_file_logging=False)) as api:
+    with SnakemakeApi(types.OutputSettings(skip_plugin_handlers=True, enable_file_logging=False)) as api:
         snakemake_logging.logger.handlers = [progress]
         workflow = api.workflow(
-            ResourceSettings(cores=jobs),
-            ConfigSettings(config=config),
+            types.ResourceSettings(cores=jobs),
+            types.ConfigSettings(config=config),
             snakefile=paths.ROOT / "Snakefile",
             workdir=paths.ROOT,
         )
         dag = workflow.dag(
-            DAGSettings(targets=set(targets), force_incomplete=True, rerun_triggers={RerunTrigger.MTIME})
+            types.DAGSettings(targets=set(targets), force_incomplete=True, rerun_triggers={types.RerunTrigger.MTIME})
         )
         try:
             dag.execute_workflow(
                 executor="local",
-                execution_settings=ExecutionSettings(keep_going=True, lock=False, latency_wait=1),
-                scheduling_settings=SchedulingSettings(scheduler="greedy"),
+                execution_settings=types.ExecutionSettings(keep_going=True, lock=False, latency_wait=1),
+                scheduling_settings=types.SchedulingSettings(scheduler="greedy"),
                 scheduler_settings=SchedulerSettings(),
             )
         except Exception as error:
