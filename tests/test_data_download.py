@@ -113,8 +113,9 @@ def get(server, tmp_path):
         facts |= {"size": len(ARCHIVE), "sha256": DIGEST} | changes
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in facts.items() if value is not None)
         card = f'[oct]\npage = "https://example.org/oct"\nfolder = "OCT2017"\n[[oct.files]]\n{lines}\n'
-        (tmp_path / "facts.toml").write_text(card)
-        return fetch_dataset("oct", data_dir, tmp_path / "facts.toml", progress=False)
+        place = tmp_path / f"facts-{threading.get_ident()}.toml"  # one per thread
+        place.write_text(card)
+        return fetch_dataset("oct", data_dir, place, progress=False)
 
     return call
 

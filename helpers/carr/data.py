@@ -36,7 +36,7 @@ import pandas as pd
 from helpers.data import cohen, kermany_xray
 from helpers.data.augment import Children, child_rows, generator, light
 from helpers.data.catalogue import Catalogue, CatalogueError, read_table, sizes_of
-from helpers.data.copies import connected, duplicates
+from helpers.data.copies import connected, linked_images
 from helpers.data.scan import Place, catalogue_of, first_reason, scan
 from helpers.data.splits import Split, SplitError, shuffled, split
 from helpers.run.paths import CACHE
@@ -241,11 +241,7 @@ def read_octid(data_dir: Path, cache: Path, workers: int = 0, *, drawn: int = 60
 
 def _grouped(root: Path, frame: pd.DataFrame, workers: int) -> pd.DataFrame:
     """With `patient_id`, the first of an image's exact and near copies; copies of two labels are set aside."""
-    used = frame[frame["reason"] == ""].assign(published_split="train", patient_id="unknown").reset_index(drop=True)
-    pairs = []
-    if len(used) > 1:
-        copies = duplicates(Catalogue("octid", root, used, tuple(sorted(set(used["label"])))), workers)
-        pairs = list(zip(copies["image_a"], copies["image_b"], strict=True))
+    pairs = linked_images(root, frame[frame["reason"] == ""], workers)
     frame = frame.assign(patient_id=frame["image_id"].map(connected(frame["image_id"], pairs)))
     labels = frame[frame["reason"] == ""].groupby("patient_id")["label"].nunique()
     torn = (frame["reason"] == "") & (frame["patient_id"].map(labels) > 1)

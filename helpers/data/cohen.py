@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue, read_table
-from helpers.data.copies import connected, duplicates
+from helpers.data.copies import connected, linked_images
 from helpers.data.scan import Place, catalogue_of, first_reason, scan
 from helpers.data.splits import draw_share
 
@@ -149,12 +149,9 @@ def _patients(root: Path, rows: pd.DataFrame, workers: int) -> dict[str, str]:
         known = rows[rows[column].notna()]
         links += zip(known["patientid"], known.groupby(column)["patientid"].transform("first"), strict=True)
     films = rows[(rows["modality"] == "X-ray") & rows["digest"].notna() & (rows["patientid"] != "")]
-    films = films.drop_duplicates("path").reset_index(drop=True)
-    if len(films) > 1:
-        known = {"image_id": films["path"], "patient_id": films["patientid"]}
-        frame = films.assign(**known, label="film", published_split="train")
-        pairs = duplicates(Catalogue("cohen", root, frame, ("film",)), workers=workers)
-        links += zip(pairs["patient_a"], pairs["patient_b"], strict=True)
+    films = films.drop_duplicates("path").assign(image_id=films["path"])
+    patient = films.set_index("path")["patientid"]
+    links += [(patient[a], patient[b]) for a, b in linked_images(root, films, workers)]
     return connected(rows["patientid"], links)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,16 @@ def _near_copies(catalogue: Catalogue, workers: int) -> pd.DataFrame:
 
     with ThreadPoolExecutor(workers, thread_name_prefix="compare") as pool:
         return pd.concat(pool.map(compare, range(0, len(names), BLOCK)), ignore_index=True)
+
+
+def linked_images(root: Path, rows: pd.DataFrame, workers: int = 0) -> list[tuple[str, str]]:
+    """Pairs of image_id that are copies of one another, of a scan's rows that are no catalogue yet."""
+    if len(rows) < 2:
+        return []
+    unknown = dict.fromkeys(("label", "patient_id"), "unknown")
+    frame = rows.assign(**unknown, published_split="train").reset_index(drop=True)
+    pairs = duplicates(Catalogue("copies", root, frame, ("unknown",)), workers)
+    return list(zip(pairs["image_a"], pairs["image_b"], strict=True))
 
 
 def connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -76,9 +76,9 @@ def read_datasets(path: Path = DATASETS) -> dict[str, dict[str, Any]]:
     """The card of each data set of a facts file: `page` for a person to read, the `folder` that its loader reads, and
     `files`, a `RemoteFile` each; licence and citation stand in the file itself."""
     cards = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {
-        name: card | {"files": [RemoteFile(**file) for file in card.get("files", ())]} for name, card in cards.items()
-    }
+    for card in cards.values():
+        card["files"] = [RemoteFile(**file) for file in card.get("files", ())]
+    return cards
 
 
 def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: bool = True) -> Path:
@@ -108,9 +108,8 @@ def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: b
                     if not (data_dir / file.unpacks_to).exists():  # another process may have been faster
                         _bring(file, data_dir, progress)
     except DownloadError as error:
-        what = (
-            f"put {' and '.join(file.name for file in files)} into {data_dir}" if files else f"lay it out in {folder}"
-        )
+        archives = " and ".join(file.name for file in files)
+        what = f"put {archives} into {data_dir}" if files else f"lay it out in {folder}"
         by_hand = f"By hand: open {card['page']} in a browser, {what}, and run the same command again."
         raise DownloadError(f"{error}.\n{by_hand} {card.get('remarks', '')}") from error
     return folder
@@ -124,11 +123,8 @@ def _is_unpacked(place: Path) -> bool:
 
 def _require_space(name: str, missing: list[RemoteFile], data_dir: Path) -> None:
     """Raises before anything starts where the disk cannot take the archives and what they unpack to."""
-    need = 0.0
-    for file in missing:
-        expected, archive = file.size or file.about or 0, data_dir / file.name
-        here = sum(path.stat().st_size for path in (archive, _part(archive)) if path.is_file())
-        need += max(0, expected - here) + UNPACKED_SHARE * expected
+    held = sum(_held(path) + _held(_part(path)) for path in (data_dir / file.name for file in missing))
+    need = sum((1 + UNPACKED_SHARE) * (file.size or file.about or 0) for file in missing) - held
     free = shutil.disk_usage(data_dir).free
     if need > free:
         raise DownloadError(
