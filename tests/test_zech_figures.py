@@ -7,6 +7,7 @@ from figure_checks import drawing_test, words_of
 from test_zech_numbers import scores
 
 from helpers.explain.maps import Maps
+from helpers.plots.maps import localisation_scores
 from helpers.zech import figures as zech
 from helpers.zech import figures_sites as plots
 from helpers.zech import generalization, numbers
@@ -66,7 +67,10 @@ test_figures_draw = drawing_test(
         "areas, not re-scored": (lambda: zech.areas(PRINTED, {"phantom": AREAS["phantom"]}, "phantom"), "not run"),
         "ROC": (lambda: zech.roc_grid(TESTED, AREAS, PRINTED.index), "AUROC in each panel"),
         "F1": (f1, "not learnt"),
-        "pointing": (lambda: zech.pointing(POINTING), "too few patients"),
+        "pointing": (
+            lambda: localisation_scores({"peak": POINTING}, "a random place"),
+            "too few patients",
+        ),
         "answer": (lambda: zech.network_answer(SHOWN[0], "SmallNet"), "14 outputs"),
         "explored": (lambda: zech.explored(SHOWN), "P(Nodule) = "),
         "heat maps": (lambda: zech.heat_maps(SHOWN), "the finding"),

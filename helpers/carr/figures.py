@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import draw_forest, draw_intervals, forest
 from helpers.plots.flowchart import BLUE, GREY, Box, draw_flowchart
-from helpers.plots.maps import COLOURS, draw_image
-from helpers.plots.style import DOUBLE, MARKS, NAMES, REFERENCE, canvas, letter_panels, print_style
+from helpers.plots.maps import COLOURS, draw_image, localisation_scores
+from helpers.plots.style import DOUBLE, MARKS, REFERENCE, canvas, letter_panels, print_style
 
 # Starts, from the least to the most that was learnt before: marker, fill, edge, line, which a grey print keeps apart.
 STARTS = {
@@ -167,21 +167,12 @@ def controls(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     return forest(series, "AUROC, COVID-19 against the rest", marks, reference=0.5, limits=(None, 1.005))
 
 
-@print_style
 def lesion_scores(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """Each class's score with its interval (a dot), beside that of a guess on the retina (a cross): a panel a measure.
+    """Each class's scores beside those of a guess on the retina: a panel per measure of `titles`.
 
-    `table` from `helpers.explain.scores.means`: label ("all" the last), measure, value, low, high, n; the chance of a
-    measure is "<measure>_by_chance". `titles`: the measures drawn, and their names.
+    `table` from `helpers.explain.scores.means`; the chance of a measure is "<measure>_by_chance".
     """
-    labels = list(dict.fromkeys(table["label"]))
-    figure, grid = canvas(DOUBLE, 0.3 * len(labels) + 0.95, 1, len(titles), sharey=True, squeeze=False)
-    counts = table[table["measure"] == next(iter(titles))].set_index("label")["n"]
-    names = [f"{NAMES.get(label, label)} ({counts[label]})" for label in labels]
-    for axes, (measure, title) in zip(grid[0], titles.items(), strict=True):
-        rows, chance = (table[table["measure"] == name] for name in (measure, f"{measure}_by_chance"))
-        draw_forest(axes, {"map": rows}, names, "")
-        axes.plot(chance["value"], range(len(labels)), "x", ms=5, mew=1.2, color="0.55", label="a guess on the retina")
-        axes.set(title=title, xlim=(0, min(1.02, 1.2 * max(rows["high"].max(), chance["value"].max()))))
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
+    of = dict(list(table.groupby("measure")))
+    chance = {measure: of[f"{measure}_by_chance"]["value"].to_numpy() for measure in titles}
+    panels = {title: {"map": of[measure].assign(chance=chance[measure])} for measure, title in titles.items()}
+    return localisation_scores(panels, "a guess on the retina")

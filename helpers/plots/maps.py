@@ -16,8 +16,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.data.images import frame_of
-from helpers.plots.curves import draw_intervals, legend_beside
-from helpers.plots.style import CLASSES, DOUBLE, NAMES, REFERENCE, SINGLE, TRAINING, VALIDATION, canvas, print_style
+from helpers.plots.curves import draw_forest, draw_intervals, legend_beside
+from helpers.plots.style import (
+    CLASSES,
+    DOUBLE,
+    NAMES,
+    REFERENCE,
+    SINGLE,
+    TRAINING,
+    VALIDATION,
+    canvas,
+    display_name,
+    print_style,
+)
 
 COLOURS = "inferno"
 FRAME_TONE = 30  # of the white frame that straightening leaves, under a map: else it would pass for a middling value
@@ -252,6 +263,30 @@ def localisation_curve(curves: pd.DataFrame, by_class: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.grid(True)
     legend_beside(axes)
+    return figure
+
+
+@print_style
+def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess: str) -> Figure:
+    """How well maps find what they should, by label, with intervals, beside a guess (a tick, named `guess`): a panel
+    per measure, a mark per way of making the map.
+
+    `panels[title][way]` has label ("all" the last), value, low, high, n, chance, the same labels in all.
+    """
+    rows = next(way for ways in panels.values() for way in ways.values())
+    names = [f"{display_name(row.label)} ({row.n})" for row in rows.itertuples()]
+    figure, grid = canvas(DOUBLE, 0.24 * len(rows) + 0.95, 1, len(panels), sharey=True, squeeze=False)
+    for axes, (title, ways) in zip(grid[0], panels.items(), strict=True):
+        first = next(iter(ways.values()))
+        places = draw_forest(axes, ways, names, "share of images, or of the map", step=0.3)
+        axes.plot(first["chance"], places, "k|", ms=8, mew=1.4, zorder=5, label=guess)
+        for place in places[first["value"].isna()]:
+            style = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "center", "fontsize": 5.5}
+            axes.annotate("too few patients", (0.98, place), **style)
+        axes.axhline(len(rows) - 1.5, color=REFERENCE, lw=0.6)
+        most = max(one.max() for way in ways.values() for one in (way["high"], way["chance"]))
+        axes.set(title=title, xlim=(-0.02, min(1.02, 1.2 * most)))
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

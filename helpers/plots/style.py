@@ -52,6 +52,11 @@ RC = {
 print_style = mpl.rc_context(RC)
 
 
+def display_name(label: str) -> str:
+    """A label as a figure shows it."""
+    return NAMES.get(label, label.replace("_", " ").capitalize())
+
+
 def canvas(width: float = DOUBLE, height: float = 2.6, rows: int = 1, columns: int = 1, **options):
     """A figure of print size (inches) and its axes, as matplotlib's `subplots` gives them."""
     import matplotlib.pyplot as plt

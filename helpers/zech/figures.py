@@ -15,20 +15,15 @@ from matplotlib.figure import Figure
 
 from helpers.explain.maps import Maps
 from helpers.metrics.estimate import Estimate
-from helpers.plots.curves import draw_forest, draw_intervals, draw_rocs, legend_beside
+from helpers.plots.curves import draw_forest, draw_intervals, draw_rocs
 from helpers.plots.flowchart import GREY, Box, draw_arrow, draw_box
 from helpers.plots.maps import draw_image, draw_map
-from helpers.plots.style import DOUBLE, READERS, REFERENCE, VALIDATION, Mark, canvas, print_style
+from helpers.plots.style import DOUBLE, READERS, REFERENCE, VALIDATION, Mark, canvas, display_name, print_style
 
 TALK, CHEXNET, OWN = "0.1", "#CC5500", "#8A6500"
 LEVELS = {"re-scored": VALIDATION}  # the colour of a level; others: OWN
 FILLED: tuple[Mark, ...] = (("o", OWN, OWN), ("s", "0.6", "0.6"))  # this run's network, and what it is held against
 NOT_RUN = "re-scored: not run\n(the published predictions\ndo not lie there)"
-
-
-def display_name(label: str) -> str:
-    """A label as a figure shows it."""
-    return label.replace("_", " ").capitalize()
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -120,26 +115,6 @@ def f1_scores(table: pd.DataFrame) -> Figure:
     axes.plot([], [], color="0.4", lw=1.2, label="calling every image positive")
     axes.set_xlim(left=0)
     axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.2))
-    return figure
-
-
-@print_style
-def pointing(ways: Mapping[str, pd.DataFrame]) -> Figure:
-    """Share of images whose map peaks on the finding, by label and way of making the map, beside what a random place
-    would score.
-
-    `ways[name]` has label, value, low, high, n, chance; "all" is its last row. All have the same rows.
-    """
-    first = next(iter(ways.values()))
-    figure, axes = canvas(DOUBLE * 0.85, 0.6 + 0.21 * len(first))
-    names = [f"{display_name(row.label)} ({row.n})" for row in first.itertuples()]
-    places = draw_forest(axes, ways, names, "peak on the finding (share of images, 95 % interval)", FILLED, step=0.3)
-    axes.plot(first["chance"], places, "k|", ms=8, mew=1.4, zorder=5, label="a random place")
-    for place in places[first["value"].isna()]:
-        axes.text(1.0, place, "too few patients", fontsize=5.5, color="0.4", ha="right", va="center")
-    axes.axhline(len(first) - 1.5, color=REFERENCE, lw=0.6)
-    axes.set_xlim(-0.02, 1.02)
-    legend_beside(axes)
     return figure
 
 
