@@ -95,8 +95,7 @@ def _dicom(*words: str) -> int:
 
 
 def _keys() -> None:
-    from helpers.run.keys import CoreKeys
-    from helpers.run.steps import studies
+    from helpers.run.steps import CoreKeys, studies
 
     groups = {"All papers": CoreKeys} | {study.title: study.keys for study in studies().values() if study.paper}
     for title, keys in groups.items():

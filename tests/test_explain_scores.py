@@ -12,8 +12,7 @@ from test_explain_gradients import SIZE, curved
 from helpers.data.catalogue import Catalogue, UserTableError
 from helpers.data.images import frame_of
 from helpers.explain import gradients
-from helpers.explain.cases import retina_borders, retina_mask
-from helpers.explain.maps import Maps, from_logits
+from helpers.explain.maps import Maps, from_logits, retina_borders, retina_mask
 from helpers.explain.scores import (
     MEASURES,
     agreement,

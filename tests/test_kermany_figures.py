@@ -10,8 +10,7 @@ from figure_checks import drawing_test, words_of
 from helpers.kermany import figures as kermany
 from helpers.kermany.numbers import DECISIONS, PNEUMONIA, PNEUMONIA_COSTS
 from helpers.metrics.auroc import auroc
-from helpers.metrics.calibration import COLUMNS, reliability
-from helpers.metrics.classification import confusion
+from helpers.metrics.classification import COLUMNS, confusion, reliability
 from helpers.metrics.estimate import Estimate
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")

@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from helpers.kermany import numbers
 from helpers.kermany.data import is_urgent, urgent_score
-from helpers.metrics.proportions import proportion
+from helpers.metrics.estimate import proportion
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers.metrics import bootstrap
-from helpers.metrics.proportions import proportion
+from helpers.metrics.estimate import proportion
 
 
 def sample(seed=0, n=240, patients=90):

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.special import expit, softmax
 
-from helpers.metrics.calibration import brier, fit_temperature, reliability, rescale_scores
-from helpers.metrics.proportions import proportion
+from helpers.metrics.classification import brier, fit_temperature, reliability, rescale_scores
+from helpers.metrics.estimate import proportion
 
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS")
 

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from helpers.metrics.bootstrap import mean_by_patient
 from helpers.metrics.comparison import clustered_accuracy, compare_clustered, compare_pooled, mcnemar
-from helpers.metrics.proportions import proportion
+from helpers.metrics.estimate import proportion
 
 
 def pairs(both, only_a, only_b, neither):

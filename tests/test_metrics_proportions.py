@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from helpers.metrics.proportions import likelihood_ratios, proportion, proportion_difference, unanimous_bounds
+from helpers.metrics.estimate import likelihood_ratios, proportion, proportion_difference, unanimous_bounds
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from figure_checks import drawing_test, words_of
 
 from helpers.metrics.classification import youden_curve, youden_plateau
 from helpers.metrics.comparison import compare_pooled
-from helpers.metrics.proportions import proportion
+from helpers.metrics.estimate import proportion
 from helpers.rajkomar import figures as rajkomar
 from helpers.rajkomar.data import TRANSFORMS
 

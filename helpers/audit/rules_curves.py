@@ -9,10 +9,10 @@ import numpy as np
 
 from helpers.audit.facts import Fact, ScoredSet
 from helpers.audit.rules import Answer, rule
-from helpers.metrics import proportions
+from helpers.metrics import estimate
 from helpers.run.claims import hanley_mcneil
 
-METHODS = proportions.METHODS | {"Wald": "normal"}  # our name: statsmodels' name
+METHODS = estimate.METHODS | {"Wald": "normal"}  # our name: statsmodels' name
 LOOSE = 0.15  # an AUROC's interval may be so much wider or narrower than Hanley and McNeil's, another method
 
 
@@ -64,7 +64,7 @@ def interval(k: int, n: int, method: str) -> tuple[float, float]:
     """The 95 % interval of `k` of `n`, cut to 0 and 1 as it would be printed."""
     from statsmodels.stats.proportion import proportion_confint
 
-    return tuple(np.clip(proportion_confint(k, n, alpha=proportions.ALPHA, method=METHODS[method]), 0, 1).tolist())
+    return tuple(np.clip(proportion_confint(k, n, alpha=estimate.ALPHA, method=METHODS[method]), 0, 1).tolist())
 
 
 def fits_interval(fact: Fact, n: int, method: str) -> bool:

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from helpers.run.keys import Rising
-from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step
+from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Rising, Step, data_step
 
 
 class CarrKeys(BaseModel):

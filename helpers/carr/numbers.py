@@ -23,8 +23,7 @@ from helpers.metrics.bootstrap import (
     resampled_aurocs,
 )
 from helpers.metrics.classification import predicted_labels
-from helpers.metrics.estimate import Estimate, estimate_frame
-from helpers.metrics.proportions import proportion
+from helpers.metrics.estimate import Estimate, estimate_frame, proportion
 
 QUANTITIES = ("accuracy", "sensitivity", "f1", "auroc")
 Points = Mapping[tuple[str, int], tuple[Estimate, np.ndarray]]  # (start, images per class): value; value, resamples

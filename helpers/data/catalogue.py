@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.run.keys import nearest
+from helpers.run.steps import nearest
 
 REQUIRED = {
     "image_id": "unique name of the image within its data set",

@@ -15,8 +15,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from helpers.explain.cases import Cases
-from helpers.explain.maps import Classifier, Maps, from_logits
+from helpers.explain.maps import Cases, Classifier, Maps, from_logits
 from helpers.metrics.bootstrap import mean_by_patient
 from helpers.metrics.estimate import Estimate
 from helpers.model.engine import Function

@@ -215,7 +215,7 @@ def penalties(table: pd.DataFrame) -> Figure:
 def reliability_diagram(tables: Mapping[str, pd.DataFrame], notes: Mapping[str, str] | None = None) -> Figure:
     """Calibration: observed against predicted, with intervals, and below it how densely each bin is filled.
 
-    `tables[name]` from `calibration.reliability`, at most three; `notes[name]` stands after the name in the legend
+    `tables[name]` from `classification.reliability`, at most three; `notes[name]` stands after the name in the legend
     ("Brier score 0.08 ...").
     """
     from matplotlib.ticker import LogLocator, NullFormatter

@@ -29,8 +29,7 @@ from helpers.kermany.data import URGENT, is_urgent
 from helpers.kermany.numbers import PENALTIES, weighted_error
 from helpers.metrics.classification import accuracy, confusion, predicted_labels, rates
 from helpers.metrics.comparison import mcnemar
-from helpers.metrics.estimate import FIELDS, Estimate, estimate_frame
-from helpers.metrics.proportions import likelihood_ratios
+from helpers.metrics.estimate import FIELDS, Estimate, estimate_frame, likelihood_ratios
 
 MODEL, LIMITED = "model", "limited model"
 COLUMNS = ["reader", "image", "label"]  # of the CSV

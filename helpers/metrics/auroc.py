@@ -11,7 +11,7 @@ the truth: AUROC 0.99, 250 + 250 images, 92.5 and 94.6 %; 0.99, 50 + 50 images, 
 images, 81.8 and 92.1 %, so even the logit one is somewhat short there.
 
 Perfect separation (and a constant score) leaves no variance to estimate. The bound is then exact: see
-`proportions.unanimous_bounds`; a draw is one disjoint pair of a positive and a negative, so k is the smaller class.
+`estimate.unanimous_bounds`; a draw is one disjoint pair of a positive and a negative, so k is the smaller class.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, rankdata
 
-from helpers.metrics.estimate import Estimate, as_arrays, lacks_class
-from helpers.metrics.proportions import Z, logit_limits, unanimous_bounds
+from helpers.metrics.estimate import Estimate, Z, as_arrays, lacks_class, logit_limits, unanimous_bounds
 
 SPREAD = 1e-9  # placements are multiples of 1 / (2 n), so a range below this is rounding
 METHOD, BY_PATIENT = "DeLong, logit", "DeLong by patient"

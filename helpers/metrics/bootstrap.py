@@ -4,7 +4,7 @@ Images of one patient resemble each other, so an interval that counts each as ne
 intervals here are percentile intervals at 95 %.
 
 Where all images agree (perfect accuracy, perfect separation) every resample does too, and the bootstrap would call the
-value certain; the bound then comes from `proportions.unanimous_bounds`, where each draw is one patient.
+value certain; the bound then comes from `estimate.unanimous_bounds`, where each draw is one patient.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.metrics.auroc import constant_note, placements
-from helpers.metrics.estimate import Estimate, as_arrays, lacks_class
-from helpers.metrics.proportions import unanimous_bounds
+from helpers.metrics.estimate import Estimate, as_arrays, lacks_class, unanimous_bounds
 
 Bounds = tuple[float, float] | None  # the lowest and highest that a value can be
 Statistic = Callable[[np.ndarray], np.ndarray]

@@ -20,8 +20,15 @@ from scipy.stats import chi2_contingency
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar as exact_mcnemar
 
-from helpers.metrics.estimate import Estimate, as_arrays
-from helpers.metrics.proportions import ALPHA, logit_limits, proportion, proportion_difference, unanimous_bounds
+from helpers.metrics.estimate import (
+    ALPHA,
+    Estimate,
+    as_arrays,
+    logit_limits,
+    proportion,
+    proportion_difference,
+    unanimous_bounds,
+)
 
 PAIRED = "Newcombe, paired"
 BY_PARENT = "ratio estimator by parent"

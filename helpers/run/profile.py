@@ -18,10 +18,9 @@ from typing import Any, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from helpers.run import paths
-from helpers.run.keys import CoreKeys, ProfileError, nearest
 from helpers.run.paths import PROFILES, ROOT
 from helpers.run.provenance import read_json, write_json
-from helpers.run.steps import all_steps, studies
+from helpers.run.steps import CoreKeys, ProfileError, all_steps, nearest, studies
 
 
 class Profile(CoreKeys, *(study.keys for study in reversed(studies().values()) if study.keys is not BaseModel)):

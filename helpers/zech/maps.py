@@ -13,9 +13,8 @@ import pandas as pd
 
 from helpers.data.catalogue import NO_FINDING, Catalogue
 from helpers.data.images import read_lungs, read_square
-from helpers.explain.cases import lesion_masks
 from helpers.explain.gradients import class_activation
-from helpers.explain.maps import Maps, from_head, from_logits
+from helpers.explain.maps import Maps, from_head, from_logits, lesion_masks
 from helpers.explain.occlusion import default_box, occlusion
 from helpers.explain.scores import localisation, means, share_within
 from helpers.model.finetune import FinetunedNetwork
