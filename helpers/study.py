@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
@@ -72,7 +71,7 @@ class Study:
         self.notebook, self.run, self._profile = notebook, run, profile
         self.profile = settings_of_notebook(notebook, profile)
         self.warnings: list[str] = []
-        self._began, self._key = time.time(), notebook_key(notebook, profile)
+        self._key = notebook_key(notebook, profile)
         self._reads = notebook_reads(notebook)
         self._source = Source(self._reads.data, self.profile)
         self._experiments: dict[str, Experiment] = {}
@@ -187,7 +186,21 @@ class Study:
         claims = self.claims()
         self._collecting.__exit__(None, None, None)
         write_json(self.run.figures / self.notebook / "tables.json", self._facts())
-        write_json(self.run.record(self.notebook), self._record(claims))
+        left = {
+            "notebook": self.notebook,
+            "key": self._key,
+            "profile": self._profile.model_dump(mode="json"),
+            "data": self.comparable[1],
+            "excluded": self.catalogue.excluded.to_dict("records") if self._reads.data else [],
+            "figures": self._figures,
+            "tables": self._tables,
+            "claims": claims.to_dict("records"),
+            "warnings": self.warnings,
+            "versions": versions(),
+            "hardware": describe(),
+            "commit": commit(),
+        }
+        write_json(self.run.record(self.notebook), left)
         return claims
 
     def _facts(self) -> dict[str, Any]:
@@ -202,35 +215,6 @@ class Study:
             for label, path in frame.groupby("label")["path"].first().items():
                 data[f"mean grey level, {label}"] = round(float(read_grey(self.catalogue.file(path)).mean()), 2)
         return {"data": data, "compared": {item["name"]: item["compared"] for item in self._tables}}
-
-    def _record(self, claims: pd.DataFrame) -> dict[str, Any]:
-        fingerprint, source, excluded = self._made_from()
-        return {
-            "notebook": self.notebook,
-            "key": self._key,
-            "run": self.run.name,
-            "profile": self._profile.model_dump(mode="json"),
-            "comparable": self.comparable[0],
-            "data": self.comparable[1],
-            "excluded": excluded,
-            "fingerprints": {"data": fingerprint, "source": source},
-            "figures": self._figures,
-            "tables": self._tables,
-            "claims": claims.to_dict("records"),
-            "warnings": self.warnings,
-            "versions": versions(),
-            "hardware": describe(),
-            "commit": commit(),
-            "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self._began)) + " UTC",
-            "seconds": round(time.time() - self._began, 1),
-        }
-
-    def _made_from(self) -> tuple[str, str, list[dict]]:
-        """A fingerprint of what was read, its name, and the files set aside."""
-        if self._reads.data:
-            return self.catalogue.fingerprint(), self.catalogue.name, self.catalogue.excluded.to_dict("records")
-        texts = [path.read_text(encoding="utf-8") for path in sorted(paths.PUBLISHED.glob("*.csv"))]
-        return digest_of(texts), "data/published", []
 
 
 def _item(name: str, shows: str, caption: str, published: Published, **more: Any) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from helpers.run import paths
 from helpers.run.cache import notebook_key, step_key
 from helpers.run.profile import KEYS, Profile, ProfileError, Run, failed_steps, load_profile, nearest, parse_overrides
-from helpers.run.provenance import read_json, write_json
+from helpers.run.provenance import available_cores, read_json, write_json
 from helpers.run.steps import needed, notebook_names, notebook_reads
 
 
@@ -106,12 +106,10 @@ def wanted_notebooks(only: str) -> list[str]:
 
 
 def jobs_from(text: str) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not text:
-        return cores
-    if not text.isdigit() or not int(text):
+    """How many steps run side by side: as asked, or as many as there are cores."""
+    if text and (not text.isdigit() or not int(text)):
         raise ProfileError(f"JOBS={text}: give the number of steps to run side by side, 1 or more")
-    return int(text)
+    return int(text) if text else available_cores()
 
 
 def reproduce(settings: Sequence[str]) -> int:
@@ -146,26 +144,26 @@ def plan(run: Run, notebooks: Sequence[str], profile: Profile) -> None:
 
 
 def _bring_up_to_date(run: Run, notebooks: list[str], jobs: int) -> int:
-    began = time.monotonic()
-    targets = [str(run.notebook(name).relative_to(paths.ROOT)) for name in notebooks]
-    report = run.report.relative_to(paths.ROOT)
-    progress = _snakemake({"run": run.name}, targets, jobs)
-    failed = [name for name in notebooks if run.failed(name).is_file()]
     from helpers.run.report import build_report, summary
 
+    began = time.monotonic()
+    progress = _snakemake({"run": run.name}, [str(_place(run.notebook(name))) for name in notebooks], jobs)
     build_report(run)
-    line = progress.print
     if not progress.total:
-        line("nothing to do: everything is up to date")
-    line(summary(run))
+        progress.print("nothing to do: everything is up to date")
+    progress.print(summary(run))
     for name, error in failed_steps(run).items():
-        line(f"FAILED  step {name}: {error.splitlines()[0]}")
+        progress.print(f"FAILED  step {name}: {error.splitlines()[0]}")
+    failed = [name for name in notebooks if run.failed(name).is_file()]
     for name in failed:
-        line(f"FAILED  {name}: {_last_line(run, name)}\n        see {run.failed(name).relative_to(paths.ROOT)}")
-    line(
-        f"report   {report}\nfigures  {run.figures.relative_to(paths.ROOT)}/\ntook     {time.monotonic() - began:.0f} s"
-    )
+        progress.print(f"FAILED  {name}: {_last_line(run, name)}\n        see {_place(run.failed(name))}")
+    progress.print(f"report   {_place(run.report)}\nfigures  {_place(run.figures)}/")
+    progress.print(f"took     {time.monotonic() - began:.0f} s")
     return 1 if failed or progress.failed else 0
+
+
+def _place(path: Path) -> Path:
+    return path.relative_to(paths.ROOT)
 
 
 def _last_line(run: Run, name: str) -> str:
