@@ -17,20 +17,20 @@ class KermanyKeys(BaseModel):
     )
     phantom_oct_train: int = Field(2400, ge=40, le=200_000, description="phantom B-scans in the train folder")
     phantom_oct_test_per_class: int = Field(
-        150, ge=4, le=10_000, description="phantom B-scans a class in the test folder"
+        150, ge=4, le=10_000, description="phantom B-scans per class in the test folder"
     )
     xray_source: Literal["phantom_chest", "kermany_xray"] = Field(
         "phantom_chest", description="where the pneumonia radiographs come from"
     )
     phantom_xray_train: int = Field(1200, ge=40, le=200_000, description="phantom radiographs in the train folder")
     phantom_xray_test: int = Field(300, ge=12, le=50_000, description="phantom radiographs in the test folder")
-    limited_per_class: int = Field(1000, ge=1, description="training images a class of the limited model")
-    curve_per_class: Rising = Field((10, 30, 100, 300, 1000), min_length=1, description="training images a class")
+    limited_per_class: int = Field(1000, ge=1, description="training images per class of the limited model")
+    curve_per_class: Rising = Field((10, 30, 100, 300, 1000), min_length=1, description="training images per class")
     curve_seeds: int = Field(5, ge=2, le=100, description="repeats a point of the learning curve")
-    finetune_size: int = Field(0, ge=0, le=1024, description="pixels a side of the pneumonia network; 0: its own")
+    finetune_size: int = Field(0, ge=0, le=1024, description="pixels per side of the pneumonia network; 0: its own")
     finetune_depths: int = Field(1, ge=1, le=8, description="resolutions whose last maps the pneumonia network reads")
     finetune_epochs: int = Field(8, ge=1, le=1000, description="epochs of the pneumonia network, at most")
-    finetune_batch: int = Field(32, ge=1, description="images a step of the pneumonia network")
+    finetune_batch: int = Field(32, ge=1, description="images per step of the pneumonia network")
     finetune_learning_rate: float = Field(0.0001, gt=0, description="of Adam, for the pneumonia network")
     finetune_layers: int = Field(0, ge=0, description="last layers of the pneumonia network that learn; 0: all")
     finetune_cpu_images: int = Field(

@@ -1,4 +1,4 @@
-"""Start a run: Snakemake decides what is out of date and runs it; this module asks it, and tells the reader."""
+"""Start a run: Snakemake decides what is out of date and runs it; this module starts it and reports what it does."""
 
 from __future__ import annotations
 
