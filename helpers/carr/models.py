@@ -64,14 +64,15 @@ class Target:
     """The target's images and what is learnt from them.
 
     `frame` and `pixels`, uint8 (n, size, size): the split frame and its images; `expanded`: the frame with the children
-    of every drawn image; `draws`: (images per class, seed, image ids) of the comparison; `main`: the published draw.
+    of every drawn image, its column `published` the split of the published draw (other draws are in none); `draws`:
+    (images per class, seed, image ids) of the comparison; `subjects`: the published draw's per class.
     """
 
     frame: pd.DataFrame
     pixels: np.ndarray
     expanded: pd.DataFrame
     draws: list[tuple[int, int, list[str]]]
-    main: list[str]
+    subjects: int
 
 
 def train_retinal_bridge(inputs: Inputs) -> Results:
@@ -95,7 +96,7 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
     source = Expanded(target.expanded, target.pixels, target.frame["image_id"], settings.seed, plan.mirror)
     rows = np.arange(len(target.expanded))
     features = {start: features_of(network, source, rows) for start, network in starts.items()}
-    run = _train_on_target(target, starts[BOTH], features[BOTH], plan, inputs)
+    run = _train_on_target(target, source, starts[BOTH], features[BOTH], inputs)
     held_out = (target.frame["split"] != "train").to_numpy()
     probabilities = run.predict(target.pixels[held_out])
     tables = {
@@ -104,13 +105,12 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
         "grid": compare_starts(features, target.expanded, target.draws, classes),
         "removed": removed[["image_id", "patient_id", "label", "split"]],
     }
-    learnt = target.expanded["parent"].isin(target.main) & (target.expanded["split"] == "train")
     summary = keep_network(run, inputs.fresh, settings.bridge_depths) | {
         "steps": list(STEPS),
         "bridge classes": list(bridge.catalogue.classes),
         "bridge images": len(bridge.frame),
-        "target subjects per class": len(target.main) // len(classes),
-        "target images per class": int(learnt.sum()) // len(classes),
+        "target subjects per class": target.subjects,
+        "target images per class": int((target.expanded["published"] == "train").sum()) // len(classes),
         "held-back images": int((target.frame["split"] == "test").sum()),
     }
     return Results(classes, tables, summary), starts[BOTH]
@@ -270,10 +270,14 @@ def draw_target(own: Images, plan: Plan, size: int, settings: Profile) -> Target
     frame, seed = own.frame.reset_index(drop=True), settings.seed * 1000
     sizes = drawable(frame, settings.bridge_per_class)
     draws = [(n, seed + k, subjects(frame, n, seed + k)) for n in sizes for k in range(settings.bridge_seeds)]
-    main = subjects(frame, drawable(frame, (plan.per_class,))[-1], seed)
-    drawn = {name for _, _, names in draws for name in names} | set(main)
+    per_class = drawable(frame, (plan.per_class,))[-1]
+    published = subjects(frame, per_class, seed)
+    drawn = {name for _, _, names in draws for name in names}.union(published)
     used = frame[(frame["split"] != "train") | frame["image_id"].isin(drawn)].reset_index(drop=True)
-    return Target(used, pixels_of(own.catalogue, used, size, settings.workers), expand(used), draws, main)
+    expanded = expand(used)
+    kept = (expanded["split"] != "train") | expanded["parent"].isin(published)
+    expanded = expanded.assign(published=expanded["split"].where(kept, ""))
+    return Target(used, pixels_of(own.catalogue, used, size, settings.workers), expanded, draws, per_class)
 
 
 def drawable(frame: pd.DataFrame, wanted: Sequence[int]) -> list[int]:
@@ -290,40 +294,35 @@ def subjects(frame: pd.DataFrame, per_class: int, seed: int) -> list[str]:
     """Image ids of `per_class` training subjects of each class, one image of each, drawn by a hash of their names.
 
     "102 subjects [...] expanding this to 1122 images per class": eleven for a subject, so one image of each. For one
-    seed a smaller draw lies inside a larger one. Raises `ValueError` where a class has fewer subjects.
+    seed a smaller draw lies inside a larger one.
     """
 
     def place(name: str) -> bytes:
         return hashlib.blake2b(f"{seed}/bridge/{name}".encode(), digest_size=16).digest()
 
-    drawn: list[str] = []
-    for label, rows in frame[frame["split"] == "train"].groupby("label", sort=True):
-        named = rows.assign(subject=rows["patient_id"].map(place), image=rows["image_id"].map(place))
-        first = named.sort_values(["subject", "image"]).drop_duplicates("patient_id")
-        if len(first) < per_class:
-            raise ValueError(f"{per_class} subjects of {label} were asked for; there are {len(first)} to learn from")
-        drawn += first["image_id"].head(per_class).tolist()
-    return drawn
+    rows = frame[frame["split"] == "train"]
+    rows = rows.assign(subject=rows["patient_id"].map(place), image=rows["image_id"].map(place))
+    first = rows.sort_values(["label", "subject", "image"]).drop_duplicates(["label", "patient_id"])
+    return first.groupby("label").head(per_class)["image_id"].tolist()
 
 
 def _train_on_target(
-    target: Target, body: Backbone, features: np.ndarray, plan: Plan, inputs: Inputs
+    target: Target, source: Expanded, body: Backbone, features: np.ndarray, inputs: Inputs
 ) -> FinetunedNetwork:
     """The third step: "Trained on the target dataset", all its images and their augmentations, from the bridge on.
 
     A last layer on the bridge's features comes first, then the layers below it learn as well.
     """
     settings, classes = inputs.settings, tuple(inputs.own.catalogue.classes)
-    split = target.expanded["split"].to_numpy()
-    train = (split == "train") & target.expanded["parent"].isin(target.main).to_numpy()
-    rows = np.flatnonzero(train | (split == "validation"))
-    frame = target.expanded.iloc[rows].reset_index(drop=True)
-    head = fit_head(features[rows], frame["label"], frame["split"], classes, PENALTIES).best
-    source = Expanded(frame, target.pixels, target.frame["image_id"], settings.seed, plan.mirror)
+    labels, split = target.expanded["label"], target.expanded["published"]
+    head = fit_head(features, labels, split, classes, PENALTIES).best
     limit = (settings.bridge_cpu_images // 2, "bridge_cpu_images")
-    budget = affordable("the target network", settings.bridge_target_epochs, int(train.sum()), *limit)
-    codes, recipe = frame["label"].map(classes.index).to_numpy(), _recipe(settings, TARGET_RATE, *budget)
-    return finetune(body, source, source, codes, frame["split"], classes, recipe, inputs.unfinished / "target", head)
+    images = int((split == "train").sum())
+    recipe = _recipe(
+        settings, TARGET_RATE, *affordable("the target network", settings.bridge_target_epochs, images, *limit)
+    )
+    codes = labels.map(classes.index).to_numpy()
+    return finetune(body, source, source, codes, split, classes, recipe, inputs.unfinished / "target", head)
 
 
 def compare_starts(
