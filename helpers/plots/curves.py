@@ -128,18 +128,22 @@ def smooth(values: np.ndarray | pd.Series, weight: float = SMOOTHING) -> np.ndar
 
 @print_style
 def training_curves(
-    histories: Mapping[str, pd.DataFrame], chosen: Mapping[str, int] | None = None, unit: str = "training step"
+    histories: Mapping[str, pd.DataFrame],
+    chosen: Mapping[str, int] | None = None,
+    unit: str = "training step",
+    smoothing: float = SMOOTHING,
 ) -> Figure:
     """Accuracy and cross-entropy against the step, smoothed as TensorBoard does: a row of two panels per model.
 
     `histories[title]` has columns step, split, accuracy, cross_entropy; the raw values stand faintly behind.
-    `chosen[title]` marks the step whose head was kept; `unit` is what a step is ("epoch").
+    `chosen[title]` marks the step whose head was kept; `unit` is what a step is: an epoch's few values need no
+    `smoothing`.
     """
     figure, grid = canvas(DOUBLE, 2.15 * len(histories), len(histories), 2, squeeze=False, sharex="row")
     measures = {"accuracy": "accuracy", "cross_entropy": "cross-entropy"}
     for row, (title, history) in zip(grid, histories.items(), strict=True):
         for axes, (column, label) in zip(row, measures.items(), strict=True):
-            _draw_history(axes, history, column)
+            _draw_history(axes, history, column, smoothing)
             axes.set(xlabel=unit, ylabel=label, title=title)
             axes.grid(True)
             if chosen and title in chosen:
@@ -150,14 +154,14 @@ def training_curves(
     return figure
 
 
-def _draw_history(axes: Axes, history: pd.DataFrame, column: str) -> None:
+def _draw_history(axes: Axes, history: pd.DataFrame, column: str, smoothing: float) -> None:
     names = {"train": "training", "validation": "validation", "test": "test (for comparison)"}
     for (split, name), colour in zip(names.items(), (palette.TRAINING, palette.VALIDATION, palette.TEST), strict=True):
         part = history[history["split"] == split]
         if len(part):
             axes.plot(part["step"], part[column], color=colour, lw=0.5, alpha=0.25)
             style = {"lw": 0.8, "ls": "--"} if split == "test" else {}
-            axes.plot(part["step"], smooth(part[column]), color=colour, label=name, **style)
+            axes.plot(part["step"], smooth(part[column], smoothing), color=colour, label=name, **style)
 
 
 # --- receiver operating characteristic --------------------------------------------------------------------------------
