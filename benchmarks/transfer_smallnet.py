@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data import images as pixels
-from helpers.data import kermany_oct
+from helpers.data import kermany_images
 from helpers.data.catalogue import Catalogue
 from helpers.metrics.estimate import Estimate
 from helpers.model.backbones import Backbone, load_backbone
@@ -50,7 +50,7 @@ def main() -> None:
 def load(given: argparse.Namespace) -> Catalogue:
     """The published train folder alone: the test folder is for results, not for choices."""
     if given.data_dir:
-        whole = kermany_oct.load(given.data_dir, CACHE)
+        whole = kermany_images.load_oct(given.data_dir, CACHE)
     else:
         whole = OCT.load(CACHE, train=given.phantoms, test_per_class=1, seed=11)
     return whole.subset(whole.frame[whole.frame["published_split"] == "train"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers.data.sources import Source
+from helpers.data.splits import Source
 from helpers.model.backbones import load_backbone
 from helpers.model.experiment import Experiment, Images, Inputs, find_experiment, run_experiment
 from helpers.model.features import Features, FeatureStore, extract

@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import read_grey
-from helpers.data.sources import Source
-from helpers.data.splits import Split
+from helpers.data.splits import Source, Split
 from helpers.metrics.estimate import Estimate
 from helpers.plots.style import add_footnote, save_figure
 from helpers.run import paths

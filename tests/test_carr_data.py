@@ -11,7 +11,7 @@ from tiny_data import cohen_archive, cohen_row, face, octid_archive, picture, re
 
 from helpers.carr import controls, data
 from helpers.carr.models import without_target
-from helpers.data import kermany_xray
+from helpers.data import kermany_images
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.copies import duplicates
 from helpers.data.images import read_lungs
@@ -69,7 +69,7 @@ def test_other_findings_of_the_same_source_are_held_out_and_no_subject_is_left_i
     assert set(held_out["site"]) == {"cohen"} and set(held_out["label"]) == {"BACTERIA", "VIRUS", "NORMAL"}
     assert leaks(made.frame)["patients"].sum() == 0 and len(made.frame) + len(made.dropped) == len(catalogue)
     assert not held_out["patient_id"].eq("cohen/0").any()  # his later, normal image is not in the table
-    bridge = kermany_xray.load(tmp_path, tmp_path / "cache", 1)
+    bridge = kermany_images.load_xray(tmp_path, tmp_path / "cache", 1)
     frame = split(bridge, "patient-disjoint", 0.1, 1).frame
     kept, removed = without_target(Images(bridge, frame), Images(catalogue, made.frame), same_names=True)
     assert not set(kept.frame["patient_id"]) & set(catalogue.frame["patient_id"])

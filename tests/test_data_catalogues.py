@@ -21,7 +21,7 @@ from tiny_data import (
 )
 
 from helpers.carr.data import read_covid, read_octid
-from helpers.data import cohen, kermany_oct, kermany_xray
+from helpers.data import cohen, kermany_images
 from helpers.data.catalogue import CatalogueError
 from helpers.data.cohen import finding_class, load_findings, load_views
 from helpers.data.splits import dropped, leaks, split
@@ -35,9 +35,9 @@ def two_collections(folder):
 
 
 LOADERS = {  # what lies there, and who reads it
-    "OCT": (lambda folder: oct_archive(folder / "OCT2017"), kermany_oct.load),
-    "X-rays, version 2": (lambda folder: xray_archive(folder / "chest_xray"), kermany_xray.load),
-    "X-rays, version 3": (lambda folder: xray_archive(folder / "CellData" / "chest_xray", 3), kermany_xray.load),
+    "OCT": (lambda folder: oct_archive(folder / "OCT2017"), kermany_images.load_oct),
+    "X-rays, version 2": (lambda folder: xray_archive(folder / "chest_xray"), kermany_images.load_xray),
+    "X-rays, version 3": (lambda folder: xray_archive(folder / "CellData" / "chest_xray", 3), kermany_images.load_xray),
     "views": (cohen_archive, load_views),
     "findings": (cohen_archive, load_findings),
     "Open-i": (openi_archive, read_openi),
@@ -60,7 +60,13 @@ def test_every_loader_keeps_the_contract(name, tmp_path):
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("load", "images"),
-    [(kermany_oct.load, 683), (kermany_xray.load, 2884), (load_views, 200), (read_nih, 800), (read_sites, 3800)],
+    [
+        (kermany_images.load_oct, 683),
+        (kermany_images.load_xray, 2884),
+        (load_views, 200),
+        (read_nih, 800),
+        (read_sites, 3800),
+    ],
 )
 def test_the_real_images_are_read(tmp_path, load, images):
     assert len(load(REAL_DATA, tmp_path)) >= images
@@ -69,8 +75,8 @@ def test_the_real_images_are_read(tmp_path, load, images):
 @pytest.mark.parametrize(
     ("load", "message"),
     [
-        (kermany_oct.load, "no Kermany OCT images.*OCT2017, CellData/OCT.*make data PROFILE=paper"),
-        (kermany_xray.load, "no Kermany chest X-rays.*chest_xray.*PNEUMONIA.*make data PROFILE=paper"),
+        (kermany_images.load_oct, "no Kermany OCT images.*OCT2017, CellData/OCT.*make data PROFILE=paper"),
+        (kermany_images.load_xray, "no Kermany chest X-rays.*chest_xray.*PNEUMONIA.*make data PROFILE=paper"),
         (load_views, "no COVID-19 images.*metadata.csv and images/.*note the commit"),
         (read_openi, "no Open-i images.*png/ and reports/.*make data PROFILE=paper"),
         (read_octid, "no OCTID images.*folders NORMAL, MH.*dataverse"),
@@ -90,8 +96,8 @@ def test_where_nothing_lies_it_says_what_was_looked_for_and_how_to_get_it(tmp_pa
 @pytest.mark.parametrize(
     ("load", "make", "folders"),
     [
-        (kermany_oct.load, oct_archive, ("OCT2017", "CellData/OCT")),
-        (kermany_xray.load, xray_archive, ("chest_xray", "CellData/chest_xray")),
+        (kermany_images.load_oct, oct_archive, ("OCT2017", "CellData/OCT")),
+        (kermany_images.load_xray, xray_archive, ("chest_xray", "CellData/chest_xray")),
     ],
 )
 def test_of_two_versions_one_must_be_chosen(tmp_path, load, make, folders):
@@ -105,11 +111,11 @@ def test_of_two_versions_one_must_be_chosen(tmp_path, load, make, folders):
 def test_oct_images_and_chest_x_rays_are_not_taken_for_one_another(tmp_path):
     oct_archive(tmp_path / "CellData/OCT", 1)
     with pytest.raises(FileNotFoundError):
-        kermany_xray.PLACE.find(tmp_path)
+        kermany_images.XRAY.find(tmp_path)
     xray_archive(tmp_path / "CellData/chest_xray", 3, 1)
-    assert kermany_xray.PLACE.find(tmp_path).name == "chest_xray" and kermany_oct.PLACE.find(tmp_path).name == "OCT"
+    assert kermany_images.XRAY.find(tmp_path).name == "chest_xray" and kermany_images.OCT.find(tmp_path).name == "OCT"
     with pytest.raises(FileNotFoundError):
-        kermany_oct.PLACE.find(tmp_path / "CellData/chest_xray")
+        kermany_images.OCT.find(tmp_path / "CellData/chest_xray")
 
 
 MISFITS = [
@@ -124,7 +130,7 @@ MISFITS = [
 
 @pytest.mark.parametrize(
     ("load", "make", "misfits"),
-    [(kermany_oct.load, oct_archive, MISFITS[:3]), (kermany_xray.load, xray_archive, MISFITS[3:])],
+    [(kermany_images.load_oct, oct_archive, MISFITS[:3]), (kermany_images.load_xray, xray_archive, MISFITS[3:])],
 )
 def test_files_that_do_not_fit_are_set_aside_with_the_reason(tmp_path, load, make, misfits):
     root = make(tmp_path / "data", patients=1)
@@ -139,7 +145,7 @@ def test_a_folder_val_of_oct_is_test_and_a_number_under_two_classes_one_patient(
     root = oct_archive(tmp_path / "OCT2017", 1)
     picture(root / "val/NORMAL/NORMAL-9-1.jpeg")
     picture(root / "train/DRUSEN/DRUSEN-1000-1.jpeg")
-    frame = kermany_oct.load(tmp_path, tmp_path / "cache").frame
+    frame = kermany_images.load_oct(tmp_path, tmp_path / "cache").frame
     assert frame.set_index("image_id").loc["val/NORMAL-9-1.jpeg", "published_split"] == "test"
     assert set(frame.loc[frame["patient_id"] == "1000", "label"]) == {"CNV", "DRUSEN"}
 
@@ -158,7 +164,7 @@ def test_a_folder_val_of_oct_is_test_and_a_number_under_two_classes_one_patient(
 )
 def test_an_x_rays_label_and_patient_come_from_its_name(tmp_path, file, label, patient):
     picture(xray_archive(tmp_path / "chest_xray", patients=1) / "train" / file)
-    row = kermany_xray.load(tmp_path, tmp_path / "cache").frame.set_index("path").loc[f"train/{file}"]
+    row = kermany_images.load_xray(tmp_path, tmp_path / "cache").frame.set_index("path").loc[f"train/{file}"]
     assert (row["label"], row["patient_id"], row["published_split"], row["view"]) == (label, patient, "train", "AP")
 
 
@@ -168,18 +174,18 @@ def test_x_rays_of_one_number_are_one_patient_within_a_folder_and_two_across_fol
         picture(root / f"train/PNEUMONIA/person{number}_bacteria_{number}.jpeg")
         picture(root / f"train/PNEUMONIA/person{number}_virus_{number}.jpeg")
     picture(root / "test/PNEUMONIA/person7_virus_1.jpeg")
-    catalogue = kermany_xray.load(tmp_path, tmp_path / "cache")
+    catalogue = kermany_images.load_xray(tmp_path, tmp_path / "cache")
     assert len(dropped(catalogue, "patient-disjoint")) == 0
     assert leaks(split(catalogue, "published", 0.4, seed=3).frame)["patients"].sum() == 0
 
 
 def test_a_folder_val_of_x_rays_is_training_and_a_copy_inside_the_archive_is_read_once(tmp_path):
-    whole = kermany_xray.load(xray_archive(tmp_path / "a" / "chest_xray").parent, tmp_path / "cache")
+    whole = kermany_images.load_xray(xray_archive(tmp_path / "a" / "chest_xray").parent, tmp_path / "cache")
     moved = xray_archive(tmp_path / "b" / "chest_xray")
     (moved / "val" / "NORMAL").mkdir(parents=True)
     (moved / "train/NORMAL/IM-0100-0000.jpeg").rename(moved / "val/NORMAL/IM-0100-0000.jpeg")
     xray_archive(moved / "chest_xray")
-    copy = kermany_xray.load(moved.parent, tmp_path / "cache")
+    copy = kermany_images.load_xray(moved.parent, tmp_path / "cache")
     assert copy.fingerprint() == whole.fingerprint()
 
 

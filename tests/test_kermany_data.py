@@ -5,20 +5,20 @@ from types import SimpleNamespace
 import pytest
 from tiny_data import sized
 
-from helpers.data import kermany_oct, kermany_xray
+from helpers.data import kermany_images
 from helpers.data.splits import split
 from helpers.kermany import data
 from helpers.run.profile import load_profile
 
-OCT = kermany_oct.PAPER_COUNTS["images"]
-XRAY = kermany_xray.PAPER_COUNTS["images"]
+OCT = kermany_images.OCT_COUNTS["images"]
+XRAY = kermany_images.XRAY_COUNTS["images"]
 
 
 @pytest.mark.parametrize(
     ("describe", "train", "test", "published"),
     [
         (data.describe_oct, OCT["train"], OCT["test"], True),
-        (data.describe_oct, kermany_oct.ARCHIVE_TRAIN_IMAGES["version 2"], OCT["test"], True),
+        (data.describe_oct, kermany_images.OCT_ARCHIVES["version 2"], OCT["test"], True),
         (data.describe_oct, {c: round(0.995 * n) for c, n in OCT["train"].items()}, OCT["test"], True),
         (data.describe_oct, OCT["train"], OCT["test"] | {"DME": 249}, False),
         (data.describe_oct, OCT["train"] | {"DME": 11_000}, OCT["test"], False),
@@ -34,7 +34,7 @@ def test_only_the_published_images_describe_the_paper(describe, train, test, pub
 
 def test_a_subset_is_named_with_its_size():
     yes, sentence = data.describe_oct(
-        sized(dict.fromkeys(kermany_oct.CLASSES, 5), dict.fromkeys(kermany_oct.CLASSES, 2))
+        sized(dict.fromkeys(kermany_images.OCT_CLASSES, 5), dict.fromkeys(kermany_images.OCT_CLASSES, 2))
     )
     assert not yes and "20 training and 8 test images of the published 108,312 and 1,000" in sentence
 
@@ -50,14 +50,14 @@ def test_the_profile_decides_which_source_is_opened_and_which_folders_are_read(t
 
 
 def test_a_tenth_of_the_x_ray_training_patients_is_held_out():
-    catalogue = sized(dict.fromkeys(kermany_xray.CLASSES, 50), dict.fromkeys(kermany_xray.CLASSES, 5))
+    catalogue = sized(dict.fromkeys(kermany_images.XRAY_CLASSES, 50), dict.fromkeys(kermany_images.XRAY_CLASSES, 5))
     settings = SimpleNamespace(split="patient-disjoint", validation_fraction=0.2, seed=1)
     counts = data.split_xray(catalogue, settings).frame["split"].value_counts().to_dict()
     assert counts == {"train": 108, "validation": 30, "test": 15, "held-out": 12}
 
 
 def test_the_flow_counts_every_image_once_and_table_s1_each_class():
-    classes = kermany_oct.CLASSES
+    classes = kermany_images.OCT_CLASSES
     toy = sized(dict.fromkeys(classes, 8), dict.fromkeys(classes, 4))
     boxes, aside = data.flow_boxes(toy, split(toy, "patient-disjoint", 0.25, 1))
     counts = dict(boxes)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from helpers.carr.data import OCTID_FOLDERS
-from helpers.data import kermany_oct
+from helpers.data import kermany_images
 from helpers.data.catalogue import Catalogue
 
 FOUND = ("No Finding", "Pneumonia|Effusion", "Consolidation", "Cardiomegaly|Effusion")  # by patient, of ChestX-ray14
@@ -50,7 +50,7 @@ def sized(train: dict[str, int], test: dict[str, int], phantom: bool = False, **
 def oct_archive(root: Path, patients: int = 3) -> Path:
     """Kermany's B-scans: in train and test `patients` patients per class, none of them in both, two images each."""
     for part, offset in (("train", 1000), ("test", 2000)):
-        for c, label in enumerate(kermany_oct.CLASSES):
+        for c, label in enumerate(kermany_images.OCT_CLASSES):
             for patient in range(offset + 100 * c, offset + 100 * c + patients):
                 for n in (1, 2):
                     picture(root / part / label / f"{label}-{patient}-{n}.jpeg")

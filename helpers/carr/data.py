@@ -1,6 +1,6 @@
 """Carr 2020's two targets, and how they are made larger: COVID-19 radiographs, and B-scans of rare retinal disease.
 
-COVID-19, `load_covid`. Cohen et al. 2020 (see `cohen`) and Kermany et al. 2018 (see `kermany_xray`), with their
+COVID-19, `load_covid`. Cohen et al. 2020 (see `cohen`) and Kermany et al. 2018 (see `kermany_images`), with their
     licences. COVID-19 from Cohen's collection; NORMAL, BACTERIA and VIRUS from Kermany's children, whose subjects are
     taken out of the bridge. "Our dataset was limited to 142 subjects, 102 of which were used in the target dataset";
     "102 subjects were removed from the bridge dataset for target training". 40 are held back, then. The poster has no
@@ -33,11 +33,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data import cohen, kermany_xray
+from helpers.data import cohen, kermany_images
 from helpers.data.augment import Children, child_rows, generator, light
 from helpers.data.catalogue import Catalogue, CatalogueError, read_table, sizes_of
 from helpers.data.copies import connected, linked_images
-from helpers.data.scan import Place, catalogue_of, first_reason, scan
+from helpers.data.scan import Place, catalogue_of, first_reason, folders_of, scan
 from helpers.data.splits import Split, SplitError, shuffled, split
 from helpers.run.paths import CACHE
 
@@ -87,7 +87,7 @@ def read_covid(data_dir: Path, cache: Path, workers: int = 0, subjects: int = SU
     102 of them held back ("test"). Of a class with fewer, all classes are drawn as small, in the same proportions.
     Raises FileNotFoundError where either collection is missing, `SplitError` where a class is too small to share out.
     """
-    other = kermany_xray.load(data_dir, cache, workers).seen_from(data_dir)
+    other = kermany_images.load_xray(data_dir, cache, workers).seen_from(data_dir)
     metadata = cohen.PLACE.find(data_dir) / "metadata.csv"
     own = cohen.load_findings(data_dir, cache, workers).seen_from(data_dir)
     adults, children = _adults(own, metadata), _children(other)
@@ -183,11 +183,7 @@ def describe_covid(catalogue: Catalogue) -> tuple[bool, str]:
     return False, f"A subset: {sizes}, where the poster has {SUBJECTS + HELD_BACK}."
 
 
-def folders_covid(settings) -> list[Path]:
-    """What is read from outside the project."""
-    if settings.covid_source == "phantom_chest":
-        return []
-    return [*cohen.PLACE.read_from(settings.data_dir), *kermany_xray.PLACE.read_from(settings.data_dir)]
+folders_covid = folders_of("covid_source", cohen.PLACE, kermany_images.XRAY)
 
 
 # --- rare retinal disease ---
@@ -264,11 +260,7 @@ def describe_octid(catalogue: Catalogue) -> tuple[bool, str]:
     return False, f"A subset or variant of OCTID: {sizes}, of the published {sum(OCTID_COUNTS.values())}."
 
 
-def folders_octid(settings) -> list[Path]:
-    """What is read from outside the project."""
-    if settings.octid_source == "phantom_oct":
-        return []
-    return OCTID.read_from(settings.data_dir)
+folders_octid = folders_of("octid_source", OCTID)
 
 
 def downloads(settings) -> list[str]:

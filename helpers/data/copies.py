@@ -27,7 +27,7 @@ RESAMPLES = 2000  # bootstrap samples, and permutations
 def counts(catalogue: Catalogue, paper: Mapping[str, Mapping] | None = None) -> pd.DataFrame:
     """Images and patients by published split and class, with a row "all" per split, beside the paper's.
 
-    `paper` is shaped as `kermany_oct.PAPER_COUNTS`. Columns: split, label, images, patients, paper_images,
+    `paper` is shaped as `kermany_images.OCT_COUNTS`. Columns: split, label, images, patients, paper_images,
     paper_patients; a number that the paper does not print is <NA>. A patient of two classes counts in both of their
     rows, and once in "all".
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,19 @@ class Place:
         """What the loader reads, as far as it exists: files and folders in `data_dir` and in each of its layouts."""
         roots = [data_dir, *(data_dir / layout for layout in self.layouts)]
         return sorted({path for root in roots for pattern in self.reads for path in root.glob(pattern)})
+
+
+def folders_of(source: str, *places: Place) -> Callable[..., list[Path]]:
+    """The function `folders(settings)` of a data set: what its loader reads of these places, nothing for phantoms.
+
+    `source` names the setting that says which images they are.
+    """
+
+    def folders(settings) -> list[Path]:
+        real = () if getattr(settings, source).startswith("phantom") else places
+        return [path for place in real for path in place.read_from(settings.data_dir)]
+
+    return folders
 
 
 def first_reason(index: pd.Index, *reasons: tuple[pd.Series, str | pd.Series]) -> pd.Series:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers.data import kermany_oct, kermany_xray
+from helpers.data import kermany_images
 from helpers.data.catalogue import Catalogue, sizes_of
+from helpers.data.scan import folders_of
 from helpers.data.splits import SPLITS, Split, hold_out, split
 from helpers.run.paths import CACHE
 
@@ -27,7 +27,7 @@ def load_oct(settings) -> Catalogue:
 
         how = {"train": settings.phantom_oct_train, "test_per_class": settings.phantom_oct_test_per_class}
         return OCT.load(CACHE, settings.workers, seed=settings.seed, **how)
-    return kermany_oct.load(settings.data_dir, CACHE, settings.workers)
+    return kermany_images.load_oct(settings.data_dir, CACHE, settings.workers)
 
 
 def split_oct(catalogue: Catalogue, settings) -> Split:
@@ -41,13 +41,11 @@ def describe_oct(catalogue: Catalogue) -> tuple[bool, str]:
     True where the test folder has exactly the published images of each class, and the train folder those of the paper
     or of a version of the archive, within `TOLERANCE` of each class.
     """
-    paper = kermany_oct.PAPER_COUNTS["images"]
-    return _describe(catalogue, paper, {"the paper": paper["train"], **kermany_oct.ARCHIVE_TRAIN_IMAGES})
+    paper = kermany_images.OCT_COUNTS["images"]
+    return _describe(catalogue, paper, {"the paper": paper["train"], **kermany_images.OCT_ARCHIVES})
 
 
-def folders_oct(settings) -> list[Path]:
-    """What is read from outside the project."""
-    return [] if settings.oct_source == "phantom_oct" else kermany_oct.PLACE.read_from(settings.data_dir)
+folders_oct = folders_of("oct_source", kermany_images.OCT)
 
 
 def load_xray(settings) -> Catalogue:
@@ -57,7 +55,7 @@ def load_xray(settings) -> Catalogue:
 
         counts = {"train": settings.phantom_xray_train, "test": settings.phantom_xray_test}
         return PNEUMONIA.load(CACHE, settings.workers, seed=settings.seed, **counts)
-    return kermany_xray.load(settings.data_dir, CACHE, settings.workers)
+    return kermany_images.load_xray(settings.data_dir, CACHE, settings.workers)
 
 
 def split_xray(catalogue: Catalogue, settings) -> Split:
@@ -68,13 +66,11 @@ def split_xray(catalogue: Catalogue, settings) -> Split:
 
 def describe_xray(catalogue: Catalogue) -> tuple[bool, str]:
     """As `describe_oct`."""
-    paper = kermany_xray.PAPER_COUNTS["images"]
+    paper = kermany_images.XRAY_COUNTS["images"]
     return _describe(catalogue, paper, {"": paper["train"]})
 
 
-def folders_xray(settings) -> list[Path]:
-    """What is read from outside the project."""
-    return [] if settings.xray_source == "phantom_chest" else kermany_xray.PLACE.read_from(settings.data_dir)
+folders_xray = folders_of("xray_source", kermany_images.XRAY)
 
 
 def downloads(settings) -> list[str]:

@@ -12,7 +12,7 @@ ChestX-ray14, `load_nih`: 112,120 frontal radiographs of 30,805 patients, with u
     test_list.txt (78,468, 11,219 and 22,433). Whatever lies there is read; validation counts as training here, since
     `splits.split` draws its own.
 
-Three hospitals, `load_sites`: ChestX-ray14, Kermany's children (`kermany_xray`) and Cohen's collection (`cohen`,
+Three hospitals, `load_sites`: ChestX-ray14, Kermany's children (`kermany_images`) and Cohen's collection (`cohen`,
     frontal images), with one question, pneumonia or not, whatever the cause. NIH: the label Pneumonia (its other
     thirteen labels do not count as pneumonia, Consolidation and Infiltration included). Kermany: the folder. Cohen:
     COVID-19 and any other named bacterial or viral cause, against "No Finding". Mount Sinai's images, of the talk, are
@@ -36,7 +36,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data import cohen, kermany_xray
+from helpers.data import cohen, kermany_images
 from helpers.data.catalogue import (
     FINDING_CLASSES,
     FINDINGS,
@@ -48,7 +48,7 @@ from helpers.data.catalogue import (
     read_table,
     split_findings,
 )
-from helpers.data.scan import Place, catalogue_of, first_reason, scan
+from helpers.data.scan import Place, catalogue_of, first_reason, folders_of, scan
 from helpers.data.splits import Split, split
 from helpers.run.paths import CACHE
 
@@ -134,9 +134,7 @@ def describe_nih(catalogue: Catalogue) -> tuple[bool, str]:
     return whole, f"{'The published images' if whole else 'A subset'}: {sizes}."
 
 
-def folders_nih(settings) -> list[Path]:
-    """What is read from outside the project."""
-    return [] if settings.nih_source == "phantom_chest" else NIH_PLACE.read_from(settings.data_dir)
+folders_nih = folders_of("nih_source", NIH_PLACE)
 
 
 def read_entries(root: Path) -> pd.DataFrame:
@@ -190,7 +188,7 @@ def read_sites(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     (of NIH the projection, PA or AP: the bedside's is AP). `excluded` joins what each sets aside. Raises
     FileNotFoundError where one of them is missing.
     """
-    loaders = {"NIH": read_nih, "Kermany": kermany_xray.load, "Cohen": cohen.load_findings}
+    loaders = {"NIH": read_nih, "Kermany": kermany_images.load_xray, "Cohen": cohen.load_findings}
     found = {site: loader(data_dir, cache, workers) for site, loader in loaders.items()}
     root = Path(os.path.commonpath([catalogue.root.resolve() for catalogue in found.values()]))
     found = {site: catalogue.seen_from(root) for site, catalogue in found.items()}
@@ -239,12 +237,7 @@ def describe_sites(catalogue: Catalogue) -> tuple[bool, str]:
     return False, f"Not the talk's images, of which Mount Sinai's are not public, but {', '.join(counts)}."
 
 
-def folders_sites(settings) -> list[Path]:
-    """What is read from outside the project."""
-    if settings.sites_source == "phantom_chest":
-        return []
-    places = (NIH_PLACE, kermany_xray.PLACE, cohen.PLACE)
-    return [path for place in places for path in place.read_from(settings.data_dir)]
+folders_sites = folders_of("sites_source", NIH_PLACE, kermany_images.XRAY, cohen.PLACE)
 
 
 def load_regions(settings) -> Catalogue:
