@@ -56,7 +56,6 @@ def test_a_head_scores_each_held_out_image_once_per_selection_and_is_kept(tmp_pa
     assert made.summary["chosen step"] == load_head(made).step
     assert set(made.history["l2"]) == {load_head(made).l2}
     assert list(made.history.query("split == 'test'")["step"]) == [5, 10, 15, 20]
-    assert {path.name for path in (made.folder / "tensorboard").iterdir()} == {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize(("name", "disease"), DISEASES.items())

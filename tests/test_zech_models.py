@@ -10,10 +10,11 @@ from tiny import run_maker, tiny_images
 
 from helpers.data.images import read_grey
 from helpers.model.experiment import Images
+from helpers.model.head import fit_head
 from helpers.run.profile import load_profile
 from helpers.zech import maps as heat
 from helpers.zech import regions, sites
-from helpers.zech.chexnet import FEW, learnable, train_chexnet
+from helpers.zech.chexnet import FEW, fit_labels, learnable, train_chexnet
 
 SITES, CLASSES = ("N", "M", "I"), ("Pneumonia", "No pneumonia")
 
@@ -165,3 +166,35 @@ def test_examples_are_the_clearest_and_the_nearest_and_none_twice():
     )
     assert heat.clearest(scores, ["Mass"])["image_id"].tolist() == ["b"]
     assert heat.nearest(scores, "Mass", [0.32, 0.31])["image_id"].tolist() == ["a", "d"]
+
+
+# --- a head per label ---
+
+LABEL_SPLIT = np.repeat(["train", "validation"], (200, 100))
+
+
+def label_problem() -> tuple[np.ndarray, np.ndarray]:
+    """Features that differ in size, one of which never varies, and codes, 0 or 1, that two of them show."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(2, size=300)
+    features = rng.normal(10, 3, (300, 5)) + codes[:, None] * [3, 1.5, 0, 0, 0]
+    features[:, 4] = 7.0
+    return (features * [1, 10, 0.1, 1, 1]).astype(np.float32), codes
+
+
+def test_each_label_is_learnt_by_itself_with_a_penalty_of_its_own():
+    features, codes, random = *label_problem(), np.random.default_rng(3)
+    features = np.hstack([features, random.normal(size=(300, 60)).astype(np.float32)])
+    truth, penalties = np.stack([codes == 1, random.random(300) < 0.4], axis=1), (0.1, 100.0)
+    found = fit_labels(features, truth, LABEL_SPLIT, ("Effusion", "Mass"), penalties)
+    assert found.l2.tolist() == [0.1, 100.0]  # of the noise there is nothing to learn
+    one = fit_head(features, np.array(["no", "yes"])[codes], LABEL_SPLIT, ("no", "yes"), penalties).best
+    np.testing.assert_allclose(found.predict(features)[:, 0], one.predict(features)[:, 1], atol=1e-4)
+
+
+def test_a_label_without_positives_in_validation_takes_the_penalty_that_is_best_for_all():
+    features, codes = label_problem()
+    rare = np.zeros(300, bool)
+    rare[:5] = True
+    truth = np.stack([codes == 1, rare], axis=1)
+    assert fit_labels(features, truth, LABEL_SPLIT, ("Effusion", "Hernia"), (0.001, 100.0)).l2[1] == 0.001

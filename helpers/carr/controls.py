@@ -21,8 +21,7 @@ from helpers.data.catalogue import Catalogue
 from helpers.data.images import Box, read_lungs
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, pixels_of, scores_of
-from helpers.model.head import Head
-from helpers.model.linear import fit_head
+from helpers.model.head import Head, fit_head
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone

@@ -26,8 +26,7 @@ from helpers.data.augment import LightAugmentation, Mirrored
 from helpers.model.backbones import Backbone, load_backbone, weights_digest, with_depths
 from helpers.model.experiment import Images, Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, features_of, finetune, keep_network
-from helpers.model.head import Head
-from helpers.model.linear import fit_head
+from helpers.model.head import Head, fit_head
 from helpers.run.profile import Profile
 
 STEPS = ("natural images", "bridge", "target")  # "the algorithm training over three steps"

@@ -49,10 +49,8 @@ def train_named_head(inputs: Inputs) -> Results:
     rows, settings = rows_of(name, frame, inputs.settings), head_settings(inputs.settings)
     features = inputs.features()[frame["image_id"].isin(rows["image_id"]).to_numpy()]
     learnt = rows["split"].isin(SPLITS).to_numpy()
-    trained = train_head(
-        *(features[learnt], rows.loc[learnt, "label"], rows.loc[learnt, "split"]),
-        *(CLASSES[name], settings, inputs.fresh / "tensorboard"),
-    )
+    labels, split = rows.loc[learnt, "label"], rows.loc[learnt, "split"]
+    trained = train_head(features[learnt], labels, split, CLASSES[name], settings)
     heads = {"validation": trained.by_validation, "test": trained.by_test}
     held_out = (rows["split"] != "train").to_numpy()
     scores = []

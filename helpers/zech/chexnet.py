@@ -13,6 +13,8 @@ learn from, either makes the difference between a network that learns and one th
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -23,13 +25,27 @@ from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.features import extract
 from helpers.model.finetune import FinetuneSettings, finetune, keep_network
-from helpers.model.linear import fit_labels
+from helpers.model.head import fit_head
 from helpers.run.profile import Profile
 
 FEW = 5  # training images of a label, below which it is left out: nothing can be learnt from them
 # The repository's: images a step, weight decay, and epochs without a lower tuning loss until training stops.
 IMAGES_PER_STEP, WEIGHT_DECAY, PATIENCE = 16, 0.0001, 3
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of the mean squared weight of the first head, tried for every label
+
+
+@dataclass(frozen=True)
+class MultilabelHead:
+    """A sigmoid per label: float32 `kernel` (d, labels) and `bias` (labels,); `l2` (labels,) are the penalties."""
+
+    classes: tuple[str, ...]
+    kernel: np.ndarray
+    bias: np.ndarray
+    l2: np.ndarray
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """A probability per label, float32 (n, labels), of features (n, d)."""
+        return (0.5 * (1 + np.tanh(0.5 * (features @ self.kernel + self.bias)))).astype(np.float32)
 
 
 def train_chexnet(inputs: Inputs) -> Results:
@@ -59,6 +75,30 @@ def train_chexnet(inputs: Inputs) -> Results:
     known = pd.DataFrame(truth[held_out], columns=[f"y_{label}" for label in labels])
     scores = [scores_of(frame[held_out], p, labels, name).join(known) for name, p in probabilities.items()]
     return Results(labels, {"scores": pd.concat(scores, ignore_index=True), "history": run.history}, summary)
+
+
+def fit_labels(
+    features: np.ndarray,
+    truth: np.ndarray,
+    split: pd.Series,
+    labels: Sequence[str],
+    penalties: Sequence[float],
+) -> MultilabelHead:
+    """One-vs-rest logistic regressions, one per label of `truth`, bool (n, labels), each as `fit_head` makes it.
+
+    A label without positives in validation takes the penalty that is best for all labels together.
+    """
+    fits = [
+        fit_head(features, np.where(known, label, f"no {label}"), split, (f"no {label}", label), penalties)
+        for label, known in zip(labels, truth.T, strict=True)
+    ]
+    entropies = np.array([fit.entropies for fit in fits])
+    chosen = entropies.argmin(axis=1)
+    chosen[~truth[np.asarray(split) == "validation"].any(axis=0)] = entropies.mean(axis=0).argmin()
+    heads = [fit.heads[k] for fit, k in zip(fits, chosen, strict=True)]
+    kernel = np.stack([head.kernel[:, 1] - head.kernel[:, 0] for head in heads], axis=1)
+    bias = np.array([head.bias[1] - head.bias[0] for head in heads])
+    return MultilabelHead(tuple(labels), kernel, bias, np.array([head.l2 for head in heads]))
 
 
 def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:

@@ -28,7 +28,7 @@ from helpers.model.backbones import load_backbone
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Inputs, Results, scores_of
 from helpers.model.features import extract
-from helpers.model.linear import fit_head
+from helpers.model.head import fit_head
 from helpers.phantoms.chest_findings import right_apex
 from helpers.phantoms.chest_plans import REGIONS
 

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.model.experiment import Inputs, Results
-from helpers.model.head import Head
-from helpers.model.linear import LinearFit, fit_head
+from helpers.model.head import Head, LinearFit, fit_head
 from helpers.zech.regions import PENALTIES, VARIANTS, features_of, load_site_backbone
 
 POSITIVE = "Pneumonia"
