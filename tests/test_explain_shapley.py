@@ -11,14 +11,14 @@ from PIL import Image
 from test_explain_gradients import SIZE, curved, linear, pictures
 
 from helpers.data.catalogue import Catalogue
+from helpers.explain.gradients import choose_background, gradient_shap, partition_shap
 from helpers.explain.maps import Classifier
-from helpers.explain.shapley import choose_background, gradient_shap, partition_shap
 
 BEHIND = pictures(4, seed=9)
 
 
 def test_partition_values_of_a_linear_model_are_the_closed_form_also_of_cells_that_do_not_fit(monkeypatch):
-    monkeypatch.setattr("helpers.explain.shapley.CELL", 5)
+    monkeypatch.setattr("helpers.explain.gradients.CELL", 5)
     weights = np.random.default_rng(2).normal(0, 1e-3, (SIZE, SIZE, 3))
     flat = weights.reshape(-1, 3)  # "probabilities" that are linear in the pixels: their Shapley values are known
     monkeypatch.setattr(
@@ -32,8 +32,8 @@ def test_partition_values_of_a_linear_model_are_the_closed_form_also_of_cells_th
 
 
 def test_partition_values_are_complete_however_few_evaluations_there_are(monkeypatch):
-    monkeypatch.setattr("helpers.explain.shapley.CELL", 2)
-    monkeypatch.setattr("helpers.explain.shapley.EVALUATIONS", 30)
+    monkeypatch.setattr("helpers.explain.gradients.CELL", 2)
+    monkeypatch.setattr("helpers.explain.gradients.EVALUATIONS", 30)
     classifier, images = curved(), pictures(2)
     found = partition_shap(classifier, images, "B", background=BEHIND)
     blank = np.round(BEHIND.mean(axis=0)).astype(np.uint8)

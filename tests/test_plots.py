@@ -13,7 +13,7 @@ from helpers.explain.maps import Maps
 from helpers.metrics.auroc import auroc
 from helpers.metrics.classification import confusion, transferred_point
 from helpers.metrics.estimate import Estimate
-from helpers.plots import curves, flowchart, maps
+from helpers.plots import curves, maps
 
 RANDOM = np.random.default_rng(0)
 TRUTH = np.repeat([True, False], 60)
@@ -37,8 +37,8 @@ DRAWN = {
     "training": (lambda: curves.training_curves({"one": HISTORY, "two": HISTORY}, {"one": 7}, "epoch"), "epoch"),
     "ROC": (lambda: curves.roc_panels({"a": CURVE, "b": CURVE}, {"a": POINT}), POINT.sensitivity.percent()),
     "flow": (
-        lambda: flowchart.draw_flowchart(
-            {"a": flowchart.Box(20, 80, 20, 20, "9 images", "found"), "b": flowchart.Box(20, 20, 20, 20, "not run")},
+        lambda: curves.draw_flowchart(
+            {"a": curves.Box(20, 80, 20, 20, "9 images", "found"), "b": curves.Box(20, 20, 20, 20, "not run")},
             [("a", "b"), [(30, 80), (60, 80), (60, 20)]], 2, [(70, 50, "set aside: 6", {})],
         ),
         "set aside: 6",
@@ -98,9 +98,9 @@ def test_an_operating_point_without_one_class_is_undefined():
 
 
 def test_arrows_meet_the_edges_of_boxes():
-    above, below, beside = (flowchart.Box(x, y, 20, 10, "") for x, y in ((20, 80), (22, 20), (70, 80)))
-    assert flowchart.between(above, below) == ((20, 75), (20, 25))
-    assert flowchart.between(above, beside) == ((30, 80), (60, 80))
+    above, below, beside = (curves.Box(x, y, 20, 10, "") for x, y in ((20, 80), (22, 20), (70, 80)))
+    assert curves.between(above, below) == ((20, 75), (20, 25))
+    assert curves.between(above, beside) == ((30, 80), (60, 80))
 
 
 def test_lesions_are_outlined_only_from_the_second_row_on():

@@ -15,8 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers.metrics.estimate import Estimate
-from helpers.plots.curves import draw_forest, draw_intervals, forest
-from helpers.plots.flowchart import BLUE, GREY, Box, draw_flowchart
+from helpers.plots.curves import BLUE, GREY, Box, draw_flowchart, draw_forest, draw_intervals, forest
 from helpers.plots.maps import COLOURS, draw_image, localisation_scores
 from helpers.plots.style import DOUBLE, MARKS, REFERENCE, canvas, letter_panels, print_style
 

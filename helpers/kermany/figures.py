@@ -17,8 +17,19 @@ from matplotlib.figure import Figure
 
 from helpers.metrics.estimate import Estimate
 from helpers.plots import style as palette
-from helpers.plots.curves import Curve, draw_forest, draw_intervals, draw_matrix, draw_rocs, legend_above, numbers_of
-from helpers.plots.flowchart import BLUE, GREY, Box, draw_flowchart
+from helpers.plots.curves import (
+    BLUE,
+    GREY,
+    Box,
+    Curve,
+    draw_flowchart,
+    draw_forest,
+    draw_intervals,
+    draw_matrix,
+    draw_rocs,
+    legend_above,
+    numbers_of,
+)
 from helpers.plots.maps import class_examples
 from helpers.plots.style import DOUBLE, MARKS, NAMES, SINGLE, canvas, letter_panels, print_style
 

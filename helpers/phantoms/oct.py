@@ -19,10 +19,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from helpers.phantoms.oct_lesions import LESIONS
-from helpers.phantoms.oct_retina import Anatomy, healthy
-from helpers.phantoms.oct_scan import capture, capture_hazy, padding, paint
+from helpers.phantoms.oct_retina import AXIAL_UM, LAYERS, Anatomy, Blob, BScan, Streak, healthy
 from helpers.phantoms.store import PhantomSet, draw_truth, image_row, numbered, rng_of, share_out, sizes, vary
 
 PUBLISHED = {"CNV": 37_206, "DME": 11_349, "DRUSEN": 8_617, "NORMAL": 51_140}  # training images, of 108,312
@@ -34,6 +34,9 @@ IMAGES = {"train": (0.20, 0.22, 0.20, 0.14, 0.10, 0.06, 0.05, 0.03), "test": (0.
 NOISY = {"train": 0.35, "test": 0.05}  # share of the patients whose images are poor
 RARE = ("NORMAL", "MH", "DR", "CSR")
 STRETCHED = (750, 500)  # width and height of the other scanner's files
+SOFT = (1.5, 4.0, 7.0, 4.5, 4.0, 5.0, 2.0, 1.6, 2.0, 1.2, 1.6, 1.5)  # pixels over which a layer's upper edge changes
+TEXTURED = 150  # pixels below Bruch's membrane that show the choroid's vessels
+SHOWS = 0.8  # pixels of thickness from which a space opened by a lesion belongs to its mask
 
 
 def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
@@ -102,6 +105,249 @@ def _row(split: str, label: str, number: int, image: int, size: tuple, quality: 
     truth = {"label": label, "severity": np.nan if label == "NORMAL" else severity, "quality": quality}
     place = f"{split}/{label}", f"{label}-{number}-{image}", number, split
     return image_row(*place, {"mask": "masks"}, **truth, width=size[0], height=size[1])
+
+
+# --- from the anatomy to a picture ------------------------------------------------------------------------------------
+# Every layer, lesion, vessel and shadow in its grey level, and what one of two scanners makes of them. Measured on
+# published B-scans: the screen shows about the fourth root of power; background is noise whose grey level is roughly
+# normal (mean 14 to 35, standard deviation 6 to 16) and cut off at 0, which leaves black pinholes; speckle, averaged
+# over many frames, has a standard deviation of 6 to 14 % of the grey level; both are correlated over about two pixels,
+# more down than across.
+
+
+def paint(scan: BScan, eye: Anatomy, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The tissue's tones, float32 (height, width) from 0 (no signal) to about 1, and the lesion mask, bool.
+
+    `rng` decides the fine texture, which differs from scan to scan.
+    """
+    tones, mask = np.zeros((scan.height, scan.width), np.float32), np.zeros((scan.height, scan.width), bool)
+    grain = _noise(scan.height, scan.width, 2.0, 2.8, rng)
+    _retina(tones, scan, grain)
+    _choroid(tones, scan, eye, rng)
+    _membranes(tones, scan, eye, rng)
+    _spaces(tones, mask, scan, grain)
+    _add_vessels(scan, eye)
+    for blob in scan.blobs:
+        _blob(tones, mask, scan, blob)
+    for streak in scan.streaks:
+        _streak(tones, scan, streak)
+    return tones, mask
+
+
+def _noise(height: int, width: int, down: float, across: float, rng: np.random.Generator) -> np.ndarray:
+    """Smooth noise of unit variance, float32 (height, width), with the given correlation lengths in pixels.
+
+    Drawn on a coarser grid and interpolated, which is many times faster than filtering at full size.
+    """
+    coarse = rng.standard_normal((int(height / down) + 3, int(width / across) + 3), np.float32) * np.float32(1.5)
+    left, top = 0.5 - 0.5 / across, 0.5 - 0.5 / down
+    box = (left, top, left + width / across, top + height / down)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR, box=box))
+
+
+def _retina(tones: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
+    first = max(int(scan.top[LAYERS[0]].min()) - 2, 0)
+    last = min(int(scan.top["choroid"].max()) + 3, scan.height)
+    rows = np.arange(first, last, dtype=np.float32)[:, None]
+    band, above = tones[first:last], np.zeros(scan.width, np.float32)
+    for layer, soft in zip(LAYERS[:-1], SOFT, strict=True):
+        # A pixel that an edge cuts is covered in part: that is what keeps thin layers whole where they slope.
+        inside = np.clip((rows - scan.top[layer]) * np.float32(1 / soft) + np.float32(0.5), 0, 1)
+        band += inside * (scan.tone[layer] - above)
+        above = scan.tone[layer]
+    band -= np.clip(rows - (scan.top["choroid"] - np.float32(0.5)), 0, 1) * above
+    band *= 1 + np.float32(0.08) * grain[first:last]
+
+
+def _choroid(tones: np.ndarray, scan: BScan, eye: Anatomy, rng: np.random.Generator) -> None:
+    """Below Bruch's membrane: a bright sheet of capillaries, then vessels, dark in a grey stroma, fading with depth."""
+    first = max(int(scan.top["choroid"].min()) - 1, 0)
+    depth = np.arange(first, scan.height, dtype=np.float32)[:, None] - scan.top["choroid"]
+    d = np.arange(int(depth.max()) + 2, dtype=np.float32)[:, None]
+    thick, coarse = eye.choroid_um / AXIAL_UM, eye.choroid_grain
+    inside = 1 / (1 + np.exp((d - thick) / 6))
+    tissue = np.exp(-d / eye.choroid_fade) * (0.82 + 0.18 * inside) * (1 + 0.5 * np.exp(-d / 5))
+    field = tissue * (1 + 0.045 * _noise(1, scan.width, 1, 5, rng) * np.clip(d / 40, 0, 1))
+    deep = min(TEXTURED, len(d))
+    small, middle, large = (
+        _noise(deep, scan.width, down * coarse, across * coarse, rng) for down, across in ((3.2, 4), (6.5, 9), (13, 22))
+    )
+    d = d[:deep]
+    near = np.exp(-d / 26) * np.clip(d / 4, 0, 1)
+    lumen = 0.3 * near * np.clip(middle, 0, 1.3)
+    lumen += 0.34 * inside[:deep] * np.clip(d / 18 - 0.6, 0, 1) * np.clip(large - 0.2, 0, 1.2)
+    field[:deep] *= np.clip(1 + (0.15 * near + 0.04 * inside[:deep]) * small - lumen, 0.3, None)
+    index = np.clip(depth, 0, len(field) - 1).astype(np.intp)
+    tone = np.take_along_axis(field, index, axis=0) * scan.tone["choroid"]
+    tones[first:] += tone * np.clip(depth + np.float32(0.5), 0, 1)
+
+
+def _membranes(tones: np.ndarray, scan: BScan, eye: Anatomy, rng: np.random.Generator) -> None:
+    """Thin bright lines: the inner and the external limiting membrane, Bruch's where the epithelium has left it, and
+    the back of the vitreous where that has come off the retina.
+    """
+    top, glint = scan.top, np.clip(_noise(1, scan.width, 1, 22, rng)[0], 0, 2)
+    lines = [
+        (top["nerve fibres"] + 1, 0.03 + 0.08 * glint),
+        (top["myoid"], 0.075),
+        (top["pigment epithelium"] + 1, 0.07),
+        (top["choroid"], 0.16 * np.clip((top["choroid"] - top["sub-RPE"]) / 4 - 0.5, 0, 1)),
+    ]
+    if eye.hyaloid:
+        off = eye.hyaloid / AXIAL_UM * np.clip(np.abs(scan.x_mm) / 1.6, 0.03, 1.6) ** 0.8
+        row = np.round(top["nerve fibres"].mean() * 0.25 + top["nerve fibres"] * 0.75 - off)
+        strength = np.clip(0.13 + 0.05 * _noise(1, scan.width, 1, 40, rng)[0], 0.03, 0.3)
+        lines.append((row, strength * (row < top["nerve fibres"] - 3)))
+    columns = np.arange(scan.width)
+    for centre, strength in lines:
+        for step in range(-2, 4):
+            row = np.floor(centre).astype(int) + step
+            inside = (row >= 0) & (row < scan.height)
+            weight = np.exp(-0.7 * (row - centre) ** 2) * strength
+            tones[row[inside], columns[inside]] += weight[inside].astype(np.float32)
+
+
+def _spaces(tones: np.ndarray, mask: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
+    """Texture of what lies in opened spaces, heaps of material, and the mask of both."""
+    for space, below in (("subretinal", "pigment epithelium"), ("sub-RPE", "choroid")):
+        # The epithelium that is lifted belongs to the lesion as well.
+        upper = scan.top["pigment epithelium" if space == "sub-RPE" else space]
+        shown = scan.top[below] - scan.top[space] > SHOWS
+        window, inside = _cover(scan, shown, upper - 0.5, scan.top[below] + 0.5)
+        area = (inside > 0.5) & shown[window[1]]
+        mask[window] |= area
+        if space == "sub-RPE":
+            tones[window] *= 1 + np.float32(0.08) * grain[window] * area
+    for fill in scan.fills:
+        thick = fill.bottom - fill.top
+        window, inside = _cover(scan, thick > 0.05, fill.top, fill.bottom)
+        inside *= np.clip(thick[window[1]], 0, 1)
+        tones[window] += inside * (fill.tone * (1 + fill.grain * grain[window]) - tones[window])
+        mask[window] |= (inside > 0.5) & (thick[window[1]] > SHOWS)
+
+
+def _cover(scan: BScan, shown: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> tuple[tuple, np.ndarray]:
+    """Slices of the image that hold the columns `shown` between two edges, and how much of each pixel lies between."""
+    wide = np.flatnonzero(shown)
+    columns = slice(int(wide[0]), int(wide[-1]) + 1) if wide.size else slice(0, 1)
+    rows = slice(max(int(top[columns].min()) - 2, 0), min(int(bottom[columns].max()) + 3, scan.height))
+    row = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+    inside = np.clip(row - top[columns] + 0.5, 0, 1) * np.clip(bottom[columns] - row + 0.5, 0, 1)
+    return (rows, columns), inside
+
+
+def _blob(tones: np.ndarray, mask: np.ndarray, scan: BScan, blob: Blob) -> None:
+    reach = blob.half_width + abs(blob.lean) * blob.half_height + 2
+    left, right = max(int(blob.column - reach), 0), min(int(blob.column + reach) + 2, scan.width)
+    upper, lower = max(int(blob.row - blob.half_height) - 8, 0), min(int(blob.row + blob.half_height) + 9, scan.height)
+    if left >= right or upper >= lower:
+        return
+    middle = min(max(round(blob.column), 0), scan.width - 1)
+    y = np.arange(upper, lower, dtype=np.float32)[:, None] - blob.row - (scan.wander[left:right] - scan.wander[middle])
+    x = np.arange(left, right, dtype=np.float32) - blob.column - blob.lean * y
+    y /= blob.half_height
+    x = (x / blob.half_width - blob.bend * (1.5 * y * y - 1)) / np.clip(1 + blob.taper * y, 0.5, 2)
+    radius = np.sqrt(x * x + y * y)
+    inside = np.clip((1 - radius) * min(blob.half_width, blob.half_height) + 0.5, 0, 1)
+    window = tones[upper:lower, left:right]
+    window += inside * blob.opacity * (blob.tone - window)
+    if blob.lesion:
+        mask[upper:lower, left:right] |= inside > 0.5
+
+
+def _add_vessels(scan: BScan, eye: Anatomy) -> None:
+    """Retinal vessels: a bright spot in the nerve fibres or ganglion cells, and the shadow under it."""
+    for place, half_width, shade in eye.vessels:
+        column, row = scan.column(place), scan.row("ganglion cells", place) + half_width
+        scan.blobs.append(Blob(column, row, half_width, half_width * 1.2, 0.56, shade * 1.6, lesion=False))
+        scan.streaks.append(Streak(column, half_width, scan.top["ganglion cells"] + 3 * half_width, -shade))
+
+
+def _streak(tones: np.ndarray, scan: BScan, streak: Streak) -> None:
+    column, half_width, start = streak.column, streak.half_width, np.broadcast_to(streak.row, scan.width)
+    left, right = max(int(column - 3 * half_width), 0), min(int(column + 3 * half_width) + 2, scan.width)
+    if left >= right:
+        return
+    place = (np.arange(left, right, dtype=np.float32) - column) / half_width
+    across = np.float32(streak.gain) * np.exp(-0.5 * place**2)
+    first = max(int(start[left:right].min()) - 1, 0)
+    below = np.clip((np.arange(first, scan.height, dtype=np.float32)[:, None] - start[left:right]) / 6, 0, 1)
+    tones[first:, left:right] *= np.clip(1 + across * below, 0.1, 2)
+
+
+def capture(tones: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
+    """The image that an instrument would give of `tones` (see `paint`), uint8 of the same shape.
+
+    `quality` from 0 (noisy, blurred, faint) to 1 (clean).
+    """
+    poor = 1 - quality
+    blur = 0.45 + 0.75 * poor * rng.uniform(0.5, 1)
+    signal = gaussian_filter(tones, blur, truncate=2.5)
+    signal *= np.float32(rng.uniform(0.86, 1.2) * (1 - 0.32 * poor * rng.uniform(0.4, 1)))
+    # Brightness falls a little at the sides, and more where the pupil cut the beam.
+    x = np.linspace(-1, 1, tones.shape[1], dtype=np.float32)
+    dark = rng.uniform(0, 0.12) * x**4 + np.clip(rng.normal(0, 0.07), -0.16, 0.16) * x
+    signal *= (1 - dark).astype(np.float32)
+    across = rng.uniform(0.2, 0.7)  # roughly the correlation of neighbours; down it is 0.67
+    speckle = np.float32(0.05 + 0.11 * poor**1.3)
+    level = np.float32((13 + 9 * rng.random() + 24 * poor**1.6) / 255)
+    level = level * np.linspace(1.08, rng.uniform(0.4, 0.9), tones.shape[0])[:, None].astype(np.float32)
+    depth = np.float32(rng.uniform(0.38, 0.55) + 0.12 * poor)
+    noise = _speckle(tones.shape, 0.65, 0.62 * across, rng)
+    # Powers of signal and background add, and the screen shows the fourth root; so the stronger the signal, the less
+    # the background's noise shows. Products are many times faster than powers.
+    squared, base = level * level, signal * signal
+    base = np.sqrt(np.sqrt(base * base + squared * squared))
+    noise -= np.float32(0.12) * (noise * noise - 1)  # the tail towards black is the longer one
+    noise *= depth * level * squared / (base * base) + speckle * signal
+    grey = base + noise
+    return np.clip(grey * 255, 0, 248).astype(np.uint8)
+
+
+def padding(floor: np.ndarray, shape: tuple[int, int], often: float, rng: np.random.Generator) -> np.ndarray:
+    """Where the archive's straightening of a tilted scan left white: bool, of `shape` (height, width).
+
+    With chance `often`: oblique wedges above and below, slivers at the sides. They stay 130 pixels above and 60 below
+    `floor`, the row of Bruch's membrane per column, which no disease moves: padding does not depend on the label.
+    """
+    height, width = shape
+    draws = rng.normal(size=6)
+    if rng.random() >= often:
+        return np.zeros(shape, bool)
+    across, down, columns = np.arange(width) - width / 2, np.arange(height)[:, None], np.arange(width)
+    slope = 0.045 * draws[0]
+    top = np.minimum(14 + 22 * draws[1] + slope * across, floor.min() - 130)
+    bottom = height - 8 + 14 * draws[2] + (slope + 0.004 * draws[3]) * across
+    bottom = np.maximum(bottom, floor.max() + 60)
+    side = np.clip(1.2 * draws[5] - slope * (down - height / 2) * 0.25, -4, 4)
+    return (down < np.round(top)) | (down >= np.round(bottom)) | (columns < side) | (columns >= width + side)
+
+
+def capture_hazy(tones: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
+    """As `capture`, by the other scanner: fewer frames averaged, so coarser and stronger speckle; a flatter curve from
+    power to grey that lets the nerve fibres saturate; a haze.
+    """
+    poor = 1 - quality
+    haze = gaussian_filter(tones, (14, 9), truncate=2)
+    signal = gaussian_filter(tones, (0.55 + 0.5 * poor, 0.8), truncate=2.5) * np.float32(0.9) + haze * np.float32(0.12)
+    signal = np.clip(signal, 0, None) ** np.float32(rng.uniform(0.78, 0.92))
+    signal *= np.float32(rng.uniform(0.95, 1.25) * (1 - 0.3 * poor))
+    tilt = np.linspace(-1, 1, tones.shape[1], dtype=np.float32)
+    signal *= 1 - np.float32(rng.uniform(0.05, 0.2)) * tilt * tilt
+    speckle = _speckle(tones.shape, 0.71, 0.71, rng)
+    floor = np.float32((20 + 14 * rng.random() + 26 * poor) / 255)
+    grey = np.sqrt(signal * signal + floor * floor) * (1 + np.float32(0.10 + 0.14 * poor) * speckle)
+    grey += floor * np.float32(0.42) * _speckle(tones.shape, 0.71, 0.71, rng)
+    return np.clip(grey * 255, 0, 255).astype(np.uint8)
+
+
+def _speckle(shape: tuple[int, int], down: float, across: float, rng: np.random.Generator) -> np.ndarray:
+    """Normal noise of unit variance, float32 (height, width); a neighbour's weight is `down` and `across`, of 1."""
+    noise = rng.standard_normal((shape[0] + 2, shape[1] + 2), np.float32)
+    for weight in (down, across):  # slices are twice as fast as scipy's filters
+        noise = (noise[1:-1] + np.float32(weight) * (noise[:-2] + noise[2:])).T
+    noise /= np.float32(np.sqrt((1 + 2 * down**2) * (1 + 2 * across**2)))
+    return noise
 
 
 OCT = PhantomSet("phantom_oct", tuple(PUBLISHED), plan_oct, draw, jpeg_quality=90)

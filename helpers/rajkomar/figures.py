@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from helpers.metrics.classification import Plateau
 from helpers.metrics.comparison import PooledComparison
 from helpers.metrics.estimate import Estimate
-from helpers.plots.curves import draw_forest, draw_intervals, legend_beside, numbers_of
-from helpers.plots.flowchart import GREY, Box, draw_flowchart
+from helpers.plots.curves import GREY, Box, draw_flowchart, draw_forest, draw_intervals, legend_beside, numbers_of
 from helpers.plots.maps import image_grid
 from helpers.plots.style import DOUBLE, MARKS, REFERENCE, SINGLE, canvas, print_style
 from helpers.rajkomar.numbers import COMPARISONS, Answer

@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 
 from helpers.explain.maps import Maps
 from helpers.metrics.estimate import Estimate
-from helpers.plots.curves import draw_forest, draw_intervals, draw_rocs
-from helpers.plots.flowchart import GREY, Box, draw_arrow, draw_box
+from helpers.plots.curves import GREY, Box, draw_arrow, draw_box, draw_forest, draw_intervals, draw_rocs
 from helpers.plots.maps import draw_image, draw_map
 from helpers.plots.style import DOUBLE, READERS, REFERENCE, VALIDATION, Mark, canvas, display_name, print_style
 
