@@ -110,6 +110,6 @@ def test_the_youden_curve_counts_at_every_cutoff():
 
 def test_the_cutoff_is_the_higher_end_of_the_range_that_does_best():
     found = classification.youden_plateau([True, True, False, False], [0.9961, 1.0, 0.1421, 0.0])
-    assert (found.low, found.cutoff, found.index) == (0.143, 0.996, 1.0)
+    assert (found.low, found.high, found.index) == (0.143, 0.996, 1.0)
     assert (found.largest_negative, found.smallest_positive) == (0.1421, 0.9961)
-    assert math.isnan(classification.youden_plateau([True], [0.9]).cutoff)
+    assert math.isnan(classification.youden_plateau([True], [0.9]).high)

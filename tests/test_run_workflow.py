@@ -95,7 +95,7 @@ def test_an_edit_makes_again_what_depends_on_it_and_a_comment_nothing(checkout):
     edit(checkout, "notebooks/01_training_curves.ipynb", "# 01 ", "# 01  ")
     assert reproduce(checkout) == []
 
-    edit(checkout, "helpers/kermany/models.py", "learning_rate=profile.head_learning_rate", "learning_rate=0.3")
+    edit(checkout, "helpers/kermany/models.py", "for key in keys}", "for key in keys} | {'learning_rate': 0.3}")
     assert sorted(reproduce(checkout)) == sorted(steps[2:])
     assert not numbers(checkout)["value"].equals(first["value"])
 

@@ -12,16 +12,10 @@ from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Risi
 class KermanyKeys(BaseModel):
     """Where the OCT B-scans and pneumonia radiographs come from, and how heads and networks learn."""
 
-    oct_source: Literal["phantom_oct", "kermany_oct"] = Field(
-        "phantom_oct", description="where the OCT B-scans come from"
-    )
+    oct_source: Literal["phantom_oct", "kermany_oct"] = Field("phantom_oct", description="where the B-scans are from")
     phantom_oct_train: int = Field(2400, ge=40, le=200_000, description="phantom B-scans in the train folder")
-    phantom_oct_test_per_class: int = Field(
-        150, ge=4, le=10_000, description="phantom B-scans per class in the test folder"
-    )
-    xray_source: Literal["phantom_chest", "kermany_xray"] = Field(
-        "phantom_chest", description="where the pneumonia radiographs come from"
-    )
+    phantom_oct_test_per_class: int = Field(150, ge=4, le=10_000, description="phantom B-scans per class in test")
+    xray_source: Literal["phantom_chest", "kermany_xray"] = Field("phantom_chest", description="of the pneumonia set")
     phantom_xray_train: int = Field(1200, ge=40, le=200_000, description="phantom radiographs in the train folder")
     phantom_xray_test: int = Field(300, ge=12, le=50_000, description="phantom radiographs in the test folder")
     limited_per_class: int = Field(1000, ge=1, description="training images per class of the limited model")
@@ -33,12 +27,8 @@ class KermanyKeys(BaseModel):
     finetune_batch: int = Field(32, ge=1, description="images per step of the pneumonia network")
     finetune_learning_rate: float = Field(0.0001, gt=0, description="of Adam, for the pneumonia network")
     finetune_layers: int = Field(0, ge=0, description="last layers of the pneumonia network that learn; 0: all")
-    finetune_cpu_images: int = Field(
-        20_000, ge=0, description="images all pneumonia networks learn from where there is no GPU; 0: no limit"
-    )
-    finetune_networks: int = Field(
-        1, ge=1, le=20, description="pneumonia networks from other seeds, whose probabilities are averaged"
-    )
+    finetune_cpu_images: int = Field(20_000, ge=0, description="images in all, where there is no GPU; 0: no limit")
+    finetune_networks: int = Field(1, ge=1, le=20, description="pneumonia networks averaged, each from another seed")
     occlusion_images: int = Field(491, ge=0, le=1_000_000, description="test images localised; 0: all diseased ones")
     occlusion_stride: int = Field(1, ge=1, le=1024, description="pixels between two places of the occluding box")
     marks_file: str = Field("", description="CSV of expert marks (image, x, y, or image, mask); empty: none")
@@ -46,13 +36,16 @@ class KermanyKeys(BaseModel):
 
 
 DATA = "helpers.kermany.data"
-MODELS = "helpers.kermany.models"
 SPLIT = ("seed", "split", "validation_fraction")
 HEAD = ("seed", "head_")
-HEADS = {
-    "oct": ("multiclass", "limited", "cnv_normal", "dme_normal", "drusen_normal"),
-    "xray": ("pneumonia", "bacteria_virus", "referral"),
-}
+BINARY = ("cnv_normal", "dme_normal", "drusen_normal")
+CURVE = (*HEAD, *FEATURES_KEYS, "curve_")
+NETWORKS = (*HEAD, *FEATURES_KEYS, "finetune_")
+
+
+def _train(maker: str, data: str, keys: tuple[str, ...] = HEAD, after: str = "features") -> Step:
+    return Step("experiment", data, f"helpers.kermany.models:{maker}", keys, (f"{data}_{after}",))
+
 
 STUDY = PaperStudy(
     paper="kermany2018",
@@ -65,35 +58,22 @@ STUDY = PaperStudy(
     steps={
         "oct_data": data_step("oct"),
         "oct_features": features_step("oct"),
-        **{
-            name: Step("experiment", "oct", f"{MODELS}:train_named_head", (*HEAD, "limited_"), ("oct_features",))
-            for name in HEADS["oct"]
-        },
-        "learning_curve": Step(
-            "experiment", "oct", f"{MODELS}:train_learning_curve", (*HEAD, *FEATURES_KEYS, "curve_"), ("oct_features",)
-        ),
+        **{name: _train("train_named_head", "oct") for name in ("multiclass", *BINARY)},
+        "limited": _train("train_named_head", "oct", (*HEAD, "limited_")),
+        "learning_curve": _train("train_learning_curve", "oct", CURVE),
         "xray_data": data_step("xray"),
         "xray_features": features_step("xray"),
-        **{
-            name: Step("experiment", "xray", f"{MODELS}:train_named_head", HEAD, ("xray_features",))
-            for name in HEADS["xray"]
-        },
-        "referral_finetuned": Step(
-            "experiment",
-            "xray",
-            f"{MODELS}:finetune_referral_networks",
-            (*FEATURES_KEYS, "finetune_", *HEAD),
-            ("xray_data",),
-        ),
+        **{name: _train("train_named_head", "xray") for name in ("pneumonia", "bacteria_virus")},
+        "referral_finetuned": _train("finetune_referral_networks", "xray", NETWORKS, "data"),
     },
     notebooks={
         "00_data": Notebook("oct", ("oct_data",)),
-        "01_training_curves": Notebook("oct", ("multiclass", "cnv_normal", "dme_normal", "drusen_normal")),
+        "01_training_curves": Notebook("oct", ("multiclass", *BINARY)),
         "02_multiclass_roc": Notebook("oct", ("multiclass", "limited")),
-        "03_binary_roc": Notebook("oct", ("cnv_normal", "dme_normal", "drusen_normal")),
+        "03_binary_roc": Notebook("oct", BINARY),
         "04_limited_data": Notebook("oct", ("multiclass", "limited", "learning_curve")),
         "05_expert_comparison": Notebook("oct", ("multiclass", "limited")),
         "06_occlusion": Notebook("oct", ("multiclass",)),
-        "07_pneumonia": Notebook("xray", ("pneumonia", "bacteria_virus", "referral", "referral_finetuned")),
+        "07_pneumonia": Notebook("xray", ("pneumonia", "bacteria_virus", "referral_finetuned")),
     },
 )

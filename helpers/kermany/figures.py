@@ -14,23 +14,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from statsmodels.stats.weightstats import DescrStatsW
 
 from helpers.metrics.estimate import Estimate
+from helpers.plots import curves as plots
 from helpers.plots import style as palette
-from helpers.plots.curves import (
-    BLUE,
-    GREY,
-    Box,
-    Curve,
-    draw_flowchart,
-    draw_forest,
-    draw_intervals,
-    draw_matrix,
-    draw_rocs,
-    legend_above,
-    numbers_of,
-)
-from helpers.plots.maps import class_examples
+from helpers.plots.curves import BLUE, GREY, Box, draw_flowchart
 from helpers.plots.style import DOUBLE, MARKS, NAMES, SINGLE, canvas, letter_panels, print_style
 
 SOURCES = {  # what a backbone was trained on, and some of the classes there
@@ -38,8 +27,7 @@ SOURCES = {  # what a backbone was trained on, and some of the classes there
     "formula": ("images made from formulas", ["fractal", "grating", "cells", "..."]),
     "none": ("nothing: random initialisation", []),
 }
-COLOURS = {"NORMAL": palette.CLASSES["NORMAL"], "PNEUMONIA": "#8C3B00", "BACTERIA": "#8C3B00", "VIRUS": "#CC79A7"}
-DASHES = {"NORMAL": "-", "PNEUMONIA": "--", "BACTERIA": "--", "VIRUS": "-."}
+LINES = {"NORMAL": (palette.CLASSES["NORMAL"], "-"), "BACTERIA": ("#8C3B00", "--"), "VIRUS": ("#CC79A7", "-.")}
 TICKS = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])  # of an axis in logits
 
 
@@ -90,18 +78,11 @@ def flow(boxes: Sequence[tuple[str, str]], aside: Mapping[int, str]) -> Figure:
     return draw_flowchart(drawn, arrows, 0.62 * len(boxes) + 0.2, notes)
 
 
-def radiographs(images: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray] | None = None) -> Figure:
-    """Figure S6: a radiograph of each class, grey uint8 (h, w); known lesions are outlined in a second row."""
-    rows = 2 if masks else 1
-    repeated = {name: [mask] * rows for name, mask in (masks or {}).items()}
-    return class_examples({name: [image] * rows for name, image in images.items()}, repeated or None)
-
-
 # --- the four-class model ---------------------------------------------------------------------------------------------
 
 
 @print_style
-def roc(curves: Mapping[str, Curve], readers: pd.DataFrame | None = None, readers_name: str = "readers") -> Figure:
+def roc(curves: Mapping[str, plots.Curve], readers: pd.DataFrame | None = None, readers_are: str = "") -> Figure:
     """Figure 4A: the ROC curves for urgent referral, with readers as points, and an enlarged top left corner.
 
     `readers` has columns reader, sensitivity, specificity.
@@ -109,9 +90,9 @@ def roc(curves: Mapping[str, Curve], readers: pd.DataFrame | None = None, reader
     figure, axes = canvas(SINGLE * 1.15, SINGLE * 1.1)
     inset = axes.inset_axes((0.40, 0.36, 0.52, 0.40))
     for panel in (axes, inset):
-        draw_rocs(panel, curves)
+        plots.draw_rocs(panel, curves)
         if readers is not None and len(readers):
-            style = {"s": 14, "marker": "^", "color": palette.READERS, "label": readers_name, "zorder": 3}
+            style = {"s": 14, "marker": "^", "color": palette.READERS, "label": readers_are, "zorder": 3}
             panel.scatter(1 - readers["specificity"], readers["sensitivity"], **style)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.02))
     for line in inset.lines:
@@ -124,9 +105,7 @@ def roc(curves: Mapping[str, Curve], readers: pd.DataFrame | None = None, reader
 
 
 @print_style
-def learning_curve(
-    points: pd.DataFrame, measure: str, label: str, reference: Mapping[str, float] | None = None
-) -> Figure:
+def learning_curve(points: pd.DataFrame, measure: str, label: str, reference: Mapping[str, float]) -> Figure:
     """Beyond the paper: `measure` on the test set against the training images per class, one line per initialisation.
 
     `points` has columns initialisation, per_class, seed and `measure`: a dot per run, a line through the means, a band
@@ -137,9 +116,10 @@ def learning_curve(
     figure, axes = canvas(SINGLE * 1.3, 2.6)
     options = {"x": "per_class", "y": measure, "hue": "initialisation", "ax": axes}
     options["palette"] = [palette.NETWORK, palette.VALIDATION]
-    sns.lineplot(points, **options, errorbar=_mean_interval, marker="o", ms=3, mec="none")
+    band = {"errorbar": lambda shares: np.clip(DescrStatsW(shares).tconfint_mean(), 0, 1)}
+    sns.lineplot(points, **options, **band, marker="o", ms=3, mec="none")
     sns.scatterplot(points, **options, s=5, alpha=0.5, legend=False)
-    for name, value in (reference or {}).items():
+    for name, value in reference.items():
         axes.axhline(value, color="0.4", lw=0.7, ls="--")
         axes.text(0.01, value, name, transform=axes.get_yaxis_transform(), va="bottom", fontsize=6)
     axes.set(xscale="log", xlabel="training images per class", ylabel=label)
@@ -151,32 +131,18 @@ def learning_curve(
     return figure
 
 
-def _mean_interval(values: pd.Series) -> tuple[float, float]:
-    """The t interval of a mean of shares."""
-    from scipy.stats import t
-
-    half = values.sem() * t.ppf(0.975, max(len(values) - 1, 1)) if len(values) > 1 else np.nan
-    return values.mean() - half, min(values.mean() + half, 1)
-
-
 # --- the model beside readers -----------------------------------------------------------------------------------------
 
 
 @print_style
-def weighted_errors(
-    errors: Mapping[str, Estimate], networks: set[str], published: Mapping[str, float] | None = None
-) -> Figure:
+def weighted_errors(errors: Mapping[str, Estimate], networks: set[str], published: Mapping[str, float]) -> Figure:
     """Figure 4C: weighted errors with intervals, "neural networks in gold and human experts in blue".
 
     `networks` names those of `errors` that are networks; `published[name]` are values drawn as hollow diamonds.
     """
-    published = published or {}
-    names = [*errors, *published]
+    names, label = [*errors, *published], "weighted error (penalty points per 100 images)"
     figure, axes = canvas(SINGLE * 1.3, 0.28 * len(names) + 0.75)
-    found = [errors.get(name) for name in names]
-    draw_forest(
-        axes, {"": found}, names, "weighted error (penalty points per 100 images)", [("", "", "0.2")], scale=100
-    )
+    plots.draw_forest(axes, {"": [errors.get(name) for name in names]}, names, label, [("", "", "0.2")], scale=100)
     colours = [palette.NETWORK if name in networks else palette.READERS for name in errors]
     axes.barh(range(len(errors)), [100 * error.value for error in errors.values()], color=colours, height=0.62)
     places = range(len(errors), len(names))
@@ -196,12 +162,12 @@ def likelihood_ratios(positive: Mapping[str, Estimate], negative: Mapping[str, E
     panels = {"positive likelihood ratio": positive, "negative likelihood ratio": negative}
     marks = [("s", palette.NETWORK, palette.NETWORK), ("o", palette.READERS, palette.READERS)]
     for axes, (label, ratios) in zip(grid, panels.items(), strict=True):
-        table = pd.DataFrame(numbers_of(list(ratios.values())).T, list(ratios), ["value", "low", "high"])
+        table = pd.DataFrame(plots.numbers_of(list(ratios.values())).T, list(ratios), ["value", "low", "high"])
         finite = table.to_numpy()[np.isfinite(table) & (table > 0)]
         low, high = (finite.min() / 2, finite.max() * 2) if len(finite) else (0.1, 10)
         drawn, mine = table.clip(low, high), table.index.isin(networks)
         series = {"networks": drawn[mine].reindex(table.index), "readers": drawn[~mine].reindex(table.index)}
-        draw_forest(axes, series, table.index, label, marks, step=0)
+        plots.draw_forest(axes, series, table.index, label, marks, step=0)
         for y in np.flatnonzero(np.isinf(table["high"])):
             axes.plot(high, y, ">", ms=4, color=marks[not mine[y]][1], clip_on=False, zorder=5)
         axes.axvline(1, color="0.5", lw=0.7, ls=":")
@@ -214,7 +180,7 @@ def likelihood_ratios(positive: Mapping[str, Estimate], negative: Mapping[str, E
 def penalties(table: pd.DataFrame) -> Figure:
     """Figure S4A: the penalty points of each wrong referral, rows the true labels."""
     figure, axes = canvas(2.5, 2.1)
-    draw_matrix(axes, table, table.map("{:g}".format), cmap="Oranges", vmax=5)
+    plots.draw_matrix(axes, table, table.map("{:g}".format), cmap="Oranges", vmax=5)
     axes.set(xlabel="predicted", ylabel="true", title="penalty points")
     return figure
 
@@ -223,20 +189,18 @@ def penalties(table: pd.DataFrame) -> Figure:
 
 
 @print_style
-def reliability_diagram(tables: Mapping[str, pd.DataFrame], notes: Mapping[str, str] | None = None) -> Figure:
+def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Calibration: observed against predicted, with intervals, and below it how densely each bin is filled.
 
-    `tables[name]` from `classification.reliability`, at most three; `notes[name]` stands after the name in the legend
-    ("Brier score 0.08 ...").
+    `tables[name]` from `classification.reliability`, at most three.
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, (axes, below) = canvas(SINGLE * 1.25, 4.1, 2, 1, height_ratios=[4, 1], sharex=True)
     axes.plot([0, 1], [0, 1], color=palette.REFERENCE, lw=0.8, ls=":")
     for (name, table), mark, line in zip(tables.items(), MARKS, ("-", "--", "-."), strict=False):
-        label = f"{name}: {notes[name]}" if notes and name in notes else name
         found = table.rename(columns={"observed": "value"})
-        draw_intervals(axes, found, table["predicted"], mark, label, upright=True, ls=line)
+        plots.draw_intervals(axes, found, table["predicted"], mark, name, upright=True, ls=line)
         edges = np.unique(table[["from", "to"]].to_numpy())
         held = table.groupby("from")["n"].sum().reindex(edges[:-1], fill_value=0)  # a bin without images has no row
         # By width: bins of equal counts would all be as high.
@@ -252,9 +216,7 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], notes: Mapping[str, 
 
 
 @print_style
-def score_shift(
-    parts: Mapping[str, tuple[Sequence[str], np.ndarray]], notes: Mapping[str, str], threshold: float | None = None
-) -> Figure:
+def score_shift(parts: Mapping[str, tuple[pd.Series, pd.Series]], notes: Mapping[str, str]) -> Figure:
     """How the scores of each true class lie in one set of images and in another, a panel each.
 
     `parts[name]` = (true labels, probability of pneumonia 0 to 1); `notes[name]` is written beside it (AUROC,
@@ -266,8 +228,7 @@ def score_shift(
     figure, grid = canvas(DOUBLE * 0.8, 1.35 * len(parts) + 0.5, len(parts), 1, squeeze=False, sharex=True, sharey=True)
     for axes, (name, (labels, probability)) in zip(grid[:, 0], parts.items(), strict=True):
         _draw_scores(axes, np.asarray(labels, str), logit(np.clip(np.asarray(probability, float), 0.0011, 0.9989)))
-        if threshold is not None:
-            axes.axvline(logit(threshold), color="0.3", lw=0.8, ls=":")
+        axes.axvline(logit(0.5), color="0.3", lw=0.8, ls=":")
         axes.set_title(name, loc="left", fontsize=7, fontweight="bold")
         axes.set(yticks=[], xlim=logit(TICKS[[0, -1]]))
         axes.spines["left"].set_visible(False)
@@ -280,29 +241,27 @@ def score_shift(
 
 def _draw_scores(axes: Axes, labels: np.ndarray, score: np.ndarray) -> None:
     edge = np.log(TICKS[-1] / TICKS[0])
-    for kind in (known for known in COLOURS if known in set(labels)):
-        mine, style = score[labels == kind], {"color": COLOURS[kind]}
+    for kind in (known for known in LINES if known in set(labels)):
+        mine, (colour, dashes) = score[labels == kind], LINES[kind]
         height, bins = np.histogram(mine, np.linspace(-edge, edge, 41), density=True)
-        axes.stairs(height, bins, **style, lw=1.2, ls=DASHES[kind], label=f"{NAMES[kind]} ({len(mine):,})")
-        axes.stairs(height, bins, **style, alpha=0.15, fill=True)
-        axes.axvline(np.median(mine), 0, 0.09, **style, lw=2)
+        axes.stairs(height, bins, color=colour, lw=1.2, ls=dashes, label=f"{NAMES[kind]} ({len(mine):,})")
+        axes.stairs(height, bins, color=colour, alpha=0.15, fill=True)
+        axes.axvline(np.median(mine), 0, 0.09, color=colour, lw=2)
 
 
 @print_style
 def epoch_choice(table: pd.DataFrame) -> Figure:
     """The same training judged on the test set, its step chosen on validation or, as the paper did, on the test itself.
 
-    `table` has columns model, `chosen on` ("validation", "test"), step, value, low, high (0 to 1).
+    `table` has columns model, `chosen on` ("validation", "test"), step, value, low, high (0 to 1), models in one order.
     """
-    models = list(dict.fromkeys(table["model"]))
-    figure, axes = canvas(SINGLE * 1.5, 0.42 * len(models) + 0.95)
-    ways = {way: table[table["chosen on"] == way].set_index("model").loc[models] for way in ("validation", "test")}
+    ways = {way: table[table["chosen on"] == way] for way in ("validation", "test")}
+    columns = (ways["validation"]["model"], ways["validation"]["step"], ways["test"]["step"])
+    names = [f"{model}\nsteps {first:,} and {second:,}" for model, first, second in zip(*columns, strict=True)]
+    figure, axes = canvas(SINGLE * 1.5, 0.42 * len(names) + 0.95)
     series = {f"chosen on {way}": rows for way, rows in ways.items()}
-    draw_forest(axes, series, models, "test accuracy (%), and the step that was kept", [MARKS[2], MARKS[1]], scale=100)
-    for shift, rows in zip((-0.12, 0.12), ways.values(), strict=True):
-        for y, (step, high) in enumerate(zip(rows["step"], rows["high"], strict=True)):
-            axes.text(100 * high, y + shift, f"  {int(step):,}", va="center", fontsize=5.5, color="0.4")
-    legend_above(axes)
+    plots.draw_forest(axes, series, names, "test accuracy (%)", [MARKS[2], MARKS[1]], scale=100)
+    plots.legend_above(axes)
     return figure
 
 
@@ -317,18 +276,13 @@ def referral_table(counts: pd.DataFrame, costs: pd.DataFrame, decisions: Mapping
     share = 100 * points / max(int(counts.to_numpy().sum()), 1)
     words = counts.map("{:,}".format) + points.map(lambda value: f"\n{value:g} points" if value else "")
     figure, axes = canvas(SINGLE * 1.35, 2.7)
-    draw_matrix(axes, share, words, cmap="Oranges", cbar=True, cbar_kws={"label": "points per 100 images"})
+    plots.draw_matrix(axes, share, words, cmap="Oranges", cbar=True, cbar_kws={"label": "points per 100 images"})
     axes.set_xticklabels([decisions.get(name, name).replace(" ", "\n") for name in counts.index])
     axes.set(xlabel="decision", ylabel="true class")
     return figure
 
 
-@print_style
 def referral_costs(costs: Mapping[str, Estimate]) -> Figure:
     """The mean cost per image of each way to decide, with its interval."""
-    figure, axes = canvas(SINGLE * 1.35, 0.3 * len(costs) + 0.7)
-    draw_forest(axes, {"": list(costs.values())}, list(costs), "cost: points per image", [MARKS[2]])
-    for row, found in enumerate(costs.values()):
-        axes.text(found.value, row - 0.16, f"{found.value:.2f}", ha="center", va="bottom", fontsize=6)
-    axes.set_xlim(left=0)
-    return figure
+    named = {"mean cost": {f"{way}: {cost.value:.2f}": cost for way, cost in costs.items()}}
+    return plots.forest(named, "cost: points per image", [MARKS[2]], limits=(0, None))

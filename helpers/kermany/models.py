@@ -22,13 +22,12 @@ from helpers.model.experiment import Experiment, Images, Inputs, Results, afford
 from helpers.model.features import extract
 from helpers.model.finetune import FinetuneSettings, features_of, finetune_ensemble
 from helpers.model.head import Head, HeadSettings, train_head
-from helpers.run.profile import Profile, ProfileError, nearest
+from helpers.run.profile import Profile
 
-DISEASES = {"cnv_normal": "CNV", "dme_normal": "DME", "drusen_normal": "DRUSEN"}
 CLASSES = {  # the classes of each head, in the order of its scores
     "multiclass": ("CNV", "DME", "DRUSEN", "NORMAL"),
     "limited": ("CNV", "DME", "DRUSEN", "NORMAL"),
-    **{name: (disease, "NORMAL") for name, disease in DISEASES.items()},
+    **{f"{disease.lower()}_normal": (disease, "NORMAL") for disease in ("CNV", "DME", "DRUSEN")},
     "pneumonia": ("PNEUMONIA", "NORMAL"),  # figures 6A, B and E
     "bacteria_virus": ("BACTERIA", "VIRUS"),  # figures 6C, D and F
     "referral": ("NORMAL", "BACTERIA", "VIRUS"),  # beyond the paper: urgent, supportive and observation in one
@@ -59,8 +58,8 @@ def train_named_head(inputs: Inputs) -> Results:
         scores.append(scores_of(rows[held_out], head.predict(features[held_out]), head.classes, selection))
     chosen = trained.by_validation
     history = trained.history[trained.history["l2"] == chosen.l2].reset_index(drop=True)
-    summary = {"chosen step": chosen.step, "weight penalty": chosen.l2, "chosen step on test": trained.by_test.step}
-    return Results(CLASSES[name], {"scores": pd.concat(scores, ignore_index=True), "history": history}, summary)
+    tables = {"scores": pd.concat(scores, ignore_index=True), "history": history}
+    return Results(CLASSES[name], tables, {"chosen step": chosen.step})
 
 
 def load_head(experiment: Experiment, selection: str = "validation") -> Head:
@@ -70,37 +69,24 @@ def load_head(experiment: Experiment, selection: str = "validation") -> Head:
 
 def head_settings(profile: Profile) -> HeadSettings:
     """The head's recipe, as the profile has it."""
-    return HeadSettings(
-        steps=profile.head_steps,
-        batch=profile.head_batch,
-        learning_rate=profile.head_learning_rate,
-        evaluate_every=profile.head_evaluate_every,
-        l2=profile.head_l2,
-        standardise=profile.head_standardise,
-        seed=profile.seed,
-    )
+    keys = ("steps", "batch", "learning_rate", "evaluate_every", "l2", "standardise")
+    return HeadSettings(**{key: getattr(profile, f"head_{key}") for key in keys}, seed=profile.seed)
 
 
 def rows_of(name: str, frame: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """The rows of the split frame that a head uses. Raises `ProfileError` for an unknown name."""
-    if name not in CLASSES:
-        raise ProfileError(f"there is no experiment '{name}'{nearest(name, CLASSES)}")
+    """The rows of the split frame that a head uses."""
     if name == "pneumonia":
         return frame.assign(label=frame["label"].replace({"BACTERIA": "PNEUMONIA", "VIRUS": "PNEUMONIA"}))
-    if name == "bacteria_virus":
-        return binary(frame, "BACTERIA", "VIRUS")
     if name == "limited":
-        return limited(frame, _affordable(frame, profile.limited_per_class), profile.seed)
-    return binary(frame, DISEASES[name]) if name in DISEASES else frame
+        return limited(frame, _available(frame, profile.limited_per_class), profile.seed)
+    return binary(frame, *CLASSES[name]) if len(CLASSES[name]) == 2 else frame
 
 
-def _affordable(frame: pd.DataFrame, per_class: int) -> int:
+def _available(frame: pd.DataFrame, per_class: int) -> int:
     """`per_class`, or what the smallest class has, with a warning: a small subset of the data has fewer."""
     smallest = _smallest_class(frame)
     if smallest < per_class:
-        text = (
-            f"the limited model has {smallest:,} training images per class instead of {per_class:,}: there are no more"
-        )
+        text = f"there are only {smallest:,} training images per class instead of {per_class:,} for the limited model"
         warnings.warn(text, UserWarning, stacklevel=3)
     return min(per_class, smallest)
 
@@ -133,7 +119,7 @@ def train_learning_curve(inputs: Inputs) -> Results:
         for name, values in features.items()
         for size, seed, rows in draws
     ]
-    return Results(CLASSES["multiclass"], {"points": pd.DataFrame(points)}, {"points": len(points)})
+    return Results(CLASSES["multiclass"], {"points": pd.DataFrame(points)})
 
 
 def draw_curve(frame: pd.DataFrame, profile: Profile) -> list[tuple[int, int, pd.DataFrame]]:
@@ -158,15 +144,13 @@ def _features_of(images: Images, backbone, profile: Profile) -> pd.DataFrame:
 
 
 def _curve_point(frame: pd.DataFrame, features: pd.DataFrame, settings: HeadSettings) -> dict[str, float]:
-    classes = tuple(c for c in CLASSES["multiclass"] if c in set(frame["label"]))
+    classes, test = CLASSES["multiclass"], (frame["split"] == "test").to_numpy()
     values = features.loc[frame["image_id"]].to_numpy(np.float32)
     head = train_head(values, frame["label"], frame["split"], classes, settings).by_validation
-    test = (frame["split"] == "test").to_numpy()
-    scores = pd.DataFrame(head.predict(values[test]), columns=[f"p_{label}" for label in classes])
-    labels = frame.loc[test, "label"]
+    scores = scores_of(frame[test], head.predict(values[test]), classes, "validation")
     return {
-        "accuracy": accuracy(labels, predicted_labels(scores, classes)).value,
-        "auroc": auroc(is_urgent(labels), urgent_score(scores)).value,
+        "accuracy": accuracy(scores["label"], predicted_labels(scores, classes)).value,
+        "auroc": auroc(is_urgent(scores["label"]), urgent_score(scores)).value,
     }
 
 
@@ -199,14 +183,7 @@ def finetune_referral_networks(inputs: Inputs) -> Results:
     ensemble.save(inputs.fresh)
     held_out = (frame["split"] != "train").to_numpy()
     scores = scores_of(frame[held_out], ensemble.predict(pixels[held_out]), classes, "validation")
-    summary = {
-        "networks": len(ensemble.networks),
-        "chosen epoch": ", ".join(str(network.epoch) for network in ensemble.networks),
-        "epochs": settings.epochs,
-        "images an epoch": settings.images_per_epoch,
-        "image size": backbone.image_size,
-        "depths": profile.finetune_depths,
-    }
+    summary = {"chosen epochs": [network.epoch for network in ensemble.networks], "epochs": settings.epochs}
     return Results(classes, {"scores": scores, "history": ensemble.history}, summary)
 
 
@@ -215,9 +192,8 @@ def _network_settings(profile: Profile, images: int) -> FinetuneSettings:
 
     The cosine's last epoch is kept: with few patients, validation says little about which epoch is best.
     """
-    what = "the pneumonia network" if profile.finetune_networks == 1 else "each pneumonia network"
-    limit = -(-profile.finetune_cpu_images // profile.finetune_networks)
-    epochs, images = affordable(what, profile.finetune_epochs, images, limit, "finetune_cpu_images")
+    limit = (-(-profile.finetune_cpu_images // profile.finetune_networks), "finetune_cpu_images")
+    epochs, images = affordable("each pneumonia network", profile.finetune_epochs, images, *limit)
     return FinetuneSettings(
         trainable=profile.finetune_layers or "all",
         epochs=epochs,

@@ -6,17 +6,18 @@ The CSV has a header and one row per read, UTF-8, comma-separated, in any order;
     Dr A,CNV-1016042-1,CNV
     Dr A,NORMAL-1038998-1,DRUSEN
 
-`reader` is any name, `image` an image_id of the catalogue, `label` a class as the data set spells it. A reader need not
-have read every image, but may not have read one twice. Kermany 2018 asked six experts about 1,000 test images ("using
-only the patient's OCT images"); their reads are not public, so none come with this project.
+`reader` is any name, `image` the image_id of a test image or its file's name without folder and ending, `label` a class
+as the data set spells it. A reader need not have read every image, but may not have read one twice. Kermany 2018 asked
+six experts about 1,000 test images ("using only the patient's OCT images"); their reads are not public, so none come
+with this project.
 
 Reads are a frame: reader, image_id, label, simulated.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,13 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from helpers.data.catalogue import Catalogue
+from helpers.data.catalogue import Catalogue, read_user_table, refuse_rows
 from helpers.kermany.data import URGENT, is_urgent
 from helpers.kermany.numbers import PENALTIES, weighted_error
 from helpers.metrics.classification import accuracy, confusion, predicted_labels, rates
 from helpers.metrics.comparison import mcnemar
 from helpers.metrics.estimate import FIELDS, Estimate, estimate_frame, likelihood_ratios
+from helpers.run.steps import nearest
 
 MODEL, LIMITED = "model", "limited model"
 COLUMNS = ["reader", "image", "label"]  # of the CSV
@@ -49,15 +51,11 @@ SUBTLE = 0.45  # evidence left on the subtlest lesion, and
 NOISY = 0.6  # on the noisiest image
 
 
-class ReaderError(ValueError):
-    """Reads that cannot be used; the message names the file, the line and the nearest right name."""
-
-
 def open_reads(settings, catalogue: Catalogue) -> pd.DataFrame:
     """Reads of the test images: from `readers_file`; without one simulated on phantoms, and none on real images."""
     test = catalogue.frame[catalogue.frame["published_split"] == "test"]
     if settings.readers_file:
-        return load_readers(settings.readers_file, test["image_id"], catalogue.classes)
+        return load_readers(settings.readers_file, catalogue.subset(test))
     if not catalogue.phantom:
         return pd.DataFrame(columns=["reader", "image_id", "label", "simulated"])
     return simulate_readers(test, catalogue.classes, seed=settings.seed)
@@ -71,57 +69,18 @@ def describe_reads(reads: pd.DataFrame) -> str:
     return f"{people} SIMULATED readers" if reads["simulated"].all() else f"{people} readers"
 
 
-def load_readers(path: str | Path, catalogue_image_ids: Iterable[str], classes: Sequence[str]) -> pd.DataFrame:
+def load_readers(path: str | Path, catalogue: Catalogue) -> pd.DataFrame:
     """The reads in the CSV at `path`: a frame of reader, image_id, label and simulated (False), in the file's order.
 
-    Raises `ReaderError` for a missing file or column, an empty cell, an image that is not in `catalogue_image_ids`, a
-    label that is not in `classes`, an image read twice by one reader, and a reader called as a model is.
+    Raises `UserTableError` for a file that `read_user_table` refuses, a label that is no class, an image read twice by
+    one reader, and a reader called as a model is.
     """
-    frame, images, seen = _read_csv(Path(path)), {str(image) for image in catalogue_image_ids}, set()
-    for line, reader, image, label in frame.itertuples():
-        if empty := [name for name, cell in zip(COLUMNS, (reader, image, label), strict=True) if not cell]:
-            problem = f"{empty[0]} is empty"
-        elif image not in images:
-            problem = f"image '{image}' is not in the data set{_nearest(image, images)}"
-        elif label not in classes:
-            problem = f"label '{label}' is not one of {', '.join(classes)}{_nearest(label, classes)}"
-        elif (reader, image) in seen:
-            problem = f"reader '{reader}' has already read image '{image}'"
-        elif reader in (MODEL, LIMITED):
-            problem = f"a reader may not be called '{reader}'"
-        else:
-            seen.add((reader, image))
-            continue
-        raise ReaderError(f"{path}: line {line}: {problem}")
-    return frame.rename(columns={"image": "image_id"}).assign(simulated=False).reset_index(drop=True)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """The three columns as text, stripped, indexed by the line of the file; blank lines are left out."""
-    if not path.is_file():
-        raise ReaderError(f"there is no reader file {path}")
-    as_written = {"keep_default_na": False, "skip_blank_lines": False}  # 'NA' is a label; blank lines keep the count
-    try:  # utf-8-sig also takes the mark that spreadsheets put first
-        frame = pd.read_csv(path, dtype=str, encoding="utf-8-sig", index_col=False, **as_written).fillna("")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ReaderError(f"{path}: not a CSV file in UTF-8: {error}") from None
-    header = ",".join(map(str, frame.columns))
-    frame.columns = [str(column).strip().lower() for column in frame.columns]
-    if missing := [column for column in COLUMNS if column not in frame.columns]:
-        expected = ",".join(COLUMNS)
-        raise ReaderError(f"{path}: no column {', '.join(missing)}; the header is '{header}', expected {expected}")
-    frame = frame[COLUMNS].apply(lambda column: column.str.strip())
-    frame = frame.set_index(frame.index + 2)[(frame != "").any(axis=1).to_numpy()]
-    if frame.empty:
-        raise ReaderError(f"{path}: no reads")
-    return frame
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' for the known name most like `word`, whatever its case; else nothing."""
-    names = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), list(names), n=1, cutoff=0.5)
-    return f"; did you mean {names[close[0]]}?" if close else ""
+    table, refuse = read_user_table(path, COLUMNS, catalogue), partial(refuse_rows, path)
+    hinted = table.assign(hint=table["label"].map(lambda label: nearest(label, catalogue.classes)))
+    refuse(hinted, ~table["label"].isin(catalogue.classes), "label '{label}' is not a class{hint}")
+    refuse(table, table[["reader", "image"]].duplicated(), "reader '{reader}' has already read image '{image}'")
+    refuse(table, table["reader"].isin((MODEL, LIMITED)), "a reader may not be called '{reader}'")
+    return table.rename(columns={"image": "image_id"}).assign(simulated=False).reset_index(drop=True)
 
 
 # --- simulated readers ------------------------------------------------------------------------------------------------

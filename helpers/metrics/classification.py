@@ -146,13 +146,11 @@ def youden_curve(truth: Any, score: Any, steps: int = 1000) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Plateau:
-    """The cut-offs with the highest Youden index. `low` to `high` is their range, `cutoff` its higher end, `index` the
-    index there. `largest_negative` and `smallest_positive` are the scores that bound the range where the classes are
-    apart."""
+    """The cut-offs with the highest Youden index: `low` to `high` is their range, `index` the index there.
+    `largest_negative` and `smallest_positive` are the scores that bound the range where the classes are apart."""
 
     low: float
     high: float
-    cutoff: float
     index: float
     largest_negative: float
     smallest_positive: float
@@ -162,11 +160,11 @@ def youden_plateau(truth: Any, score: Any, steps: int = 1000) -> Plateau:
     """The cut-offs of `youden_curve` with the highest index; with one class only all numbers are NaN."""
     curve, (t, s) = youden_curve(truth, score, steps), as_arrays(truth=(truth, bool), score=(score, float))
     if lacks_class(t):
-        return Plateau(*(math.nan,) * 6)
+        return Plateau(*(math.nan,) * 5)
     index = curve["index"].to_numpy()
     best = np.flatnonzero(index >= index.max() - 1e-12)
     low, high = (float(curve["cutoff"].iloc[best[i]]) for i in (0, -1))
-    return Plateau(low, high, high, float(index.max()), float(s[~t].max()), float(s[t].min()))
+    return Plateau(low, high, float(index.max()), float(s[~t].max()), float(s[t].min()))
 
 
 TINY = 1e-7  # probabilities are kept this far from 0 before their logarithm is taken

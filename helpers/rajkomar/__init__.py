@@ -8,17 +8,15 @@ from pydantic import BaseModel, Field
 
 from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step
 
+ViewSource = Literal["phantom_chest", "real", "cohen", "openi"]
+
 
 class RajkomarKeys(BaseModel):
     """Where frontal and lateral radiographs come from, and how the view classifiers learn."""
 
-    view_source: Literal["phantom_chest", "real", "cohen", "openi"] = Field(
-        "phantom_chest", description="where the frontal and lateral radiographs come from; real: openi, else cohen"
-    )
+    view_source: ViewSource = Field("phantom_chest", description="where views come from; real: openi, else cohen")
     view_labels_file: str = Field("", description="CSV of your own view labels (image, view) for openi; empty: none")
-    phantom_view_train: int = Field(
-        300, ge=20, le=100_000, description="phantom views of the hospital's train and validation"
-    )
+    phantom_view_train: int = Field(300, ge=20, le=100_000, description="phantom views in train and validation")
     phantom_view_test: int = Field(150, ge=8, le=50_000, description="phantom views of the hospital's test")
     view_backbone: str = Field("", description="network of the view classifier; empty: as backbone (paper: GoogLeNet)")
     view_size: int = Field(0, ge=0, le=1024, description="pixels per side of the view classifier; 0: the network's own")
@@ -29,29 +27,20 @@ class RajkomarKeys(BaseModel):
     view_epochs: int = Field(30, ge=1, le=1000, description="epochs of a view classifier")
     view_rate_all: float = Field(0.0005, gt=0, description="learning rate, all layers")
     view_epoch_images: int = Field(0, ge=0, description="images an epoch of a view classifier; 0: all")
-    view_cpu_images: int = Field(
-        4_000, ge=0, description="images a view classifier learns from, all layers, where there is no GPU; 0: no limit"
-    )
+    view_cpu_images: int = Field(4_000, ge=0, description="images in all, where there is no GPU; 0: no limit")
 
 
-DATA = "helpers.rajkomar.data"
+DATA, MODELS = "helpers.rajkomar.data", "helpers.rajkomar.models"
+KEYS = (*FEATURES_KEYS, "view_", "head_standardise")
 
 STUDY = PaperStudy(
     paper="rajkomar2017",
     title="Rajkomar et al. 2017, High-throughput classification of radiographs using deep CNNs",
     keys=RajkomarKeys,
-    data={
-        "views": DataSet(DATA, ("seed", "split", "view_source", "view_labels_file", "phantom_view_")),
-    },
+    data={"views": DataSet(DATA, ("seed", "split", "view_source", "view_labels_file", "phantom_view_"))},
     steps={
         "views_data": data_step("views"),
-        "view_models": Step(
-            "experiment",
-            "views",
-            "helpers.rajkomar.models:train_view_models",
-            (*FEATURES_KEYS, "view_", "head_standardise"),
-            ("views_data",),
-        ),
+        "view_models": Step("experiment", "views", f"{MODELS}:train_view_models", KEYS, ("views_data",)),
     },
     notebooks={"08_view_classification": Notebook("views", ("view_models",))},
 )

@@ -1,4 +1,4 @@
-"""Rajkomar 2017, one function per figure: 1 to 6, and beyond the paper accuracy under each transform."""
+"""Rajkomar 2017, one function per figure: 1 to 6."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from helpers.metrics.classification import Plateau
 from helpers.metrics.comparison import PooledComparison
 from helpers.metrics.estimate import Estimate
-from helpers.plots.curves import GREY, Box, draw_flowchart, draw_forest, draw_intervals, legend_beside, numbers_of
+from helpers.plots.curves import GREY, Box, draw_flowchart, draw_intervals, numbers_of
 from helpers.plots.maps import image_grid
-from helpers.plots.style import DOUBLE, MARKS, REFERENCE, SINGLE, canvas, print_style
+from helpers.plots.style import DOUBLE, MARKS, SINGLE, canvas, print_style
 from helpers.rajkomar.numbers import COMPARISONS, Answer
 
 FRONTAL, LATERAL = "#0072B2", "#E69F00"  # dark and light in a grey print
@@ -37,35 +37,25 @@ COUNTS = {
     "validation children": (56, 33.5, 13.5, "validation\n{} children"),
     "external": (90, 84, 18, "{} images"),
 }
-OTHERS = ("patients", "excluded")  # counts without a box of their own: of the radiographs collected
 
 
-def flow(
-    counts: Mapping[str, int],
-    pretraining_source: str,
-    radiographs_source: str,
-    external_source: str = "",
-    models: str = "9 models: 3 pre-trainings x 3 ways of fine-tuning",
-) -> Figure:
+def flow(counts: Mapping[str, int], pretraining: str, radiographs: str, external: str, models: str) -> Figure:
     """Figure 1: "White rectangular boxes indicate numbers of images [...]. Image processing and labeling steps are in
     grey rectangular boxes".
 
-    `counts` has keys of `COUNTS` and `OTHERS`; one that is left out is drawn dashed, as *not run*. The sources name
-    what was used ("images made from formulas"), `models` what was trained. Raises `ValueError` for another key.
+    `counts` has keys of `COUNTS`, "patients" and "excluded"; one of `COUNTS` that is left out is drawn dashed, as *not
+    run*. The sources name what was used ("images made from formulas"), `models` what was trained.
     """
-    if unknown := sorted(set(counts) - set(COUNTS) - set(OTHERS)):
-        raise ValueError(f"counts: {', '.join(unknown)} not one of {', '.join([*COUNTS, *OTHERS])}")
     shown = {name: f"{count:,}" for name, count in counts.items()}
     boxes = {name: _count_box(name, shown) for name in COUNTS} | _steps(models, shown.get("excluded", "none"))
     arrows = [*STRAIGHT, *BENT]
     if "external" in counts:
         boxes["second labels"] = Box(90, 71.5, 18, 9, "labelled frontal\nor lateral", fill=GREY)
         arrows += [("external", "second labels"), [(90, 67), (90, 8.5), (84, 8.5)]]
-    headings = {14: ("pre-training images", pretraining_source), 54: ("chest radiographs", radiographs_source)}
-    headings[90] = ("second test set", external_source)
-    notes = [(29, 40, "original images", {"rotation": 90, "fontsize": 5.5})]
-    for x, (title, source) in headings.items():
-        notes += [(x, 97, title, {"fontweight": "bold", "color": "k", "fontsize": 7.5}), (x, 92.5, source, {})]
+    titles, bold = ("pre-training images", "chest radiographs", "second test set"), {"fontweight": "bold", "color": "k"}
+    notes = [(x, 97, title, bold | {"fontsize": 7.5}) for x, title in zip((14, 54, 90), titles, strict=True)]
+    notes += [(14, 92.5, pretraining, {}), (54, 92.5, radiographs, {}), (90, 92.5, external, {})]
+    notes += [(29, 40, "original images", {"rotation": 90, "fontsize": 5.5})]
     return draw_flowchart(boxes, arrows, 4.1, notes)
 
 
@@ -95,8 +85,7 @@ def _count_box(name: str, shown: Mapping[str, str]) -> Box:
     x, y, width, words = COUNTS[name]
     if name in shown:
         return Box(x, y, width, 9, words.format(shown[name], patients=shown.get("patients", "unknown")))
-    title = words.split("\n")[0] + "\n" if "\n" in words else ""
-    return Box(x, y, width, 9, f"{title}not run", dashed=True)
+    return Box(x, y, width, 9, words.split("{}")[0] + "not run", dashed=True)
 
 
 # --- figure 2 ---------------------------------------------------------------------------------------------------------
@@ -220,7 +209,7 @@ def _probabilities(pfi: float) -> str:
 
 
 @print_style
-def youden_curve(curve: pd.DataFrame, plateau: Plateau, cutoff: float | None = None) -> Figure:
+def youden_curve(curve: pd.DataFrame, plateau: Plateau, cutoff: float) -> Figure:
     """Figure 5: "Youden Index is plotted against cutoffs [...]. Labels above plot indicate true image labels".
 
     `curve` and `plateau` from `metrics.classification`, of the same images; the plateau is shaded and its higher end,
@@ -229,10 +218,9 @@ def youden_curve(curve: pd.DataFrame, plateau: Plateau, cutoff: float | None = N
     figure, axes = canvas(SINGLE * 1.5, 2.6)
     axes.plot(100 * curve["cutoff"], curve["index"], color=FRONTAL, lw=1.2)
     axes.axvspan(100 * plateau.low, 100 * plateau.high, color="0.9", lw=0, zorder=0)
-    words = f"cut-off {100 * plateau.cutoff:.1f} %, J = {plateau.index:.3f}"
-    axes.plot(100 * plateau.cutoff, plateau.index, "ko", ms=4, clip_on=False, label=words)
-    if cutoff is not None:
-        axes.axvline(100 * cutoff, color="0.3", lw=0.8, ls="--", label="chosen on validation")
+    words = f"cut-off {100 * plateau.high:.1f} %, J = {plateau.index:.3f}"
+    axes.plot(100 * plateau.high, plateau.index, "ko", ms=4, clip_on=False, label=words)
+    axes.axvline(100 * cutoff, color="0.3", lw=0.8, ls="--", label="chosen on validation")
     _class_labels(axes, plateau)
     axes.set(xlim=(0, 100), ylim=(0, 1.0), xlabel="cut-off: predicted probability of a frontal image (%)")
     axes.set_ylabel("Youden index J")
@@ -265,18 +253,3 @@ def transformed_images(
     captions = [_probabilities(pfi[view][heading]) for view in images for heading in headings]
     titles = [heading.replace(", ", ",\n") for heading in headings]
     return image_grid(shown, len(headings), titles, captions, [f"actual class:\n{view}" for view in images])
-
-
-@print_style
-def transform_accuracy(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """Beyond the paper: the whole test set under each transform, with intervals.
-
-    `found[heading][measure]`, measures such as "all images", "frontal", "lateral", one marker each; at most three.
-    """
-    figure, axes = canvas(DOUBLE * 0.75, 0.42 * len(found) + 0.85)
-    measures = {name: [values[name] for values in found.values()] for name in next(iter(found.values()))}
-    draw_forest(axes, measures, list(found), "images classified correctly (%)", scale=100)
-    axes.set_xlim(right=100)
-    axes.axvline(100, color=REFERENCE, lw=0.5)
-    legend_beside(axes)
-    return figure

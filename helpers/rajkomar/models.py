@@ -34,8 +34,6 @@ PRETRAININGS = {"colour": "view_colour", "full greyscale": "view_grey", "subset 
 METHODS = ("last layer, original", "last layer, augmented", "all layers, augmented")
 IMAGENET_IMAGES = 1_281_167  # training images of ILSVRC 2012 (Russakovsky et al. 2015), which Keras's weights saw
 CHOOSING = 1000  # validation children that choose a network's epoch; all of them judge the network in the end
-BATCH = 24  # "a minibatch size of 24"
-WEIGHT_DECAY = 0.0005  # "weight decay of 0.0005"
 RATE_HEAD = 0.005  # "a learning rate of 0.005 was used to fine-tune only fully connected layers"
 CLIP_NORM = {"SmallNet": 1.0}  # longest gradient; the paper has no limit, but SmallNet diverges at its rate without
 
@@ -149,22 +147,20 @@ def _train(
 
 
 def _settings(profile: Profile, backbone: Backbone, images: int, all_layers: bool) -> FinetuneSettings:
-    """The paper's recipe. The limits on an epoch are for networks whose layers all learn."""
-    epochs, epoch_images = profile.view_epochs, images
+    """The paper's recipe, which `FinetuneSettings` has; limits on an epoch are for networks whose layers all learn."""
+    epochs = profile.view_epochs
     if all_layers:
-        epoch_images = min(images, profile.view_epoch_images or images)
+        images = min(images, profile.view_epoch_images or images)
         limit = (profile.view_cpu_images, "view_cpu_images")
-        epochs, epoch_images = affordable("a view classifier", epochs, epoch_images, *limit)
+        epochs, images = affordable("a view classifier", epochs, images, *limit)
     return FinetuneSettings(
         trainable="all" if all_layers else "head",
         epochs=epochs,
-        batch=BATCH,
         learning_rate=profile.view_rate_all if all_layers else RATE_HEAD,
         drop_every=max(1, round(epochs / 3)),  # of 30 epochs: "reduced tenfold every ten epochs"
-        weight_decay=WEIGHT_DECAY,
         clip_norm=CLIP_NORM.get(backbone.name, 0.0) if all_layers else 0.0,
         standardise=profile.head_standardise,
-        images_per_epoch=epoch_images,
+        images_per_epoch=images,
         seed=profile.seed,
     )
 

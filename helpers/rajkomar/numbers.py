@@ -18,7 +18,7 @@ import pandas as pd
 from helpers.metrics.classification import Plateau, rates
 from helpers.metrics.comparison import PooledComparison, clustered_accuracy, compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate, flatten
-from helpers.model.finetune_network import MOMENTUM
+from helpers.model.finetune_network import MOMENTUM, FinetuneSettings
 from helpers.rajkomar import augmentation, data
 from helpers.rajkomar import models as view_models
 
@@ -223,7 +223,7 @@ def assessment_claims(
     claims = {
         "view.validation.accuracy": validation,
         "view.test.accuracy": at_cutoff["all images"],
-        "view.cutoff": Estimate.exact(plateau.cutoff, on_test),
+        "view.cutoff": Estimate.exact(plateau.high, on_test),
         "view.cutoff_range.low": Estimate.exact(plateau.low, on_test),
         "view.cutoff_range.high": Estimate.exact(plateau.high, on_test),
         "view.lateral_highest": Estimate.exact(plateau.largest_negative, "largest of the lateral images"),
@@ -235,16 +235,16 @@ def assessment_claims(
 
 def design_claims(counts: Mapping[str, int], summary: Mapping[str, Any], children: int) -> dict[str, Estimate]:
     """How the study was made: counts of figure 1 (see `figures.COUNTS`), and settings that are in code."""
-    weights = summary["weights"]
+    weights, recipe = summary["weights"], FinetuneSettings()
     sections = {
         "data": {"bits": 8, "public_images": counts.get("external")},
         "setting": {
             "image_size": summary["image size"],
             "learning_rate_factor": 10,
             "learning_rate_every": summary["epochs a rate"],
-            "batch": view_models.BATCH,
+            "batch": recipe.batch,
             "momentum": MOMENTUM,
-            "weight_decay": view_models.WEIGHT_DECAY,
+            "weight_decay": recipe.weight_decay,
             "finetuning_rate_head": view_models.RATE_HEAD,
             "significance": 0.05,
         },
