@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from helpers.audit import rules, rules_curves, rules_tables
+from helpers.audit import rules, rules_tables
 from helpers.audit.checks import OUTCOMES, derived, load_checks, ranked, run_audit, tally
 from helpers.audit.facts import VALUES, ScoredSet, as_fact, braces, possible_positives
 from helpers.audit.rules import RULES
@@ -206,7 +206,7 @@ def test_an_auroc_fits_its_point_and_its_parts():
     assert good("auroc_at_point", fact("95%"), *point)
     assert not good("auroc_at_point", fact("99.5%"), *point) and not good("auroc_at_point", fact("60%"), *point)
     # Two groups of 10 and 10: 200 of 400 pairs are within groups, so .7 within needs (.8 - .35) / .5 = .9 across.
-    across = rules_curves.between_groups(fact("0.800"), facts("0.700", "0.700"), [(10, 10), (10, 10)])
+    across = rules_tables.between_groups(fact("0.800"), facts("0.700", "0.700"), [(10, 10), (10, 10)])
     assert across == pytest.approx((0.9, 0.9), abs=2e-3)
     part = ScoredSet("p", number("100"), {"one": row_of(45, 5, 45, 5)})
     joint = ScoredSet("j", number("200"), {"one": row_of(90, 10, 90, 10)}, (part, part))
@@ -217,16 +217,16 @@ def test_an_auroc_fits_its_point_and_its_parts():
 def test_an_interval_follows_from_its_method_and_n():
     options = {"method": "Clopper-Pearson", "whose": ["both", "one"]}
     both = fact("100 %", n=1377, limits=(0.9973, 1.0))  # 0.025 ** (1 / 1377) = .99732
-    answer = rules_curves.interval_follows(both, sizes=[number("1377"), number("377")], **options)
+    answer = rules_tables.interval_follows(both, sizes=[number("1377"), number("377")], **options)
     assert answer.good and answer.more["others"] == "n = 377 (one) would give 99.03 to 100.00 %"
     assert not good("interval_of_either", both, sizes=[number("377"), number("1000")], **options)
     wald = fact("90.0%", n=100, limits=(0.841, 0.959))  # .9 -+ 1.96 x .03
     options |= {"sizes": [number("100")], "whose": ["all"]}
-    answer = rules_curves.interval_follows(wald, **options)
+    answer = rules_tables.interval_follows(wald, **options)
     assert not answer.good and answer.found == "fits Wald of 100 (all)" and answer.mend == "82.4 to 95.1 %"
     assert good("interval_follows", wald, **options | {"method": "Wald"})
     children = fact("99.0%", n=10_600, limits=(0.988, 0.992))
-    answer = rules_curves.interval_if_dependent(children, method="Clopper-Pearson", units=number("100"))
+    answer = rules_tables.interval_if_dependent(children, method="Clopper-Pearson", units=number("100"))
     assert answer.good is None and "94.6 to 100.0 %" in answer.found  # 99 of 100
 
 
@@ -250,7 +250,7 @@ def test_a_p_value_is_that_of_the_counts():
     from scipy.stats import chi2_contingency
 
     a, b = fact("95.0", n=2000), fact("93.0", n=2000)
-    low, high = rules_curves.chi_squared(a, 2000, b, 2000)
+    low, high = rules.chi_squared(a, 2000, b, 2000)
     assert low < chi2_contingency([[1900, 100], [1860, 140]], correction=False).pvalue < high
     for printed, expected in (("p < 0.05", True), ("p < 0.001", False), ("p < 0.008", None)):  # None: by rounding
         assert good("p_follows", a, b, fact(printed, unit="1")) is expected

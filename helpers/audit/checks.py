@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.audit import rules_curves, rules_tables  # noqa: F401 (their rules register themselves)
+from helpers.audit import rules_tables  # noqa: F401 (its rules register themselves)
 from helpers.audit.facts import ELSEWHERE, VALUES, Fact, Facts, ScoredSet
 from helpers.audit.rules import RULES, Answer
 from helpers.run.claims import ClaimError

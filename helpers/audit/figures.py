@@ -6,21 +6,17 @@ Each shows the checks of one rule that have a title in the file of checks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from helpers.audit.checks import Check
 from helpers.audit.facts import VALUES
 from helpers.audit.rules import neighbours
-from helpers.audit.rules_curves import auroc_spread, interval
-from helpers.audit.rules_tables import TwoByTwo, penalty_totals
+from helpers.audit.rules_tables import TwoByTwo, auroc_spread, interval, penalty_totals
 from helpers.plots.style import DOUBLE, READERS, REFERENCE, canvas, letter, print_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 POSSIBLE, IMPOSSIBLE = "#0072B2", "#D55E00"  # blue and vermilion, which colour-blind readers distinguish
 SPAN = 6  # units of the last printed digit shown to either side

@@ -1,4 +1,4 @@
-"""The audit's rules for counts, sums, averages and words: can printed facts be true together?
+"""The audit's rules for counts, sums, averages, pools and words: can printed facts be true together?
 
 A rule takes facts and parameters, and gives an `Answer`. It knows no paper: data/published/audit_checks.toml says
 which facts it is put to, under which assumption, and whether a "no" proves an inconsistency or hangs on a reading.
@@ -6,6 +6,7 @@ which facts it is put to, under which assumption, and whether a "no" proves an i
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from helpers.audit.facts import Fact
+from helpers.metrics.comparison import compare_pooled
 
 REACH = 0.25  # how far another n is looked for, as a share of the stated n
 
@@ -217,6 +219,75 @@ def _average_with(errors: int, sizes: Sequence[int]) -> float:
     """The class-averaged sensitivity when the errors fill the first class, then the next."""
     before = np.cumsum([0, *sizes[:-1]])
     return float(np.mean(1 - np.clip(errors - before, 0, sizes) / sizes))
+
+
+# --- pooled accuracies and their p values --------------------------------------------------------------------------
+
+
+@rule("pooled accuracies fit each other")
+def pools_fit(
+    *facts: Fact, pools: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], sizes: Sequence[Fact]
+) -> Answer:
+    """Do accuracies of single models exist that give every printed pool?
+
+    Models are `rows` x `columns`, and each was validated on as many images as `sizes` says of its column. A pool names
+    rows and columns; where it names none of either, it holds all of them.
+    """
+    models = list(itertools.product(rows, columns))
+    inside = np.array([[_in_pool(model, pool, rows, columns) for model in models] for pool in pools])
+    weights = inside * np.tile([size.value for size in sizes], len(rows))
+    found = accuracies_of_models(facts, weights)
+    also = f"a plain mean of models would {'not fit' if accuracies_of_models(facts, inside) is None else 'fit too'}"
+    if found is not None:
+        ends = zip(models, 100 * found, strict=True)
+        each = [f"{' / '.join(model)} {low:.2f} to {high:.2f} %" for model, (low, high) in ends]
+        return Answer(True, f"{'; '.join(each)}; {also}")
+    rest = [([*facts[:i], *facts[i + 1 :]], np.delete(weights, i, axis=0)) for i in range(len(facts))]
+    odd = [fact for fact, others in zip(facts, rest, strict=True) if accuracies_of_models(*others) is not None]
+    which = " or ".join(f"{fact.quantity} ({fact.text})" for fact in odd) or "more than one of them"
+    return Answer(False, f"no accuracies of the models give all of them; {also}", 1e-3, f"another value for {which}")
+
+
+def _in_pool(model: tuple[str, str], pool: Sequence[str], *kinds: Sequence[str]) -> bool:
+    return all(name in pool or not set(pool) & set(kind) for name, kind in zip(model, kinds, strict=True))
+
+
+def accuracies_of_models(facts: Sequence[Fact], weights: np.ndarray) -> np.ndarray | None:
+    """The lowest and highest accuracy of each model (k, 2) that all pooled `facts` allow; None where none fit.
+
+    `weights` (facts, k) are the images of each model in each pool. Pools are linear in the accuracies, so that a linear
+    programme finds the ends.
+    """
+    from scipy.optimize import linprog
+
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    bounds = {"A_ub": np.vstack([shares, -shares]), "b_ub": [f.high for f in facts] + [-f.low for f in facts]}
+    goals = [sign * goal for goal in np.eye(shares.shape[1]) for sign in (1, -1)]
+    results = [linprog(goal, **bounds, bounds=(0, 1), method="highs") for goal in goals]
+    if not all(result.success for result in results):
+        return None
+    return np.array([abs(result.fun) for result in results]).reshape(-1, 2)
+
+
+def chi_squared(a: Fact, n_a: int, b: Fact, n_b: int) -> tuple[float, float]:
+    """Lowest and highest p of Pearson's test (no correction) of two shares, over all counts that print as they do."""
+    counts = [fact.counts(n) or [round(fact.value * n)] for fact, n in ((a, n_a), (b, n_b))]
+    ends = itertools.product(*((some[0], some[-1]) for some in counts))
+    values = [compare_pooled(k_a, n_a, k_b, n_b).p for k_a, k_b in ends]
+    return min(values), max(values)
+
+
+@rule("p value follows from the counts")
+def p_follows(a: Fact, b: Fact, limit: Fact, *, units: Fact | None = None, models: Sequence[int] = (1, 1)) -> Answer:
+    """Is the printed p limit that of the printed accuracies and their numbers of images?
+
+    Or of only `units` independent images for each of the pooled models: does the conclusion stand?
+    """
+    n_a, n_b = (int(units.value) * k for k in models) if units else (a.n, b.n)
+    low, high = chi_squared(a, n_a, b, n_b)
+    found = f"p = {low:.2g}" + (f" to {high:.2g}{'' if units else ' by rounding'}" if high > low else "")
+    good = True if high < limit.value else None if low < limit.value else False
+    return Answer(good, found, max(0.0, (low - limit.value) / limit.value), found, more={"n_a": n_a, "n_b": n_b})
 
 
 # --- one thing, one number and one name ---------------------------------------------------------------------------
