@@ -17,7 +17,6 @@ from helpers.data.copies import duplicates
 from helpers.data.images import read_lungs
 from helpers.data.splits import SplitError, leaks, split
 from helpers.model.experiment import Images
-from helpers.run.profile import load_profile
 
 DISJOINT = SimpleNamespace(split="patient-disjoint", seed=1)
 
@@ -53,13 +52,6 @@ def test_every_class_has_as_many_subjects_and_class_goes_with_source_and_age(tmp
     assert not main["patient_id"].str.contains("person999").any()
     able, sentence = data.describe_covid(catalogue)
     assert not able and "12 subjects per class" in sentence and "142" in sentence
-
-
-def test_with_enough_subjects_the_poster_has_its_numbers_and_validation_takes_further_ones(tmp_path):
-    catalogue = covid(tmp_path, subjects=6)
-    main = catalogue.frame[~data.aside(catalogue.frame)]
-    assert subjects(main, "published_split") == {"test": {2}, "train": {8}}
-    assert subjects(data.split_covid(catalogue, DISJOINT).frame, "split")["train"] == {6}
 
 
 def test_other_findings_of_the_same_source_are_held_out_and_no_subject_is_left_in_the_bridge(tmp_path):
@@ -148,16 +140,6 @@ def test_the_published_number_of_images_describes_the_paper_and_fewer_do_not():
     yes, sentence = data.describe_octid(sized(train, test))
     assert yes and "240 training and 277 test images" in sentence
     assert not data.describe_octid(sized(train, test | {"NORMAL": 90}))[0]
-
-
-def test_the_split_keeps_the_posters_images_to_learn_from_beside_those_that_choose(tmp_path, monkeypatch):
-    octid_archive(tmp_path, 20)
-    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
-    profile = load_profile("phantom", {"octid_source": "octid", "data_dir": tmp_path, "bridge_octid_images": 5})
-    frame = data.split_octid(data.load_octid(profile), profile).frame
-    counts = frame.groupby(["split", "label"]).size().unstack()
-    assert (counts.loc["train"] == 5).all() and (counts.loc["validation"] == 10).all()
-    assert {path.name for path in data.folders_octid(profile)} == set(data.OCTID_FOLDERS)
 
 
 # --- a target made larger, and lungs hidden ---

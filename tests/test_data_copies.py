@@ -143,16 +143,6 @@ def test_when_there_is_too_little_to_see_or_nothing_shared_the_evidence_does_not
     assert "cannot show" in copies.shared_id_evidence(catalogue_of(tmp_path, rows), seed=1).conclusion
 
 
-def test_chance_pairs_are_of_another_id_and_the_same_class(tmp_path):
-    frame = people(tmp_path, same=True, ids=4).frame
-    pairs = copies._pairs(frame[8:], frame, np.random.default_rng(0))
-    ids, labels = frame["patient_id"].to_numpy(), frame["label"].to_numpy()
-    assert len(pairs) and np.all(pairs["same"] != pairs["anchor"])
-    assert np.all(ids[pairs["same"]] == ids[pairs["anchor"]]) and np.all(ids[pairs["chance"]] != ids[pairs["anchor"]])
-    for other in ("same", "chance"):
-        assert np.all(labels[pairs[other]] == labels[pairs["anchor"]])
-
-
 def test_the_probability_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     high, low = rng.normal(0.5, 1, 60).round(1), rng.normal(0, 1, 60).round(1)

@@ -79,14 +79,10 @@ def stretched(values: np.ndarray) -> np.ndarray:
         (film(WindowCenter=1010, WindowWidth=4), "min-max", RAMP),
         (film(), "stored", RAMP),  # no window is stored
         (film(interpretation="MONOCHROME1"), "min-max", -RAMP),
-        (film(interpretation="MONOCHROME1", PresentationLUTShape="INVERSE"), "min-max", -RAMP),  # only repeats it
         (film(RescaleSlope=-2, RescaleIntercept=100), "min-max", -RAMP),
-        (film(RAMP + 0x8000), "min-max", RAMP),  # bits beyond those stored
         (film(RAMP[:12] - 1000, 8), "min-max", RAMP[:12]),
-        (film(RAMP - 500, 10), "min-max", RAMP),
         (film(RAMP * 40, 16), "min-max", RAMP),
         (film(RAMP - 1100, 12), "min-max", RAMP),  # signed
-        (film((RAMP - 1100) * 90, 16), "min-max", RAMP),
     ],
 )
 def test_the_darkest_pixel_becomes_0_and_the_brightest_255_at_every_depth(tmp_path, dataset, window, expected):
@@ -102,13 +98,6 @@ def lut(entries: list[int], first: int, bits: int) -> Dataset:
     return item
 
 
-def test_a_modality_lut_is_applied(tmp_path):
-    dataset = film()
-    dataset.ModalityLUTSequence = [lut([60000 - 100 * k for k in range(320)], 1000, 16)]
-    dataset.ModalityLUTSequence[0].ModalityLUTType = "US"
-    np.testing.assert_array_equal(read(tmp_path, dataset), stretched(-RAMP))
-
-
 @pytest.mark.parametrize("interpretation", ["MONOCHROME2", "MONOCHROME1"])
 def test_the_stored_window_is_used_when_asked_for(tmp_path, interpretation):
     grey = read(tmp_path, film(interpretation=interpretation, WindowCenter=1100, WindowWidth=101), "stored")
@@ -117,15 +106,11 @@ def test_the_stored_window_is_used_when_asked_for(tmp_path, interpretation):
     assert {grey[0, 0], grey[-1, -1]} == {0, 255}
 
 
-def test_a_voi_lut_is_applied_and_a_sigmoid_window_too(tmp_path):
+def test_a_voi_lut_is_applied(tmp_path):
     dataset = film()
     dataset.VOILUTSequence = [lut([min(13 * k, 4095) for k in range(320)], 1000, 12)]
     expected = np.round(255 * np.minimum(13 * (RAMP - 1000), 4095) / 4095)
     np.testing.assert_array_equal(read(tmp_path, dataset, "stored"), expected)
-    sigmoid = film(WindowCenter=1160, WindowWidth=100, VOILUTFunction="SIGMOID")
-    grey = read(tmp_path, sigmoid, "stored")
-    expected = 255 / (1 + np.exp(-4 * (RAMP - 1160) / 100))
-    np.testing.assert_allclose(grey, expected, atol=1)
 
 
 @pytest.mark.parametrize("interpretation", ["MONOCHROME1", "MONOCHROME2"])
@@ -177,8 +162,6 @@ def without_pixels() -> FileDataset:
         (film(np.stack([RAMP] * 3).reshape(48, 20), NumberOfFrames=3, Rows=16), "3 frames"),
         (film(RAMP % 2, 8, BitsStored=1, HighBit=0), "1 bits a pixel"),
         (film(RAMP * 0 + 7), "blank"),
-        (film(RAMP * 0 + 7, PixelPaddingValue=7), "nothing but padding"),
-        (film(RAMP[:3, :4]), "4 x 3 pixels"),
         (without_pixels(), "no pixels"),
         (film(PixelData=bytes(100)), "cannot be decoded"),
         (film(PatientID=""), "no patient id"),
@@ -244,15 +227,12 @@ def test_nothing_that_identifies_the_patient_is_in_the_output(tmp_path):
     assert len(written) > 500, "there is something that could have held them"
 
 
-def test_pseudonyms_depend_on_the_key_and_the_hospital_and_not_on_the_run(tmp_path):
+def test_pseudonyms_depend_on_the_key_and_not_on_the_run(tmp_path):
     source = hospital(tmp_path / "in")
     keys = {"a": KEY, "b": KEY, "c": KEY[::-1]}
     a, b, c = (convert_folder(source, tmp_path / name, key)[0] for name, key in keys.items())
     pd.testing.assert_frame_equal(a, b)
     assert not set(a["patient"]) & set(c["patient"]) and not set(a["image"]) & set(c["image"])
-    for k, issuer in enumerate(("A", "B")):
-        save(film(RAMP + k, PatientID="1", IssuerOfPatientID=issuer), tmp_path / "two" / f"{k}.dcm")
-    assert convert_folder(tmp_path / "two", tmp_path / "out", KEY)[0]["patient"].nunique() == 2
 
 
 def test_bad_files_are_listed_and_stop_nothing(tmp_path):
@@ -276,15 +256,6 @@ def test_a_second_run_makes_only_what_is_missing_and_the_same_table(tmp_path, mo
     next((tmp_path / "out" / "images").glob("*.png")).unlink()
     pd.testing.assert_frame_equal(first, convert_folder(*where, workers=1)[0])
     assert len(calls) == 3 + 1
-
-
-def test_another_window_makes_other_pictures_and_the_table_says_which(tmp_path):
-    save(film(WindowCenter=1100, WindowWidth=101), tmp_path / "in" / "a.dcm")
-    save(film(RAMP + 1), tmp_path / "in" / "b.dcm")
-    save(film(np.full((16, 20, 3), 99), 8, "RGB"), tmp_path / "in" / "c.dcm")
-    stored = convert_folder(tmp_path / "in", tmp_path / "out", KEY, "stored")[0]
-    assert sorted(stored["window"]) == ["min-max", "none", "stored"]
-    assert not set(stored["image"]) & set(convert_folder(tmp_path / "in", tmp_path / "out", KEY)[0]["image"])
 
 
 def test_a_key_is_made_once_for_its_owner_alone(tmp_path):

@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             return server.silent.wait(5)
         if server.statuses:
             return self.answer(server.statuses.pop(0))
-        if server.ranges and self.headers.get("If-Range") in (server.etag, server.modified):
+        if server.ranges and self.headers.get("If-Range") == server.etag:
             start = int(re.findall(r"\d+", self.headers["Range"])[0])
         if start >= total:
             return self.answer(416)
@@ -79,11 +79,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, content: bytes = b"", length: int = 0) -> None:
         self.send_response(status)
-        headers = {"ETag": self.server.etag, "Last-Modified": self.server.modified, "Content-Type": self.server.kind}
+        headers = {"ETag": self.server.etag, "Content-Type": self.server.kind, "Content-Length": str(length)}
         for key, value in headers.items():
-            if value:
-                self.send_header(key, value)
-        self.send_header("Content-Length", str(length))
+            self.send_header(key, value)
         self.end_headers()
         with contextlib.suppress(OSError):
             self.wfile.write(content)
@@ -95,7 +93,7 @@ def server(monkeypatch):
     for name, value in {"STALLS": 3, "WAIT": 0.0, "TIMEOUT": 2.0}.items():
         monkeypatch.setattr(download, name, value)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.body, running.etag, running.modified, running.kind = ARCHIVE, '"one"', "", "application/gzip"
+        running.body, running.etag, running.kind = ARCHIVE, '"one"', "application/gzip"
         running.ranges, running.cut = True, None  # honours Range; closes the connection after that many bytes of body
         running.statuses, running.silent = [], None  # answered first, one per request; answers nothing until it is set
         running.seen, running.sent, running.url = [], 0, f"http://127.0.0.1:{running.server_address[1]}/file"
@@ -157,26 +155,13 @@ def test_a_later_run_goes_on_from_the_partial_file(server, get, tmp_path):
     assert server.seen[-1] == ("bytes=100000-", '"one"')
 
 
-@pytest.mark.parametrize("etag", ['"old"', ""])
-def test_halves_of_two_files_are_not_joined(server, get, etag):
-    server.cut, server.ranges, server.etag = 100_000, False, etag
+def test_halves_of_two_files_are_not_joined(server, get):
+    server.cut, server.ranges, server.etag = 100_000, False, '"old"'
     server.body = b"\x1f\x8b" + os.urandom(len(ARCHIVE) - 2)
     with pytest.raises(DownloadError):
         get()
     server.cut, server.ranges, server.body, server.etag, server.sent = None, True, ARCHIVE, '"one"', 0
     assert held(get()) == IMAGES and server.sent == len(ARCHIVE)
-
-
-def test_a_weak_validator_is_not_used_for_resuming(server, get):
-    server.cut, server.etag, server.modified = 200_000, 'W/"one"', "Mon, 01 Jan 2018 00:00:00 GMT"
-    assert held(get()) == IMAGES and server.seen[1][1] == server.modified
-
-
-def test_a_partial_file_that_is_already_whole_is_taken(server, get, tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "OCT2017.tar.gz.part").write_bytes(ARCHIVE)
-    (tmp_path / "data" / "OCT2017.tar.gz.validator").write_text('"one"')
-    assert held(get(size=None)) == IMAGES and server.sent == 0
 
 
 def test_a_busy_server_is_asked_again_a_refusal_is_reported_at_once_and_a_silent_one_given_up_on(
@@ -202,8 +187,6 @@ PAGE = b"\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
     ("body", "kind", "message"),
     [
         (PAGE, "text/html", r"a web page \('Sign in'\), perhaps a login.*put OCT2017.tar.gz into"),
-        (PAGE, "application/gzip", r"a web page \('Sign in'\), perhaps a login"),
-        (b"Please sign in", "text/html", "a web page, perhaps a login"),
         (b"PK\3\4 a zip", "application/gzip", "does not begin like such a file"),
         (ARCHIVE + bytes(50_000), "application/gzip", f"expected {len(ARCHIVE):,} bytes; the server sends more"),
         (ARCHIVE[:-1] + bytes([ARCHIVE[-1] ^ 1]), "application/gzip", f"expected .*SHA-256 {DIGEST}; got "),
@@ -295,13 +278,11 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(unpacked, tmp_path, monkeypa
     assert left(tmp_path / "data") == set()
 
 
-@pytest.mark.parametrize("keep", [0, 10, 0.3, 0.999, None])
-def test_a_truncated_archive_or_a_flipped_bit_is_found(unpacked, tmp_path, keep):
+@pytest.mark.parametrize("joint", [0, 1])
+def test_a_truncated_archive_or_a_flipped_bit_is_found(unpacked, tmp_path, joint):
     def damage(content: bytes) -> bytes:
         middle = len(content) // 2
-        if keep is None:
-            return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-        return content[: int(keep * len(content)) if keep < 1 else keep]
+        return content[:middle] + joint * (bytes([content[middle] ^ 1]) + content[middle + 1 :])
 
     with pytest.raises(BROKEN):
         unpacked(IMAGES, damage)
@@ -339,13 +320,6 @@ def test_the_committed_facts_are_complete():
 def test_a_data_set_that_cannot_be_fetched_says_what_to_do(tmp_path, name, message):
     with pytest.raises(DownloadError, match=f"(?s){message}"):
         fetch_dataset(name, tmp_path)
-
-
-def test_zips_put_there_by_hand_are_unpacked(tmp_path):
-    for file in read_datasets()["octid"]["files"]:
-        (tmp_path / file.name).write_bytes(make_zip({"a.jpeg": b"a"}))
-    assert fetch_dataset("octid", tmp_path, progress=False) == tmp_path / "octid"
-    assert (tmp_path / "octid" / "CSR" / "a.jpeg").read_bytes() == b"a"
 
 
 def test_a_profile_wants_the_data_sets_it_reads(tmp_path):

@@ -100,14 +100,6 @@ def test_a_killed_scan_goes_on_where_it_stopped(folder, cache, examined, monkeyp
     assert len(scan(folder, cache)[0]) == 3 and examined == ["2.png"]
 
 
-def test_a_file_that_could_not_be_opened_is_tried_again(folder, cache, examined):
-    (folder / "later.png").symlink_to(folder / "disk.png")
-    assert len(scan(folder, cache)[1]) == 1
-    del examined[:]
-    scan(folder, cache)
-    assert examined == ["later.png"]
-
-
 def test_where_the_cache_is_damaged_everything_is_read_again(folder, cache, examined):
     first, _ = scan(folder, cache)
     (store,) = cache.rglob("*.parquet")

@@ -93,12 +93,6 @@ def test_validation_is_the_stated_share_of_each_class_and_never_none_or_all(cata
     assert counts.to_dict() == dict.fromkeys(CLASSES, patients)
 
 
-def test_a_patient_of_two_classes_is_in_one_split_only():
-    rows = [("train", c, f"p{i}") for c in CLASSES for i in range(30)] + [("test", c, "t") for c in CLASSES]
-    frame = split(catalogue_of(rows), DISJOINT, 0.3, seed=1).frame
-    assert frame.groupby("patient_id")["split"].nunique().max() == 1 and (frame["split"] == "validation").sum() == 27
-
-
 @pytest.mark.parametrize("kind", [DISJOINT, PUBLISHED])
 def test_a_split_follows_from_its_seed_whatever_the_order_of_rows(catalogue, kind):
     mixed = catalogue.subset(catalogue.frame.sample(frac=1, random_state=3))

@@ -20,10 +20,7 @@ def views(catalogue: Catalogue) -> dict[str, str]:
     ("caption", "number", "pair", "view"),
     [
         ("PA", "3001", False, "frontal"),
-        ("Portable chest x-XXXX", "1001", False, "frontal"),
-        ("CHEST, FRONTAL XXXX", "2001", False, "frontal"),
         ("Lateral", "3001", False, "lateral"),
-        ("Xray Chest PA and Lateral", "1001", True, "frontal"),
         ("Xray Chest PA and Lateral", "2001", True, "lateral"),
         ("Chest, 2 views, frontal and lateral", "2001", True, "lateral"),
         ("CHEST 2V FRONTAL", "2001", True, "lateral"),
@@ -128,12 +125,6 @@ def test_shape_and_type_stay_and_the_image_is_left_alone(name, shape):
     assert np.array_equal(image, before) and np.array_equal(made, image) == (name == "Original")
 
 
-def test_labels_are_white_words_and_change_nothing_else():
-    made = TRANSFORMS[LABELED](SMOOTH)
-    changed = made != SMOOTH
-    assert 0.01 < changed.mean() < 0.12 and made[changed].max() == 255 and (made >= SMOOTH).all()
-
-
 def test_the_turn_is_45_degrees_the_zoom_one_and_a_half_and_no_black_corner_comes_in():
     spot = np.zeros((121, 121), np.uint8)
     spot[58:63, 78:83] = 255  # 20 pixels to the right of the centre
@@ -149,10 +140,3 @@ def test_the_top_half_is_black_and_the_crop_is_the_upper_left_quarter():
     made = TRANSFORMS[COVERED](SMOOTH)
     assert not made[:64].any() and np.array_equal(made[64:], SMOOTH[64:])
     assert (transformed(SMOOTH[None], CROP)[0, 1::32, 1::32] == SMOOTH[:64:16, :64:16]).all()
-
-
-def test_an_unknown_heading_or_shape_is_refused():
-    with pytest.raises(ValueError, match="Top left crop"):
-        transformed(SMOOTH[None], "Upside down")
-    with pytest.raises(ValueError, match="uint8"):
-        transformed(SMOOTH, CROP)
