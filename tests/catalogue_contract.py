@@ -1,47 +1,18 @@
-"""What every data set's loader promises. A new one is one line more in test_data_catalogues.py, or
-
-    class TestMyData(CatalogueContract):
-        def load(self, folder: Path) -> Catalogue:
-            return my_data.load(folder, workers=1)
-
-where `load` is called with an empty folder, and must be able to run twice in it.
-"""
+"""What every data set's loader promises. A new one is one line more in test_data_catalogues.py."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue
 from helpers.data.images import batches, read_grey
 from helpers.data.splits import SplitError, leaks, split
 
 SAMPLE = 12  # files that are opened
-
-
-class CatalogueContract:
-    """Inherit, and define `load`."""
-
-    def load(self, folder: Path) -> Catalogue:
-        raise NotImplementedError
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return tmp_path_factory.mktemp("data")
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def catalogue(cls, folder: Path) -> Catalogue:
-        return cls().load(folder)
-
-    def test_it_keeps_the_contract(self, catalogue, folder):
-        check_catalogue(catalogue, lambda: self.load(folder))
 
 
 def check_catalogue(catalogue: Catalogue, load_again: Callable[[], Catalogue]) -> None:

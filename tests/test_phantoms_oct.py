@@ -1,14 +1,13 @@
 """Phantom OCT: one seed, one image; lesions where their masks are; what each disease does; two scanners; the plans."""
 
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-from catalogue_contract import CatalogueContract
+from catalogue_contract import check_catalogue
 from scipy.stats import chi2_contingency, kruskal
 
-from helpers.data.catalogue import Catalogue
 from helpers.phantoms.oct import NARROW, OCT, PUBLISHED, STRETCHED, draw, plan_oct, plan_octid
 from helpers.phantoms.oct_lesions import LESIONS
 from helpers.phantoms.oct_retina import AXIAL_UM, LATERAL_MM, Anatomy, healthy
@@ -24,9 +23,9 @@ def bscan(label: str, severity: float, seed: int, *, patient=0, image=1, quality
     return grey, masks["mask"]
 
 
-class TestOct(CatalogueContract):
-    def load(self, folder: Path) -> Catalogue:
-        return OCT.load(folder, 1, train=10, test_per_class=1, seed=0)
+def test_the_set_keeps_the_contract(tmp_path):
+    again = partial(OCT.load, tmp_path, 1, train=10, test_per_class=1, seed=0)
+    check_catalogue(again(), again)
 
 
 # One image
