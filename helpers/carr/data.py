@@ -284,11 +284,9 @@ def expand(frame: pd.DataFrame, per_image: int = CHILDREN) -> pd.DataFrame:
     augmentation expanding this to 1122 images per class", which is 102 and ten augmentations of each. Which transforms
     were used is not said; here they are those of `augment.light`.
 
-    Raises `ValueError` for a number below 0, and where a training image's file or patient is in another split too: its
+    Raises `ValueError` where a training image's file or patient is in another split too: its
     children would be there under another name.
     """
-    if per_image < 0:
-        raise ValueError(f"per_image = {per_image}; an image has 0 children or more")
     train = frame["split"] == "train"
     for column in ("patient_id", "digest"):
         shared = set(frame.loc[train, column]) & set(frame.loc[~train, column]) if column in frame else ()
