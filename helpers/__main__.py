@@ -76,18 +76,18 @@ def _dicom(*words: str) -> int:
     from helpers.data.dicom import convert_folder, read_key
     from helpers.run.profile import ProfileError, nearest
 
-    given = {"window": "min-max"}
+    given = {}
     for word in words:
         name, _, value = word.partition("=")
-        if name.lower() not in ("source", "target", "key", "window") or not value:
-            raise ProfileError(f"'{word}' is no setting of dicom{nearest(name, ('SOURCE', 'TARGET', 'KEY', 'WINDOW'))}")
+        if name.lower() not in ("source", "target", "key") or not value:
+            raise ProfileError(f"'{word}' is no setting of dicom{nearest(name, ('SOURCE', 'TARGET', 'KEY'))}")
         given[name.lower()] = value
     if missing := [name.upper() for name in ("source", "target", "key") if name not in given]:
         raise ProfileError(f"dicom needs {', '.join(missing)}: SOURCE=folder TARGET=folder KEY=a file kept elsewhere")
     key, target = Path(given["key"]).resolve(), Path(given["target"]).resolve()
     if key.is_relative_to(target):
         raise ProfileError(f"KEY={given['key']} lies in TARGET: with the key beside them, patients can be found again")
-    table, failures = convert_folder(Path(given["source"]), target, read_key(key), given["window"])
+    table, failures = convert_folder(Path(given["source"]), target, read_key(key))
     for row in failures.to_dict("records"):
         print(f"left out: {row}", file=sys.stderr)
     print(f"{len(table)} radiographs in {target}")

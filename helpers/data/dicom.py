@@ -2,7 +2,7 @@
 
 Rajkomar 2017 ("Image Preparation"): "The images were converted to greyscale 8-bit lossy JPEG format, and min-max
 windowing was applied using DICOM Toolkit (DCMTK) (Version 3.6.0)". So the darkest pixel becomes 0 and the brightest
-255, whatever window the file states; that is the default here, without the lossy JPEG.
+255, whatever window the file states; so it is done here, without the lossy JPEG.
 
 What is kept of a header: the view position (if it is one of the standard's words), the modality, the size, which images
 are one patient's, and the order of a patient's studies. What is not: everything else. Names are keyed hashes, which
@@ -27,17 +27,15 @@ import pandas as pd
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing, get_decoder, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder, pixel_array
 from tqdm import tqdm
 
 from helpers.data.images import MAX_PIXELS, MIN_SIDE, UnreadableImage, worker_count
 from helpers.data.scan import is_stray
 
 TABLE, IMAGES = "images.csv", "images"
-COLUMNS = ["image", "view", "modality", "patient", "study", "rows", "columns", "window"]
-WINDOWS = ("min-max", "stored")
+COLUMNS = ["image", "view", "modality", "patient", "study", "rows", "columns"]
 GREY = ("MONOCHROME1", "MONOCHROME2")
-FAR = 1e9  # beyond any pixel value: what a window makes of it is the window's own black or white
 # The standard's terms for chest radiographs and their opposites (CR and DX, attribute 0018,5101). Another text is not
 # kept: a free text may hold anything, a name included.
 VIEWS = {"AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LATERAL", "LAT"}
@@ -45,32 +43,26 @@ MODALITIES = {"CR", "DX", "RG", "DR", "PX", "XA", "RF", "CT", "MR", "US", "OP", 
 NAME_DIGITS = 24  # 96 bits: no two of a million images share a name
 
 
-def convert_folder(
-    source: Path, target: Path, key: bytes, window: str = "min-max", workers: int = 0
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def convert_folder(source: Path, target: Path, key: bytes, workers: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Makes `target`/images/<name>.png of every radiograph below `source`, and `target`/images.csv.
 
     Returns (table, failures): the table as written (see `COLUMNS`), and path and reason of each file left out (a path
     may name a patient, so they are written nowhere).
 
     Pictures are uint8, bright where the film is white, as a monitor shows it. Stored values of 8 to 16 bits, signed or
-    not, pass the modality LUT or rescale slope and intercept, then the window, and are inverted for MONOCHROME1 (a
-    file's presentation LUT shape only repeats that, and is not applied on top). `window` "min-max" stretches the range
-    that occurs, as the paper's; "stored" takes the file's VOI LUT or its first window centre and width, and where it
-    states none, min-max too. Padding outside the exposed field is black and does not count for the range. Colour
-    becomes luma, and is not windowed.
+    not, pass the modality LUT or rescale slope and intercept, then the range that occurs is stretched, as the paper's,
+    and inverted for MONOCHROME1 (a file's presentation LUT shape only repeats that, and is not applied on top). Padding
+    outside the exposed field is black and does not count for the range. Colour becomes luma, and is not stretched.
 
     Of the table: `view` and `modality` as the header has them or empty; `patient`, a pseudonym, the same for one key
-    and patient id; `study` 1, 2, ... in the order of the patient's study dates (of undated ones, in no order);
-    `window` what was applied. A picture is there as a whole or not at all; a second run makes what is missing. Files
+    and patient id; `study` 1, 2, ... in the order of the patient's study dates (of undated ones, in no order).
+    A picture is there as a whole or not at all; a second run makes what is missing. Files
     that differ in no byte become one picture. A file that cannot be read, has no patient id (so it could not be split
     by patient) or writing burnt in, is among the failures and stops nothing.
 
     `key` (16 bytes at least, see `read_key`) must stay secret, and be the same for data that belong together. Raises
-    ValueError for another window, a short key or a `target` inside `source`, FileNotFoundError without `source`.
+    ValueError for a short key or a `target` inside `source`, FileNotFoundError without `source`.
     """
-    if window not in WINDOWS:
-        raise ValueError(f"there is no window '{window}'; known: {', '.join(WINDOWS)}")
     if len(key) < 16:
         raise ValueError(f"a key of {len(key)} bytes can be guessed; 16 are the least (see read_key)")
     if not source.is_dir():
@@ -80,7 +72,7 @@ def convert_folder(
     paths = sorted(p for p in source.rglob("*") if p.is_file() and not is_stray(p.relative_to(source).as_posix()))
     (target / IMAGES).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(worker_count(workers), thread_name_prefix="dicom") as pool:
-        done = pool.map(lambda path: _convert(path, target / IMAGES, key, window), paths)
+        done = pool.map(lambda path: _convert(path, target / IMAGES, key), paths)
         rows = list(tqdm(done, "converting DICOM", len(paths), unit="image", file=sys.stderr, delay=3, mininterval=1))
     failures = [(path.relative_to(source).as_posix(), row) for path, row in zip(paths, rows, strict=True)]
     good = pd.DataFrame([row for row in rows if not isinstance(row, str)], columns=[*COLUMNS, "date"])
@@ -101,11 +93,11 @@ def read_key(path: Path) -> bytes:
         raise ValueError(f"{path} is no key: it should hold 64 hex digits") from None
 
 
-def _convert(path: Path, folder: Path, key: bytes, window: str) -> dict | str:
+def _convert(path: Path, folder: Path, key: bytes) -> dict | str:
     """Makes the picture where it is missing; returns the table's row, or why there is none."""
     try:
         content = path.read_bytes()
-        return _made(dcmread(io.BytesIO(content)), content, folder, key, window)
+        return _made(dcmread(io.BytesIO(content)), content, folder, key)
     except UnreadableImage as error:
         return error.reason
     except InvalidDicomError:
@@ -116,7 +108,7 @@ def _convert(path: Path, folder: Path, key: bytes, window: str) -> dict | str:
         return f"damaged, or its pixels cannot be decoded: {type(error).__name__}"
 
 
-def _made(dataset: Dataset, content: bytes, folder: Path, key: bytes, window: str) -> dict:
+def _made(dataset: Dataset, content: bytes, folder: Path, key: bytes) -> dict:
     def text(name: str) -> str:
         return str(dataset.get(name) or "").strip()
 
@@ -127,10 +119,10 @@ def _made(dataset: Dataset, content: bytes, folder: Path, key: bytes, window: st
         raise UnreadableImage("no patient id, so which patient it shows is not known")
     if text("BurnedInAnnotation").upper() == "YES":
         raise UnreadableImage("writing burnt into its pixels, by its header")
-    place = folder / f"{pseudonym('image', window, hashlib.sha256(content).hexdigest())}.png"
+    place = folder / f"{pseudonym('image', hashlib.sha256(content).hexdigest())}.png"
     if not place.exists():
         temporary = place.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
-        Image.fromarray(_picture(dataset, window)).save(temporary, "PNG")
+        Image.fromarray(_picture(dataset)).save(temporary, "PNG")
         temporary.replace(place)
     view, modality = text("ViewPosition").upper(), text("Modality").upper()
     return {
@@ -142,7 +134,6 @@ def _made(dataset: Dataset, content: bytes, folder: Path, key: bytes, window: st
         "date": f"{text('StudyDate')} {text('StudyTime')}",
         "rows": int(dataset.Rows),
         "columns": int(dataset.Columns),
-        "window": _window(dataset, window),
     }
 
 
@@ -154,15 +145,7 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(study=study).sort_values("image", ignore_index=True)[COLUMNS]
 
 
-def _window(dataset: Dataset, asked: str) -> str:
-    """What is applied: the stored window needs a VOI LUT, or window centre and width; colour is not windowed."""
-    if dataset.PhotometricInterpretation not in GREY:
-        return "none"
-    stated = None not in (dataset.get("WindowCenter"), dataset.get("WindowWidth")) or dataset.get("VOILUTSequence")
-    return "stored" if asked == "stored" and stated else "min-max"
-
-
-def _picture(dataset: Dataset, window: str) -> np.ndarray:
+def _picture(dataset: Dataset) -> np.ndarray:
     """The opened file's pixels as `convert_folder` describes them: uint8 (h, w)."""
     _check(dataset)
     stored, interpretation = pixel_array(dataset), dataset.PhotometricInterpretation
@@ -174,7 +157,7 @@ def _picture(dataset: Dataset, window: str) -> np.ndarray:
     ends = sorted((padding, dataset.get("PixelPaddingRangeLimit", padding))) if padding is not None else (1, 0)
     field = (stored < ends[0]) | (stored > ends[1])
     values = apply_modality_lut(stored, dataset)
-    shown = _stored_window(dataset, values) if _window(dataset, window) == "stored" else _min_max(values, field)
+    shown = _min_max(values, field)
     if interpretation == "MONOCHROME1":
         shown = 1 - shown
     return np.where(field, np.round(255 * shown), 0).astype(np.uint8)
@@ -208,13 +191,3 @@ def _min_max(values: np.ndarray, field: np.ndarray) -> np.ndarray:
     if low == high:
         raise UnreadableImage("blank: all its pixels are alike")
     return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
-
-
-def _stored_window(dataset: Dataset, values: np.ndarray) -> np.ndarray:
-    """0 to 1, by the file's VOI LUT or else its first window."""
-    if dataset.get("VOILUTSequence"):
-        depth = dataset.VOILUTSequence[0].LUTDescriptor[2]
-        return apply_voi(np.round(values).astype(np.int64), dataset) / (2.0**depth - 1)
-    with np.errstate(over="ignore"):  # a sigmoid of FAR
-        black, white = apply_windowing(np.array([-FAR, FAR]), dataset)
-    return (apply_windowing(values, dataset) - black) / (white - black)
