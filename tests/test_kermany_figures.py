@@ -34,7 +34,7 @@ DRAWN = {
     "figure 1": (lambda: kermany.schematic("InceptionV3", "imagenet", CLASSES), "ImageNet, 1,000 categories"),
     "figure 2B": (lambda: kermany.flow([("Found", "9 images"), ("Test", "3")], {0: "set aside: 6"}), "set aside: 6"),
     "figure 4A": (lambda: kermany.roc({"model": CURVE}, READERS, "1 SIMULATED readers"), "1 SIMULATED readers"),
-    "learning curve": (lambda: kermany.learning_curve(POINTS, "accuracy", "share", {"all": 0.9}), "images per class"),
+    "learning curve": (lambda: kermany.learning_curve(POINTS, "accuracy", "share", 0.9), "images per class"),
     "figure 4C": (
         lambda: kermany.weighted_errors({"model": AREA, "Reader 1": AREA}, {"model"}, {"published: model": 0.066}),
         "weighted error (penalty points per 100 images)",

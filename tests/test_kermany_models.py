@@ -6,14 +6,7 @@ import pytest
 from tiny import run_maker, tiny_images
 
 from helpers.kermany import models
-from helpers.kermany.models import (
-    CLASSES,
-    draw_curve,
-    finetune_referral_networks,
-    load_head,
-    train_learning_curve,
-    train_named_head,
-)
+from helpers.kermany.models import CLASSES, load_head
 from helpers.model.experiment import Images
 from helpers.run.profile import load_profile
 
@@ -24,22 +17,17 @@ PROFILE = load_profile("phantom", "head_steps=20 head_evaluate_every=5 head_l2=0
 def oct_features(train=(20, 9, 8, 30), held_out=5, seed=0):
     """A split frame, and its features: one centre per class, in a random order."""
     random = np.random.default_rng(seed)
-    rows = [
-        {"label": label, "split": split}
-        for label, count in zip(OCT, train, strict=True)
-        for split, n in (("train", count), ("validation", held_out), ("test", held_out))
-        for _ in range(n)
-    ]
-    frame = pd.DataFrame(rows).sample(frac=1, random_state=seed).reset_index(drop=True)
-    frame["image_id"] = [f"image-{number}" for number in range(len(frame))]
-    frame["patient_id"] = [f"patient-{number // 2}" for number in range(len(frame))]
+    parts = {"train": train, "validation": (held_out,) * 4, "test": (held_out,) * 4}
+    frame = pd.concat([pd.DataFrame({"label": np.repeat(OCT, each), "split": name}) for name, each in parts.items()])
+    frame = frame.sample(frac=1, random_state=seed).reset_index(drop=True)
+    frame = frame.assign(image_id="image-" + frame.index.astype(str), patient_id=frame.index // 2)
     codes = frame["label"].map(OCT.index).to_numpy()
     centres = random.normal(size=(4, 6))
     return frame, (centres[codes] + 0.5 * random.normal(size=(len(frame), 6))).astype(np.float32)
 
 
 def train(name, folder, frame, features):
-    return run_maker(train_named_head, Images(None, frame), PROFILE, folder, features=features, name=name)
+    return run_maker(models.train_named_head, Images(None, frame), PROFILE, folder, features=features, name=name)
 
 
 def test_a_head_scores_each_held_out_image_once_per_selection_and_is_kept(tmp_path):
@@ -86,7 +74,7 @@ def test_the_learning_curve_trains_each_draw_on_both_initialisations(tmp_path, m
 
     monkeypatch.setattr(models, "_features_of", random_features)
     profile = PROFILE.model_copy(update={"curve_per_class": (3, 5), "curve_seeds": 2, "head_learning_rate": 0.1})
-    made = run_maker(train_learning_curve, Images(None, frame), profile, tmp_path, features=features)
+    made = run_maker(models.train_learning_curve, Images(None, frame), profile, tmp_path, features=features)
     points = made.table("points")
     assert list(points.columns) == ["initialisation", "per_class", "seed", "accuracy", "auroc"]
     assert len(points) == 8 and points["seed"].nunique() == 2
@@ -99,7 +87,7 @@ def test_the_curve_leaves_out_what_the_smallest_class_cannot_give_and_nests_its_
     frame, _ = oct_features()
     profile = PROFILE.model_copy(update={"curve_per_class": (3, 8, 9, 1000), "curve_seeds": 2})
     with pytest.warns(UserWarning, match="leaves out 9, 1,000 images per class: the smallest class has 8"):
-        points = draw_curve(frame, profile)
+        points = models.draw_curve(frame, profile)
     assert [size for size, _, _ in points] == [3, 3, 8, 8]
     assert set(points[0][2]["image_id"]) < set(points[2][2]["image_id"])
 
@@ -111,7 +99,7 @@ def test_the_networks_score_every_image_they_did_not_learn_from_and_are_averaged
     images = tiny_images(tmp_path / "images", CLASSES["referral"], (10, 4, 4))
     images.frame.loc[images.frame["image_id"].str.endswith("train-7"), "split"] = "held-out"
     small = {"weights": "none", "finetune_size": 32, "finetune_epochs": 2, "finetune_networks": 2, "head_steps": 20}
-    made = run_maker(finetune_referral_networks, images, load_profile("phantom", small), tmp_path / "runs")
+    made = run_maker(models.finetune_referral_networks, images, load_profile("phantom", small), tmp_path / "runs")
     held_out = images.frame[images.frame["split"] != "train"]
     assert list(made.scores["image_id"]) == list(held_out["image_id"]) and set(made.scores["split"]) > {"held-out"}
     assert made.scores[[f"p_{label}" for label in made.classes]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)

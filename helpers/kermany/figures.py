@@ -105,11 +105,11 @@ def roc(curves: Mapping[str, plots.Curve], readers: pd.DataFrame | None = None, 
 
 
 @print_style
-def learning_curve(points: pd.DataFrame, measure: str, label: str, reference: Mapping[str, float]) -> Figure:
+def learning_curve(points: pd.DataFrame, measure: str, label: str, reference: float) -> Figure:
     """Beyond the paper: `measure` on the test set against the training images per class, one line per initialisation.
 
     `points` has columns initialisation, per_class, seed and `measure`: a dot per run, a line through the means, a band
-    of the t interval of the mean over seeds. `reference[name]` are horizontal lines.
+    of the t interval of the mean over seeds. A line at `reference` is what all training images gave.
     """
     import seaborn as sns
 
@@ -119,9 +119,8 @@ def learning_curve(points: pd.DataFrame, measure: str, label: str, reference: Ma
     band = {"errorbar": lambda shares: np.clip(DescrStatsW(shares).tconfint_mean(), 0, 1)}
     sns.lineplot(points, **options, **band, marker="o", ms=3, mec="none")
     sns.scatterplot(points, **options, s=5, alpha=0.5, legend=False)
-    for name, value in reference.items():
-        axes.axhline(value, color="0.4", lw=0.7, ls="--")
-        axes.text(0.01, value, name, transform=axes.get_yaxis_transform(), va="bottom", fontsize=6)
+    axes.axhline(reference, color="0.4", lw=0.7, ls="--")
+    axes.text(0.01, reference, "all training images", transform=axes.get_yaxis_transform(), va="bottom", fontsize=6)
     axes.set(xscale="log", xlabel="training images per class", ylabel=label)
     ticks = sorted(points["per_class"].unique())
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

@@ -34,7 +34,6 @@ from helpers.metrics.estimate import FIELDS, Estimate, estimate_frame, likelihoo
 from helpers.run.steps import nearest
 
 MODEL, LIMITED = "model", "limited model"
-COLUMNS = ["reader", "image", "label"]  # of the CSV
 
 # Simulated readers. How much an image of one class looks like another, from 0 (not at all) to 1 (the same): subretinal
 # material passes for drusen or for cysts, a few cysts or small drusen are overlooked.
@@ -75,7 +74,7 @@ def load_readers(path: str | Path, catalogue: Catalogue) -> pd.DataFrame:
     Raises `UserTableError` for a file that `read_user_table` refuses, a label that is no class, an image read twice by
     one reader, and a reader called as a model is.
     """
-    table, refuse = read_user_table(path, COLUMNS, catalogue), partial(refuse_rows, path)
+    table, refuse = read_user_table(path, ["reader", "image", "label"], catalogue), partial(refuse_rows, path)
     hinted = table.assign(hint=table["label"].map(lambda label: nearest(label, catalogue.classes)))
     refuse(hinted, ~table["label"].isin(catalogue.classes), "label '{label}' is not a class{hint}")
     refuse(table, table[["reader", "image"]].duplicated(), "reader '{reader}' has already read image '{image}'")

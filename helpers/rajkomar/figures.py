@@ -233,9 +233,8 @@ def _class_labels(axes: Axes, plateau: Plateau) -> None:
     lateral, frontal = 100 * plateau.largest_negative, 100 * plateau.smallest_positive
     most, least = np.ceil(10 * lateral - 1e-9) / 10, np.floor(10 * frontal + 1e-9) / 10  # so that "all" stays true
     across = axes.get_xaxis_transform()
-    bars = ((1.06, (0, lateral), LATERAL, f"lateral: all ≤ {most:.1f} %"),)
-    bars += ((1.19, (frontal, 100), FRONTAL, f"frontal: all ≥ {least:.1f} %"),)
-    for y, ends, colour, words in bars:
+    below, above = f"lateral: all ≤ {most:.1f} %", f"frontal: all ≥ {least:.1f} %"
+    for y, ends, colour, words in ((1.06, (0, lateral), LATERAL, below), (1.19, (frontal, 100), FRONTAL, above)):
         axes.plot(ends, [y, y], color=colour, lw=3, solid_capstyle="butt", transform=across, clip_on=False)
         axes.text(50, y + 0.02, words, ha="center", va="bottom", fontsize=6.5, transform=across)
 

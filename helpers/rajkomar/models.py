@@ -45,10 +45,6 @@ class Radiographs:
     frame: pd.DataFrame
     batch: Callable[[int, np.ndarray], np.ndarray]
 
-    @property
-    def codes(self) -> np.ndarray:
-        return self.frame["label"].map(VIEWS.index).to_numpy()
-
     def rows(self, split: str) -> np.ndarray:
         return np.flatnonzero((self.frame["split"] == split).to_numpy())
 
@@ -61,17 +57,16 @@ def train_view_models(inputs: Inputs) -> Results:
     images under each transform of figure 6: image_id, label, transform, p_frontal), `history` (of every model).
     """
     profile, weights = inputs.settings, _pretrainings(inputs.settings)
-    originals, children = _sources(inputs.own, next(iter(weights.values())), profile)
+    sources = _sources(inputs.own, next(iter(weights.values())), profile)
     models: dict[tuple[str, str], FinetunedNetwork] = {}
     for name, word in weights.items():
         for method in METHODS:
-            source = originals if method == METHODS[0] else children
+            source = sources["originals" if method == METHODS[0] else "children"]
             place = inputs.unfinished / f"{name}, {method}".replace(", ", "_").replace(" ", "_")
             models[name, method] = _train(_load(word, profile), source, method == METHODS[2], profile, place)
-    sources = {"originals": originals, "children": children}
     table = pd.concat([_validated(network, sources, model) for model, network in models.items()], ignore_index=True)
     chosen = choose(table)
-    tables, summary = _final(models[chosen], originals, inputs.fresh)
+    tables, summary = _final(models[chosen], sources["originals"], inputs.fresh)
     history = [network.history.assign(pretraining=name, method=how) for (name, how), network in models.items()]
     tables |= {"validation": table, "history": pd.concat(history, ignore_index=True)}
     seen = {name: count for name, word in weights.items() if (count := pretraining_images(word))}
@@ -120,16 +115,14 @@ def _load(weights: str, profile: Profile) -> Backbone:
     return load_backbone(profile.view_backbone or profile.backbone, weights, profile.view_size, profile.seed)
 
 
-def _sources(images: Images, weights: str, profile: Profile) -> tuple[Radiographs, Radiographs]:
+def _sources(images: Images, weights: str, profile: Profile) -> dict[str, Radiographs]:
     """The split frame's images as they are, and the children of its training and validation images."""
     frame = images.frame.reset_index(drop=True)
     pixels = pixels_of(images.catalogue, frame, _load(weights, profile).image_size, profile.workers)
     rows = children_frame(frame, per_image=profile.view_children, seed=profile.seed)
     children = Augmented(rows, pixels, frame["image_id"], profile.seed)
-    return (
-        Radiographs(frame.assign(parent=frame["image_id"]), lambda epoch, rows: pixels[rows]),
-        Radiographs(children.frame, children.batch),
-    )
+    originals = Radiographs(frame.assign(parent=frame["image_id"]), lambda epoch, rows: pixels[rows])
+    return {"originals": originals, "children": Radiographs(children.frame, children.batch)}
 
 
 def _train(
@@ -143,7 +136,8 @@ def _train(
     if all_layers:
         split[np.random.default_rng(profile.seed).permutation(source.rows("validation"))[CHOOSING:]] = "not used"
     settings = _settings(profile, backbone, len(train), all_layers)
-    return finetune(backbone, source, source, source.codes, split, VIEWS, settings, folder)
+    codes = source.frame["label"].map(VIEWS.index).to_numpy()
+    return finetune(backbone, source, source, codes, split, VIEWS, settings, folder)
 
 
 def _settings(profile: Profile, backbone: Backbone, images: int, all_layers: bool) -> FinetuneSettings:

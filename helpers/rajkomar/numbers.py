@@ -51,12 +51,10 @@ class Comparison:
 # 93.2)"; "full-greyscale [...] compared to [...] subset-greyscale (99.6 vs 99.3)"; "fully connected layers with the
 # augmented training set [...] than the non-augmented (95.2 vs 93.4)"; "all layers [...] compared to only the fully
 # connected layers (99.6 vs 95.2)"; "limited to the greyscale models [...] (99.7 vs 99.2)".
-GREY, EVERY, LAYERS = (FULL, SUBSET), (PRETRAININGS, PRETRAININGS), ((ALL,), (LAST,))
+GREY, EVERY, SAME, LAYERS = (FULL, SUBSET), (PRETRAININGS, PRETRAININGS), (METHODS, METHODS), ((ALL,), (LAST,))
 COMPARISONS = {
-    "greyscale vs colour": Comparison((GREY, (COLOUR,)), (METHODS, METHODS), ("grey", "color", "grey_color.p")),
-    "full vs subset greyscale": Comparison(
-        ((FULL,), (SUBSET,)), (METHODS, METHODS), ("full_grey", "subset_grey", "full_subset.p")
-    ),
+    "greyscale vs colour": Comparison((GREY, (COLOUR,)), SAME, ("grey", "color", "grey_color.p")),
+    "full vs subset greyscale": Comparison(((FULL,), (SUBSET,)), SAME, ("full_grey", "subset_grey", "full_subset.p")),
     "augmented vs original, last layer": Comparison(
         EVERY, ((LAST,), (ORIGINAL,)), ("head_augmented", "head_original", "augmentation.p")
     ),
@@ -147,15 +145,13 @@ def comparison_table(answers: Mapping[str, Answer]) -> pd.DataFrame:
 
 def describe_ordering(answers: Mapping[str, Answer]) -> str:
     """In a sentence, whether the grid shows the paper's ordering: every comparison as published, by parent."""
-    agreeing = [name for name, answer in answers.items() if answer.whole and answer.order == "as in the paper"]
+    agreeing = [name for name, answer in answers.items() if answer.order == "as in the paper"]
     partial = sum(bool(answer.missing) for answer in answers.values())
     shown = "shown" if len(agreeing) == len(answers) else "not shown"
-    names = f": {', '.join(agreeing)}" if 0 < len(agreeing) < len(answers) else ""
+    count = f"{len(agreeing)} of its {len(answers)} comparisons are as published and significant by parent"
+    names = f" ({', '.join(agreeing)})" if 0 < len(agreeing) < len(answers) else ""
     missing = f"; {partial} lack pre-trainings that did not run" if partial else ""
-    return (
-        f"The paper's ordering is {shown}: {len(agreeing)} of its {len(answers)} comparisons are as published and "
-        f"significant by parent{names}{missing}."
-    )
+    return f"The paper's ordering is {shown}: {count}{names}{missing}."
 
 
 # --- the chosen model -------------------------------------------------------------------------------------------------
@@ -198,7 +194,7 @@ def pooled_claims(answers: Mapping[str, Answer]) -> dict[str, Estimate]:
     for name, comparison in COMPARISONS.items():
         if answers[name].whole:
             found = answers[name].tests[1]
-            values = found.a, found.b, Estimate.exact(found.p, "t test by parent")
+            values = (found.a, found.b, Estimate.exact(found.p, "t test by parent"))
             claims |= {f"view.pooled.{claim}": value for claim, value in zip(comparison.claims, values, strict=True)}
     return _with_ids(claims)
 
