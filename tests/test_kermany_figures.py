@@ -35,10 +35,7 @@ DRAWN = {
     "figure 2B": (lambda: kermany.flow([("Found", "9 images"), ("Test", "3")], {0: "set aside: 6"}), "set aside: 6"),
     "figure 4A": (lambda: kermany.roc({"model": CURVE}, READERS, "1 SIMULATED readers"), "1 SIMULATED readers"),
     "learning curve": (lambda: kermany.learning_curve(POINTS, "accuracy", "share", 0.9), "images per class"),
-    "figure 4C": (
-        lambda: kermany.weighted_errors({"model": AREA, "Reader 1": AREA}, {"model"}, {"published: model": 0.066}),
-        "weighted error (penalty points per 100 images)",
-    ),
+    "figure 4C": (lambda: kermany.weighted_errors({"model": AREA}, {"model"}, {"printed": 0.066}), "per 100 images"),
     "figure S3": (lambda: kermany.likelihood_ratios(INFINITE, INFINITE, {"model"}), "positive likelihood ratio"),
     "figure S4A": (lambda: kermany.penalties(TABLE), "penalty points"),
     "reliability": (lambda: kermany.reliability_diagram({"raw: 0.1": reliability(TRUTH, SCORE)}), "raw: 0.1"),

@@ -17,7 +17,7 @@ def scores_of(classes, n=400, seed=0):
     rng = np.random.default_rng(seed)
     probabilities = softmax(rng.normal(0, 1.2, (n, len(classes))), axis=1)
     drawn = (probabilities.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
-    names = {"patient_id": [f"p{i // 2}" for i in range(n)], "image_id": [f"i{i}" for i in range(n)]}
+    names = {"patient_id": np.arange(n) // 2, "image_id": np.arange(n)}
     frame = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
     return frame.assign(label=np.array(classes, object)[drawn], split="test", selection="validation", **names)
 
