@@ -138,7 +138,7 @@ def main() -> None:
     for name in parsed.networks:
         images = pictures(NETWORKS[name])
         classifier = classifier_of(name, images, parsed.weights)
-        sweep = make_sweep(classifier, default_box(NETWORKS[name]), 1, "auto", images[0])
+        sweep = make_sweep(classifier, default_box(NETWORKS[name]), 1, images[0])
         print(report(name, compare(classifier, images[0], sweep, parsed.positions), sweep), flush=True)
 
 

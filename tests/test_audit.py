@@ -337,7 +337,6 @@ def test_no_sum_or_repeat_holds_for_another_number(checks):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('rule = "pools_fit"', 'rule = "pools_fits"', "no rule 'pools_fits'.*pools_fit"),
         ('id = "pools"', 'id = "counts.test"', "two checks are called rajkomar2017.counts.test"),
         ('facts = "data.{studies,', 'facts = "data.{study,', "needs 'rajkomar2017.data.study'.*did you mean"),
     ],

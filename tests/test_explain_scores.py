@@ -42,8 +42,8 @@ def one(values, mask, **options):
     return localisation(maps_of(np.asarray(values)[None]), mask[None], BOX, **options).iloc[0]
 
 
-def maps_of(values, target="A", **extra):
-    return Maps(np.asarray(values, np.float32), "made", "probability", (target,) * len(values), {}, 0.0, extra)
+def maps_of(values, **extra):
+    return Maps(np.asarray(values, np.float32), "made", "probability", 0.0, extra)
 
 
 # --- one image -------------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_cases_are_test_images_of_the_diseases_in_turn(tmp_path):
 def test_methods_are_scored_beside_a_guess(tmp_path):
     cases, classifier = phantoms(tmp_path), curved()
     renamed = from_logits(classifier.logits_model, ("CNV", "DME", "DRUSEN"))
-    perfect = maps_of(cases.masks.astype(float), "CNV")
+    perfect = maps_of(cases.masks.astype(float))
     methods = {"gradient": gradients.gradient(renamed, cases.images, cases.labels), "perfect": perfect}
     table, curves = compare_methods(methods, cases, renamed, 3, resamples=100)
     found = table.set_index(["explainer", "measure"])["value"]

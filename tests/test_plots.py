@@ -24,7 +24,7 @@ CLASSES = ("CNV", "DME", "NORMAL")
 IMAGES = RANDOM.integers(0, 255, (4, 32, 32), dtype=np.uint8)
 MASKS = np.zeros((4, 32, 32), bool)
 MASKS[1, 10:20, 10:20] = True
-HEAT = Maps(RANDOM.normal(size=(4, 32, 32)).astype(np.float32), "occlusion", "probability", ("CNV",) * 4, {}, 1.0)
+HEAT = Maps(RANDOM.normal(size=(4, 32, 32)).astype(np.float32), "occlusion", "probability", 1.0)
 LABELS = ["CNV", "DME", "MH", "NORMAL"]
 HISTORY = pd.DataFrame(product(range(1, 30), ("train", "validation")), columns=["step", "split"])
 HISTORY = HISTORY.assign(accuracy=0.5 + HISTORY["step"] / 100, cross_entropy=1 - HISTORY["step"] / 100)

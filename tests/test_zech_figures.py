@@ -22,7 +22,7 @@ IMAGE = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
 MASKS = np.stack([IMAGE > 200, IMAGE < 0])
 CHOSEN = pd.DataFrame({"image_id": ["i0", "i2"], "target": ["Mass", "Nodule"]})
 FEW = scores(n=3, labels=("Mass", "Nodule")).assign(y_Mass=True)
-HEAT = Maps(RANDOM.normal(size=(2, 64, 64)).astype(np.float32), "cam", "logit", ("Mass", "Nodule"), {}, 0.0)
+HEAT = Maps(RANDOM.normal(size=(2, 64, 64)).astype(np.float32), "cam", "logit", 0.0)
 SHOWN = zech.shown(CHOSEN, np.stack([IMAGE, IMAGE]), HEAT, MASKS, FEW)
 SITES = ("N", "M", "I")
 

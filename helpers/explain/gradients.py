@@ -51,7 +51,7 @@ def gradient(classifier: Classifier, images: np.ndarray, target: str | Sequence[
     began, images = monotonic(), classifier.check(images)
     codes = classifier.codes(target, len(images))
     maps = np.abs(_slopes(classifier)(images, codes)[0])
-    return classifier.maps(began, codes, maps, "gradient", "|d logit| a grey level")
+    return Maps(maps, "gradient", "|d logit| a grey level", monotonic() - began)
 
 
 def smoothgrad(classifier: Classifier, images: np.ndarray, target: str | Sequence[str], *, seed: int = 1) -> Maps:
@@ -67,8 +67,7 @@ def smoothgrad(classifier: Classifier, images: np.ndarray, target: str | Sequenc
     for i, image in enumerate(images.astype(np.float32)):
         noisy = image + NOISE * np.ptp(image) * draws
         maps[i] = np.abs(slope(noisy, np.full(SAMPLES, codes[i]))[0].mean(axis=0, dtype=np.float64))
-    settings = {"samples": SAMPLES, "noise": NOISE, "seed": seed}
-    return classifier.maps(began, codes, maps, "smoothgrad", "|d logit| a grey level", **settings)
+    return Maps(maps, "smoothgrad", "|d logit| a grey level", monotonic() - began)
 
 
 def integrated_gradients(classifier: Classifier, images: np.ndarray, target: str | Sequence[str]) -> Maps:
@@ -93,8 +92,7 @@ def integrated_gradients(classifier: Classifier, images: np.ndarray, target: str
     if (off > TOLERANCE).any():
         text = f"integrated gradients: {(off > TOLERANCE).sum()} of {len(off)} sums are off by more than {TOLERANCE:g}"
         warnings.warn(f"{text} of the difference, the worst by {off.max():.2g}", stacklevel=2)
-    settings = {"tolerance": TOLERANCE, "steps": STEPS}
-    return classifier.maps(began, codes, maps, "integrated gradients", "logit", **settings)
+    return Maps(maps, "integrated gradients", "logit", monotonic() - began)
 
 
 def _slopes(classifier: Classifier) -> Gradients:
@@ -121,16 +119,13 @@ def class_activation(
     Coarse maps are enlarged with their sum kept, so that a map's sum is the logit less the bias; below 0 the place
     speaks against the label. With `reference` images (m, size, size), such as those of the healthy, their mean map is
     subtracted: what is left is what this image adds beyond them, without what every chest and the padded border add.
-    Raises `ValueError` for a network whose features are no averages or maxima of maps.
     """
     began, images = monotonic(), classifier.check(images)
     codes, contributions = classifier.codes(target, len(images)), _contributions(classifier.logits_model)
-    maps, used = contributions(images, codes), 0
-    if reference is not None:
-        used = len(reference)
-        for code in np.unique(codes):
-            maps[codes == code] -= contributions(classifier.check(reference), np.full(used, code)).mean(axis=0)
-    return classifier.maps(began, codes, maps, "class activation", "logit", reference=used)
+    maps = contributions(images, codes)
+    for code in np.unique(codes) if reference is not None else ():
+        maps[codes == code] -= contributions(classifier.check(reference), np.full(len(reference), code)).mean(axis=0)
+    return Maps(maps, "class activation", "logit", monotonic() - began)
 
 
 def _contributions(logits: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -142,8 +137,6 @@ def _contributions(logits: keras.Model) -> Callable[[np.ndarray, np.ndarray], np
 
     pools = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
     sources = list({id(layer.input): layer.input for layer in logits.layers if isinstance(layer, pools)}.values())
-    if not sources:
-        raise ValueError(f"{logits.name}: its features are no averages or maxima of maps")
     features, gradients = keras.Model(logits.input, sources), input_gradients(keras.Model(sources, logits.output))
 
     def contributions(images: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -200,22 +193,19 @@ def gradient_shap(
     import keras
     import shap
 
-    if samples < RUNS:
-        raise ValueError(f"samples = {samples}; take {RUNS} or more")
     began, images, background = monotonic(), classifier.check(images), classifier.check(background)
     codes, model = classifier.codes(target, len(images)), classifier.logits_model
     listed = keras.Model([model.inputs[0]], model.outputs[0])  # shap passes a list of one input
     explainer = shap.GradientExplainer(listed, background[..., None].astype(np.float32), batch_size=BATCH)
-    each, maps = samples // RUNS, np.empty(images.shape, np.float32)
+    maps = np.empty(images.shape, np.float32)
     state = np.random.get_state()  # shap seeds numpy's global generator
     for i, image in enumerate(images):
         repeated = np.repeat(image[None, ..., None].astype(np.float32), RUNS, axis=0)  # shap draws anew for each row
         asked = {"ranked_outputs": np.full((RUNS, 1), codes[i]), "output_rank_order": "custom"}
-        runs = np.asarray(explainer.shap_values(repeated, nsamples=each, rseed=seed, **asked)[0])
+        runs = np.asarray(explainer.shap_values(repeated, nsamples=samples // RUNS, rseed=seed, **asked)[0])
         maps[i] = runs.reshape(RUNS, *image.shape).mean(axis=0)
     np.random.set_state(state)
-    settings = {"samples": each * RUNS, "seed": seed, "background": len(background)}
-    return classifier.maps(began, codes, maps, "gradient SHAP", "logit", **settings)
+    return Maps(maps, "gradient SHAP", "logit", monotonic() - began)
 
 
 def partition_shap(
@@ -246,5 +236,4 @@ def partition_shap(
         explainer = shap.PartitionExplainer(probability, shap.maskers.Image(0 * whole))
         found = explainer(whole[None], max_evals=EVALUATIONS, batch_size=64, silent=True)
         maps[i] = enlarged(np.asarray(found.values).reshape(whole.shape[:2]) / np.outer(held, held))
-    settings = {"evaluations": EVALUATIONS, "cell": CELL, "background": len(background)}
-    return classifier.maps(began, codes, maps, "partition SHAP", "probability", **settings)
+    return Maps(maps, "partition SHAP", "probability", monotonic() - began)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,16 +31,13 @@ class Maps:
     """One map per image.
 
     `maps`: float32 (n, height, width), on the pixels of the explained images; higher means that the pixel is more
-    important for the target. `units` names the unit: "probability" for occlusion's drop, for example. `target`: the
-    explained class of each image. `settings`: what would make the same maps again. `seconds`: the time they took.
-    `extra`: what else a method returns, such as occlusion's probabilities at every position.
+    important for the target. `units` names the unit: "probability" for occlusion's drop, for example. `seconds`:
+    the time they took. `extra`: what else a method returns, such as occlusion's probabilities at every position.
     """
 
     maps: np.ndarray
     method: str
     units: str
-    target: tuple[str, ...]
-    settings: dict[str, Any]
     seconds: float
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -50,9 +46,8 @@ class Maps:
         n = len(self.maps)
         per_image = {name for name, value in self.extra.items() if name != "starts" and len(value) == n}
         extra = {name: value[positions] if name in per_image else value for name, value in self.extra.items()}
-        target = tuple(self.target[i] for i in positions)
         seconds = self.seconds * len(positions) / max(n, 1)
-        return replace(self, maps=self.maps[positions], target=target, seconds=seconds, extra=extra)
+        return replace(self, maps=self.maps[positions], seconds=seconds, extra=extra)
 
 
 @dataclass(frozen=True)
@@ -98,11 +93,6 @@ class Classifier:
                 f"images are {images.dtype} {images.shape}; the classifier takes uint8 (n, {size}, {size})"
             )
         return images
-
-    def maps(self, began: float, codes: np.ndarray, maps: np.ndarray, method: str, units: str, **kept) -> Maps:
-        """`Maps` of classes `codes`, made since `began` (a reading of `monotonic`) with the settings `kept`."""
-        target = tuple(self.classes[code] for code in codes)
-        return Maps(maps, method, units, target, {"classifier": self.key, **kept}, monotonic() - began)
 
 
 def from_head(backbone: Backbone, head: Head) -> Classifier:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -66,7 +65,6 @@ def occlusion(
     box: int,
     fill: str = "black",
     stride: int = 1,
-    engine: str = "auto",
     cache: Path | None = None,
 ) -> Maps:
     """Occlusion maps of `images`, uint8 (n, size, size), for `target`, a class name or one per image.
@@ -86,8 +84,6 @@ def occlusion(
     images, began = classifier.check(images), monotonic()
     codes, size = classifier.codes(target, len(images)), classifier.image_size
     starts = positions(size, box, stride)
-    if fill not in ("black", "mean"):
-        raise ValueError(f"fill = '{fill}'; it is black or mean")
     settings, sweep, maps, peaks = {"box": box, "fill": fill, "stride": stride}, None, [], []
     corners = np.stack(np.meshgrid(starts, starts, indexing="ij"), axis=-1).reshape(-1, 2)
     unoccluded = np.empty((len(images), len(classifier.classes)), np.float32)
@@ -99,7 +95,7 @@ def occlusion(
             with np.load(stored, allow_pickle=False) as found:
                 unoccluded[i], probabilities[i] = found["unoccluded"], found["probabilities"]
         else:
-            sweep = sweep or make_sweep(classifier, box, stride, engine, image)
+            sweep = sweep or make_sweep(classifier, box, stride, image)
             unoccluded[i] = sweep.take(image)
             probabilities[i] = sweep.at(0.0 if fill == "black" else float(image.mean()), corners)
             if stored:
@@ -110,13 +106,12 @@ def occlusion(
         maps.append(mean_drop(drops, starts, box, size))
     extra = {"probabilities": probabilities.reshape(len(images), len(starts), len(starts), -1), "starts": starts}
     extra |= {"unoccluded": unoccluded, "peak": np.array(peaks)}
-    made = classifier.maps(began, codes, np.array(maps), "occlusion", "probability", **settings)
-    return replace(made, extra=extra)
+    return Maps(np.array(maps), "occlusion", "probability", monotonic() - began, extra)
 
 
-def make_sweep(classifier: Classifier, side: int, stride: int, engine: str, image: np.ndarray) -> Sweep:
+def make_sweep(classifier: Classifier, side: int, stride: int, image: np.ndarray) -> Sweep:
     """The probabilities at any position, compared with those of Keras at `CHECKED` positions of `image`."""
-    chosen, random = choose(engine, "float32"), np.random.default_rng(0)
+    chosen, random = choose("auto", "float32"), np.random.default_rng(0)
     sweep = Sweep(classifier, side, stride, chosen, best_plan(trace(classifier.model), side))
     corners = random.integers(0, classifier.image_size - side + 1, (CHECKED, 2))
     expected = classifier.model.predict_on_batch(occluded(image, side, 0.0, corners))

@@ -48,8 +48,6 @@ def localisation(
       `peak`: the map's highest value.
     """
     masks = np.asarray(masks, bool)
-    if maps.maps.shape != masks.shape or masks.ndim != 3:
-        raise ValueError(f"maps are {maps.maps.shape} and masks {masks.shape}; both must be (n, height, width)")
     places = np.ones(masks.shape, bool) if allowed is None else np.asarray(allowed, bool)
     values = importance(maps.maps)
     peaks = maps.extra.get("peak")
@@ -177,8 +175,6 @@ def deletion_insertion(
     needed, but an image with holes is unlike any training image: with `random_order`, a seed, pixels go in random
     order instead, which shows what the holes alone do.
     """
-    if maps.shape != images.shape:
-        raise ValueError(f"images are {images.shape}, maps {maps.shape}")
     shares, parts = np.linspace(0, 1, STEPS + 1), []
     for i, image in enumerate(images):
         order = _order(maps[i], None if random_order is None else random_order + i)
@@ -252,8 +248,6 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, cell: int) -> np.nda
     """
     from scipy.stats import spearmanr
 
-    if first.shape != second.shape:
-        raise ValueError(f"maps of {first.shape} and {second.shape} cannot be compared")
     found = np.full(len(first), np.nan)
     for i, (one, other) in enumerate(zip(_cells(first, cell), _cells(second, cell), strict=True)):
         if np.ptp(one) > 0 and np.ptp(other) > 0:

@@ -197,23 +197,12 @@ def brier(truth: Any, probability: Any, patients: Any, resamples: int, seed: int
     return mean_by_patient((p - t) ** 2, patients, resamples, seed, bounds=(0.0, 1.0))
 
 
-@dataclass(frozen=True)
-class Temperature:
-    """`value`: above 1 the probabilities were too extreme. `before` and `after` are the cross-entropy, in nats per
-    image, on the images it was fitted on; `n` is their number."""
-
-    value: float
-    before: float
-    after: float
-    n: int
-
-
-def fit_temperature(probabilities: np.ndarray, labels: Any, classes: Sequence[str]) -> Temperature:
+def fit_temperature(probabilities: np.ndarray, labels: Any, classes: Sequence[str]) -> float:
     """The temperature that makes `probabilities`, (n, k) in the order of `classes`, fit `labels` best.
 
-    Guo et al. 2017 (ICML, arXiv:1706.04599): logits are divided by one number, which leaves the order of the classes,
-    and so accuracy, as it was. Fitted by cross-entropy between 0.05 and 20. Pass validation images: fitted on the
-    images it is judged on, it flatters.
+    Above 1 they were too extreme. Guo et al. 2017 (ICML, arXiv:1706.04599): logits are divided by one number, which
+    leaves the order of the classes, and so accuracy, as it was. Fitted by cross-entropy between 0.05 and 20. Pass
+    validation images: fitted on the images it is judged on, it flatters.
     """
     places = places_of(labels, classes)
 
@@ -222,7 +211,7 @@ def fit_temperature(probabilities: np.ndarray, labels: Any, classes: Sequence[st
         return float(-np.log(np.clip(scaled[np.arange(len(places)), places], TINY, None)).mean())
 
     best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-6})
-    return Temperature(float(np.exp(best.x)), loss(0.0), float(best.fun), len(places))
+    return float(np.exp(best.x))
 
 
 def apply_temperature(probabilities: np.ndarray, t: float) -> np.ndarray:

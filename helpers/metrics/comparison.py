@@ -20,15 +20,8 @@ from scipy.stats import chi2_contingency
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar as exact_mcnemar
 
-from helpers.metrics.estimate import (
-    ALPHA,
-    Estimate,
-    as_arrays,
-    logit_limits,
-    proportion,
-    proportion_difference,
-    unanimous_bounds,
-)
+from helpers.metrics import estimate
+from helpers.metrics.estimate import Estimate, as_arrays, proportion, proportion_difference, unanimous_bounds
 
 PAIRED = "Newcombe, paired"
 BY_PARENT = "ratio estimator by parent"
@@ -136,7 +129,7 @@ def compare_clustered(correct_a: Any, parents_a: Any, correct_b: Any, parents_b:
         bound = Estimate(value, *unanimous_bounds(value, len(names), -1.0, 1.0), n, *NO_SPREAD)
         return PooledComparison(*pools, bound, 1.0 if value == 0 else math.nan)
     freedom = len(names) - 1
-    half = error * float(student.ppf(1 - ALPHA / 2, freedom))
+    half = error * float(student.ppf(1 - estimate.ALPHA / 2, freedom))
     difference = Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, BY_PARENT)
     naive = sum(one.value * (1 - one.value) / one.n for one in pools)
     effect = error**2 / naive if naive else math.nan
@@ -163,8 +156,8 @@ def _share(part: pd.DataFrame) -> Estimate:
     error = _error(part["influence"])
     if value in (0.0, 1.0) or len(part) < 2 or error < 1e-12:
         return Estimate(value, *unanimous_bounds(value, len(part), 0.0, 1.0), n, *NO_SPREAD)
-    quantile = float(student.ppf(1 - ALPHA / 2, len(part) - 1))
-    return Estimate(value, *logit_limits(value, error, quantile), n, f"{BY_PARENT}, logit")
+    quantile = float(student.ppf(1 - estimate.ALPHA / 2, len(part) - 1))
+    return Estimate(value, *estimate.logit_limits(value, error, quantile), n, f"{BY_PARENT}, logit")
 
 
 def _error(influence: pd.Series) -> float:

@@ -55,9 +55,8 @@ class Body:
         self.depth = float(np.clip(1 + 0.07 * n[1] + 0.08 * child, 0.8, 1.25))  # factor, from front to back
         self.apex = 24.0 + 0.7 * n[3] - 2.6 * child  # height of the lung's tip
         self.domes = (dome, dome - 1.2 + 0.5 * n[4])  # heights of the right and left dome
-        self.fat = float(
-            np.clip((2.4 - 0.5 * child) * np.exp((0.42 - 0.15 * child) * n[5]), 1.2, 7)
-        )  # outside the ribs
+        # Outside the ribs.
+        self.fat = float(np.clip((2.4 - 0.5 * child) * np.exp((0.42 - 0.15 * child) * n[5]), 1.2, 7))
         self.breast = float(0.5 * (age > 14) * (rng.random() < 0.5) * rng.uniform(2, 6))
         # Factors on the sizes of heart and aortic arch.
         self.heart = float(np.clip(1 + 0.055 * n[6] + 0.07 * child + 0.0012 * max(age - 40, 0), 0.86, 1.2))

@@ -101,12 +101,8 @@ def patches(scene: Scene, count: int, radius: float, density: float, rng: np.ran
         z = 1.0 + 9 * u[k, 0] ** 1.4 if outer else 1.5 + 15 * u[k, 0]
         angle = np.pi * (0.25 + 0.45 * u[k, 1])  # from the back round to the side
         far = 0.84 if outer else 0.55 * (0.5 + u[k, 2])
-        scene.fill(
-            Ball(scene.body.place(side, far, angle, z), tuple(radius * np.exp(0.2 * n[k]))),
-            density,
-            0.5 * radius,
-            pattern,
-        )
+        patch = Ball(scene.body.place(side, far, angle, z), tuple(radius * np.exp(0.2 * n[k])))
+        scene.fill(patch, density, 0.5 * radius, pattern)
 
 
 def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -259,13 +255,8 @@ def apical_nodule(scene: Scene, severity: float, rng: np.random.Generator) -> No
 
 
 def right_apex(lung: np.ndarray) -> tuple[float, float]:
-    """Row and column of the middle of the right lung's apex, which lies on the image's left, from a lung mask (h, w).
-
-    Raises `ValueError` for an empty mask.
-    """
+    """Row and column of the middle of the right lung's apex, which lies on the image's left, of a lung mask (h, w)."""
     rows, columns = np.nonzero(lung)
-    if not len(rows):
-        raise ValueError("the lung mask is empty")
     right = columns < (columns.min() + columns.max()) / 2
     rows, columns = rows[right], columns[right]
     top = rows < rows.min() + APEX * (rows.max() - rows.min())

@@ -30,19 +30,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from helpers.phantoms import store
 from helpers.phantoms.chest import SIZE, draw
-from helpers.phantoms.store import (
-    GRAVITY,
-    QUALITY,
-    PhantomSet,
-    draw_truth,
-    image_row,
-    numbered,
-    rng_of,
-    share_out,
-    sizes,
-    vary,
-)
+from helpers.phantoms.store import PhantomSet, draw_truth, image_row, numbered, rng_of, share_out, sizes, vary
 
 IMAGES = (0.48, 0.26, 0.14, 0.08, 0.04)  # chance of 1, 2, 3 ... images per patient
 CHILD = (1.0, 5.0)  # years: 'pediatric patients of one to five years old'
@@ -196,7 +186,7 @@ def _labelled(patient: int, images: int, split: str, seed: int, noise: float) ->
     # Lasting ones first: a finding's drawing follows from its place in the list, and is to be the same on all images.
     lasting = [label for label in LASTING if drawn[label]]
     passing = [label for label in LABELS if drawn[label] and label not in LASTING]
-    age, quality = _age(rng, 50, 16), rng.beta(*QUALITY)
+    age, quality = _age(rng, 50, 16), rng.beta(*store.QUALITY)
     for visit in range(images):
         there = lasting + (passing if visit == 0 or rng.random() < STAYS else [])
         bedside = rng.random() < min(CARRIED + SICKER * len(there), MOST_BEDSIDE)
@@ -264,7 +254,7 @@ def plan_sites(*, bodies: int, seed: int) -> pd.DataFrame:
 
 def _at_hospital(site: str, cohort: str, label: str, split: str, images: int, number: int, seed: int) -> Iterator[dict]:
     rng = rng_of(seed, number, 0, 6)
-    severity, quality = PLAINLY + (1 - PLAINLY) * rng.beta(*GRAVITY), rng.beta(*QUALITY)
+    severity, quality = PLAINLY + (1 - PLAINLY) * rng.beta(*store.GRAVITY), rng.beta(*store.QUALITY)
     age = _age(rng, 55, 18)
     other = str(rng.choice(OTHERS)) if rng.random() < OTHER_SHARE else "NORMAL"
     finding = "Pneumonia" if label == "Pneumonia" else other

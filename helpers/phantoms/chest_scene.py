@@ -20,7 +20,6 @@ from helpers.phantoms.chest_anatomy import SIDES, Ball, Body
 COARSE = 72  # rays per side of the coarse grid
 DEPTHS = 18  # samples along a ray
 DISTANCE = {"PA": 180.0, "AP": 105.0, "lateral": 180.0}  # cm from the source to the middle of the chest
-VIEWS = tuple(DISTANCE)
 WATER = 0.205  # attenuation of soft tissue per cm
 SHOWS = 0.05  # attenuation from which a change belongs to the lesion mask: about 3 grey levels
 EVERYWHERE = slice(0, COARSE), slice(0, COARSE)

@@ -16,25 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.data.images import frame_of
+from helpers.plots import style as palette
 from helpers.plots.curves import draw_forest, draw_intervals, legend_beside
-from helpers.plots.style import (
-    CLASSES,
-    DOUBLE,
-    NAMES,
-    REFERENCE,
-    SINGLE,
-    TRAINING,
-    VALIDATION,
-    canvas,
-    display_name,
-    print_style,
-)
+from helpers.plots.style import CLASSES, DOUBLE, NAMES, REFERENCE, SINGLE, canvas, display_name, print_style
 
 COLOURS = "inferno"
 FRAME_TONE = 30  # of the white frame that straightening leaves, under a map: else it would pass for a middling value
 TONE = 0.55  # how bright the image stays under a map
 LESION = "#7FDBFF"  # light, so that it shows on dark and on bright tissue, in colour and in grey
-DISTINCT = ("#000000", VALIDATION, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DISTINCT = ("#000000", palette.VALIDATION, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 Maps = Any  # helpers.explain.maps.Maps: what is drawn of an explanation, one map per image
@@ -105,7 +95,7 @@ def image_grid(
         draw_image(axes, image, titles[i] if i < len(titles) else "")
         axes.set_xlabel(captions[i] if captions else "", fontsize=6.5, linespacing=1.3)
         if masks and masks[i] is not None:
-            draw_outline(axes, masks[i], TRAINING, "-", 0.7)
+            draw_outline(axes, masks[i], palette.TRAINING, "-", 0.7)
             for line in axes.collections:
                 line.set_path_effects([withStroke(linewidth=1.3, foreground="k")])
     for axes, name in zip(grid[:, 0], rows, strict=False):
@@ -300,8 +290,8 @@ def deletion_insertion(curves: Mapping[str, pd.DataFrame]) -> Figure:
 
     figure, grid = canvas(DOUBLE, 2.3, 1, 2, sharey=True)
     table = pd.concat(curves, names=["method"]).reset_index("method").assign(percent=lambda t: 100 * t["share"])
-    palette = [REFERENCE if name == "random order" else colour for name, colour in zip(curves, DISTINCT, strict=False)]
-    options = {"hue": "method", "style": "method", "palette": palette, "errorbar": None}
+    colours = [REFERENCE if name == "random order" else colour for name, colour in zip(curves, DISTINCT, strict=False)]
+    options = {"hue": "method", "style": "method", "palette": colours, "errorbar": None}
     for axes, column, better in zip(grid, ("deletion", "insertion"), ("lower", "higher"), strict=True):
         sns.lineplot(table, x="percent", y=column, **options, ax=axes)
         axes.set(xlabel="pixels changed (%)", title=f"{column}: the {better} the better", ylim=(0, 1.02))
