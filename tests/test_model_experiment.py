@@ -9,13 +9,11 @@ import pytest
 
 from helpers.model import experiment as module
 from helpers.model.experiment import (
-    CpuWarning,
     Images,
     Inputs,
     Results,
     affordable,
     find_experiment,
-    load_experiment,
     pixels_of,
     run_experiment,
     scores_of,
@@ -60,9 +58,8 @@ def test_when_the_key_is_the_same_then_it_is_loaded_and_with_another_it_is_made_
     maker = Maker()
     for key, calls in (("one", 1), ("one", 1), ("two", 2)):
         assert run(maker, key, tmp_path).key == key and maker.calls == calls
-    assert find_experiment(tmp_path, "made", "one") is None
+    assert find_experiment(tmp_path, "made", "one") is None and find_experiment(tmp_path, "limited", "one") is None
     assert find_experiment(tmp_path, "made", "two").scores["value"].tolist() == [2]
-    assert load_experiment(tmp_path, "made").key == "two"
 
 
 def test_when_a_maker_fails_then_what_was_there_stays_and_the_next_call_finds_what_it_left(tmp_path):
@@ -70,7 +67,7 @@ def test_when_a_maker_fails_then_what_was_there_stays_and_the_next_call_finds_wh
     maker = Maker(fails=1)
     with pytest.raises(RuntimeError):
         run(maker, "two", tmp_path)
-    assert load_experiment(tmp_path, "made").key == "one"
+    assert find_experiment(tmp_path, "made", "one")
     assert run(maker, "two", tmp_path).key == "two" and maker.found == [False, True]
     maker = Maker(fails=1)
     with pytest.raises(RuntimeError):
@@ -86,17 +83,6 @@ def test_when_two_ask_at_once_then_one_makes_it_and_both_get_it(tmp_path):
     for thread in threads:
         thread.join()
     assert maker.calls == 1 and [made.key for made in found] == ["one", "one"]
-
-
-def test_when_an_experiment_has_not_been_run_then_loading_fails(tmp_path):
-    assert find_experiment(tmp_path, "limited", "one") is None
-    with pytest.raises(FileNotFoundError, match="limited"):
-        load_experiment(tmp_path, "limited")
-
-
-def test_when_no_features_were_given_then_asking_for_them_is_an_error():
-    with pytest.raises(ValueError, match="no bottleneck features"):
-        Inputs("made", Images(None, pd.DataFrame()), {}, PROFILE).features()
 
 
 def test_scores_hold_the_rows_and_a_probability_per_class():
@@ -117,9 +103,9 @@ def test_pixels_come_in_the_order_of_the_rows(tmp_path):
 
 def test_without_a_gpu_training_is_cut_with_a_warning_and_with_one_it_is_not(monkeypatch):
     monkeypatch.setattr(module, "usable_gpus", lambda: [])
-    with pytest.warns(CpuWarning, match="4 epochs of 250 images instead of 30 of 5,000; LIMIT=0 lifts"):
+    with pytest.warns(UserWarning, match="4 epochs of 250 images instead of 30 of 5,000; LIMIT=0 lifts"):
         assert affordable("the network", 30, 5000, 1000, "limit") == (4, 250)
-    with pytest.warns(CpuWarning):
+    with pytest.warns(UserWarning):
         assert affordable("the network", 30, 100, 1000, "limit") == (10, 100)
     assert affordable("the network", 2, 100, 1000, "limit") == (2, 100)
     assert affordable("the network", 30, 5000, 0, "limit") == (30, 5000)

@@ -178,7 +178,7 @@ def finetune_referral_networks(inputs: Inputs) -> Results:
         *(profile.finetune_networks, backbone),
         *(lambda seed: LightAugmentation(pixels, seed, mirror=True, strength="strong"), pixels),
         *(codes, frame["split"], classes),
-        **{"settings": settings, "folder": inputs.unfinished, "head": head, "mirror": True},
+        **{"settings": settings, "folder": inputs.unfinished, "head": head},
     )
     ensemble.save(inputs.fresh)
     held_out = (frame["split"] != "train").to_numpy()

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from helpers.run.cache import record_download
 from helpers.run.profile import nearest
 from helpers.run.provenance import digest_of
@@ -162,8 +164,6 @@ def weights_digest(model: keras.Model) -> str:
 
     Layers' own names stay out: Keras numbers unnamed layers by what else the process has built.
     """
-    import numpy as np
-
     digest = hashlib.sha256()
     for variable, value in zip(model.weights, model.get_weights(), strict=True):
         digest.update(f"{variable.name}{value.shape}{value.dtype}".encode())
@@ -234,7 +234,6 @@ def _load_imagenet(model: keras.Model, entry: _Entry) -> None:
 def _load_file(model: keras.Model, path: Path) -> None:
     """Weights from `path`, a .weights.h5, .h5 or .keras file; refused unless every tensor fits and is finite."""
     import keras
-    import numpy as np
 
     try:
         if path.suffix == ".keras":

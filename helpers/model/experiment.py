@@ -29,20 +29,12 @@ from helpers.run.provenance import read_json, write_json
 RECORD = "experiment.json"
 
 
-class CpuWarning(UserWarning):
-    """A training cut short for want of a GPU."""
-
-
 @dataclass(frozen=True)
 class Images:
     """A data set and its split frame (the catalogue's rows that are used, with `split`)."""
 
     catalogue: Catalogue
     frame: pd.DataFrame
-
-
-def _no_features() -> np.ndarray:
-    raise ValueError("this experiment was given no bottleneck features")
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class Inputs:
     settings: Profile
     unfinished: Path = Path()
     fresh: Path = Path()
-    features: Callable[[], np.ndarray] = _no_features
+    features: Callable[[], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,22 +109,17 @@ def run_experiment(maker: Callable[[Inputs], Results], key: str, folder: Path, i
             record = {"name": name, "key": key, "classes": results.classes, "summary": results.summary}
             write_json(fresh / RECORD, record)
         shutil.rmtree(unfinished, ignore_errors=True)
-        return load_experiment(folder, name)
+        return find_experiment(folder, name, key)
 
 
 def find_experiment(folder: Path, name: str, key: str) -> Experiment | None:
     """The experiment in folder/name if it was kept under this key; cheap, so to be asked before inputs are built."""
-    if not (folder / name / RECORD).is_file():
-        return None
-    found = load_experiment(folder, name)
-    return found if found.key == key else None
-
-
-def load_experiment(folder: Path, name: str) -> Experiment:
-    """The experiment kept in folder/name, whatever its key. Raises `FileNotFoundError` where it has not been run."""
     place = folder / name
+    if not (place / RECORD).is_file():
+        return None
     record = read_json(place / RECORD)
-    return Experiment(name, record["key"], tuple(record["classes"]), record["summary"], place)
+    found = Experiment(name, record["key"], tuple(record["classes"]), record["summary"], place)
+    return found if found.key == key else None
 
 
 @contextmanager
@@ -168,7 +155,7 @@ def pixels_of(catalogue: Catalogue, frame: pd.DataFrame, size: int, workers: int
 
 
 def affordable(what: str, epochs: int, epoch_images: int, limit: int, key: str) -> tuple[int, int]:
-    """Epochs and images per epoch, within `limit` images in all where there is no GPU; a cut gives a `CpuWarning`.
+    """Epochs and images per epoch, within `limit` images in all where there is no GPU; a cut gives a warning.
 
     Epochs go down to four before the images of an epoch do: a network that never sees an image twice learns most.
     """
@@ -180,5 +167,5 @@ def affordable(what: str, epochs: int, epoch_images: int, limit: int, key: str) 
         f"no GPU: {what} learns from {kept} epochs of {images:,} images instead of {epochs} of {epoch_images:,}; "
         f"{key.upper()}=0 lifts the limit"
     )
-    warnings.warn(text, CpuWarning, stacklevel=3)
+    warnings.warn(text, UserWarning, stacklevel=3)
     return kept, images

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock
 from pyarrow import parquet
 
 from helpers.data.catalogue import Catalogue
@@ -120,14 +118,6 @@ class FeatureStore:
 
     folder: Path
     key: str
-
-    def lock(self) -> AcquireReturnProxy:
-        """Held, as a context, while rows are added. The system lets go of it when its holder dies, however it dies."""
-        lock = FileLock(self.folder / "writing.lock")
-        with suppress(Timeout):
-            return lock.acquire(timeout=1)
-        logging.getLogger(__name__).warning("waiting for another process that computes them (%s)", self.folder)
-        return lock.acquire()
 
     def parts(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.parquet") if not path.name.startswith("."))
@@ -235,7 +225,7 @@ def _complete(
         raise Disagreement(backbone, engine, read_json(refused))
     if _missing(store, catalogue).empty:
         return 0, 0.0
-    with store.lock():
+    with FileLock(store.folder / "writing.lock"):
         store.clean()
         todo = _missing(store, catalogue)  # another process may have computed them meanwhile
         if todo.empty:

@@ -37,9 +37,6 @@ from helpers.run.provenance import digest_of, read_json, write_atomically, write
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Ensemble", "FinetuneSettings", "FinetunedNetwork", "features_of", "finetune", "finetune_ensemble",
-           "keep_network", "load_network", "over_rows"]  # fmt: skip
-
 SCALED = 512  # training images that the features' means and deviations are taken over
 RECORD = "finetuned.json"
 
@@ -93,9 +90,6 @@ class FinetunedNetwork:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities, float32 (n, classes), of uint8 (n, size, size)."""
-        size = self.backbone.image_size
-        if images.dtype != np.uint8 or images.shape[1:] != (size, size):
-            raise ValueError(f"images are {images.dtype} {images.shape}; this network takes uint8 (n, {size}, {size})")
         return self.predictor()(images)
 
     def save(self, folder: Path) -> None:
@@ -103,18 +97,13 @@ class FinetunedNetwork:
         folder.mkdir(parents=True, exist_ok=True)
         self.logits.save_weights(folder / "network.weights.h5")
         self.history.to_csv(folder / "history.csv", index=False)
-        body = {"name": self.backbone.name, "image_size": self.backbone.image_size}
-        record = {"classes": self.classes, "epoch": self.epoch, "settings": asdict(self.settings), "backbone": body}
+        record = {"classes": self.classes, "epoch": self.epoch, "settings": asdict(self.settings)}
         write_json(folder / RECORD, record)
 
     @classmethod
-    def load(cls, folder: Path, backbone: Backbone | None = None) -> FinetunedNetwork:
-        """What `save` wrote. `backbone`: its architecture, where that is not the registry's under its name.
-
-        Raises `FileNotFoundError` where nothing was saved, `ValueError` for files that do not fit.
-        """
+    def load(cls, folder: Path, backbone: Backbone) -> FinetunedNetwork:
+        """What `save` wrote, of the architecture `backbone`. Raises `FileNotFoundError` where nothing was saved."""
         record = read_json(folder / RECORD)
-        backbone = backbone or load_backbone(record["backbone"]["name"], "none", record["backbone"]["image_size"])
         model = assemble(backbone, len(record["classes"]))
         model.load_weights(folder / "network.weights.h5")
         settings, history = FinetuneSettings(**record["settings"]), pd.read_csv(folder / "history.csv")
@@ -155,13 +144,12 @@ def finetune(
     below give an image the same features in every epoch: they are computed once, from the images of the first.
 
     A killed training goes on after its last epoch, from `folder`, to the same weights up to the order in which threads
-    add; a folder belongs to one set of images. Raises `ValueError` for input that cannot be learnt from and for weights
-    that diverge.
+    add; a folder belongs to one set of images. Raises `ValueError` for a split without images and for weights that
+    diverge.
     """
     from helpers.model import finetune_training as training
 
-    classes, rows = tuple(classes), _rows(split)
-    labels = _checked(np.asarray(labels), rows, len(np.asarray(split)), classes, settings.loss)
+    classes, labels, rows = tuple(classes), np.asarray(labels), _rows(split)
     words = [asdict(settings), classes, backbone.weights_digest, backbone.image_size, labels.tolist()]
     words += [{name: some.tolist() for name, some in rows.items()}, metadata.version("keras")]
     words += [] if head is None else [head.kernel.tolist(), head.bias.tolist()]
@@ -169,16 +157,15 @@ def finetune(
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / ".lock"):
         sources = {"train": _source(train_images), "validation": _source(held_out_images)}
-        shape: tuple[int, ...] = (backbone.image_size, backbone.image_size)
         if settings.trainable == "head":
-            sources, shape = _feature_sources(backbone, sources, rows, place), (backbone.features,)
+            sources = _feature_sources(backbone, sources, rows, place)
         scaling = _scaling(backbone, sources["train"], rows["train"], settings) if settings.standardise else None
         logits = assemble(backbone, len(classes), settings, scaling)
         set_last_layer(logits, head, settings.seed, scaling)
         set_trainable(logits, settings.trainable)
         order = (settings.batch, settings.seed, settings.images_per_epoch)
-        batches = training.Batches(sources["train"], rows["train"], labels, len(classes), shape, *order)
-        validation = training.Batches(sources["validation"], rows["validation"], labels, len(classes), shape)
+        batches = training.Batches(sources["train"], rows["train"], labels, len(classes), *order)
+        validation = training.Batches(sources["validation"], rows["validation"], labels, len(classes))
         compile_training(logits, settings, len(batches))
         progress = training.Progress(batches, validation, settings.keep, settings.patience, place / "checkpoint.npz")
         training.fit(logits, progress, settings.epochs, None if settings.schedule == "cosine" else settings.rate)
@@ -194,23 +181,6 @@ def _rows(split) -> dict[str, np.ndarray]:
     if empty := [name for name, found in rows.items() if not len(found)]:
         raise ValueError(f"no {' and no '.join(empty)} images")
     return rows
-
-
-def _checked(labels: np.ndarray, rows, count: int, classes: tuple[str, ...], loss: str) -> np.ndarray:
-    """The labels, once they are found to be what they should be."""
-    if len(labels) != count:
-        raise ValueError(f"{len(labels)} labels and {count} splits do not match")
-    if loss == "sigmoid":
-        if labels.shape != (count, len(classes)):
-            raise ValueError(f"labels are {labels.shape}; a sigmoid per label takes ({count}, {len(classes)})")
-        return labels
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise ValueError(f"classes are {classes}; a network needs two or more, each once")
-    if not np.issubdtype(labels.dtype, np.integer) or not ((labels >= 0) & (labels < len(classes))).all():
-        raise ValueError(f"labels must be whole numbers from 0 to {len(classes) - 1}, positions in {classes}")
-    if missing := [name for code, name in enumerate(classes) if code not in labels[rows["train"]]]:
-        raise ValueError(f"no training images of {', '.join(missing)}")
-    return labels
 
 
 def _source(images: ImageSource) -> Callable[[int, np.ndarray], np.ndarray]:
@@ -250,10 +220,9 @@ def over_rows(run: Function, images: ImageSource, rows: np.ndarray, epoch: int =
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks whose probabilities are averaged; with `mirror`, each looks at an image and at its mirror image."""
+    """Networks whose probabilities are averaged; each looks at an image and at its mirror image."""
 
     networks: tuple[FinetunedNetwork, ...]
-    mirror: bool = False
 
     @property
     def history(self) -> pd.DataFrame:
@@ -265,9 +234,7 @@ class Ensemble:
         found = []
         for network in self.networks:
             predict = network.predictor()
-            found.append(predict(images))
-            if self.mirror:
-                found.append(predict(np.ascontiguousarray(images[:, :, ::-1])))
+            found += [predict(images), predict(np.ascontiguousarray(images[:, :, ::-1]))]
         return np.mean(found, axis=0, dtype=np.float32)
 
     def save(self, folder: Path) -> None:
@@ -284,7 +251,6 @@ def finetune_ensemble(
     settings: FinetuneSettings,
     folder: Path,
     head: Any = None,
-    mirror: bool = False,
 ) -> Ensemble:
     """`count` networks as `finetune` makes them, for the seeds `settings.seed` and up, used as one.
 
@@ -296,4 +262,4 @@ def finetune_ensemble(
     for seed in range(settings.seed, settings.seed + count):
         mine = replace(settings, seed=seed)
         networks.append(finetune(backbone, train_images(seed), *given, mine, folder / f"seed_{seed}", head))
-    return Ensemble(tuple(networks), mirror)
+    return Ensemble(tuple(networks))

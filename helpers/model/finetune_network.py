@@ -156,10 +156,7 @@ def _clone(layer: keras.Layer, settings: FinetuneSettings | None, precision: str
 
 
 def set_last_layer(logits: keras.Model, head, seed: int, scaling: Scaling | None) -> None:
-    """The last layer's weights: those of `head`, which has `kernel` and `bias`, or Glorot uniform ones from `seed`.
-
-    Raises `ValueError` where the head is of another shape.
-    """
+    """The last layer's weights: those of `head`, which has `kernel` and `bias`, or Glorot uniform ones from `seed`."""
     last = logits.get_layer("logits")
     shape = tuple(last.kernel.shape)
     if head is None:
@@ -167,13 +164,11 @@ def set_last_layer(logits: keras.Model, head, seed: int, scaling: Scaling | None
         drawn = np.random.default_rng((seed, 0)).uniform(-limit, limit, shape)
         last.set_weights([drawn.astype(np.float32), np.zeros(shape[1], np.float32)])
         return
-    if head.kernel.shape != shape:
-        raise ValueError(f"the head is {head.kernel.shape}; this network needs {shape}")
     last.set_weights(scaling.unfold(head.kernel, head.bias) if scaling else [head.kernel, head.bias])
 
 
-def set_trainable(logits: keras.Model, trainable: str | int) -> int:
-    """Let "all", or only the last `trainable` layers with kernels and the last layer, learn; returns their number.
+def set_trainable(logits: keras.Model, trainable: str | int) -> None:
+    """Let "all", or only the last `trainable` layers with kernels and the last layer, learn.
 
     Layers count in Keras's order, from the input up; what has weights but no kernel, as a normalisation, learns where
     it comes after the first kernel that does. Raises `ValueError` for more layers than there are.
@@ -189,7 +184,6 @@ def set_trainable(logits: keras.Model, trainable: str | int) -> int:
         layer.trainable = False
     for layer in weighted[first:]:
         layer.trainable = True
-    return len(weighted) - first
 
 
 def compile_training(logits: keras.Model, settings: FinetuneSettings, epoch_steps: int) -> None:

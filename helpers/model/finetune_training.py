@@ -44,13 +44,12 @@ class Batches(keras.utils.PyDataset):
         rows: np.ndarray,
         labels: np.ndarray,
         classes: int,
-        shape: tuple[int, ...],
         batch: int = HELD_OUT_BATCH,
         seed: int | None = None,
         images_per_epoch: int = 0,
     ) -> None:
         super().__init__()
-        self.source, self.rows, self.labels, self.classes, self.shape = source, rows, labels, classes, shape
+        self.source, self.rows, self.labels, self.classes = source, rows, labels, classes
         self.batch, self.seed, self.count = batch, seed, min(len(rows), images_per_epoch or len(rows))
         self.epoch, self.order = 0, rows
 
@@ -64,14 +63,8 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.order[index * self.batch : (index + 1) * self.batch]
-        values = np.asarray(self.source(self.epoch, rows))
-        kind = np.uint8 if len(self.shape) == 2 else np.float32
-        if values.dtype != kind or values.shape != (len(rows), *self.shape):
-            raise ValueError(
-                f"the image source gave {values.dtype} {values.shape} for {len(rows)} rows; "
-                f"this network takes {np.dtype(kind)} {(len(rows), *self.shape)}"
-            )
-        images = values[..., None].astype(np.float32) if kind is np.uint8 else values
+        values = np.asarray(self.source(self.epoch, rows), np.float32)
+        images = values[..., None] if values.ndim == 3 else values
         targets = self.labels[rows]
         if targets.ndim == 1:  # codes: all at once would fill the memory where there are many classes
             targets = np.eye(self.classes)[targets]
@@ -164,17 +157,16 @@ class Progress(keras.callbacks.Callback):
 def fit(model: keras.Model, progress: Progress, epochs: int, rate: Callable[[int, list[float]], float] | None) -> None:
     """Train to the end with Keras's `fit`, from wherever the checkpoint stands; `rate` gives an epoch's learning rate.
 
-    Beside the checkpoint lie log.csv and TensorBoard's files, to be watched while it trains.
+    Beside the checkpoint lie TensorBoard's files, to be watched while it trains.
     """
     progress.begin(model)
     if progress.finished:
         return
-    folder = progress.file.parent
-    callbacks = [progress, keras.callbacks.CSVLogger(folder / "log.csv", append=True)]
+    callbacks: list[keras.callbacks.Callback] = [progress]
     if rate is not None:
         callbacks.append(keras.callbacks.LearningRateScheduler(lambda epoch, _: rate(epoch + 1, progress.losses)))
     if keras.config.backend() == "tensorflow":  # elsewhere Keras's callback would need TensorFlow beside the backend
-        callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
+        callbacks.append(keras.callbacks.TensorBoard(progress.file.parent / "tensorboard", write_graph=False))
     model.fit(
         progress.batches,
         validation_data=progress.validation,
