@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -151,21 +152,17 @@ def batches(catalogue: Catalogue, size: int, batch: int, workers: int = 0) -> It
     images there are. Raises `UnreadableImage` for a file that was broken or deleted since it was catalogued.
     """
     paths = [catalogue.file(path) for path in catalogue.frame["path"]]
-    pending: deque[tuple[int, list[Future]]] = deque()
     with ThreadPoolExecutor(worker_count(workers), thread_name_prefix="decode") as pool:
+        decoding = (pool.map(read_square, paths[k : k + batch], repeat(size)) for k in range(0, len(paths), batch))
+        ahead, start = deque(islice(decoding, AHEAD)), 0
         try:
-            for start in range(0, len(paths), batch):
-                pending.append((start, [pool.submit(read_square, path, size) for path in paths[start : start + batch]]))
-                if len(pending) > AHEAD:
-                    yield _decoded(*pending.popleft())
-            while pending:
-                yield _decoded(*pending.popleft())
+            while ahead:
+                ahead.extend(islice(decoding, 1))
+                images = np.stack(list(ahead.popleft()))
+                yield slice(start, start + len(images)), images
+                start += len(images)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # the caller may stop early
-
-
-def _decoded(start: int, images: list[Future]) -> tuple[slice, np.ndarray]:
-    return slice(start, start + len(images)), np.stack([image.result() for image in images])
+            pool.shutdown(cancel_futures=True)
 
 
 def average_hash(image: np.ndarray) -> str:
