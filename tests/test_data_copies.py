@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 from tiny_data import face
 
 from helpers.data import copies
@@ -141,10 +140,3 @@ def test_when_there_is_too_little_to_see_or_nothing_shared_the_evidence_does_not
     assert apart.pairs == 0 and not apart.alike.defined
     rows = [(split, "A", f"id{i}", face(10 * i + len(split))) for i in range(4) for split in ("train", "test")]
     assert "cannot show" in copies.shared_id_evidence(catalogue_of(tmp_path, rows), seed=1).conclusion
-
-
-def test_the_probability_is_that_of_scikit_learn():
-    rng = np.random.default_rng(0)
-    high, low = rng.normal(0.5, 1, 60).round(1), rng.normal(0, 1, 60).round(1)
-    expected = roc_auc_score(np.repeat([1, 0], 60), np.concatenate([high, low]))
-    assert copies._auroc(high, low, rng.integers(0, 12, 60), rng).value == pytest.approx(expected)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import batches, worker_count
+from helpers.metrics.bootstrap import auroc_by_patient
 from helpers.metrics.estimate import Estimate
 
 THUMBNAIL = 32  # pixels a side
@@ -172,8 +173,8 @@ def shared_id_evidence(catalogue: Catalogue, seed: int, workers: int = 0) -> Sha
     shared = sorted(set(train["patient_id"]) & set(test["patient_id"]))
     rng = np.random.default_rng(seed)
     across, within = _pairs(test, train, rng), _pairs(train, train, rng)
-    alike, p_value = _alikeness(catalogue.subset(frame), across, rng, workers)
-    reference, _ = _alikeness(catalogue.subset(frame), within, rng, workers)
+    alike, p_value = _alikeness(catalogue.subset(frame), across, seed, workers)
+    reference, _ = _alikeness(catalogue.subset(frame), within, seed, workers)
     text = _conclude(len(shared), alike, reference, p_value)
     return SharedIdEvidence(len(shared), len(across), alike, reference, p_value, text)
 
@@ -199,9 +200,7 @@ def _pairs(anchors: pd.DataFrame, others: pd.DataFrame, rng: np.random.Generator
     return pd.DataFrame(rows, columns=["id", "anchor", "same", "chance"])
 
 
-def _alikeness(
-    catalogue: Catalogue, pairs: pd.DataFrame, rng: np.random.Generator, workers: int
-) -> tuple[Estimate, float]:
+def _alikeness(catalogue: Catalogue, pairs: pd.DataFrame, seed: int, workers: int) -> tuple[Estimate, float]:
     """P(same-id pair is more alike than chance pair) with its interval, and the permutation's one-sided p."""
     if pairs.empty:
         return Estimate.undefined(0, "bootstrap by id", "no two images of one id and class"), float("nan")
@@ -210,27 +209,15 @@ def _alikeness(
     anchor, same, chance = (images[np.searchsorted(rows, pairs[c])] for c in ("anchor", "same", "chance"))
     of_same, of_chance = (np.einsum("ij,ij->i", anchor, other) for other in (same, chance))
     _, of_id = np.unique(pairs["id"], return_inverse=True)
-    return _auroc(of_same, of_chance, of_id, rng), _swapped(of_same - of_chance, of_id, rng)
+    both, ids = np.concatenate([of_same, of_chance]), np.tile(pairs["id"], 2)
+    area = auroc_by_patient(np.repeat([True, False], len(pairs)), both, ids, RESAMPLES, seed)
+    return area, _swapped(of_same - of_chance, of_id, seed)
 
 
-def _auroc(high: np.ndarray, low: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> Estimate:
-    """P(high > low), ties counted half, over all pairs of values; 95 % percentile interval by resampling groups."""
-    order = np.argsort(group, kind="stable")
-    high, low, starts = high[order], low[order], np.searchsorted(group[order], np.arange(group.max() + 1))
-    wins = (high[:, None] > low[None]) + 0.5 * (high[:, None] == low[None])
-    wins = np.add.reduceat(np.add.reduceat(wins, starts, axis=0), starts, axis=1)  # between groups
-    sizes = np.bincount(group)
-    draws = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)
-    values = np.einsum("ri,ij,rj->r", draws, wins, draws, optimize=True) / (draws @ sizes) ** 2
-    value = float(wins.sum() / len(high) ** 2)
-    lower, upper = (float(x) for x in np.percentile(values, [2.5, 97.5]))
-    return Estimate(value, min(lower, value), max(upper, value), len(high), "bootstrap by id")
-
-
-def _swapped(differences: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> float:
+def _swapped(differences: np.ndarray, group: np.ndarray, seed: int) -> float:
     """One-sided p of a positive sum of differences, where the sign of each group's sum could as well be the other."""
     sums = np.bincount(group, differences)
-    signs = rng.choice([-1.0, 1.0], (RESAMPLES, len(sums)))
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (RESAMPLES, len(sums)))
     return float((1 + np.sum(signs @ sums >= sums.sum() - 1e-9)) / (1 + RESAMPLES))
 
 
