@@ -16,7 +16,7 @@ import pytest
 import tiny_training
 from tiny_training import CLASSES, SIZE, STATEFUL, striped_images, tiny_backbone
 
-from helpers.model import finetune_network as parts
+from helpers.model import finetune_training as parts
 from helpers.model.finetune import (
     FinetunedNetwork,
     FinetuneSettings,

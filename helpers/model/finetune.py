@@ -11,32 +11,28 @@ spoil what the layers below it know (Kumar et al. 2022, "Fine-Tuning can Distort
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as checked
 
 from helpers.model.backbones import Backbone, load_backbone, with_depths
 from helpers.model.engine import BATCH, Function, choose, compile_backbone
 from helpers.model.experiment import Experiment
-from helpers.model.finetune_network import (
-    FinetuneSettings,
-    Scaling,
-    assemble,
-    compile_training,
-    set_last_layer,
-    set_trainable,
-)
 from helpers.run.provenance import digest_of, read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     import keras
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+DROP = 0.1  # of the learning rate: "reduced tenfold" (Rajkomar 2017); Zech 2018's repository divides by ten as well
 SCALED = 512  # training images that the features' means and deviations are taken over
 RECORD = "finetuned.json"
 
@@ -44,6 +40,81 @@ RECORD = "finetuned.json"
 # `batch`, from (epoch, row numbers) to uint8 (b, size, size), always the same for the same epoch and row. Epochs count
 # from 1; held-out images are asked for with epoch 0.
 ImageSource = np.ndarray | Callable[[int, np.ndarray], np.ndarray] | Any
+
+
+@checked(frozen=True)
+class FinetuneSettings:
+    """How a network is fine-tuned. The defaults are Rajkomar 2017's, whom the quotations are from."""
+
+    MOMENTUM: ClassVar[float] = 0.9  # "momentum of 0.9"; Zech 2018's repository has the same
+    trainable: Literal["all", "head"] | PositiveInt = "all"  # "We allowed all layers to be fine-tuned"; or the last n
+    loss: Literal["softmax", "sigmoid"] = "softmax"  # one class per image, or several labels
+    epochs: PositiveInt = 30  # "for 30 epochs"
+    batch: PositiveInt = 24  # "a minibatch size of 24"
+    learning_rate: PositiveFloat = 0.0005  # "0.0005 to fine-tune all layers"
+    # "steps": divided by ten every `drop_every` epochs ("reduced tenfold every ten epochs"; 0: never); "plateau": after
+    # each epoch whose validation loss is above the lowest yet; "cosine": one epoch of rise, then a cosine to nothing
+    schedule: Literal["steps", "plateau", "cosine"] = "steps"
+    drop_every: NonNegativeInt = 10
+    # "Stochastic gradient descent was used"; the decay of adamw is the optimiser's own (Loshchilov and Hutter 2019)
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    nesterov: bool = False  # "a Nesterov solver" made the pre-trainings, plain momentum the fine-tuning
+    weight_decay: NonNegativeFloat = 0.0005  # "weight decay of 0.0005": half of it times each kernel's squares
+    dropout: Share = 0.0  # of the features before the last layer
+    label_smoothing: Share = 0.0
+    clip_norm: NonNegativeFloat = 0.0  # longest gradient over all that learns; 0: no limit
+    standardise: bool = False  # features centred and divided by their deviation while the network learns
+    # False: batch normalisation keeps the means and variances of the pre-training, though its scale and shift may
+    # learn. A few radiographs are a poor sample of what a layer sees, and statistics that differ between training and
+    # use are the commonest reason why a fine-tuned network fails on new images.
+    train_batch_norm: bool = False
+    images_per_epoch: NonNegativeInt = 0  # 0: every training image
+    # "best": the epoch of lowest validation cross-entropy, 0 (nothing learnt yet) included; "best trained": 0 excluded;
+    # "last": the one that a cosine ends in, whatever validation says, which with few patients says little
+    keep: Literal["best", "best trained", "last"] = "best"
+    patience: NonNegativeInt = 0  # epochs without a lower validation cross-entropy until training stops; 0: never
+    seed: NonNegativeInt = 1
+
+    def rate(self, epoch: int, losses: list[float]) -> float:
+        """The learning rate of an epoch, from 1, after the validation losses of those before it (from epoch 0)."""
+        drops = (epoch - 1) // self.drop_every if self.drop_every else 0
+        if self.schedule == "plateau":
+            drops = sum(loss >= min(losses[:i]) for i, loss in enumerate(losses) if i)
+        return self.learning_rate * DROP**drops
+
+    @property
+    def penalty(self) -> float:
+        """Times each kernel's squares, added to the loss: half of the decay, as in Caffe. Adam would scale a penalty's
+        gradient up like any other, so with it there is none."""
+        return self.weight_decay / 2 if self.optimizer == "sgd" else 0.0
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Features centred and divided by their deviation before the last layer: `mean` and `deviation`, (d,).
+
+    Gradient descent at one rate for all layers needs features of one size. Those of a backbone that ends in batch
+    normalisation have it; SmallNet's, which are averages, maxima and mean squares, differ a hundredfold.
+    """
+
+    mean: np.ndarray = field(repr=False)
+    deviation: np.ndarray = field(repr=False)
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Scaling:
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler().fit(features)
+        return cls(scaler.mean_.astype(np.float32), scaler.scale_.astype(np.float32))
+
+    def unfold(self, kernel: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
+        """A layer on plain features as the same one on scaled features."""
+        return [kernel * self.deviation[:, None], bias + self.mean @ kernel]
+
+    def fold(self, weights: list[np.ndarray]) -> list[np.ndarray]:
+        """Weights that end in a layer on scaled features, as those of the same network on plain features."""
+        kernel = weights[-2] / self.deviation[:, None]
+        return [*weights[:-2], kernel, weights[-1] - self.mean @ kernel]
 
 
 @dataclass(frozen=True)
@@ -65,6 +136,8 @@ class FinetunedNetwork:
     @property
     def logits(self) -> keras.Model:
         """float32 (b, size, size, 1), grey 0..255, to logits (b, classes); its last layer is named "logits"."""
+        from helpers.model.finetune_training import assemble
+
         model = assemble(self.backbone, len(self.classes))
         model.set_weights(self.weights)
         model.trainable = False
@@ -103,6 +176,8 @@ class FinetunedNetwork:
     @classmethod
     def load(cls, folder: Path, backbone: Backbone) -> FinetunedNetwork:
         """What `save` wrote, of the architecture `backbone`. Raises `FileNotFoundError` where nothing was saved."""
+        from helpers.model.finetune_training import assemble
+
         record = read_json(folder / RECORD)
         model = assemble(backbone, len(record["classes"]))
         model.load_weights(folder / "network.weights.h5")
@@ -160,13 +235,13 @@ def finetune(
         if settings.trainable == "head":
             sources = _feature_sources(backbone, sources, rows, place)
         scaling = _scaling(backbone, sources["train"], rows["train"], settings) if settings.standardise else None
-        logits = assemble(backbone, len(classes), settings, scaling)
-        set_last_layer(logits, head, settings.seed, scaling)
-        set_trainable(logits, settings.trainable)
+        logits = training.assemble(backbone, len(classes), settings, scaling)
+        training.set_last_layer(logits, head, settings.seed, scaling)
+        training.set_trainable(logits, settings.trainable)
         order = (settings.batch, settings.seed, settings.images_per_epoch)
         batches = training.Batches(sources["train"], rows["train"], labels, len(classes), *order)
         validation = training.Batches(sources["validation"], rows["validation"], labels, len(classes))
-        compile_training(logits, settings, len(batches))
+        training.compile_training(logits, settings, len(batches))
         progress = training.Progress(batches, validation, settings.keep, settings.patience, place / "checkpoint.npz")
         training.fit(logits, progress, settings.epochs, None if settings.schedule == "cosine" else settings.rate)
     weights = scaling.fold(progress.best) if scaling else progress.best

@@ -1,12 +1,16 @@
-"""The parts of Keras's `fit` that are ours: batches of images, and a callback from which a killed training goes on.
+"""How Keras trains a network: the layers that learn, the steps, batches of images, and going on after a kill.
 
-Imports Keras at the top, so it is to be imported where a network is trained.
+Nothing here changes the backbone it is given: layers are cloned, weights copied. Everything is Keras's own, so that it
+trains on each of Keras's backends. `settings` and `scaling` are those of `helpers.model.finetune`. Imports Keras at the
+top, so it is to be imported where a network is trained or used.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +18,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from helpers.model.backbones import Backbone
+from helpers.model.engine import usable_gpus
 from helpers.run.provenance import write_atomically
 
 log = logging.getLogger(__name__)
 HELD_OUT_BATCH = 64
+KERNELS = {"kernel": "kernel_regularizer", "depthwise_kernel": "depthwise_regularizer",
+           "pointwise_kernel": "pointwise_regularizer"}  # fmt: skip
+FLOAT32 = ("grey", "three_channels", "scaling")  # 8 bits of bfloat16 would round the grey levels
 
 
 @keras.saving.register_keras_serializable("helpers")
@@ -30,6 +39,138 @@ class FixedNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         return super().call(inputs, training=False, mask=mask)
+
+
+def assemble(backbone: Backbone, classes: int, settings: Any = None, scaling: Any = None) -> keras.Model:
+    """The network to logits (b, classes), from float32 (b, size, size, 1), grey 0..255; its last layer is "logits".
+
+    Without `settings` it is the plain network, for use; with them the network to train, with dropout, penalties,
+    `scaling` and mixed precision on a GPU. With trainable "head" that is the last layer alone, on features (b, d).
+    Weights lie in the same order either way.
+    """
+    precision = training_precision() if settings else "float32"
+    if settings and settings.trainable == "head":
+        inputs = features = keras.Input((backbone.features,))
+    else:
+        body = keras.models.clone_model(backbone.model, clone_function=lambda layer: _clone(layer, settings, precision))
+        body.set_weights(backbone.model.get_weights())
+        inputs, features = body.input, body.output
+    if scaling is not None:
+        scale, offset = 1 / scaling.deviation, -scaling.mean / scaling.deviation
+        features = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32")(features)
+    if settings and settings.dropout:
+        features = keras.layers.Dropout(settings.dropout, seed=settings.seed)(features)
+    penalty = keras.regularizers.L2(settings.penalty) if settings and settings.penalty else None
+    last = keras.layers.Dense(classes, dtype="float32", name="logits", kernel_regularizer=penalty)
+    return keras.Model(inputs, last(features), name=f"{backbone.name}_logits")
+
+
+def _clone(layer: keras.Layer, settings: Any, precision: str) -> keras.Layer:
+    """The same layer and, in training, as it is to train.
+
+    Weight decay is Caffe's: weight_decay * kernel is added to each kernel's gradient, before momentum. An optimiser's
+    own `weight_decay` would act beside the momentum. As in GoogLeNet's published solver, biases and normalisations
+    have none.
+    """
+    config, kind = layer.get_config(), type(layer)
+    if settings is None:
+        return kind.from_config(config)
+    if precision != "float32" and layer.name not in FLOAT32:
+        config |= {"dtype": precision}
+    if settings.penalty:
+        penalty = keras.regularizers.L2(settings.penalty)
+        config |= {key: penalty for kernel, key in KERNELS.items() if key in config and hasattr(layer, kernel)}
+    if kind is keras.layers.BatchNormalization and not settings.train_batch_norm:
+        kind = FixedNormalization
+    return kind.from_config(config)
+
+
+def set_last_layer(logits: keras.Model, head, seed: int, scaling: Any) -> None:
+    """The last layer's weights: those of `head`, which has `kernel` and `bias`, or Glorot uniform ones from `seed`."""
+    last = logits.get_layer("logits")
+    shape = tuple(last.kernel.shape)
+    if head is None:
+        limit = np.sqrt(6 / sum(shape))
+        drawn = np.random.default_rng((seed, 0)).uniform(-limit, limit, shape)
+        last.set_weights([drawn.astype(np.float32), np.zeros(shape[1], np.float32)])
+        return
+    last.set_weights(scaling.unfold(head.kernel, head.bias) if scaling else [head.kernel, head.bias])
+
+
+def set_trainable(logits: keras.Model, trainable: str | int) -> None:
+    """Let "all", or only the last `trainable` layers with kernels and the last layer, learn.
+
+    Layers count in Keras's order, from the input up; what has weights but no kernel, as a normalisation, learns where
+    it comes after the first kernel that does. Raises `ValueError` for more layers than there are.
+    """
+    weighted = [layer for layer in logits.layers if layer.weights]
+    kernels = [i for i, layer in enumerate(weighted) if any(hasattr(layer, name) for name in KERNELS)]
+    first = 0
+    if isinstance(trainable, int):
+        if trainable >= len(kernels):
+            raise ValueError(f"trainable = {trainable}; this network has {len(kernels) - 1} layers below its head")
+        first = kernels[-trainable - 1]
+    for layer in logits.layers:
+        layer.trainable = False
+    for layer in weighted[first:]:
+        layer.trainable = True
+
+
+def compile_training(logits: keras.Model, settings: Any, epoch_steps: int) -> None:
+    """Compile `logits` with a built optimiser; a cosine goes over all epochs of `epoch_steps` steps."""
+    smooth = settings.label_smoothing
+    if settings.loss == "softmax":
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smooth)
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+        entropy = keras.metrics.CategoricalCrossentropy(from_logits=True, name="cross_entropy")
+    else:
+        loss = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smooth)
+        accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)  # of logits
+        entropy = keras.metrics.BinaryCrossentropy(from_logits=True, name="cross_entropy")
+    optimizer = _optimizer(settings, epoch_steps)
+    if training_precision() == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    # XLA takes long to compile a network for a CPU, and is no faster there than TensorFlow's own kernels.
+    slow = keras.config.backend() == "tensorflow" and not usable_gpus()
+    jit = False if slow else "auto"
+    logits.compile(optimizer, loss, metrics=[accuracy, entropy], auto_scale_loss=False, jit_compile=jit)
+    optimizer.build(logits.trainable_variables)
+
+
+def _optimizer(settings: Any, epoch_steps: int) -> keras.Optimizer:
+    """Keras's Nesterov momentum takes the same steps as Caffe's."""
+    rate, clip = settings.learning_rate, settings.clip_norm or None
+    if settings.schedule == "cosine":
+        rising = epoch_steps if settings.epochs > 1 else 0
+        falling = settings.epochs * epoch_steps - rising
+        warm_up = {"warmup_target": rate, "warmup_steps": rising} if rising else {}
+        rate = keras.optimizers.schedules.CosineDecay(0.0 if rising else rate, falling, **warm_up)
+    if settings.optimizer == "adam":
+        return keras.optimizers.Adam(rate, global_clipnorm=clip)
+    if settings.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, settings.weight_decay, global_clipnorm=clip)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+    return keras.optimizers.SGD(rate, settings.MOMENTUM, nesterov=settings.nesterov, global_clipnorm=clip)
+
+
+def training_precision() -> str:
+    """float32 on a CPU; on a GPU mixed_bfloat16, or mixed_float16 where the GPU is too old for it.
+
+    bfloat16 has float32's range, so gradients need no scaling; NVIDIA's GPUs have it from compute capability 8 on.
+    """
+    if not usable_gpus():
+        return "float32"
+    query = [shutil.which("nvidia-smi") or "nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        capability = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        old = float(capability.splitlines()[0]) < 8
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        old = False
+    return "mixed_float16" if old else "mixed_bfloat16"
+
+
+# --- Keras's `fit` ---
 
 
 class Batches(keras.utils.PyDataset):

@@ -18,7 +18,7 @@ import pandas as pd
 from helpers.metrics.classification import Plateau, rates
 from helpers.metrics.comparison import PooledComparison, clustered_accuracy, compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate, flatten
-from helpers.model.finetune_network import MOMENTUM, FinetuneSettings
+from helpers.model.finetune import FinetuneSettings
 from helpers.rajkomar import augmentation, data
 from helpers.rajkomar import models as view_models
 
@@ -239,7 +239,7 @@ def design_claims(counts: Mapping[str, int], summary: Mapping[str, Any], childre
             "learning_rate_factor": 10,
             "learning_rate_every": summary["epochs a rate"],
             "batch": recipe.batch,
-            "momentum": MOMENTUM,
+            "momentum": recipe.MOMENTUM,
             "weight_decay": recipe.weight_decay,
             "finetuning_rate_head": view_models.RATE_HEAD,
             "significance": 0.05,
