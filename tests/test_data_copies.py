@@ -13,6 +13,7 @@ from tiny_data import face
 from helpers.data import copies
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import average_hash, read_grey
+from helpers.kermany.numbers import shared_id_evidence
 
 
 def catalogue_of(folder: Path, rows: list[tuple[str, str, str, np.ndarray | bytes]]) -> Catalogue:
@@ -54,11 +55,6 @@ def test_counts_stand_beside_the_papers_and_what_it_does_not_print_is_empty(smal
     assert copies.counts(small)[["paper_images", "paper_patients"]].isna().all(axis=None)
 
 
-def test_names_that_pairs_connect_get_the_first_name_of_their_group():
-    found = copies.connected("abcdex", [("c", "b"), ("e", "c"), ("x", "d")])
-    assert found == {"a": "a", "b": "b", "c": "b", "d": "d", "e": "b", "x": "d"}
-
-
 def test_exact_copies_are_found_beside_the_first_of_their_group_and_counted(tmp_path, small):
     one, two = face(1), face(2)
     rows = [("test", "A", "x", one), ("train", "A", "p", one), ("train", "B", "q", one), ("train", "A", "r", two)]
@@ -87,7 +83,6 @@ def test_changed_copies_are_near_copies_in_whatever_blocks_they_are_compared(tmp
     assert set(pairs["kind"]) == {"near"} and set(pairs["where"]) == {"train and test"}
     assert pairs["bits"].max() <= copies.BITS and pairs["correlation"].between(copies.CORRELATION, 1.001).all()
     monkeypatch.setattr(copies, "BLOCK", 3)
-    monkeypatch.setattr(copies, "PAIRS", 2)
     pd.testing.assert_frame_equal(copies.duplicates(catalogue, workers=2), pairs, check_dtype=False)
 
 
@@ -118,25 +113,25 @@ def people(folder: Path, same: bool, ids: int = 40) -> Catalogue:
 
 def test_when_ids_are_patients_the_evidence_says_so_and_follows_from_the_seed(tmp_path):
     catalogue = people(tmp_path, same=True)
-    evidence = copies.shared_id_evidence(catalogue, seed=1)
+    evidence = shared_id_evidence(catalogue, seed=1)
     assert evidence.shared_ids == 40 and evidence.pairs == 80
     assert evidence.alike.low > 0.5 and evidence.p_value < 0.01
     assert "shared ids are shared patients" in evidence.conclusion
-    assert evidence == copies.shared_id_evidence(catalogue.subset(catalogue.frame.sample(frac=1, random_state=0)), 1)
-    assert evidence != copies.shared_id_evidence(catalogue, 2)
+    assert evidence == shared_id_evidence(catalogue.subset(catalogue.frame.sample(frac=1, random_state=0)), 1)
+    assert evidence != shared_id_evidence(catalogue, 2)
 
 
 def test_when_numbers_restart_in_each_folder_the_evidence_says_so(tmp_path):
-    evidence = copies.shared_id_evidence(people(tmp_path, same=False), seed=1)
+    evidence = shared_id_evidence(people(tmp_path, same=False), seed=1)
     assert evidence.alike.low < 0.5 < evidence.alike.high and evidence.p_value > 0.05
     assert evidence.reference.low > evidence.alike.high
     assert "do not look like shared patients" in evidence.conclusion
 
 
 def test_when_there_is_too_little_to_see_or_nothing_shared_the_evidence_does_not_decide(tmp_path, small):
-    assert "nothing can be compared" in copies.shared_id_evidence(small, seed=1).conclusion
-    apart = copies.shared_id_evidence(small.subset(small.frame.assign(patient_id=small.frame["image_id"])), seed=1)
+    assert "nothing can be compared" in shared_id_evidence(small, seed=1).conclusion
+    apart = shared_id_evidence(small.subset(small.frame.assign(patient_id=small.frame["image_id"])), seed=1)
     assert apart.conclusion == "No patient id occurs in both train and test."
     assert apart.pairs == 0 and not apart.alike.defined
     rows = [(split, "A", f"id{i}", face(10 * i + len(split))) for i in range(4) for split in ("train", "test")]
-    assert "cannot show" in copies.shared_id_evidence(catalogue_of(tmp_path, rows), seed=1).conclusion
+    assert "cannot show" in shared_id_evidence(catalogue_of(tmp_path, rows), seed=1).conclusion

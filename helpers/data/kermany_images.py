@@ -36,7 +36,7 @@ Patients: the number after `person`, `IM-` or `NORMAL2-IM-` (also `IM-<p>-<m>-<n
     were no more alike than chance (0.50, 0.46 to 0.55; two images of one `bacteria` number: 0.65), and each kind counts
     its images on its own (person1004_bacteria_2935, person1004_virus_1686).
     Version 2's numbers restart in each folder, so the patient carries it: `train/person12` is not `test/person12`.
-    `copies.shared_id_evidence` puts it to the test. Of version
+    `shared_id_evidence` (in the paper's numbers) puts it to the test. Of version
     3's longer numbers nothing of the kind is reported: one of them in both folders is taken for one patient.
 Traps: networks score far better on images held out of the train folder than on the test folder. A widespread copy of
     version 2 has moved 16 training images (8 NORMAL, 8 BACTERIA) to a folder `val`: they count as training here, as

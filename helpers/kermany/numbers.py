@@ -1,4 +1,4 @@
-"""Kermany 2018's numbers of each model, with their intervals: urgent referral, weighted error, pneumonia, costs.
+"""Kermany 2018's numbers, with their intervals: urgent referral, weighted error, pneumonia, costs, shared patient ids.
 
 Results: "This AI system categorized images with choroidal neovascularization and images with diabetic macular edema as
 'urgent referrals'." Sensitivity and specificity of the four-class model are those of urgent referral, not of a class.
@@ -12,16 +12,23 @@ images, and these are what we divide by.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from helpers.data.catalogue import Catalogue
+from helpers.data.copies import standardise, thumbnails
 from helpers.kermany.data import is_urgent, urgent_score
 from helpers.metrics.auroc import auroc
 from helpers.metrics.bootstrap import accuracy_by_patient, auroc_by_patient, mean_by_patient
 from helpers.metrics.classification import accuracy, predicted_labels, probabilities_of, rates
 from helpers.metrics.estimate import Estimate, places_of
+
+PAIRS_PER_ID = 3  # of shared ids, so that one patient with 500 images does not decide
+MAX_IDS = 1000  # as many ids are looked at; more would narrow the interval by little
+RESAMPLES = 2000  # bootstrap samples, and permutations
 
 
 def _points(classes: Sequence[str], points: list[list[int]]) -> pd.DataFrame:
@@ -146,3 +153,102 @@ def referral_costs(scores: pd.DataFrame, resamples: int, seed: int) -> dict[str,
     }
     settings = (PNEUMONIA_COSTS, scores["patient_id"], resamples, seed)
     return {name: weighted_error(scores["label"], decided, *settings) for name, decided in decisions.items()}
+
+
+# --- are shared ids shared patients? ---
+
+
+@dataclass(frozen=True)
+class SharedIdEvidence:
+    """Whether ids that occur in both published folders belong to one patient, judged from pixels.
+
+    `alike`: probability that a pair of images of one id, one from each folder, is more alike than a chance pair of the
+    same class from two ids (0.5: no more than chance). `reference`: the same for two images of one id within the train
+    folder, so what true patients look like to this measure. `p_value`: one-sided, from permutation.
+    """
+
+    shared_ids: int
+    pairs: int
+    alike: Estimate
+    reference: Estimate
+    p_value: float
+    conclusion: str
+
+
+def shared_id_evidence(catalogue: Catalogue, seed: int, workers: int = 0) -> SharedIdEvidence:
+    """Compares pairs of one id across train and test with chance pairs of the same class (correlation of thumbnails).
+
+    An id that two folders share is not yet a shared patient, since numbers may restart in each folder. Every test image
+    (at most `PAIRS_PER_ID` per id) is paired with a training image of its id and class, and with one of another id and
+    the same class. The interval is a bootstrap over ids; a permutation swaps the two pairs of all images of an id.
+    Two images of one eye need not look alike, so one pair shows little (on OCT 0.6 for true patients) and needs
+    many ids; `reference` shows what it can do on this data set. Raises `UnreadableImage`.
+    """
+    frame = catalogue.frame.sort_values("image_id", ignore_index=True)
+    train, test = (frame[frame["published_split"] == split] for split in ("train", "test"))
+    shared = sorted(set(train["patient_id"]) & set(test["patient_id"]))
+    rng = np.random.default_rng(seed)
+    across, within = _pairs(test, train, rng), _pairs(train, train, rng)
+    alike, p_value = _alikeness(catalogue.subset(frame), across, seed, workers)
+    reference, _ = _alikeness(catalogue.subset(frame), within, seed, workers)
+    text = _conclude(len(shared), alike, reference, p_value)
+    return SharedIdEvidence(len(shared), len(across), alike, reference, p_value, text)
+
+
+def _pairs(anchors: pd.DataFrame, others: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Row numbers: `anchor`, `same` (of `others`, the same id and class) and `chance` (the same class, another id)."""
+    same_of = others.groupby(["patient_id", "label"]).groups
+    class_of = others.groupby("label").groups
+    id_of = others["patient_id"].to_dict()
+    groups = [group for _, group in anchors.groupby("patient_id", sort=True)]
+    rows, used = [], set()
+    for k in rng.permutation(len(groups)):
+        for i in rng.permutation(len(groups[k]))[:PAIRS_PER_ID]:
+            anchor = groups[k].iloc[i]
+            same = same_of.get((anchor["patient_id"], anchor["label"]), pd.Index([])).drop(anchor.name, errors="ignore")
+            chance = rng.choice(class_of.get(anchor["label"], [anchor.name]), 20)  # a few are of the same id
+            chance = [row for row in chance if id_of.get(row, anchor["patient_id"]) != anchor["patient_id"]]
+            if len(same) and chance:
+                rows.append((anchor["patient_id"], anchor.name, rng.choice(same), chance[0]))
+                used.add(anchor["patient_id"])
+        if len(used) == MAX_IDS:
+            break
+    return pd.DataFrame(rows, columns=["id", "anchor", "same", "chance"])
+
+
+def _alikeness(catalogue: Catalogue, pairs: pd.DataFrame, seed: int, workers: int) -> tuple[Estimate, float]:
+    """P(same-id pair is more alike than chance pair) with its interval, and the permutation's one-sided p."""
+    if pairs.empty:
+        return Estimate.undefined(0, "bootstrap by id", "no two images of one id and class"), float("nan")
+    rows = np.unique(pairs[["anchor", "same", "chance"]])
+    images = standardise(thumbnails(catalogue.subset(catalogue.frame.loc[rows]), workers))
+    anchor, same, chance = (images[np.searchsorted(rows, pairs[c])] for c in ("anchor", "same", "chance"))
+    of_same, of_chance = (np.einsum("ij,ij->i", anchor, other) for other in (same, chance))
+    _, of_id = np.unique(pairs["id"], return_inverse=True)
+    both, ids = np.concatenate([of_same, of_chance]), np.tile(pairs["id"], 2)
+    area = auroc_by_patient(np.repeat([True, False], len(pairs)), both, ids, RESAMPLES, seed)
+    return area, _swapped(of_same - of_chance, of_id, seed)
+
+
+def _swapped(differences: np.ndarray, group: np.ndarray, seed: int) -> float:
+    """One-sided p of a positive sum of differences, where the sign of each group's sum could as well be the other."""
+    sums = np.bincount(group, differences)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (RESAMPLES, len(sums)))
+    return float((1 + np.sum(signs @ sums >= sums.sum() - 1e-9)) / (1 + RESAMPLES))
+
+
+def _conclude(shared: int, alike: Estimate, reference: Estimate, p_value: float) -> str:
+    if shared == 0:
+        return "No patient id occurs in both train and test."
+    ids = "1 patient id occurs" if shared == 1 else f"{shared:,} patient ids occur"
+    if not alike.defined:
+        return f"{ids} in both train and test, but never with one class in both, so nothing can be compared."
+    chance = f"a pair of one id is more alike than a chance pair with probability {alike.value:.2f}"
+    interval = f"{alike.low:.2f} to {alike.high:.2f}, p = {p_value:.2g}"
+    if p_value < 0.05 and alike.low > 0.5:
+        meaning = "shared ids are shared patients, at least in part"
+    elif reference.defined and reference.low > max(0.5, alike.high):
+        meaning = f"within train it is {reference.value:.2f}, so these ids do not look like shared patients"
+    else:
+        meaning = "the images cannot show whether shared ids are shared patients"
+    return f"{ids} in both train and test. Across the two, {chance} ({interval}): {meaning}."
