@@ -23,7 +23,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -31,9 +31,6 @@ from helpers.data.catalogue import Catalogue
 from helpers.data.images import choose_examples, read_square
 from helpers.explain.maps import Classifier, Maps
 from helpers.model.engine import Gradients, input_gradients
-
-if TYPE_CHECKING:
-    import keras
 
 BATCH = 32
 SAMPLES, NOISE = 8, 0.15  # SmoothGrad's copies, and their noise's deviation as a share of the image's range of greys
@@ -128,7 +125,7 @@ def class_activation(
     return Maps(maps, "class activation", "logit", monotonic() - began)
 
 
-def _contributions(logits: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _contributions(logits: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Images and the code of a label for each to what each place adds to its logit, float32 (n, size, size).
 
     A place adds its value times the logit's slope there: w / (h w) for an average, w at the maximum's place.

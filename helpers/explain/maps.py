@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
+from scipy.ndimage import gaussian_filter, median_filter, uniform_filter1d
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import frame_of, read_grey, read_square
@@ -21,9 +23,6 @@ from helpers.model.backbones import Backbone, weights_digest
 from helpers.model.engine import Function, choose, compile_model
 from helpers.model.head import Head
 from helpers.run.profile import nearest
-
-if TYPE_CHECKING:
-    import keras
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Classifier:
     weights, computed once: a model that is trained further needs a new Classifier.
     """
 
-    model: keras.Model
-    logits_model: keras.Model
+    model: Any  # keras.Model
+    logits_model: Any  # likewise
     classes: tuple[str, ...]
     image_size: int
     key: str
@@ -75,11 +74,9 @@ class Classifier:
     def codes(self, target: str | Sequence[str], count: int) -> np.ndarray:
         """int (count,) positions in `classes` of one class name for all images, or of one name per image.
 
-        Raises `ValueError` for an unknown name and for another number of names than images.
+        Raises `ValueError` for an unknown name.
         """
         names = [target] * count if isinstance(target, str) else [str(name) for name in target]
-        if len(names) != count:
-            raise ValueError(f"{len(names)} targets for {count} images; pass one class name, or one per image")
         for name in names:
             if name not in self.classes:
                 raise ValueError(f"there is no class '{name}'{nearest(name, self.classes)}")
@@ -105,7 +102,7 @@ def from_head(backbone: Backbone, head: Head) -> Classifier:
     return from_logits(model, head.classes)
 
 
-def from_logits(logits: keras.Model, classes: Sequence[str], activation: str = "softmax") -> Classifier:
+def from_logits(logits: Any, classes: Sequence[str], activation: str = "softmax") -> Classifier:
     """A network from float32 (b, size, size, 1), grey 0..255, to logits (b, classes); its probabilities are their
     softmax, or, for a network of several labels, their "sigmoid"."""
     import keras
@@ -184,8 +181,6 @@ def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
     """A bool (h, w) at the network's size: a pixel counts where the lesion covers half of it, or, for a lesion too
     thin for that, where it covers most.
     """
-    from PIL import Image
-
     cover = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BOX))
     return cover >= min(128, max(1, int(cover.max())))
 
@@ -208,8 +203,6 @@ def retina_borders(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     right with bright tissue above and darker below. The upper border is the first row of tissue above it, tissue being
     what is brighter than halfway between the vitreous and the retina. Both are smoothed over columns.
     """
-    from scipy.ndimage import gaussian_filter, median_filter
-
     grey, frame = image.astype(np.float32), frame_of(image)
     height, width = grey.shape
     dark = np.percentile(grey[~frame], 10) if (~frame).any() else 0.0
@@ -222,8 +215,6 @@ def retina_borders(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _layer_score(smooth: np.ndarray) -> np.ndarray:
     """High on a bright layer with tissue above it and less below: (h, w)."""
-    from scipy.ndimage import uniform_filter1d
-
     reach = max(3, int(0.18 * len(smooth)))
     mean, shift = uniform_filter1d(smooth, reach, axis=0, mode="nearest"), reach // 2 + 1
     above, below = np.roll(mean, shift, axis=0), np.roll(mean, -shift, axis=0)

@@ -9,12 +9,9 @@ one window per layer, so that one small static graph serves every block. A windo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import keras
 
 POINTWISE = ("BatchNormalization", "ReLU", "Activation", "Rescaling", "Dropout")
 MERGES = ("Concatenate", "Add", "Multiply")
@@ -56,8 +53,8 @@ class Step:
         return float(np.prod(self.size)) * (weights or int(self.tensor.shape[3]))
 
 
-def trace(model: keras.Model) -> list[Step]:
-    """Every layer call between `model`'s input and output, inputs before their consumers."""
+def trace(model: Any) -> list[Step]:
+    """Every layer call between a Keras `model`'s input and output, inputs before their consumers."""
     nodes = [node for _, same in sorted(model._nodes_by_depth.items(), reverse=True) for node in same]
     order, steps = {id(node.outputs[0]): number for number, node in enumerate(nodes)}, []
     for node in nodes:

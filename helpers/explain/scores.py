@@ -14,6 +14,8 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import gaussian_filter, label, maximum_filter, uniform_filter
+from scipy.stats import spearmanr
 
 from helpers.explain.maps import Cases, Classifier, Maps, from_logits
 from helpers.metrics.bootstrap import mean_by_patient
@@ -58,8 +60,6 @@ def localisation(
 def _localised(
     values: np.ndarray, mask: np.ndarray, allowed: np.ndarray, peak: Sequence[int], window: int, box: int
 ) -> dict[str, float]:
-    from scipy.ndimage import label
-
     row, column = (int(at) for at in peak)
     found = {"peak_row": row, "peak_column": column, "peak": float(values.max())}
     if not mask.any():
@@ -81,8 +81,6 @@ def peak_of(values: np.ndarray, window: int = 0) -> tuple[int, int]:
 
     A flat map has no peak; its middle is the image's.
     """
-    from scipy.ndimage import label
-
     smooth = smoothed(values, window)
     highest = smooth >= smooth.max() - 1e-9 * max(1.0, float(np.ptp(smooth)))
     pieces, count = label(highest)
@@ -95,15 +93,11 @@ def peak_of(values: np.ndarray, window: int = 0) -> tuple[int, int]:
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:
     """The map (h, w) averaged over a window of `window` pixels; unchanged for 0."""
-    from scipy.ndimage import uniform_filter
-
     return uniform_filter(np.asarray(values, np.float64), window, mode="constant") if window else values
 
 
 def touched(mask: np.ndarray, box: int) -> np.ndarray:
     """Where the middle of a box of `box` pixels may lie so that it touches the mask: bool (h, w)."""
-    from scipy.ndimage import maximum_filter
-
     return maximum_filter(np.asarray(mask, bool), box, mode="constant")
 
 
@@ -195,8 +189,6 @@ def _order(values: np.ndarray, seed: int | None) -> np.ndarray:
 
 def _paths(image: np.ndarray, order: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """The images along both ways, deletion first, uint8 (2 (steps + 1), h, w)."""
-    from scipy.ndimage import gaussian_filter
-
     blank = np.round(gaussian_filter(image.astype(np.float32), BLUR * len(image))).astype(np.uint8)
     changed = order < np.round(shares * order.size)[:, None, None]
     return np.concatenate([np.where(changed, blank, image), np.where(changed, image, blank)])
@@ -246,8 +238,6 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, cell: int) -> np.nda
 
     Maps (n, h, w) of single pixels are too grainy to compare one by one, hence the cells. NaN where a map is flat.
     """
-    from scipy.stats import spearmanr
-
     found = np.full(len(first), np.nan)
     for i, (one, other) in enumerate(zip(_cells(first, cell), _cells(second, cell), strict=True)):
         if np.ptp(one) > 0 and np.ptp(other) > 0:

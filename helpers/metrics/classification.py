@@ -81,13 +81,12 @@ def rates(truth: Any, predicted: Any) -> dict[str, Estimate]:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold and its rates: a score of at least this is positive. `chosen_on` names the images that chose it."""
+    """A threshold and its rates: a score of at least this is positive. Chosen on validation images."""
 
     threshold: float
     sensitivity: Estimate
     specificity: Estimate
     accuracy: Estimate
-    chosen_on: str = "validation"
 
 
 def transferred_point(validation_truth: Any, validation_score: Any, truth: Any, score: Any) -> OperatingPoint:

@@ -87,10 +87,8 @@ class Rays:
         """Rows and columns of the coarse grid that a thing of this radius in cm can touch."""
         (column,), (row,) = self.pixels(np.array([centre]), COARSE)
         half = reach * 1.2 * COARSE / self.pose.field + 2
-        return tuple(
-            slice(int(np.clip(place - half, 0, COARSE)), int(np.clip(place + half + 1, 0, COARSE)))
-            for place in (row, column)
-        )
+        ends = np.clip([(place - half, place + half + 1) for place in (row, column)], 0, COARSE).astype(int)
+        return tuple(slice(*each) for each in ends.tolist())
 
     def at(self, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The body's coordinates in a window."""

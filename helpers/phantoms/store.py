@@ -180,9 +180,8 @@ def _read(root: Path) -> pd.DataFrame:
         frame = pd.read_csv(root / TABLE, dtype=TEXTS).fillna(dict.fromkeys(TEXTS, ""))
     except (OSError, ValueError) as error:
         raise CatalogueError(f"{root}: its table cannot be read ({error}); {REMEDY}") from None
-    lost = [
-        path for column in frame.columns.intersection(FILES) for path in frame[column] if not (root / path).exists()
-    ]
+    files = frame[frame.columns.intersection(FILES)].to_numpy().ravel("F")
+    lost = [path for path in files if not (root / path).exists()]
     if lost:
         raise CatalogueError(f"{root}: {len(lost)} files are missing, first {lost[0]}; {REMEDY}")
     return frame

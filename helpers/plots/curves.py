@@ -212,8 +212,11 @@ def _draw_point(axes: Axes, point: OperatingPoint) -> list[str]:
     draw_intervals(axes, [hit], 1 - rejected.value, ("o", "white", "k"), upright=True, zorder=3)
     across = [[rejected.high - rejected.value], [rejected.value - rejected.low]]
     axes.errorbar(1 - rejected.value, hit.value, xerr=across, color="k", lw=1, capsize=1.5)
-    chosen = f"threshold {point.threshold:.2g} ({point.chosen_on})"
-    return [chosen, f"sensitivity {hit.percent()}", f"specificity {rejected.percent()}"]
+    return [
+        f"threshold {point.threshold:.2g} (validation)",
+        f"sensitivity {hit.percent()}",
+        f"specificity {rejected.percent()}",
+    ]
 
 
 # --- confusion matrices -----------------------------------------------------------------------------------------------

@@ -10,10 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from scipy.ndimage import gaussian_filter
 
 from helpers.data.images import frame_of
 from helpers.plots import style as palette
@@ -51,10 +57,6 @@ def draw_map(
     axes: Axes, image: np.ndarray, values: np.ndarray, top: float, mask: np.ndarray | None = None, title: str = ""
 ):
     """The map, 0 to `top`, on its darkened image; returns what a colour bar describes. What is negative stays dark."""
-    import matplotlib as mpl
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     share = np.clip(values / top, 0, 1)
     weight = (0.9 * share**0.6)[..., None]
     back = TONE * image[..., None] / 255
@@ -83,8 +85,6 @@ def image_grid(
 
     With fewer titles than images, only the first have one: the headings of the columns.
     """
-    from matplotlib.patheffects import withStroke
-
     wide, down = DOUBLE / (columns + 0.3 * bool(rows)), -(-len(images) // columns)
     tall = max(len(image) / image.shape[1] for image in images)
     height = (wide * tall + 0.26 * bool(captions)) * down + 0.16 * -(-len(titles) // columns) + 0.1
@@ -157,8 +157,6 @@ def _draw_method(
     figure: Figure, row: np.ndarray, images: np.ndarray, name: str, maps: Maps, box: int, start: int, masks: Sequence
 ) -> None:
     """A method's row of maps, those from `start` on, with its name and its colour bar."""
-    from scipy.ndimage import gaussian_filter
-
     blur = 0 if "peak" in maps.extra else box / 4
     values = np.stack([gaussian_filter(np.clip(one, 0, None), blur) for one in maps.maps[start : start + len(row)]])
     for axes, image, one, mask in zip(row, images, values, masks, strict=False):
@@ -175,10 +173,6 @@ def signed_maps(images: np.ndarray, maps: Maps, labels: Sequence[str], masks: np
     What speaks for the class is also outlined, what speaks against it dashed, for print in grey. One range for all,
     symmetric about 0. With `masks`, bool (n, size, size), images show lesions' outlines.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import CenteredNorm
-    from scipy.ndimage import gaussian_filter
-
     down = -(-len(images) // 2)
     figure, grid = canvas(DOUBLE, 1.75 * down, down, 4, squeeze=False)
     values = np.stack([gaussian_filter(one, 0.012 * len(one)) for one in maps.maps])
@@ -201,8 +195,6 @@ def signed_maps(images: np.ndarray, maps: Maps, labels: Sequence[str], masks: np
 
 def _draw_scan(axes: Axes, image: np.ndarray, mask: np.ndarray | None, box: int, title: str) -> None:
     """The image with the occluder's box to scale."""
-    from matplotlib.patches import Rectangle
-
     draw_image(axes, image, title)
     draw_outline(axes, mask)
     size = len(image)

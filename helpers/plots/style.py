@@ -28,7 +28,6 @@ RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so that every machine draws the same letters
     "font.size": 7,
     "axes.titlesize": 8,
-    "axes.labelsize": 7,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,7 +43,6 @@ RC = {
     "figure.dpi": 150,
     "savefig.facecolor": "white",
     "pdf.fonttype": 42,  # letters stay letters in the PDF
-    "svg.hashsalt": "helpers",
 }
 
 
