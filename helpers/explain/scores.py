@@ -9,7 +9,6 @@ happens too, so the chance stands beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from itertools import combinations
 
 import numpy as np
@@ -19,7 +18,7 @@ from scipy.stats import spearmanr
 
 from helpers.explain.maps import Cases, Classifier, Maps, from_logits
 from helpers.metrics.bootstrap import mean_by_patient
-from helpers.metrics.estimate import Estimate
+from helpers.metrics.estimate import FIELDS
 from helpers.model.engine import Function
 
 THRESHOLDS = 64  # of the map, tried for the best overlap
@@ -154,7 +153,7 @@ def means(
             known = part[part[column].notna()]
             found = mean_by_patient(known[column].to_numpy(float), known["patient_id"], resamples, seed, bounds)
             rows.append({**dict(zip(by, names, strict=True)), "measure": column, **found.as_dict(), **summary})
-    return pd.DataFrame(rows, columns=[*by, "measure", *(field.name for field in fields(Estimate)), *beside])
+    return pd.DataFrame(rows, columns=[*by, "measure", *FIELDS, *beside])
 
 
 def deletion_insertion(
