@@ -62,9 +62,6 @@ class LocalResponseNormalization(keras.layers.Layer):
         root = keras.ops.rsqrt(1 + self.ALPHA / self.NEIGHBOURS * keras.ops.matmul(keras.ops.square(x), near))
         return keras.ops.cast(x * root * keras.ops.sqrt(root), inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
 
 def _module(one: int, reduce_three: int, three: int, reduce_five: int, five: int, pool: int) -> tuple[list, ...]:
     """The four paths of a module, by the columns of the paper's table 1."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -102,12 +101,16 @@ def run_experiment(maker: Callable[[Inputs], Results], key: str, folder: Path, i
         if found := find_experiment(folder, name, key):
             return found
         (unfinished / key).mkdir(parents=True, exist_ok=True)  # by key, lest other settings' training be resumed
-        with whole_folder(folder / name) as fresh:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-", ignore_cleanup_errors=True) as temporary:
+            fresh = Path(temporary) / name
+            fresh.mkdir()
             results = maker(replace(inputs, unfinished=unfinished / key, fresh=fresh))
             for table, rows in results.tables.items():
                 rows.to_parquet(fresh / f"{table}.parquet", index=False)
             record = {"name": name, "key": key, "classes": results.classes, "summary": results.summary}
             write_json(fresh / RECORD, record)
+            shutil.rmtree(folder / name, ignore_errors=True)
+            fresh.replace(folder / name)
         shutil.rmtree(unfinished, ignore_errors=True)
         return find_experiment(folder, name, key)
 
@@ -120,19 +123,6 @@ def find_experiment(folder: Path, name: str, key: str) -> Experiment | None:
     record = read_json(place / RECORD)
     found = Experiment(name, record["key"], tuple(record["classes"]), record["summary"], place)
     return found if found.key == key else None
-
-
-@contextmanager
-def whole_folder(place: Path) -> Iterator[Path]:
-    """A fresh folder that replaces `place` at the end, or leaves nothing when something fails before it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-", ignore_cleanup_errors=True) as name:
-        fresh = Path(name) / place.name
-        fresh.mkdir()
-        yield fresh
-        if place.exists():
-            shutil.rmtree(place)
-        fresh.replace(place)
 
 
 def scores_of(rows: pd.DataFrame, probabilities: np.ndarray, classes: Sequence[str], selection: str) -> pd.DataFrame:

@@ -38,7 +38,6 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # of the mean squared weight of the
 class MultilabelHead:
     """A sigmoid per label: float32 `kernel` (d, labels) and `bias` (labels,); `l2` (labels,) are the penalties."""
 
-    classes: tuple[str, ...]
     kernel: np.ndarray
     bias: np.ndarray
     l2: np.ndarray
@@ -98,7 +97,7 @@ def fit_labels(
     heads = [fit.heads[k] for fit, k in zip(fits, chosen, strict=True)]
     kernel = np.stack([head.kernel[:, 1] - head.kernel[:, 0] for head in heads], axis=1)
     bias = np.array([head.bias[1] - head.bias[0] for head in heads])
-    return MultilabelHead(tuple(labels), kernel, bias, np.array([head.l2 for head in heads]))
+    return MultilabelHead(kernel, bias, np.array([head.l2 for head in heads]))
 
 
 def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
