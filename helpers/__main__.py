@@ -74,16 +74,11 @@ def _dicom(*words: str) -> int:
     from pathlib import Path
 
     from helpers.data.dicom import convert_folder, read_key
-    from helpers.run.profile import ProfileError, nearest
+    from helpers.run.profile import ProfileError
 
-    given = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name.lower() not in ("source", "target", "key") or not value:
-            raise ProfileError(f"'{word}' is no setting of dicom{nearest(name, ('SOURCE', 'TARGET', 'KEY'))}")
-        given[name.lower()] = value
-    if missing := [name.upper() for name in ("source", "target", "key") if name not in given]:
-        raise ProfileError(f"dicom needs {', '.join(missing)}: SOURCE=folder TARGET=folder KEY=a file kept elsewhere")
+    given = {name.lower(): value for name, _, value in (word.partition("=") for word in words)}
+    if set(given) != {"source", "target", "key"} or "" in given.values():
+        raise ProfileError("dicom takes SOURCE=folder TARGET=folder KEY=a file kept elsewhere, each once")
     key, target = Path(given["key"]).resolve(), Path(given["target"]).resolve()
     if key.is_relative_to(target):
         raise ProfileError(f"KEY={given['key']} lies in TARGET: with the key beside them, patients can be found again")

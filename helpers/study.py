@@ -164,8 +164,6 @@ class Study:
 
     def warn(self, text: str) -> None:
         """Warn of something that the report must repeat."""
-        if text not in self.warnings:
-            self.warnings.append(text)
         warnings.warn(text, UserWarning, stacklevel=2)
 
     def claims(self) -> pd.DataFrame:

@@ -119,7 +119,7 @@ def test_a_notebooks_kernel_imports_the_code_beside_it(checkout):
     (checkout / "mine.ipynb").write_text(json.dumps(notebook))
     code = (
         "from pathlib import Path; from helpers.run.notebooks import execute;"
-        "print(execute(Path('mine.ipynb'), Path('good.ipynb'), Path('failed.ipynb')).error)"
+        "print(execute(Path('mine.ipynb'), Path('good.ipynb'), Path('failed.ipynb')))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, check=True)

@@ -58,7 +58,7 @@ def make_key(
         "settings": _with_files(settings or {}),
         "inputs": list(inputs),
         "files": {path.name: file_digest(path) for path in sorted(files)},
-        "versions": _versions(),
+        "versions": {name: version for name, version in versions().items() if name not in NO_NUMBERS},
     }
     return digest_of(parts)
 
@@ -76,7 +76,7 @@ def step_key(name: str, profile: Profile) -> str:
         makers = [data_function("load", step.data)]
         inputs.append(fingerprint(resolve(data_function("folders", step.data))(profile)))
     if step.kind == "experiment":
-        inputs.append({"gpu": _has_gpu()})
+        inputs.append({"gpu": bool(driver_gpus())})
     settings = settings_of_step(step, profile).values()
     return make_key(makers, settings, [*inputs, *weights_digests(settings)])
 
@@ -130,16 +130,6 @@ def fingerprint(folders: Iterable[Path]) -> str:
     """A digest of what lies in these files and folders; '' of none. Only what changed since last time is read."""
     folders = list(folders)
     return resolve("helpers.data.scan:fingerprint")(folders, paths.CACHE) if folders else ""
-
-
-@functools.cache
-def _has_gpu() -> bool:
-    return bool(driver_gpus())
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    return {name: version for name, version in versions().items() if name not in NO_NUMBERS}
 
 
 # --- code -----------------------------------------------------------------------------------------------------------
@@ -225,12 +215,9 @@ def _modules(imports: Iterable[tuple[str, list[str]]]) -> set[str]:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, remembered by size and time in data/cache/; 'missing' where there is none."""
-    return _remembered("files", path, lambda: _sha256(path)) if path.is_file() else "missing"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.is_file():
+        return "missing"
+    return _remembered("files", path, lambda: hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _remembered(kind: str, path: Path, make: Callable[[], Any]) -> Any:

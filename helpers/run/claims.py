@@ -39,7 +39,6 @@ from scipy.stats import binomtest
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import Profile, nearest
 
-WORDS = ("reproduced", "not reproduced", "not comparable", "not run")
 WIDE = 0.1  # an uncertainty of 10 points or more is called wide: it would hide a much worse result
 Grounds = tuple[bool, str]  # whether a number may be held against the paper, and what it rests on
 Row = Mapping[str, Any]  # a row of load_published: a dict, or a pandas Series
@@ -48,14 +47,10 @@ Obtained = Any  # an Estimate of helpers.metrics.estimate: value, low, high, n, 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of `WORDS`, and why, as a reader should see it."""
+    """One of the four words, and why, as a reader should see it."""
 
     word: str
     explanation: str
-
-    def __post_init__(self) -> None:
-        if self.word not in WORDS:
-            raise ClaimError(f"no verdict '{self.word}'{nearest(self.word, WORDS)}")
 
 
 def verdict(published: Row, obtained: Obtained | None, *, comparable: bool, why_not: str = "") -> Verdict:
@@ -117,9 +112,7 @@ def _below_limit(row: Row, obtained: Obtained) -> Verdict:
 
 
 RULES: dict[str, Callable[[Row, Obtained], Verdict]] = {
-    "proportion": _within_uncertainty,
-    "auroc": _within_uncertainty,
-    "mean": _within_uncertainty,
+    **dict.fromkeys(("proportion", "auroc", "mean"), _within_uncertainty),
     "count": _equal_count,
     "setting": _equal_setting,
     "below": _below_limit,

@@ -7,7 +7,6 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,6 @@ from helpers.run.profile import ProfileError, Run, load_profile, nearest
 from helpers.run.provenance import write_json
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@dataclass(frozen=True)
-class Execution:
-    """One finished run of a notebook: where it lies, how long it took, and its error, empty where there is none."""
-
-    notebook: Path
-    seconds: float
-    error: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return not self.error
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
@@ -50,12 +36,12 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
 
 def execute(
     notebook: Path, good: Path, failed: Path, parameters: Mapping[str, Any] | None = None, log: Path | None = None
-) -> Execution:
+) -> str:
     """Execute `notebook` into `good`, or into `failed` when a cell raises; never both, never half a file.
 
-    A good result of an earlier run is removed first, so that what stands there is always of this run. The kernel is
-    reached through ipc sockets in a folder of its own, so kernels side by side cannot collide on a port. What the
-    notebook's code prints goes to `log`.
+    Returns the error, '' where there is none. A good result of an earlier run is removed first, so that what stands
+    there is always of this run. The kernel is reached through ipc sockets in a folder of its own, so kernels side by
+    side cannot collide on a port. What the notebook's code prints goes to `log`.
     """
     parameters = dict(parameters or {})
     os.environ["PYTHONPATH"] = str(ROOT)  # the kernel imports this checkout's code, whichever one was installed
@@ -64,15 +50,13 @@ def execute(
         path.parent.mkdir(parents=True, exist_ok=True)
     good.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
-    began = time.monotonic()
     unfinished = good.with_name(f".unfinished-{good.name}")
     try:
         error = _papermill(notebook, unfinished, parameters, log)
-        place = failed if error else good
-        unfinished.replace(place)
+        unfinished.replace(failed if error else good)
     finally:
         unfinished.unlink(missing_ok=True)
-    return Execution(place, time.monotonic() - began, error)
+    return error
 
 
 def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Path | None) -> str:
@@ -109,11 +93,10 @@ def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Pa
 def run_notebook(name: str, run: Run) -> int:
     """Execute the project's notebook `name` for `run` and note how long it took; 0 where it ended well, else 1."""
     run.record(name).unlink(missing_ok=True)  # an earlier run's record must not stand for a notebook that fails now
-    good, failed = run.notebook(name), run.failed(name)
-    done = execute(NOTEBOOKS / f"{name}.ipynb", good, failed, run.parameters(), run.log(name))
-    error = done.error
-    if done.ok and not run.record(name).is_file():
+    good, failed, began = run.notebook(name), run.failed(name), time.monotonic()
+    error = execute(NOTEBOOKS / f"{name}.ipynb", good, failed, run.parameters(), run.log(name))
+    if not error and not run.record(name).is_file():
         good.replace(failed)
         error = "it ended without study.finish(), which its last cell must call"
-    write_json(run.timing(name), {"seconds": round(done.seconds, 1), "error": error})
+    write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": error})
     return 1 if error else 0

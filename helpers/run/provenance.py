@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -58,6 +59,7 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged ({error}); delete it and run again") from None
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Of Python and the packages that can change a number."""
     found = {"python": platform.python_version()}
@@ -144,6 +146,7 @@ def available_cores() -> int:
     return joblib.cpu_count()
 
 
+@functools.cache
 def driver_gpus() -> list[str]:
     """Names of the NVIDIA GPUs that the driver sees, without importing a network library."""
     tool = shutil.which("nvidia-smi")

@@ -183,16 +183,10 @@ class CoreKeys(BaseModel):
 
     data_dir: Path = Field(RAW, description="where the real data sets lie, as their archives unpack")
     split: Literal["patient-disjoint", "published"] = Field(
-        "patient-disjoint",
-        description="patient-disjoint drops training patients who are also in the test folder",
+        "patient-disjoint", description="patient-disjoint drops training patients who are also in the test folder"
     )
-    validation_fraction: float = Field(
-        0.1, gt=0, lt=0.5, description="share of the training patients kept for validation"
-    )
-    name: str = Field(
-        pattern=r"^[a-z][a-z0-9_-]*$",
-        description="the profile's name, and its folder under runs/ and figures/",
-    )
+    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="share of training patients for validation")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="its folder under runs/ and figures/")
     seed: int = Field(1, ge=0, lt=2**31, description="every random number of a run follows from it")
     workers: int = Field(0, ge=0, le=256, description="processes and threads; 0: one per core")
     backbone: str = Field("InceptionV3", description="a name from the registry in helpers/model/backbones.py")

@@ -54,9 +54,7 @@ class ProgressHandler(logging.Handler):
     def _job_finished(self, record: logging.LogRecord) -> None:
         if record.job_id in self.began:
             self.done += 1
-            self.print(
-                f"  done   {self._timed(record.job_id)}   [{self.done} of {self.total}]{self._running(record.job_id)}"
-            )
+            self.print(f"  done   {self._timed(record.job_id)}   [{self.done} of {self.total}]{self._running()}")
 
     def _job_error(self, record: logging.LogRecord) -> None:
         if record.jobid in self.began:
@@ -67,7 +65,7 @@ class ProgressHandler(logging.Handler):
     def _timed(self, job: int) -> str:
         return f"{self.names[job]}  {time.monotonic() - self.began.pop(job):.1f} s"
 
-    def _running(self, job: int) -> str:
+    def _running(self) -> str:
         left = self.total - self.done - self.failed - len(self.began)
         return f"   running: {', '.join(self.names[j] for j in self.began) or 'nothing'}; {left} waiting"
 
