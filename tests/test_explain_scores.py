@@ -26,7 +26,7 @@ from helpers.explain.scores import (
     rank_correlation,
     sanity_check,
 )
-from helpers.kermany.occlusion import diseased_cases, load_marks, mark_masks, reasons, size_curve, table_s3
+from helpers.kermany.localisation import diseased_cases, load_marks, mark_masks, reasons, size_curve, table_s3
 from helpers.plots.maps import lesions_against_box, localisation_curve
 
 BOX = 5

@@ -25,20 +25,16 @@ from helpers.metrics.auroc import auroc
 from helpers.metrics.bootstrap import accuracy_by_patient, auroc_by_patient, mean_by_patient
 from helpers.metrics.classification import accuracy, predicted_labels, probabilities_of, rates
 from helpers.metrics.estimate import Estimate, places_of
+from helpers.run.paths import PUBLISHED
 
 PAIRS_PER_ID = 3  # of shared ids, so that one patient with 500 images does not decide
 MAX_IDS = 1000  # as many ids are looked at; more would narrow the interval by little
 RESAMPLES = 2000  # bootstrap samples, and permutations
 
 
-def _points(classes: Sequence[str], points: list[list[int]]) -> pd.DataFrame:
-    """Points per image: a row for each true class, a column for the class whose care was decided on."""
-    return pd.DataFrame(points, pd.Index(classes, name="true"), pd.Index(classes, name="predicted"))
-
-
 # Figure S4A: "The penalties include an error score of 4 for 'urgent referrals' scored as normal and an error score of 2
 # for 'urgent referrals' scored as drusen. All other incorrect answers carry an error score of 1."
-PENALTIES = _points(("NORMAL", "DRUSEN", "CNV", "DME"), [[0, 1, 1, 1], [1, 0, 1, 1], [4, 2, 0, 1], [4, 2, 1, 0]])
+PENALTIES = pd.read_csv(PUBLISHED / "kermany2018_penalties.csv", index_col="true").rename_axis(columns="predicted")
 
 # Application of the AI System for Pneumonia Detection: "chest X-rays presenting as pneumonia versus normal", and
 # "binary comparison of bacterial and viral pneumonia". A network of the three classes answers both.
@@ -52,7 +48,9 @@ DECISIONS = {"NORMAL": "observation", "BACTERIA": "urgent referral", "VIRUS": "s
 
 # An assumption: the paper gives no costs for chest X-rays. These carry over the rule of its figure S4A for OCT: 4
 # points for an urgent case left to observation, 2 for an urgent case given milder care, 1 for any other wrong decision.
-PNEUMONIA_COSTS = _points(PNEUMONIA, [[0, 1, 1], [4, 0, 2], [1, 1, 0]])
+PNEUMONIA_COSTS = pd.DataFrame(
+    [[0, 1, 1], [4, 0, 2], [1, 1, 0]], pd.Index(PNEUMONIA, name="true"), pd.Index(PNEUMONIA, name="predicted")
+)
 
 
 def four_class_numbers(scores: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int) -> dict[str, Estimate]:
