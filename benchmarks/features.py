@@ -9,8 +9,8 @@ compiling, and checking the engine against Keras.
 
 The images are made up, in two classes that overlap, so that the AUROC of a logistic regression on either way's
 bottlenecks is neither 0.5 nor 1 and can move. Weights are random, which costs the same time as any. But a random
-network distinguishes images by a few per cent of its features' size, so that its cosines flatter a rounded engine: judge
-bfloat16 with weights that mean something (`--weights imagenet`). One that then does not agree is not used.
+network distinguishes images by a few per cent of its features' size, so that its cosines flatter a rounded engine:
+judge bfloat16 with weights that mean something (`--weights imagenet`). One that then does not agree is not used.
 """
 
 from __future__ import annotations
