@@ -298,12 +298,13 @@ class Progress(keras.callbacks.Callback):
 def fit(model: keras.Model, progress: Progress, epochs: int, rate: Callable[[int, list[float]], float] | None) -> None:
     """Train to the end with Keras's `fit`, from wherever the checkpoint stands; `rate` gives an epoch's learning rate.
 
-    Beside the checkpoint lie TensorBoard's files, to be watched while it trains.
+    Beside the checkpoint lie log.csv and TensorBoard's files, to be watched while it trains.
     """
     progress.begin(model)
     if progress.finished:
         return
-    callbacks: list[keras.callbacks.Callback] = [progress]
+    log = keras.callbacks.CSVLogger(progress.file.with_name("log.csv"), append=True)
+    callbacks: list[keras.callbacks.Callback] = [progress, log]
     if rate is not None:
         callbacks.append(keras.callbacks.LearningRateScheduler(lambda epoch, _: rate(epoch + 1, progress.losses)))
     if keras.config.backend() == "tensorflow":  # elsewhere Keras's callback would need TensorFlow beside the backend
