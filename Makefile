@@ -12,7 +12,7 @@ ACTIVE := $(or $(VIRTUAL_ENV),$(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CON
 ENVIRONMENT := $(or $(ACTIVE),$(CURDIR)/.venv)
 PYTHON := "$(ENVIRONMENT)/bin/python"
 STAMP := "$(ENVIRONMENT)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)"
-SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+SUPPORTED := import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 14))
 
 # What the user gave as KEY=VALUE, handed on untouched: Python knows the names, and refuses a wrong one.
 SETTINGS = $(MAKEOVERRIDES)
@@ -40,12 +40,12 @@ install:
 ifeq ($(ACTIVE),)
 	@python=$$(for p in python3.13 python3.12 python3.11 python3 python; do \
 	  $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done); \
-	test -n "$$python" || { echo "error: Python 3.11, 3.12 or 3.13 is needed; none is on the PATH" >&2; exit 1; }; \
+	test -n "$$python" || { echo "error: Python 3.11.4 or newer, 3.12 or 3.13 is needed; none is on the PATH" >&2; exit 1; }; \
 	echo "making .venv with $$($$python --version)"; $$python -m venv .venv
 else
 	@echo "using the active environment $(ENVIRONMENT)"
 	@$(PYTHON) -c '$(SUPPORTED)' || \
-	  { echo "error: Python 3.11, 3.12 or 3.13 is needed; the active environment has $$($(PYTHON) --version)" >&2; exit 1; }
+	  { echo "error: Python 3.11.4 or newer, 3.12 or 3.13 is needed; the active environment has $$($(PYTHON) --version)" >&2; exit 1; }
 endif
 	@echo "installing the pinned packages; this takes a few minutes, once"
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
