@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
 from helpers.data.images import average_hash, worker_count
+from helpers.run.cache import make_key
 
 TABLE = "phantom.csv"
 FILES = ("path", "mask", "lung_mask")  # columns that name a file
@@ -58,8 +58,6 @@ class PhantomSet:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # A worker that imports the caller's script would load again, and wait for the lock its parent holds.
             raise RuntimeError(f'load {self.name} below `if __name__ == "__main__":`, or with workers=1')
-        # Found by name, for the runner changes no pixel: an import would make its code part of every data set's key.
-        make_key = import_module("helpers.run.cache").make_key
         root = Path(cache) / f"{self.name}-{make_key({self.plan.__module__, self.draw.__module__}, settings)}"
         if not root.exists():
             root.parent.mkdir(parents=True, exist_ok=True)

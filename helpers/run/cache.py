@@ -30,7 +30,7 @@ NOTEBOOK_KEYS = ("seed", "bootstrap", "split", "backbone", "weights", "image_siz
 
 # These decide where a result lies and when it is made, never what it is, so that their code is part of no key.
 BOOKKEEPING = {"helpers.runner"} | {
-    f"helpers.run.{name}" for name in ("cache", "keys", "notebooks", "paths", "profile", "provenance", "steps")
+    f"helpers.run.{name}" for name in ("cache", "notebooks", "paths", "profile", "provenance", "steps")
 }
 NO_NUMBERS = ("python", "papermill", "snakemake", "seaborn")  # versions that change no result
 
