@@ -16,13 +16,14 @@ from tiny_data import (
     openi_archive,
     picture,
     reasons,
+    sized,
     three_hospitals,
     xray_archive,
 )
 
 from helpers.carr.data import read_covid, read_octid
 from helpers.data import cohen, kermany_images
-from helpers.data.catalogue import CatalogueError
+from helpers.data.catalogue import CatalogueError, UserTableError, read_table, read_user_table
 from helpers.data.cohen import finding_class, load_findings, load_views
 from helpers.rajkomar.data import read_openi
 from helpers.zech.data import read_nih, read_sites
@@ -84,6 +85,47 @@ def test_where_nothing_lies_it_says_what_was_looked_for_and_how_to_get_it(tmp_pa
         load(tmp_path / "nowhere", tmp_path / "cache")
     with pytest.raises(FileNotFoundError, match=message.split(".*", 1)[0]):
         load(tmp_path, tmp_path / "cache")
+
+
+TABLE = 'PatientID,view,notes\n1,PA,"Müller, f.",\n2,L,\n'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        TABLE.encode("utf-8-sig"),
+        TABLE.encode("latin-1"),
+        TABLE.encode("utf-16"),
+        TABLE.replace("\n", "\r\n").encode(),
+        TABLE.replace(",", ";").replace("r; f", "r, f").encode("latin-1"),
+        TABLE.replace(",", "\t").replace("r\t f", "r, f").encode("utf-16"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*read as Windows-1252")
+def test_a_table_is_read_as_spreadsheets_of_any_country_save_it(tmp_path, written):
+    (tmp_path / "table.csv").write_bytes(written)
+    table = read_table(tmp_path / "table.csv", ["patientid", "view", "notes"])
+    assert table.to_numpy().tolist() == [["1", "PA", "Müller, f."], ["2", "L", ""]]
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        (b"PK\x03\x04\0\0", "it is not text"),
+        (TABLE.encode("utf-16-le"), "it is not text"),
+        (b"\xff\xfea", "truncated"),
+        (b"", "No columns"),
+        (b'patientid,view\n1,"PA\n', "EOF inside string"),
+        (b"patientid,view\n1,PA,L\n", "longer than the header"),
+        (b"patientid,view\n1,PA\n1,PA,L\n", "Expected 2 fields in line 3, saw 3"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_by_its_name_with_the_remedy(tmp_path, written, why):
+    (tmp_path / "table.csv").write_bytes(written)
+    with pytest.raises(CatalogueError, match=f"table.csv: not a CSV.*{why}.*Save it as 'CSV UTF-8'"):
+        read_table(tmp_path / "table.csv", ["patientid"])
+    with pytest.raises(UserTableError, match=why):
+        read_user_table(tmp_path / "table.csv", ["image"], sized({"a": 1}, {"a": 1}))
 
 
 # --- Kermany ---

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
-from collections.abc import Iterable, Sequence
+import io
+import re
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -137,25 +141,53 @@ def phantoms_described(catalogue: Catalogue) -> tuple[bool, str]:
     return False, f"Phantoms: {sizes_of(catalogue)}, made from formulas; no evidence about the paper."
 
 
-def read_table(path: Path, columns: Iterable[str], **how: Any) -> pd.DataFrame:
+def read_table(path: Path, columns: Collection[str], **how: Any) -> pd.DataFrame:
     """A CSV of a data set, as text unless `how` (of `pandas.read_csv`) says otherwise; cells are stripped.
 
-    Raises FileNotFoundError where there is none, and `CatalogueError` for one that lacks one of the `columns`.
+    `columns` are found whatever their case ("Patientid") and come out as they are spelt here. Raises FileNotFoundError
+    where there is no file, and `CatalogueError` for one that cannot be read (see `_read_csv`) or lacks a column.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} in {path.parent}")
     table = _read_csv(path, CatalogueError, **how)
+    found = {name.lower(): name for name in reversed(table.columns)}
+    table = table.rename(columns={found.get(name.lower(), name): name for name in columns if name not in table})
     if missing := [name for name in columns if name not in table]:
-        raise CatalogueError(f"{path}: no column {', '.join(missing)}")
+        raise CatalogueError(f"{path}: no column {', '.join(missing)}; the header is '{','.join(table)}'")
     return table.apply(lambda column: column if pd.api.types.is_numeric_dtype(column) else column.str.strip())
 
 
 def _read_csv(path: Path, refuse: type[ValueError], **how: Any) -> pd.DataFrame:
+    """A CSV as spreadsheets of any country save it: separated by commas, semicolons or tabs, in UTF-8, UTF-16 or
+    Windows' own letters (as which any other file of bytes is read, and said). Raises `refuse`, with a remedy.
+    """
     as_text = {"dtype": str, "keep_default_na": False, "index_col": False}  # "NA" is a text
+    try:
+        text = _decoded(path)
+        header = text.lstrip().split("\n", 1)[0]
+        separator = max(",;\t", key=header.count)  # of several as frequent ones the comma
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # cells would be lost
+            text = re.sub(rf"{separator}+(?=\r?$)", "", text, flags=re.MULTILINE)  # left by spreadsheets
+            decimal = "," if separator == ";" else "."
+            table = pd.read_csv(io.StringIO(text), sep=separator, decimal=decimal, **as_text | how)
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        why = "a line is longer than the header" if isinstance(error, pd.errors.ParserWarning) else str(error).strip()
+        remedy = "Save it as 'CSV UTF-8', a header first and then one line per row"
+        raise refuse(f"{path}: not a CSV that can be read: {why}. {remedy}") from None
+    return table.rename(columns=lambda name: str(name).strip())
+
+
+def _decoded(path: Path) -> str:
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    if b"\0" in data:
+        raise ValueError("it is not text (a workbook or an archive, or UTF-16 without its mark)")
     try:  # utf-8-sig also takes the mark that spreadsheets put first
-        return pd.read_csv(path, encoding="utf-8-sig", **as_text | how)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise refuse(f"{path}: not a CSV file in UTF-8: {error}") from None
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        warnings.warn(f"{path}: not UTF-8 from byte {error.start} on, read as Windows-1252", UserWarning, stacklevel=4)
+        return data.decode("cp1252", errors="replace")
 
 
 def join_findings(found: pd.DataFrame) -> pd.Series:
@@ -188,7 +220,7 @@ def read_user_table(
 ) -> pd.DataFrame:
     """A CSV of the user's about a catalogue's images: `columns` and `optional` as stripped text, indexed by its lines.
 
-    The file has a header and is in UTF-8; other columns and blank lines are left out, an `optional` column may be
+    The file has a header (see `_read_csv`); other columns and blank lines are left out, an `optional` column may be
     missing or empty (""). `image` is an image_id of the catalogue, or its file's name without folder and ending where
     no other image has that name; the image_id is returned. Raises `UserTableError` for a missing file or column, an
     empty cell and an unknown image.
@@ -197,7 +229,8 @@ def read_user_table(
     if not path.is_file():
         raise UserTableError(f"there is no file {path}")
     table = _read_csv(path, UserTableError, skip_blank_lines=False).fillna("")
-    table.columns = [str(column).strip().lower() for column in table.columns]
+    table.columns = [column.lower() for column in table.columns]
+    table = table.loc[:, ~table.columns.duplicated()]  # of "Image" and "image" the first, as of "image" twice
     if missing := [column for column in columns if column not in table]:
         expected = f"the header is '{','.join(table)}', expected {','.join([*columns, *optional])}"
         raise UserTableError(f"{path}: no column {', '.join(missing)}; {expected}")
