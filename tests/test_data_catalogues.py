@@ -1,6 +1,7 @@
 """Every published data set, as its archives unpack: what is read, what is set aside and why, who is one patient."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from catalogue_contract import check_catalogue
 from PIL import Image
@@ -87,7 +88,7 @@ def test_where_nothing_lies_it_says_what_was_looked_for_and_how_to_get_it(tmp_pa
         load(tmp_path, tmp_path / "cache")
 
 
-TABLE = 'PatientID,view,notes\n1,PA,"Müller, f.",\n2,L,\n'
+TABLE = 'PatientID,view,notes,,\n1,PA,"Müller, f.",,,\n2,L,,,,\n'
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ TABLE = 'PatientID,view,notes\n1,PA,"Müller, f.",\n2,L,\n'
 def test_a_table_is_read_as_spreadsheets_of_any_country_save_it(tmp_path, written):
     (tmp_path / "table.csv").write_bytes(written)
     table = read_table(tmp_path / "table.csv", ["patientid", "view", "notes"])
-    assert table.to_numpy().tolist() == [["1", "PA", "Müller, f."], ["2", "L", ""]]
+    assert table.iloc[:, :3].to_numpy().tolist() == [["1", "PA", "Müller, f."], ["2", "L", ""]]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +242,32 @@ def test_rows_and_files_that_are_not_used_are_listed_with_the_reason(tmp_path):
     }
 
 
+def test_the_first_metadata_are_read_and_a_view_that_the_files_name_contradicts_is_doubtful(
+    tmp_path,
+):
+    rows = [
+        *cohen_rows(),
+        cohen_row("60", "a.png", "AP erect"),
+        cohen_row("61", "b.png", "APS"),
+        cohen_row("62", "c.png", "AP semi-erect"),
+        cohen_row("63", "d-L.png", "PA"),
+        cohen_row("64", "e_pa.png", "L"),
+        cohen_row("65", "f.png", "Axial"),
+        cohen_row("66", "g-L.png", "L"),
+    ]
+    table = cohen_archive(tmp_path, rows) / "metadata.csv"
+    first = pd.read_csv(table, dtype=str, keep_default_na=False).drop(columns=["modality", "folder"])
+    table.write_text(first.rename(columns={"patientid": "Patientid"}).to_csv(sep=";", index=False), encoding="latin-1")
+    for load in (load_views, load_findings):
+        catalogue = load(tmp_path, tmp_path / "cache")
+        kept = catalogue.frame.set_index("image_id")
+        assert set(kept.loc[["a.png", "b.png", "c.png"], "view"]) == {"AP erect", "APS", "AP semi-erect"}
+        assert ("g-L.png" in kept.index) == (load is load_views) and not {"d-L.png", "e_pa.png"} & {*kept.index}
+        aside = reasons(catalogue)
+        assert aside["images/d-L.png"] == "doubtful: view PA, which its name contradicts"
+        assert aside["images/f.png"] == "no X-ray: CT, view Axial"
+
+
 def test_patients_who_share_a_file_its_bytes_or_a_near_copy_are_one(tmp_path):
     shared = [("285", "same"), ("339", "same"), ("339", "other"), ("340", "last"), ("7a", "a"), ("7b", "b")]
     chain = [("3x", "p"), ("2x", "p"), ("2x", "q"), ("1x", "q")]
@@ -298,6 +325,6 @@ def test_metadata_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(CatalogueError, match="no usable image"):
         load_views(tmp_path, tmp_path / "cache")
     (root / "metadata.csv").write_text("patientid,finding\n1,COVID-19\n")
-    with pytest.raises(CatalogueError, match="no column view, modality"):
+    with pytest.raises(CatalogueError, match="no column view, filename"):
         load_views(tmp_path, tmp_path / "cache")
     assert [path.name for path in cohen.PLACE.read_from(tmp_path)] == ["images", "metadata.csv"]

@@ -167,7 +167,7 @@ def _read_csv(path: Path, refuse: type[ValueError], **how: Any) -> pd.DataFrame:
         header = text.lstrip().split("\n", 1)[0]
         separator = max(",;\t", key=header.count)  # of several as frequent ones the comma
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):  # cells would be lost
-            text = re.sub(rf"{separator}+(?=\r?$)", "", text, flags=re.MULTILINE)  # left by spreadsheets
+            text = re.sub(rf"(?<=\n)(.*?){separator}+(?=\r?$)", r"\1", text, flags=re.MULTILINE)  # empty last cells
             decimal = "," if separator == ";" else "."
             table = pd.read_csv(io.StringIO(text), sep=separator, decimal=decimal, **as_text | how)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:

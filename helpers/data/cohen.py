@@ -6,15 +6,17 @@ Licence: an image's own, in the column `license` of metadata.csv; many are CC BY
 Size: some 750 rows in mid-2020, 950 at the end; a few hundred megabytes.
 How to get it: clone the repository into DATA_DIR and note the commit, since images vanish over time.
 Images: JPEG and PNG of any size, cut from papers and web sites, with their arrows, letters and rulers; mostly adults.
-Labels: `view` of the metadata: PA, AP, AP Supine (and in later commits AP Erect, AP semi erect) are frontal, L is
-    lateral. Or `finding`, a text: "COVID-19", "COVID-19, ARDS", "Streptococcus", "No Finding"; in later commits a path,
-    "Pneumonia/Viral/COVID-19". `todo` and `Unknown` mean nothing.
+Labels: `view` of the metadata: PA, AP, AP Supine (APS), AP Erect and AP semi erect are frontal, L is lateral. A file
+    whose name says another view ("...-L.png" with view PA) is doubtful and set aside. Or `finding`, a text:
+    "COVID-19", "COVID-19, ARDS", "Streptococcus", "No Finding"; in later commits a path, "Pneumonia/Viral/COVID-19".
+    `todo` and `Unknown` mean nothing.
 Patients: `patientid`. "311a" and "311b" are two patients of one publication. One file may stand in two rows under two
     patients (285 and 339, 287 and 340 in mid-2020), and one film may have been collected twice, from two sources and
     under two numbers (97 and 178: four films, re-encoded). Patients who share a file, its bytes or a near copy (see
     `copies`) are taken for one; of two rows for one file the first is read. A patient's rows may differ in finding.
 Split: none is published. One is drawn from a hash of the patient's name, `TEST_SHARE` of the patients of each kind
     (with and without a lateral; of each finding), so it depends neither on the order of the rows nor on a seed.
+Versions: the first metadata.csv has `Patientid`, and neither `modality` nor `folder`: the view tells CT from X-ray.
 Traps: rows whose file is absent; CT slices and volumes (Axial, Coronal); no view, or "?". The class goes with the
     source: what is COVID-19 comes from other hospitals, years and ages than what is not, and a network may read that.
 """
@@ -32,10 +34,12 @@ from helpers.data.scan import Place, catalogue_of, first_reason, scan
 from helpers.data.splits import draw_share
 
 VIEW_CLASSES = ("frontal", "lateral")
-VIEWS = {  # of the metadata
-    **dict.fromkeys(("PA", "AP", "AP Supine", "AP Erect", "AP semi erect", "AP semi-erect"), "frontal"),
-    "L": "lateral",
+VIEWS = {  # of the metadata, in small letters, hyphens as blanks
+    **dict.fromkeys(("pa", "ap", "ap supine", "aps", "ap erect", "ap semi erect"), "frontal"),
+    **dict.fromkeys(("l", "lateral"), "lateral"),
 }
+NAMED = {"frontal": r"(?i)[-_ ](?:pa|ap)\.\w+$", "lateral": r"(?i)[-_ ](?:l|lat|lateral)\.\w+$"}  # by the file's name
+SLICES = ("axial", "coronal", "sagittal")  # views of CT, where no modality is stated
 FINDING_CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
 # What a finding means, in either spelling. Fungi, aspiration, tuberculosis, and pneumonia and ARDS without a cause
 # belong to no class. A finding that names two causes ("Influenza, Streptococcus") is left out as well.
@@ -50,7 +54,8 @@ CAUSES = {
 # for an interval, and leave some to learn from.
 TEST_SHARE = 0.4
 SALT = "cohen/published_split"
-COLUMNS = ["patientid", "finding", "view", "modality", "folder", "filename"]  # the others vary
+COLUMNS = ["patientid", "finding", "view", "filename"]  # the others vary
+LATER = ["modality", "folder"]  # columns that the first metadata.csv does not have
 PLACE = Place(
     "COVID-19 images",
     ("covid-chestxray-dataset",),
@@ -68,10 +73,10 @@ def load_views(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     `excluded` lists every row and file that is not used, with the reason: not an X-ray, no view, no file, unreadable.
     Raises FileNotFoundError where there is no such data, `CatalogueError` for a metadata.csv without the columns.
     """
-    rows = read_table(PLACE.find(data_dir) / "metadata.csv", COLUMNS)[COLUMNS]
-    label = rows["view"].map(VIEWS)
-    reason = first_reason(rows.index, (label.isna(), "view " + rows["view"].replace("", "not stated")))
-    return _catalogue("cohen_views", data_dir, rows.assign(label=label, reason=reason), VIEW_CLASSES, cache, workers)
+    rows = _read_rows(data_dir)
+    reason = first_reason(rows.index, (rows["kind"].isna(), "view " + rows["view"].replace("", "not stated")))
+    rows = rows.assign(label=rows["kind"], reason=reason)
+    return _catalogue("cohen_views", data_dir, rows, VIEW_CLASSES, cache, workers)
 
 
 def load_findings(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
@@ -80,16 +85,31 @@ def load_findings(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     A finding that names no class, or two, is excluded with the reason, as is all that `load_views` excludes. Classes
     without an image are left out of `classes`. Raises as `load_views`.
     """
-    rows = read_table(PLACE.find(data_dir) / "metadata.csv", COLUMNS)[COLUMNS]
+    rows = _read_rows(data_dir)
     label = rows["finding"].map(finding_class)
     view, finding = (rows[name].replace("", "not stated") for name in ("view", "finding"))
     reason = first_reason(
         rows.index,
-        (rows["view"].map(VIEWS) != "frontal", "not frontal: view " + view),
+        (rows["kind"] != "frontal", "not frontal: view " + view),
         (label == "", "finding " + finding),
     )
     rows = rows.assign(label=label, reason=reason)
     return _catalogue("cohen_findings", data_dir, rows, FINDING_CLASSES, cache, workers)
+
+
+def _read_rows(data_dir: Path) -> pd.DataFrame:
+    """The rows of metadata.csv, of any version, with the `kind` of their view: frontal, lateral, or missing.
+
+    `doubtful`: whether the file's name says another.
+    """
+    rows = read_table(PLACE.find(data_dir) / "metadata.csv", COLUMNS).rename(columns=str.lower)
+    rows = rows.reindex(columns=[*COLUMNS, *LATER], fill_value="")
+    view = rows["view"].str.lower().str.replace(r"[-_ ]+", " ", regex=True)
+    kind, named = view.map(VIEWS), {name: rows["filename"].str.contains(words) for name, words in NAMED.items()}
+    doubtful = named["lateral"] & (kind == "frontal") | named["frontal"] & (kind == "lateral")
+    likely = pd.Series(np.where(view.isin(SLICES), "CT", "X-ray"), rows.index)
+    modality = rows["modality"].where(rows["modality"] != "", likely)
+    return rows.assign(kind=kind, doubtful=doubtful, modality=modality, folder=rows["folder"].replace("", "images"))
 
 
 def finding_class(finding: str) -> str:
@@ -120,6 +140,7 @@ def _catalogue(
         rows.index,
         (rows["patientid"] == "", "no patientid"),
         (rows["modality"] != "X-ray", "no X-ray: " + rows["modality"] + ", view " + rows["view"]),
+        (rows["doubtful"], "doubtful: view " + rows["view"] + ", which its name contradicts"),
         (rows["reason"] != "", rows["reason"]),
         (rows["digest"].isna(), rows["path"].map(unreadable.set_index("path")["reason"]).fillna("the file is absent")),
     )
