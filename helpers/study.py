@@ -188,7 +188,7 @@ class Study:
             "key": self._key,
             "profile": self._profile.model_dump(mode="json"),
             "data": self.comparable[1],
-            "excluded": self.catalogue.excluded.to_dict("records") if self._reads.data else [],
+            "excluded": self.catalogue.excluded_by_reason() if self._reads.data else [],
             "figures": self._figures,
             "tables": self._tables,
             "claims": claims.to_dict("records"),

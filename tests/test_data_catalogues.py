@@ -1,5 +1,7 @@
 """Every published data set, as its archives unpack: what is read, what is set aside and why, who is one patient."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,6 +88,16 @@ def test_where_nothing_lies_it_says_what_was_looked_for_and_how_to_get_it(tmp_pa
         load(tmp_path / "nowhere", tmp_path / "cache")
     with pytest.raises(FileNotFoundError, match=message.split(".*", 1)[0]):
         load(tmp_path, tmp_path / "cache")
+
+
+def test_of_many_absent_or_odd_files_a_list_has_counts_and_a_few_names():
+    images, reasons_of = [f"images/{k}.png" for k in range(112_000)], ["the file is absent"] * 111_900 + list("ab" * 30)
+    reasons_of += [f"odd in way {k}" for k in range(40)]
+    some = replace(sized({"a": 1}, {"a": 1}), excluded=pd.DataFrame({"path": images, "reason": reasons_of}))
+    rows = some.excluded_by_reason()
+    assert [row["files"] for row in rows[:3]] == [111_900, 30, 30] and sum(row["files"] for row in rows) == 112_000
+    assert len(some.set_aside) == 100 and len(str(rows)) < 10_000 and "images/0.png, " in rows[0]["first"]
+    assert rows[-1]["reason"] == "other reasons"
 
 
 TABLE = 'PatientID,view,notes,,\n1,PA,"Müller, f.",,,\n2,L,,,,\n'

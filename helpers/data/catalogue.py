@@ -67,6 +67,10 @@ NO_FINDING = "No Finding"
 FINDING_CLASSES = (NO_FINDING, "Finding")
 
 
+ABSENT = "the file is absent"  # the reason of a row of a data set's table that has no file here
+NAMED = 20  # files of one reason that `excluded_by_reason` names
+
+
 class CatalogueError(ValueError):
     """A catalogue that breaks its promises; the message names the column and the first rows."""
 
@@ -107,6 +111,23 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def set_aside(self) -> pd.DataFrame:
+        """Those of `excluded` whose file is there."""
+        return self.excluded[self.excluded["reason"] != ABSENT]
+
+    def excluded_by_reason(self) -> list[dict[str, Any]]:
+        """How many files each reason excludes, and the first of them: of a subset, 100,000 others may be absent.
+
+        Reasons beyond `NAMED` count as one, so that the list is short whatever lies in a folder.
+        """
+        counts = self.excluded["reason"].value_counts()
+        reason = self.excluded["reason"].where(self.excluded["reason"].isin(counts.index[:NAMED]), "other reasons")
+        return [
+            {"data": self.name, "reason": why, "files": len(paths), "first": ", ".join(paths.head(NAMED))}
+            for why, paths in self.excluded["path"].groupby(reason, sort=False)
+        ]
 
     def file(self, path: str) -> Path:
         """The absolute place of one row's `path` (or `mask`)."""

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue, read_table
+from helpers.data.catalogue import ABSENT, Catalogue, read_table
 from helpers.data.copies import connected, linked_images
 from helpers.data.scan import Place, catalogue_of, first_reason, scan
 from helpers.data.splits import draw_share
@@ -142,7 +142,7 @@ def _catalogue(
         (rows["modality"] != "X-ray", "no X-ray: " + rows["modality"] + ", view " + rows["view"]),
         (rows["doubtful"], "doubtful: view " + rows["view"] + ", which its name contradicts"),
         (rows["reason"] != "", rows["reason"]),
-        (rows["digest"].isna(), rows["path"].map(unreadable.set_index("path")["reason"]).fillna("the file is absent")),
+        (rows["digest"].isna(), rows["path"].map(unreadable.set_index("path")["reason"]).fillna(ABSENT)),
     )
     rows = rows.assign(reason=reason, patient_id=rows["patientid"].map(_patients(root, rows, workers)))
     labels = rows[reason == ""].groupby("path")["label"].nunique()

@@ -53,7 +53,7 @@ def build_report(run: Run) -> Path:
         sections={name: (_papers_of(record), record) for name, record in records.items()},
         coverage=coverage_of(run, records, papers),
         warnings=_warnings(run, records),
-        excluded={row["path"]: row for record in records.values() for row in record["excluded"]}.values(),
+        excluded={str(row): row for record in records.values() for row in record["excluded"]}.values(),
         machine=next(iter(records.values()), {}),
         seconds=_left(run, "timings"),
         steps=_left(run, "stages"),

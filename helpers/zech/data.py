@@ -38,6 +38,7 @@ import pandas as pd
 
 from helpers.data import cohen, kermany_images
 from helpers.data.catalogue import (
+    ABSENT,
     FINDING_CLASSES,
     FINDINGS,
     Catalogue,
@@ -114,7 +115,7 @@ def read_nih(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     )
     here = [*frame["image_id"], *unreadable["path"].str.rsplit("/", n=1).str[-1]]
     absent = "images/" + entries.loc[~entries["image_id"].isin(here), ["image_id"]]
-    absent = absent.set_axis(["path"], axis=1).assign(reason="the file is absent")
+    absent = absent.set_axis(["path"], axis=1).assign(reason=ABSENT)
     labels = join_findings(frame[list(FINDINGS)].eq(True))
     frame = frame.assign(published_split=split, reason=reason, labels=labels, label=any_finding(labels))
     return catalogue_of("nih", root, frame.sort_values("path"), FINDING_CLASSES, unreadable, absent)
