@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny_data import face
 
 from helpers.data.catalogue import Catalogue
@@ -19,6 +19,7 @@ from helpers.data.images import (
     read_grey,
     read_square,
 )
+from helpers.data.scan import examine
 
 GREY = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (48, 1))  # (48, 64), dark left, bright right
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n"  # a program, to be refused
@@ -53,6 +54,19 @@ def test_colour_is_weighed_as_luma_and_transparent_parts_are_black(tmp_path):
     colour[:, 8:, 3] = 0
     grey = read_grey(saved(tmp_path, Image.fromarray(colour)))
     assert np.all(grey[:, :8] == 255) and np.all(grey[:, 8:] == 0)
+
+
+@pytest.mark.parametrize(("suffix", "orientation"), [("jpeg", 3), ("jpeg", 6), ("png", 5), ("tiff", 8), ("webp", 7)])
+def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    path = saved(tmp_path, Image.fromarray(GREY), f"image.{suffix}", exif=tags)
+    turned = {3: GREY[::-1, ::-1], 5: GREY.T, 6: np.rot90(GREY, -1), 7: GREY[::-1, ::-1].T, 8: np.rot90(GREY)}
+    made, facts = read_grey(path), examine(path)
+    assert made.shape == (facts[2], facts[1]) == turned[orientation].shape and facts[-1] == ""
+    assert np.abs(made.astype(int) - turned[orientation]).max() <= 4
+    square = np.asarray(Image.fromarray(made).resize((16, 16), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(read_square(path, 16) - square).max() <= 4
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,13 +52,23 @@ def test_unreadable_files_are_set_aside_with_the_reason(folder, cache):
     whole = (folder / "3.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "a/pipe.png")
+    (folder / "a/zeros.png").symlink_to("/dev/zero")
+    with (folder / "a/huge.png").open("wb") as sparse:
+        sparse.truncate(10**12)
+    Path(os.fsdecode(os.fsencode(folder / "a") + b"/\xe9t\xe9.png")).write_bytes(whole)
     frame, excluded = scan(folder, cache)
     assert len(frame) == 3 and excluded.set_index("path")["reason"].to_dict() == {
+        "a/huge.png": "1,000,000,000,000 bytes, more than any image of 64,000,000 pixels",
+        "a/pipe.png": "not a file but a pipe, socket or device",
+        "a/zeros.png": "not a file but a pipe, socket or device",
+        "a/\\udce9t\\udce9.png": "cannot be opened: its name is not UTF-8",
         "a/empty.jpeg": "0 bytes",
         "a/note.txt": "not an image",
         "cut.png": "truncated",
         "gone.png": "cannot be opened: No such file or directory",
     }
+    assert fingerprint([folder, folder / "a/pipe.png"], cache)  # nor does it wait for the pipe
 
 
 def test_strays_are_neither_data_nor_errors_and_a_hidden_folder_above_the_data_does_not_hide_it(folder, cache):
@@ -75,7 +86,7 @@ def test_only_what_changed_is_read_again_and_what_is_deleted_leaves_the_scan(fol
     del examined[:]
     second = scan(folder, cache)
     assert examined == [] and first[0].equals(second[0]) and first[1].equals(second[1])
-    (folder / "3.png").write_bytes((folder / "a/1.png").read_bytes() + b"\n")
+    (folder / "3.png").write_bytes(picture(folder.parent / "other.png").read_bytes())
     os.utime(folder / "a/2.png", ns=(1, 1))  # the same size, another time
     (folder / "a/1.png").unlink()
     assert list(scan(folder, cache)[0]["path"]) == ["3.png", "a/2.png"] and sorted(examined) == ["2.png", "3.png"]

@@ -6,16 +6,18 @@ At the end: a perceptual hash that is the same for images an eye would call the 
 from __future__ import annotations
 
 import os
+import stat
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.splits import shuffled
@@ -23,9 +25,13 @@ from helpers.data.splits import shuffled
 # Decoders that are tried, whatever the file is called. Those that start other programs (EPS, WMF) are not among them.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 MAX_PIXELS = 64_000_000  # the largest radiographs have a third of this; a decompression bomb has far more
+MAX_BYTES = 9 * MAX_PIXELS  # four channels of 16 bits, and a header
+LARGE = 8_000_000  # pixels from which images are decoded one at a time, however many threads there are
 MIN_SIDE = 8  # pixels; what is smaller is an icon or a tracking pixel, not a medical image
 FRAME = 250  # grey level from which pixels joined to the image's edge are the white frame, not tissue
 AHEAD = 2  # batches decoded while the caller works on one
+
+_one_large = threading.Semaphore()
 
 Box = tuple[tuple[float, float], tuple[float, float]]  # first and last row, first and last column, as shares
 
@@ -48,8 +54,9 @@ def worker_count(workers: int) -> int:
 def read_grey(path: Path) -> np.ndarray:
     """The image as uint8 (h, w).
 
-    Colour becomes luma (ITU-R 601), transparent parts black, 16 bit is scaled to 8 (see `_rescale`), and of several
-    frames the first is taken. The content decides the format, not the file's name. Raises `UnreadableImage`.
+    Colour becomes luma (ITU-R 601), transparent parts black, 16 bit is scaled to 8 (see `_rescale`), EXIF's orientation
+    is applied, and of several frames the first is taken. The content decides the format, not the file's name. Raises
+    `UnreadableImage`.
     """
     with open_image(path) as image:
         return np.array(to_grey(image))
@@ -86,15 +93,16 @@ def slices_of(box: Box, shape: tuple[int, ...]) -> tuple[slice, ...]:
 def open_image(path: Path) -> Iterator[Image.Image]:
     """The opened image, not decoded yet; whatever goes wrong inside the block becomes an `UnreadableImage`."""
     try:
-        if Path(path).stat().st_size == 0:
-            raise UnreadableImage("0 bytes", path)
-        with Image.open(path, formats=FORMATS) as image:
+        check_file(path)
+        # Not by its name: Pillow would map an uncompressed TIFF into memory, and mix up sides that EXIF turns.
+        with Path(path).open("rb") as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise UnreadableImage(f"{width} x {height} is more than {MAX_PIXELS:,} pixels", path)
             if min(width, height) < MIN_SIDE:
                 raise UnreadableImage(f"{width} x {height} pixels is too small", path)
-            yield image
+            with _one_large if width * height > LARGE else nullcontext():
+                yield image
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -103,6 +111,17 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels", path) from None
     except Exception as error:  # decoders meet broken files with nearly any exception
         raise UnreadableImage(_explain(error), path) from error
+
+
+def check_file(path: Path) -> None:
+    """Refuse what must not be read: a pipe or device may never end. Raises `UnreadableImage`, or `OSError` for none."""
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise UnreadableImage("not a file but a pipe, socket or device", path)
+    if status.st_size == 0:
+        raise UnreadableImage("0 bytes", path)
+    if status.st_size > MAX_BYTES:
+        raise UnreadableImage(f"{status.st_size:,} bytes, more than any image of {MAX_PIXELS:,} pixels", path)
 
 
 def _explain(error: Exception) -> str:
@@ -115,17 +134,18 @@ def _explain(error: Exception) -> str:
 
 
 def to_grey(image: Image.Image) -> Image.Image:
-    """Any mode of Pillow's as mode L. Decodes the image."""
+    """Any mode of Pillow's as mode L, turned as EXIF says. Decodes the image."""
     if image.format == "JPEG":
         image.draft("L", None)  # luma only: the decoder skips the colour planes
     image.load()
+    if image.format != "TIFF":  # Pillow has turned it already
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "L" and not image.has_transparency_data:
         return image
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_rescale(np.asarray(image, dtype=np.float64)))
+        return Image.fromarray(_rescale(np.asarray(image)))
     if image.has_transparency_data:
-        colour = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour).convert("L")
+        return ImageChops.multiply(*image.convert("RGBA").convert("LA").split())
     return image.convert("L")
 
 
@@ -140,9 +160,10 @@ def _rescale(values: np.ndarray) -> np.ndarray:
         raise ValueError("not-a-number or infinite pixels")
     whole = low >= 0 and (high > 1 or high == low)
     top = next((depth for depth in (255, 4095, 65535) if high <= depth), None) if whole else None
+    scaled = values.astype(np.float32)
     if top is None:
-        values, top = values - low, max(high - low, np.finfo(float).tiny)
-    return np.round(values * (255 / top)).astype(np.uint8)
+        scaled, top = scaled - np.float32(low), high - low or 1.0
+    return np.rint(scaled * np.float32(255 / top), out=scaled).astype(np.uint8)
 
 
 def batches(catalogue: Catalogue, size: int, batch: int, workers: int = 0) -> Iterator[tuple[slice, np.ndarray]]:

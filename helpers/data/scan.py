@@ -16,9 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import ExifTags
 
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
-from helpers.data.images import UnreadableImage, average_hash, open_image, to_grey, worker_count
+from helpers.data.damage import find_damage
+from helpers.data.images import UnreadableImage, average_hash, check_file, open_image, to_grey, worker_count
+from helpers.run.cache import code_digest
 
 SAVE_EVERY = 10_000  # files; a killed scan of 110,000 goes on from there
 HASHED_FROM = 128  # pixels; large JPEGs are decoded at a fraction of their size, never below this
@@ -133,7 +136,7 @@ def fingerprint(paths: Iterable[Path], cache: Path) -> str:
             rows = _looked_at(path, cache, 0)
             known = rows["path"] + "\0" + rows["digest"].mask(rows["digest"] == "", rows["reason"])
             total.update("\0".join(known).encode())
-        elif path.exists():
+        elif path.is_file():
             total.update(_sha256(path).encode())
     return total.hexdigest()[:16]
 
@@ -176,7 +179,8 @@ def _looked_at(folder: Path, cache: Path, workers: int) -> pd.DataFrame:
     from filelock import FileLock
     from tqdm import tqdm
 
-    store = cache / "scans" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.parquet"
+    where = f"{folder.resolve()}\0{code_digest(__name__)}"  # what is looked for in a file is decided by the code
+    store = cache / "scans" / f"{hashlib.sha256(os.fsencode(where)).hexdigest()[:16]}.parquet"
     store.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(store.with_suffix(".lock")):  # two notebooks may open the same data at once
         rows = _listing(folder).merge(_stored(store), on=list(KEY), how="left")
@@ -200,7 +204,8 @@ def _listing(folder: Path) -> pd.DataFrame:
     Linked folders are followed (data often lies on another disk), but none twice.
     """
     rows, seen, start = [], set(), len(str(folder)) + 1
-    for here, folders, files in os.walk(folder, followlinks=True):
+    closed: list[OSError] = []  # folders that may not be read
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=closed.append):
         place = Path(here).resolve()
         if place in seen:
             folders.clear()
@@ -209,26 +214,39 @@ def _listing(folder: Path) -> pd.DataFrame:
         for name in (f"{here}{os.sep}{file}"[start:].replace(os.sep, "/") for file in files):
             if not is_stray(name):
                 path = folder / name
-                status = path.stat() if path.exists() else path.lstat()  # a link to nothing is listed, and set aside
-                rows.append((name, status.st_size, status.st_mtime_ns))
+                # A link to nothing is listed, and set aside.
+                status = os.stat(path) if os.path.exists(path) else os.lstat(path)  # noqa: PTH110, PTH116
+                rows.append((printable(name), status.st_size, status.st_mtime_ns))
+    rows += [(printable(error.filename[start:] or "."), 0, 0) for error in closed]
     rows.sort(key=lambda row: row[0].split("/"))
     return pd.DataFrame(rows, columns=list(KEY)).astype(KEY)
 
 
+def printable(name: str) -> str:
+    """A file's name, with what is no UTF-8 in it written out, so that any program can print and keep it."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def examine(path: Path) -> tuple[str, int, int, str, str, str]:
     """The `FACTS` of one file. The reason is empty for a readable image; else the other facts may be."""
+    digest = ""
     try:
+        check_file(path)
         digest = _sha256(path)
-    except OSError as error:
-        return "", 0, 0, "", "", f"{UNOPENED}: {error.strerror}"
-    try:
         with open_image(path) as image:
             (width, height), mode = image.size, image.mode
             image.draft("L", (HASHED_FROM, HASHED_FROM))
+            image.load()
+            if image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+                width, height = height, width
             grey = np.asarray(to_grey(image))
+        damage = find_damage(path.read_bytes())
     except UnreadableImage as error:
         return digest, 0, 0, "", "", error.reason
-    return digest, width, height, mode, average_hash(grey), ""
+    except OSError as error:
+        reason = "its name is not UTF-8" if "\\udc" in path.name else error.strerror
+        return "", 0, 0, "", "", f"{UNOPENED}: {reason}"
+    return digest, width, height, mode, average_hash(grey), damage and f"damaged: {damage}"
 
 
 def _stored(store: Path) -> pd.DataFrame:
