@@ -71,6 +71,17 @@ def test_tables_and_lists_that_cannot_be_right_are_refused(tmp_path, file, chang
         read(tmp_path)
 
 
+def test_boxes_are_shares_of_the_side_and_an_infiltrate_is_an_infiltration(tmp_path):
+    assert data.read_boxes(tmp_path).empty
+    rows = f"{nih_name(1)},Infiltrate,256.0,512,128,1e2,,,\n{nih_name(2)},Mass,0,0,1024,1024,,,\n"
+    (tmp_path / data.BOXES).write_text(f"Image Index,Finding Label,Bbox [x,y,w,h],,,\n{rows}")
+    first, second = data.read_boxes(tmp_path).to_numpy().tolist()
+    assert first == [nih_name(1), "Infiltration", 0.25, 0.5, 0.125, 100 / 1024] and second[2:] == [0, 0, 1, 1]
+    (tmp_path / data.BOXES).write_text(f"Image Index,Finding Label,Bbox [x,y,w,h],,,\n{rows.replace('128', 'x')}")
+    with pytest.raises(CatalogueError, match="line 2 is no finding with a box"):
+        data.read_boxes(tmp_path)
+
+
 # --- three collections as hospitals ---
 
 

@@ -57,6 +57,7 @@ IMAGES = 112_120  # as published
 SHARES = (0.7, 0.1, 0.2)  # of the patients: "70% train, 10% tune, 20% test"
 LABEL_NOISE = 0.05  # share of the phantoms' findings that their fourteen labels miss
 ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+BOXES, ORIGINAL = "BBox_List_2017.csv", 1024  # boxes are in pixels of the images as published
 LISTS = {"train_list.txt": "train", "val_list.txt": "train", "train_val_list.txt": "train", "test_list.txt": "test"}
 NIH_PLACE = Place(
     "ChestX-ray14",
@@ -151,6 +152,25 @@ def read_entries(root: Path) -> pd.DataFrame:
     except CatalogueError as error:
         raise CatalogueError(f"{path}: {error}") from None
     return pd.concat([table, found], axis=1)
+
+
+def read_boxes(root: Path) -> pd.DataFrame:
+    """Radiologists' boxes around findings: image_id, label, and left, top, width, height as shares of the image's side.
+
+    As shares they hold for images of any size. Empty where BBox_List_2017.csv does not lie there. Raises
+    `CatalogueError` for a table that is none of boxes, or of an unknown finding.
+    """
+    names = ["image_id", "label", "left", "top", "width", "height"]
+    if not (root / BOXES).is_file():
+        return pd.DataFrame(columns=names)
+    # Its header, "Image Index,Finding Label,Bbox [x,y,w,h],,,", names six columns by place.
+    table = read_table(root / BOXES, [NAME, "Finding Label"]).iloc[:, :6].set_axis(names, axis=1)
+    table["label"] = table["label"].replace("Infiltrate", "Infiltration")
+    places = table[names[2:]].apply(pd.to_numeric, errors="coerce") / ORIGINAL
+    bad = ~table["label"].isin(FINDINGS) | ~(places.min(axis=1, skipna=False) >= 0) | (places.max(axis=1) > 1)
+    if bad.any():
+        raise CatalogueError(f"{root / BOXES}: line {bad.idxmax() + 2} is no finding with a box in {ORIGINAL} pixels")
+    return pd.concat([table[names[:2]], places], axis=1)
 
 
 def _read_lists(root: Path) -> dict[str, str]:
