@@ -13,24 +13,26 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from helpers.data.catalogue import Catalogue
+from helpers.data.download import unverified
 from helpers.data.images import read_grey
 from helpers.data.splits import Source, Split
 from helpers.metrics.estimate import Estimate
 from helpers.plots.style import add_footnote, save_figure
 from helpers.run import paths
-from helpers.run.cache import notebook_key, settings_of_notebook
-from helpers.run.claims import compare, load_published, settings
+from helpers.run.cache import notebook_key, settings_of_notebook, settings_of_step
+from helpers.run.claims import compare, load_published, other_recipe, settings
 from helpers.run.profile import Profile, ProfileError, Run, load_profile, nearest, parse_overrides
 from helpers.run.provenance import (
     collected_warnings,
     commit,
     describe,
     digest_of,
+    read_json,
     versions,
     write_atomically,
     write_json,
 )
-from helpers.run.steps import needed, notebook_names, notebook_reads, step_named
+from helpers.run.steps import needed, notebook_names, notebook_reads, paper_of, step_named
 from helpers.runner import Experiment, experiment_of
 
 Published = str | tuple[str, ...]  # one id of data/published/, or several
@@ -109,10 +111,41 @@ class Study:
         """Whether results may be held against the paper, and a sentence that says on which images they rest."""
         if not self._reads.data:
             return True, "The printed numbers themselves: no image is read."
-        own = self._source.description
-        others = {step_named(step).data for step in needed(self._reads.steps)} - {self._reads.data} if own[0] else ()
-        described = [Source(data, self.profile).description for data in sorted(others)]
-        return next((found for found in described if not found[0]), own)  # a bridge that is not the paper's, say
+        same, sentence = self.comparable_images
+        words = [f"{what} {text}" for what, text in self.differs.items() if what != "images" or same]
+        if words and not self._source.catalogue.phantom:
+            sentence += f" Not as in the paper: {'; '.join(words)}."
+        return not self.differs, sentence
+
+    @cached_property
+    def comparable_images(self) -> tuple[bool, str]:
+        """Whether these are as many images as the paper's, of every data set that is read, and a sentence of them."""
+        described = (source.description for source in self._sources)
+        first = next(described)
+        return next((found for found in described if not found[0]), first) if first[0] else first
+
+    @cached_property
+    def differs(self) -> dict[str, str]:
+        """What is not as in the paper, with the words: 'images' (or nobody verified them), 'network', 'training'."""
+        if not self._reads.data:
+            return {}
+        steps, (same, sentence) = needed(self._reads.steps), self.comparable_images
+        found = {} if same else {"images": sentence.rstrip(".")}
+        for source in self._sources if same else ():
+            if unknown := unverified(source.catalogue.root, source.frame["digest"]):
+                found["images"] = unknown
+        read = {key for step in steps for key in settings_of_step(step_named(step), self._profile).values()}
+        found |= other_recipe(paper_of(self._reads.data).paper, self._profile, read)
+        records = [read_json(self.run.stage(step)) for step in steps if self.run.stage(step).is_file()]
+        cut = [text for record in records for text in record["warnings"] if text.startswith("no GPU: ")]
+        training = [text for text in (found.pop("training", ""), *cut) if text]
+        return found | ({"training": "; ".join(training)} if training else {})
+
+    @cached_property
+    def _sources(self) -> list[Source]:
+        """The study's own data set, then those that its steps read beside it (a bridge data set, say)."""
+        others = {step_named(step).data for step in needed(self._reads.steps)} - {self._reads.data}
+        return [self._source, *(Source(name, self.profile) for name in sorted(others))]
 
     # --- what the study leaves ----------------------------------------------------------------------------------
 
@@ -172,10 +205,9 @@ class Study:
         Raises `ClaimError` for a claimed id that data/published/ does not have, with the nearest.
         """
         published = load_published()
-        comparable, sentence = self.comparable
         obtained = {name: Estimate.exact(value) for name, value in settings(published, self._profile).items()}
         obtained |= self._claims
-        table = compare(published, obtained, comparable=comparable, why_not=sentence, grounds=self._grounds)
+        table = compare(published, obtained, self.differs, self._grounds)
         return table[table["notebook"] == self.notebook].reset_index(drop=True)
 
     def finish(self) -> pd.DataFrame:
@@ -188,6 +220,7 @@ class Study:
             "key": self._key,
             "profile": self._profile.model_dump(mode="json"),
             "data": self.comparable[1],
+            "differs": self.differs,
             "excluded": self.catalogue.excluded_by_reason() if self._reads.data else [],
             "figures": self._figures,
             "tables": self._tables,

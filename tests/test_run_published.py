@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.run.claims import COLUMNS, ClaimError, load_published, papers_known, printed_number
+from helpers.run.claims import COLUMNS, ClaimError, load_published, margins, papers_known, printed_number
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import KEYS
 from helpers.run.steps import notebook_names
@@ -128,7 +128,7 @@ def test_when_a_table_prints_per_cent_in_its_heading_then_the_unit_tells():
 # --- what every row promises ----------------------------------------------------------------------------------------
 
 KINDS = {"number", "figure", "table"}
-MEASURES = {"proportion", "auroc", "mean", "count", "setting", "below", "none"}
+MEASURES = {*margins(), "p", "none"}
 
 
 @pytest.mark.parametrize("name", papers_known())

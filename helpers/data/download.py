@@ -23,6 +23,7 @@ import tomllib
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,7 +40,8 @@ from helpers.run.profile import nearest
 logger = logging.getLogger(__name__)
 
 DATASETS = ROOT / "data" / "datasets.toml"
-MARKER = ".unpacked.json"  # inside an unpacked folder: what it came from
+MARKER = ".unpacked.json"  # inside an unpacked folder: what it came from, and the digests of its files
+DIGITS = 16  # of each SHA-256 that are kept there
 MAGIC = {".zip": b"PK", ".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b"}  # how a file of that name begins
 CHUNK = 1 << 18  # bytes; what a reset connection may lose
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses that pass
@@ -155,8 +157,7 @@ def _bring(file: RemoteFile, data_dir: Path, progress: bool) -> None:
 def _checked(file: RemoteFile, path: Path, remedy: str = "Nothing of it was kept") -> str:
     """The file's SHA-256; raises where size or digest are not the published ones."""
     size = path.stat().st_size
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = _digest(path)
     if file.size not in (None, size) or file.sha256 not in (None, digest):
         _discard(path.with_name(file.name))
         wanted = f"{file.size or size:,} bytes, SHA-256 {file.sha256 or 'not published'}"
@@ -284,10 +285,33 @@ def unpack(archive: Path, target: Path, *, flat: bool = False, note: dict | None
         root = staging if flat else staging / target.name
         if not root.is_dir():
             raise RuntimeError(f"it holds {', '.join(sorted(p.name for p in staging.iterdir()))}, not {target.name}")
-        (root / MARKER).write_text(json.dumps(note or {}, indent=1), encoding="utf-8")
+        files = sorted({_digest(path)[:DIGITS] for path in root.rglob("*") if path.is_file()})
+        (root / MARKER).write_text(json.dumps({**(note or {}), "files": files}), encoding="utf-8")
         root.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def unverified(root: Path, digests: Iterable[str]) -> str:
+    """Why files are not known to be an archive's own; '' where `make data` unpacked it and they are unchanged.
+
+    `root`: the folder that a loader reads, in the unpacked one or that itself; `digests`: SHA-256 of the files.
+    """
+    places = (root, *root.parents[:2], *(place for place in root.iterdir() if place.is_dir()))
+    notes = [json.loads((place / MARKER).read_text("utf-8")) for place in places if (place / MARKER).is_file()]
+    if not notes or not all(note.get("sha256") and note.get("files") for note in notes):
+        return f"not verified, for {root.name} was not unpacked from its archive by `make data`"
+    known = {file.name: file.sha256 for card in read_datasets().values() for file in card["files"]}
+    for note in notes:
+        if note["archive"] not in known or known[note["archive"]] not in (None, note["sha256"]):
+            return f"not verified: unpacked from another archive than the published {note['archive']}"
+    changed = {digest[:DIGITS] for digest in digests}.difference(*(note["files"] for note in notes))
+    return f"{len(changed):,} are not as `make data` unpacked them" if changed else ""
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _unzip(archive: Path, staging: Path, most: int) -> None:

@@ -36,6 +36,8 @@ from helpers.data.augment import Children, child_rows, generator
 from helpers.data.splits import SPLITS
 
 SHIFT = 3  # pixels
+TURNS = (2, 90)  # degrees, either way
+NEIGHBOURHOODS = (2, 5)  # pixels per side, of the noise reduction
 NOISE = 8.0  # standard deviation of the added noise in grey levels; the text names neither its kind nor its strength
 
 
@@ -113,7 +115,11 @@ MOVES = {
     "none": ("none", lambda image: image),
     "reflected left-right": ("reflection", np.fliplr),
     "reflected top-bottom": ("reflection", np.flipud),
-    **{f"rotated {turn:+d}": ("rotation", functools.partial(rotate, degrees=turn)) for turn in (2, -2, 90, -90)},
+    **{
+        f"rotated {turn:+d}": ("rotation", functools.partial(rotate, degrees=turn))
+        for each in TURNS
+        for turn in (each, -each)
+    },
     **{
         f"moved {name}": ("translation", functools.partial(translate, right=SHIFT * x, down=SHIFT * y))
         for name, (x, y) in DIRECTIONS.items()
@@ -123,10 +129,13 @@ MOVES = {
 GREYS = {
     "none": ("none", lambda image, rng: image),
     "spread": ("pixel spread", spread),
-    "before median 2": ("noise reduction", lambda image, rng: reduce_noise(image, 2, after=False)),
-    "after median 2": ("noise reduction", lambda image, rng: reduce_noise(image, 2, after=True)),
-    "before median 5": ("noise reduction", lambda image, rng: reduce_noise(image, 5, after=False)),
-    "after median 5": ("noise reduction", lambda image, rng: reduce_noise(image, 5, after=True)),
+    **{
+        f"{'after' if after else 'before'} median {size}": (
+            "noise reduction",
+            lambda image, rng, size=size, after=after: reduce_noise(image, size, after=after),
+        )
+        for size, after in product(NEIGHBOURHOODS, (False, True))
+    },
     "noise": ("noise addition", add_noise),
 }
 RANDOM = ("spread", "noise")

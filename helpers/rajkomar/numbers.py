@@ -18,9 +18,10 @@ import pandas as pd
 from helpers.metrics.classification import Plateau, rates
 from helpers.metrics.comparison import PooledComparison, clustered_accuracy, compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate, flatten
-from helpers.model.finetune import FinetuneSettings
+from helpers.model.finetune import DROP, FinetuneSettings
 from helpers.rajkomar import augmentation, data
 from helpers.rajkomar import models as view_models
+from helpers.run.claims import REVERSED
 
 Model = tuple[str, str]  # pre-training, way of fine-tuning
 PRETRAININGS = (COLOUR, FULL, SUBSET) = tuple(view_models.PRETRAININGS)
@@ -194,16 +195,16 @@ def pooled_claims(answers: Mapping[str, Answer]) -> dict[str, Estimate]:
     for name, comparison in COMPARISONS.items():
         if answers[name].whole:
             found = answers[name].tests[1]
-            values = (found.a, found.b, Estimate.exact(found.p, "t test by parent"))
+            p = Estimate(*[found.p] * 3, found.a.n, "t test by parent", REVERSED if found.difference.value < 0 else "")
+            values = (found.a, found.b, p)
             claims |= {f"view.pooled.{claim}": value for claim, value in zip(comparison.claims, values, strict=True)}
     return _with_ids(claims)
 
 
 def transform_claims(frontal: Mapping[str, Mapping[str, float]]) -> dict[str, Estimate]:
     """Figure 6's table: `frontal[actual class][heading]` is the frontal probability of that image."""
-    claims = {"versions": Estimate.exact(len(HEADINGS) - 1), "sum": Estimate.exact(1.0)}
+    claims = {"versions": Estimate.exact(len(HEADINGS) - 1)}
     for label, values in frontal.items():
-        claims[f"{label}_images"] = Estimate.exact(1)
         for heading, name in HEADINGS.items():
             claims[f"{label}.{name}.frontal"] = Estimate.exact(values[heading], "one image")
             claims[f"{label}.{name}.lateral"] = Estimate.exact(1 - values[heading], "one image")
@@ -233,30 +234,26 @@ def design_claims(counts: Mapping[str, int], summary: Mapping[str, Any], childre
     """How the study was made: counts of figure 1 (see `figures.COUNTS`), and settings that are in code."""
     weights, recipe = summary["weights"], FinetuneSettings()
     sections = {
-        "data": {"bits": 8, "public_images": counts.get("external")},
+        "data": {"public_images": counts.get("external")},
         "setting": {
             "image_size": summary["image size"],
-            "learning_rate_factor": 10,
+            "learning_rate_factor": 1 / DROP,
             "learning_rate_every": summary["epochs a rate"],
             "batch": recipe.batch,
             "momentum": recipe.MOMENTUM,
             "weight_decay": recipe.weight_decay,
             "finetuning_rate_head": view_models.RATE_HEAD,
-            "significance": 0.05,
         },
         "augmentation": {
-            **{"rotation": 2, "rotation_quarter": 90, "neighborhood": 2, "neighborhood_large": 5},
+            **dict(zip(("rotation", "rotation_quarter"), augmentation.TURNS, strict=True)),
+            **dict(zip(("neighborhood", "neighborhood_large"), augmentation.NEIGHBOURHOODS, strict=True)),
             "translation": augmentation.SHIFT,
             "children": children,
             **{f"{part}_images": counts[f"{part} children"] for part in ("train", "validation")},
         },
         "pretraining": {"models": len(weights), "grey_models": sum("grey" in name for name in weights)},
         "finetuning": {"methods": len(METHODS), "models": summary["models"], "pooled_models": len(METHODS)},
-        "model": {"outputs": 2},
-        "figure_3": {"bin": 0.01},
-        "figure_5": {"step": 0.001, "from": 0, "to": 1},
         "transformed": {"rotation": data.TURN, "zoom": data.ZOOM},
-        "backbone": {"layers": 22, "modules": 9} if summary["backbone"] == "GoogLeNet" else {},
     }
     found = {f"{section}.{name}": value for (section, name), value in flatten(sections).items() if value is not None}
     return _with_ids({name: Estimate.exact(value, "of this run") for name, value in found.items()})

@@ -1,36 +1,37 @@
 """Published beside obtained, and a verdict: the rule is written here, once.
 
-Four words: *reproduced*, *not reproduced*, *not comparable* (other data, or nothing to compare with), *not run*.
-A row of data/published/ says by its `measure` how they are given (see `RULES`):
+A row of data/published/ says by its `measure` what kind of quantity it is, and data/published/margins.toml how far an
+obtained value of that kind may lie from the published one, with the reason. The margin's range is the published value
+plus and minus the margin and half a unit of the last digit printed.
 
-proportion, auroc, mean
-    Reproduced when the difference obtained - published lies within their combined 95 % uncertainty: the two arms of
-    the intervals that face each other, added in quadrature (Zou and Donner 2008: the 95 % interval of a difference
-    of two independent estimates), plus half a unit of the last digit printed. The published interval is the printed
-    one; else, from the printed value and n, Clopper and Pearson's (the count being n times the value, rounded), or
-    Hanley and McNeil's (1982) for an AUROC; else none, and the published value counts as exact. On the same test
-    images the two are not independent and the uncertainty is somewhat too wide: the rule errs towards *reproduced*,
-    and so it does where few images make an interval wide. The explanation therefore always gives the width.
-count
-    Reproduced when equal; of a rounded number ('2 million'), within half a unit of its last digit.
-setting
-    Reproduced when equal.
-below
-    Reproduced when smaller than the printed limit ('under 2 hr').
+*reproduced*: the obtained 95 % interval lies wholly within the margin's range.
+*not reproduced*: it lies wholly outside. Where a text gives neither an interval nor n, the published value is taken to
+    be as uncertain as ours, and the obtained interval is widened by half its width before it may exclude the range.
+*inconclusive*: it does neither, or there is no interval, or no value.
+*not comparable*: other images, or images that nobody has verified, another network, input size or training than the
+    paper's, other readers. The explanation says which, and then what the rule would say of the numbers alone.
+*not run*: nothing was obtained, or a notebook says why not.
 
-A figure or table has no verdict: it is made, or it is not (`coverage`). What comes from phantoms, or from part of the
-images, is *not comparable*, however near: the caller says so with `comparable=False` and the reason. A single number
-may stand on other ground than the rest of its notebook (predictions that the authors published, say, beside a network
-trained here): `grounds` has it, and its words are added to the explanation.
+A published value is not widened by its own sampling error: what is comparable rests on the paper's own images, and the
+obtained interval holds their sampling. Counts and settings must be equal, or equal to the digits printed. A published
+"p < 0.001" has a direction: reproduced when p is smaller and the order the published one, not reproduced when p is
+below 0.05 the other way round, else inconclusive.
+
+Results are counted apart from counts of data, which need the paper's images alone, and from settings and arithmetic on
+printed numbers, which need none. A figure or table has no verdict: it is made, or it is not (`coverage`). A number may
+stand on other ground than the rest of its notebook (published predictions, say): `grounds` has it, with the words.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -38,85 +39,122 @@ from scipy.stats import binomtest
 
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import Profile, nearest
+from helpers.run.steps import notebook_reads
 
-WIDE = 0.1  # an uncertainty of 10 points or more is called wide: it would hide a much worse result
+REVERSED = "the order is the other way round"  # the note of an obtained p value whose difference is
 Grounds = tuple[bool, str]  # whether a number may be held against the paper, and what it rests on
 Row = Mapping[str, Any]  # a row of load_published: a dict, or a pandas Series
+SHARES = ("proportion", "auroc", "average")  # the measures that are 0 to 1
 Obtained = Any  # an Estimate of helpers.metrics.estimate: value, low, high, n, note, defined
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of the four words, and why, as a reader should see it."""
+    """One of the five words, why, and of what is not comparable the word that the numbers alone would have."""
 
     word: str
     explanation: str
+    alone: str = ""
 
 
-def verdict(published: Row, obtained: Obtained | None, *, comparable: bool, why_not: str = "") -> Verdict:
+def verdict(published: Row, obtained: Obtained | None, why_not: str = "") -> Verdict:
     """What may be said of one published number, given what was obtained (None: nothing was).
 
-    Raises `ClaimError` for a figure or table, for an obtained proportion that is not 0 to 1, and when results that
-    are not comparable come without the reason.
+    `why_not`: what differs from the paper, where the two are not comparable. Raises `ClaimError` for a figure or table,
+    and for an obtained proportion that is not 0 to 1.
     """
     if published["kind"] != "number":
         raise ClaimError(f"{published['id']} is a {published['kind']}: it is made or not (coverage), no verdict")
-    if not comparable and not why_not:
-        raise ClaimError("not comparable: why not?")
     if obtained is None:
         return Verdict("not run", published["reason"] or f"{published['notebook']} gave no value")
-    if not obtained.defined:
-        return Verdict("not comparable", f"undefined: {obtained.note or 'no reason given'}")
-    if published["measure"] in ("proportion", "auroc") and not 0 <= obtained.value <= 1:
+    if published["measure"] in SHARES and (obtained.value < 0 or obtained.value > 1):
         raise ClaimError(f"{published['id']}: a proportion is 0 to 1, never per cent; obtained {obtained.value}")
-    if published["measure"] == "none":
-        return Verdict("not comparable", published["reason"])
-    if not comparable:
-        return Verdict("not comparable", why_not)
-    return RULES[published["measure"]](published, obtained)
+    if obtained.defined:
+        found = RULES.get(published["measure"], _by_margin)(published, obtained)
+    else:
+        found = Verdict("inconclusive", f"undefined: {obtained.note or 'no reason given'}")
+    if not why_not:
+        return found
+    text = f"{why_not}. By the numbers alone: {found.word} ({found.explanation})"
+    return Verdict("not comparable", text, found.word)
 
 
-def _within_uncertainty(row: Row, obtained: Obtained) -> Verdict:
-    value, (low, high, how) = float(row["value"]), published_interval(row)
-    difference = obtained.value - value
-    ours = obtained.value - obtained.low if difference >= 0 else obtained.high - obtained.value
-    theirs = high - value if difference >= 0 else value - low
-    margin = math.hypot(0.0 if math.isnan(ours) else ours, theirs) + half_unit(row)
-    within = abs(difference) <= margin + 1e-12
-    text = f"{_distance(row, difference)}; combined 95 % uncertainty {_amount(row, margin)}"
-    text += f" (published: {how})" if how else " (published: no interval, taken as exact)"
-    if within and margin >= WIDE and row["unit"] == "proportion":
-        text += "; too wide to say much"
-    return Verdict("reproduced" if within else "not reproduced", text)
+@functools.cache
+def margins(folder: Path = PUBLISHED) -> dict[str, dict[str, Any]]:
+    """The margin of each measure, with its reason: the content of margins.toml."""
+    return tomllib.loads((folder / "margins.toml").read_text(encoding="utf-8"))
 
 
-def _equal_count(row: Row, obtained: Obtained) -> Verdict:
+def margin_range(row: Row) -> tuple[float, float]:
+    """Within what an obtained value reproduces this published one."""
+    value, rule = float(row["value"]), margins()[row["measure"]]
+    size = min(value, 1 - value) if rule["of"] == "error" else abs(value)
+    margin = min(max(rule["share"] * size, rule["least"]), rule["most"]) + half_unit(row)
+    if row["unit"] == "proportion":
+        return max(0.0, value - margin), min(1.0, value + margin)
+    return value - margin, value + margin
+
+
+def _by_margin(row: Row, obtained: Obtained) -> Verdict:
+    text, (low, high) = _distance(row, obtained.value - float(row["value"])), margin_range(row)
+    if math.isnan(obtained.low) or obtained.low == obtained.high:
+        return Verdict("inconclusive", f"{text}; a single value, without an interval")
+    exact = not math.isnan(row["low"]) or not pd.isna(row["n"])
+    more = 0.0 if exact else (obtained.high - obtained.low) / 2
+    word, where = "inconclusive", "is too wide: it reaches across a limit of"
+    if low - 1e-12 <= obtained.low and obtained.high <= high + 1e-12:
+        word, where = "reproduced", "lies within"
+    elif obtained.low - more > high or obtained.high + more < low:
+        word, where = "not reproduced", "excludes"
+    text += f"; the obtained interval {where} the margin, {_interval_text(row, low, low, high).partition('(')[2][:-1]}"
+    return Verdict(word, text + ("" if exact else "; published without n, so taken to be as uncertain"))
+
+
+def _equal(row: Row, obtained: Obtained) -> Verdict:
     difference = obtained.value - float(row["value"])
-    if difference == 0:
+    if math.isclose(obtained.value, float(row["value"]), rel_tol=1e-9, abs_tol=1e-12):
         return Verdict("reproduced", "equal")
-    within = abs(difference) <= half_unit(row)
-    text = f"{abs(difference):,.10g} {'more' if difference > 0 else 'fewer'} than published"
-    return Verdict("reproduced" if within else "not reproduced", text + (", within its rounding" if within else ""))
-
-
-def _equal_setting(row: Row, obtained: Obtained) -> Verdict:
-    if math.isclose(obtained.value, float(row["value"]), rel_tol=1e-9):
-        return Verdict("reproduced", "the same setting")
-    return Verdict("not reproduced", f"another setting: {obtained.value:,.10g}, published {row['printed']}")
+    if row["measure"] != "setting" and abs(difference) <= half_unit(row):
+        return Verdict("reproduced", "equal to the digits printed")
+    return Verdict("not reproduced", f"{abs(difference):,.10g} {'more' if difference > 0 else 'less'} than published")
 
 
 def _below_limit(row: Row, obtained: Obtained) -> Verdict:
-    within = obtained.value < float(row["value"])
-    text = f"{obtained.value:.3g} {row['unit']}, published {row['printed']}"
-    return Verdict("reproduced" if within else "not reproduced", text)
+    text, reversed_order = f"p = {obtained.value:.2g}, published {row['printed']}", obtained.note == REVERSED
+    if obtained.value < float(row["value"]) and not reversed_order:
+        return Verdict("reproduced", f"{text}, in the published direction")
+    if obtained.value < 0.05 and reversed_order:
+        return Verdict("not reproduced", f"{text}, but {REVERSED}")
+    return Verdict("inconclusive", f"{text}: no difference of that strength{f', and {REVERSED}' * reversed_order}")
 
 
 RULES: dict[str, Callable[[Row, Obtained], Verdict]] = {
-    **dict.fromkeys(("proportion", "auroc", "mean"), _within_uncertainty),
-    "count": _equal_count,
-    "setting": _equal_setting,
-    "below": _below_limit,
+    **dict.fromkeys(("count", "events", "setting"), _equal),
+    "p": _below_limit,
 }
+GROUPS = ("results", "counts of data", "settings", "arithmetic")
+
+
+def group_of(row: Row) -> str:
+    """Among which of `GROUPS` a claim is counted: only results say whether a paper reproduces."""
+    if row["notebook"] and not notebook_reads(row["notebook"]).data:
+        return "arithmetic"
+    return {"count": "counts of data", "setting": "settings"}.get(row["measure"], "results")
+
+
+def other_recipe(paper: str, profile: Profile, read: Collection[str]) -> dict[str, str]:
+    """How the profile leaves a paper's recipe in data/published/recipes.toml, by what differs ('network', 'training').
+
+    `read` are the keys that the steps in question read; a size of 0 is the network's own, whatever the network.
+    """
+    found: dict[str, list[str]] = {}
+    for what, keys in tomllib.loads((PUBLISHED / "recipes.toml").read_text(encoding="utf-8")).get(paper, {}).items():
+        for key, wanted in keys.items():
+            value = getattr(profile, key)
+            value = profile.backbone if value == "" and key.endswith("backbone") else value
+            if key in read and value not in (wanted, 0 if key.endswith("size") else wanted):
+                found.setdefault(what, []).append(f"{value or 'none'} and not {wanted} ({key})")
+    return {what: ", ".join(left) for what, left in found.items()}
 
 
 def _amount(row: Row, amount: float) -> str:
@@ -140,15 +178,15 @@ def settings(published: pd.DataFrame, profile: Profile) -> dict[str, float]:
 def compare(
     published: pd.DataFrame,
     obtained: Mapping[str, Obtained],
-    comparable: bool,
-    why_not: str = "",
-    grounds: Mapping[str, Grounds] | None = None,
+    differs: Mapping[str, str] = MappingProxyType({}),
+    grounds: Mapping[str, Grounds] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """One row a claim of `published` that a notebook can check, in the file's order; repeated mentions are joined.
 
     Columns: id, where, quantity, published, obtained (text, with intervals), n (of what was obtained; '' without),
-    verdict, explanation, notebook, measure. `grounds`, by id, take the place of `comparable` and `why_not`. Raises
-    `ClaimError`, with the nearest name, for an id that is no claim.
+    verdict, explanation, notebook, measure, group (of `GROUPS`), alone (see `Verdict`). `differs`: what is not as in
+    the paper, 'images' or 'network', with the words; `grounds`, by id, take its place. Raises `ClaimError`, with the
+    nearest name, for an id that is no claim.
     """
     claims = published[(published["measure"] != "none") & (published["repeats"] == "")]
     for name in obtained:
@@ -157,19 +195,19 @@ def compare(
     again = published[published["repeats"] != ""].groupby("repeats")["where"].agg("; ".join)
     rows = []
     for _, row in claims.iterrows():
-        result = obtained.get(row["id"])
-        found = verdict(row, result, comparable=comparable, why_not=why_not)
-        if result is not None and row["id"] in (grounds or {}):
-            able, why = grounds[row["id"]]
-            found = verdict(row, result, comparable=able, why_not=why)
-            found = Verdict(found.word, f"{found.explanation}; {why}") if able else found
+        result, group = obtained.get(row["id"]), group_of(row)
+        matters = {"results": list(differs), "counts of data": ["images"]}.get(group, [])
+        why = "; ".join(f"{what}: {differs[what]}" for what in matters if what in differs)
+        able, words = grounds.get(row["id"], (not why, ""))
+        found = verdict(row, result, "" if able else words or why)
+        text = f"{found.explanation}; {words}" if able and words else found.explanation
         where = f"{row['where']}; also {again[row['id']]}" if row["id"] in again.index else row["where"]
         n = result.n if result is not None and result.n else ""
         texts = (_published_text(row), _obtained_text(row, result))
-        rows.append((row["id"], where, row["quantity"], *texts, n, found.word, found.explanation))
-        rows[-1] += (row["notebook"], row["measure"])
+        rows.append((row["id"], where, row["quantity"], *texts, n, found.word, text))
+        rows[-1] += (row["notebook"], row["measure"], group, found.alone)
     names = ["id", "where", "quantity", "published", "obtained", "n"]
-    names += ["verdict", "explanation", "notebook", "measure"]
+    names += ["verdict", "explanation", "notebook", "measure", "group", "alone"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -179,7 +217,7 @@ def _published_text(row: Row) -> str:
         text = _interval_text(row, value, low, high)
         return text if how == "as printed" else f"{text[:-1]} from n = {row['n']:,})"
     printed = re.sub(r"\s*(%|\(%\))", " %", row["printed"]) if printed_number(row["printed"]) else f"{value:,.10g}"
-    return printed if row["unit"] in ("proportion", "1") or row["measure"] == "below" else f"{printed} {row['unit']}"
+    return printed if row["unit"] in ("proportion", "1") else f"{printed} {row['unit']}"
 
 
 def _obtained_text(row: Row, obtained: Obtained | None) -> str:
@@ -187,11 +225,11 @@ def _obtained_text(row: Row, obtained: Obtained | None) -> str:
         return ""
     if not obtained.defined:
         return str(obtained)
-    if row["measure"] in ("proportion", "auroc", "mean"):
+    if row["measure"] not in RULES:
         return _interval_text(row, obtained.value, obtained.low, obtained.high)
     if row["unit"] == "proportion":
         return _interval_text(row, obtained.value, math.nan, math.nan)
-    number = f"{obtained.value:.3g}" if row["measure"] == "below" else f"{obtained.value:,.10g}"
+    number = f"{obtained.value:.2g}" if row["measure"] == "p" else f"{obtained.value:,.10g}"
     return number if row["unit"] == "1" else f"{number} {row['unit']}"
 
 

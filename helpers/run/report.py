@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 
 from helpers.run.cache import notebook_key
-from helpers.run.claims import compare, coverage, load_published, stated
+from helpers.run.claims import GROUPS, compare, coverage, load_published, margins, stated
 from helpers.run.profile import Run, failed_steps
 from helpers.run.provenance import read_json, write_atomically
 from helpers.run.steps import needed, notebook_names, notebook_reads, studies
 
-VERDICTS = ("reproduced", "not reproduced", "not comparable", "not run")
+VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not comparable", "not run")
 SHOWN_ROWS = 60  # of a table; the CSV has all
 OPEN_ROWS = 25  # a longer table is folded
 PIXELS_PER_INCH = 130  # of a figure: what is 7 pt in print can be read
@@ -43,7 +43,8 @@ def build_report(run: Run) -> Path:
         run=run,
         profile=read_json(run.profile_file) if run.profile_file.is_file() else {},
         headlines=_headlines(records),
-        tally=Counter(claims.loc[claims["measure"] != "setting", "verdict"]),
+        tallies=tally_claims(claims),
+        margins=margins(),
         stated=stated(load_published()).to_dict("records"),
         verdicts=VERDICTS,
         papers=papers,
@@ -76,11 +77,16 @@ def records_of(run: Run) -> dict[str, dict]:
 
 def claims_table(records: dict[str, dict]) -> pd.DataFrame:
     """Every published number: with what a notebook obtained where one ran, else 'not run'."""
-    waiting = compare(load_published(), {}, comparable=True)
+    waiting = compare(load_published(), {})
     done = [pd.DataFrame(record["claims"]) for record in records.values() if record["claims"]]
     order = {claim: place for place, claim in enumerate(waiting["id"])}
     table = pd.concat([*done, waiting]).drop_duplicates("id").sort_values("id", key=lambda ids: ids.map(order))
     return table.assign(paper=table["id"].str.split(".").str[0])
+
+
+def tally_claims(claims: pd.DataFrame) -> dict[str, Counter]:
+    """How often each verdict was given, by what is counted apart: results, counts of data, settings, arithmetic."""
+    return {group: Counter(claims.loc[claims["group"] == group, "verdict"]) for group in GROUPS}
 
 
 def summary(run: Run) -> str:
@@ -88,8 +94,9 @@ def summary(run: Run) -> str:
     records = records_of(run)
     table = claims_table(records)
     shown = table[~table["verdict"].isin(["not run"]) & (table["obtained"] != "")]
-    lines = [f"claims   {', '.join(f'{n} {word}' for word, n in Counter(table['verdict']).items())}"]
-    lines += [f"         {line}" for line in _headlines(records)]
+    tallies = tally_claims(table).items()
+    lines = [f"{group:15}  {', '.join(f'{n} {word}' for word, n in found.items())}" for group, found in tallies]
+    lines += [f"                 {line}" for line in _headlines(records)]
     for row in shown[shown["measure"].isin(["proportion", "auroc"])].to_dict("records") if len(shown) else []:
         lines.append(f"  {row['quantity'][:58]:58}  {row['published']:>22}  {row['obtained']:>28}  {row['verdict']}")
     return "\n".join(lines)
