@@ -1,5 +1,6 @@
 """The poster's targets: two collections in one table, copies that count as one patient, ten augmentations an image."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,10 @@ from helpers.carr.models import without_target
 from helpers.data import kermany_images
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.data.copies import duplicates
-from helpers.data.images import read_lungs
+from helpers.data.masks import read_masks
 from helpers.data.splits import SplitError, leaks, split
 from helpers.model.experiment import Images
+from helpers.run.profile import load_profile
 
 DISJOINT = SimpleNamespace(split="patient-disjoint", seed=1)
 
@@ -171,12 +173,16 @@ def test_a_child_follows_from_seed_parent_and_number_alone():
 
 def test_blacking_out_hides_lungs_and_its_complement_shows_nothing_else(tmp_path):
     lung = np.zeros((128, 128), np.uint8)
-    lung[20:100, 10:110] = 255
+    lung[20:100, 10:50] = lung[20:100, 70:110] = 255
     Image.fromarray(lung).save(tmp_path / "lung.png")
     catalogue = sized({"NORMAL": 2}, {"NORMAL": 2}, lung_mask=str(tmp_path / "lung.png"))
-    masks = read_lungs(catalogue, catalogue.frame, 128, controls.BOX)
+    masks = read_masks(catalogue, catalogue.frame, 128, load_profile())
     white = np.full((1, 128, 128), 200, np.uint8)
-    shown = controls.hide_parts(white, controls.lungs_box(catalogue, 128))
-    assert masks[:, shown["lungs blacked out"][0] > 0].mean() < 0.01
-    np.testing.assert_array_equal(shown["lungs only"].astype(int) + shown["lungs blacked out"], white)
+    shown = controls.hide_parts(white, controls.lungs_box(masks, 128)) | controls.hide_lungs(white, masks.pixels[:1])
+    assert masks.pixels[:, shown["box blacked out"][0] > 0].mean() < 0.01
+    assert not masks.pixels[:, shown["lungs blacked out"][0] > 0].any() and shown["lungs blacked out"][0, 64, 60] == 200
+    for part in ("box", "lungs"):
+        np.testing.assert_array_equal(shown[f"{part} only"].astype(int) + shown[f"{part} blacked out"], white)
     assert shown["border only"][0, 64, 64] == 0 and shown["border only"][0, 0, 0] == 200
+    none = replace(masks, rows=masks.rows[:0], pixels=masks.pixels[:0])
+    assert controls.lungs_box(none, 100) == (slice(8, 90), slice(6, 94))

@@ -1,5 +1,6 @@
 """Carr's bridge: what starts are, what is learnt from, what may not be in the bridge, and the controls."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 from tiny import run_maker, tiny_images
 
+from helpers.carr import controls
 from helpers.carr import data as covid
 from helpers.carr import models as bridge
 from helpers.carr.controls import SOURCE, score_controls
@@ -125,10 +127,32 @@ def test_controls_are_learnt_from_the_same_subjects_in_both_settings(tmp_path):
     table = score_controls(own, load_backbone("SmallNet", "formula", 32), load_profile("phantom", SETTINGS))
     assert set(table["setting"]) == {"tied", "untied"} and "test" in set(table["split"])
     assert not set(table["split"]) & {"train", "validation"}
-    names = {"whole image", "lungs blacked out", "lungs only", "border only", SOURCE}
+    names = {"whole image", "box blacked out", "box only", "border only", SOURCE}
     for setting, part in table.groupby("setting"):
         assert set(part["control"]) == names and (part.groupby("control")["image_id"].nunique() == len(part) / 5).all()
         assert ("held-out" in set(part["split"])) == (setting == "tied")
     assert table.loc[table["control"] == SOURCE, "p_NORMAL"].isna().all()
     tied = table[(table["setting"] == "tied") & (table["split"] == "test")]
     assert set(tied.loc[tied["label"] == "COVID-19", "site"]) == {"B"}
+
+
+def test_controls_with_masks_are_learnt_and_scored_on_images_that_have_one(tmp_path, monkeypatch):
+    own, network = covid_data(tmp_path), load_backbone("SmallNet", "formula", 32)
+    lung = np.zeros((48, 48), np.uint8)
+    lung[10:40, 8:40] = 255
+    first = own.frame.groupby(["label", "split"]).cumcount() < 3
+    masks = {Path(path).stem: lung for path in own.frame.loc[first, "path"]}
+    (tmp_path / "masks").mkdir()
+    for name, mask in masks.items():
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
+    profile = load_profile("phantom", SETTINGS | {"lung_masks": str(tmp_path / "masks")})
+    with pytest.warns(UserWarning, match="marked the lungs on too few images of NORMAL, BACTERIA, VIRUS, COVID-19"):
+        assert "lungs only" not in set(score_controls(own, network, profile)["control"])
+    monkeypatch.setattr(controls, "FEW", 3)
+    table = score_controls(own, network, profile)
+    images = table[table["setting"] == "tied"].groupby("control")["image_id"].apply(set)
+    exact = [controls.WITH_MASKS, "lungs blacked out", "lungs only", "outline of the lungs"]
+    assert all(images[name] == images[exact[0]] and len(images[name]) < len(images["whole image"]) for name in exact)
+    scores = table[table["setting"] == "tied"].set_index(["control", "image_id"])["p_COVID-19"]
+    assert scores["outline of the lungs"].nunique() == 1  # one outline for all gives nothing away
+    assert scores["lungs only"].nunique() > 1

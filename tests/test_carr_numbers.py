@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
-from helpers.carr import numbers
+from helpers.carr import figures, numbers
 from helpers.metrics.classification import predicted_labels
 from helpers.metrics.estimate import estimate_table
 
@@ -100,6 +100,21 @@ def test_saliency_within_the_lungs_is_set_beside_their_area():
     found = numbers.mass_inside(maps, masks, ["a", "b", "c"], 200, 1)
     assert found["area within"].value == 0.25 and found["saliency within"].value == pytest.approx(0.5)
     assert found["saliency per area"].value == pytest.approx(2.0)
+    maps[0] = 0.0  # an empty map has no share, neither all nor nothing
+    one_less = numbers.mass_inside(maps, masks, ["a", "b", "c"], 200, 1)
+    assert one_less["saliency within"].value == pytest.approx(0.5) and one_less["saliency within"].n == 2
+    assert "1 of 3 maps are empty" in one_less["saliency per area"].note and one_less["area within"].n == 3
+
+
+def test_an_empty_map_has_no_side_and_a_class_of_empty_maps_no_index():
+    maps = np.zeros((6, 4, 4))
+    maps[:3, :, 0] = 1.0
+    both, classes = {"image": maps, "mirror image": 0 * maps}, ("a", "b")
+    found = numbers.laterality_by_class(both, ["a", "a", "a", "a", "b", "b"], list("pqrstu"), classes, 200, 1)
+    assert found["image"]["a"].value == 1.0 and found["image"]["a"].n == 3
+    assert "1 of 4 maps are empty" in found["image"]["a"].note and not found["image"]["b"].defined
+    assert "no side to speak of" in numbers.describe_side(found["image"]["all"], found["mirror image"]["all"])
+    assert len(figures.laterality(found).axes[0].get_yticklabels()) == 3
 
 
 # The source
@@ -120,7 +135,7 @@ def controls_of(signals, site_of):
 
 def test_where_the_source_is_tied_to_the_disease_the_control_exposes_it():
     table, frame = controls_of(
-        {"whole image": 4.0, "lungs blacked out": 3.5}, lambda label, n: "B" if label == "COVID-19" else "A"
+        {"whole image": 4.0, "box blacked out": 3.5}, lambda label, n: "B" if label == "COVID-19" else "A"
     )
     found = numbers.control_aurocs(table, frame, "tied", 300, 1)
     concluded = numbers.conclude_on_source(found)
@@ -133,9 +148,21 @@ def test_where_the_source_is_tied_to_the_disease_the_control_exposes_it():
 
 
 def test_where_it_is_not_the_control_is_silent_and_the_same_source_speaks_for_the_disease():
-    table, frame = controls_of({"whole image": 2.0, "lungs blacked out": 0.0}, lambda label, n: "AB"[n % 2])
+    table, frame = controls_of({"whole image": 2.0, "box blacked out": 0.0}, lambda label, n: "AB"[n % 2])
     found = numbers.control_aurocs(table, frame.assign(age=np.nan), "tied", 300, 1)
     concluded = numbers.conclude_on_source(found)
     assert "lies in the lungs" in concluded
     assert "does not explain" in concluded
     assert found["same source"].n == 90 and not found["age alone"].defined
+
+
+def test_a_box_stands_in_where_lungs_are_not_known_and_the_outline_is_named_where_they_are():
+    names = {"whole image": 3.0, "box blacked out": 3.0}
+    table, frame = controls_of(names, lambda label, n: "AB"[n % 2])
+    boxed = numbers.conclude_on_source(numbers.control_aurocs(table, frame, "tied", 300, 1))
+    assert "a box over the lungs blacked out" in boxed and "outline" not in boxed
+    names |= {numbers.WITH_MASKS: 1.0, "lungs blacked out": 0.0, "outline of the lungs": 2.0}
+    table, frame = controls_of(names, lambda label, n: "AB"[n % 2])
+    found = numbers.control_aurocs(table, frame, "tied", 300, 1)
+    exact = numbers.conclude_on_source(found)
+    assert f"with the whole image {found[numbers.WITH_MASKS].value:.3f}" in exact and "outline of the lungs" in exact

@@ -54,7 +54,12 @@ STUDY = PaperStudy(
     steps={
         "covid_data": data_step("covid"),
         "covid_bridge": Step(
-            "experiment", "covid", "helpers.carr.controls:train_covid_bridge", BRIDGE, ("covid_data", "xray_data")
+            "experiment",
+            "covid",
+            "helpers.carr.controls:train_covid_bridge",
+            BRIDGE,
+            ("covid_data", "xray_data"),
+            "helpers.carr.controls:folders_lungs",
         ),
         "octid_data": data_step("octid"),
         "retinal_bridge": Step(
@@ -62,7 +67,7 @@ STUDY = PaperStudy(
         ),
     },
     notebooks={
-        "09_covid_bridge": Notebook("covid", ("covid_bridge",)),
+        "09_covid_bridge": Notebook("covid", ("covid_bridge",), folders="helpers.carr.controls:folders_masks"),
         "10_retinal_bridge": Notebook("octid", ("retinal_bridge",)),
     },
 )

@@ -4,12 +4,19 @@ The poster's COVID-19 images come from other hospitals, archives and ages than a
 not ask is whether its network recognises the disease or the source. Each control is a small head on the same frozen
 features (natural images, then the bridge), learnt from the same subjects without augmentation; beside them stands
 "whole image", a head made in just this way, so that like is compared with like.
+
+Lungs are hidden by one box for all images, whatever is in them, and, where they are known (of phantoms, or by people's
+masks), by the outline of each image's own. The outline is exact, but its shape stays in the image and tells children
+from adults; so it stands alone as a further control, "outline of the lungs". Images without a mask are left out of the
+controls that need one, in training and in testing: a box on some images and an outline on others would tell the source.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +24,8 @@ import pandas as pd
 
 from helpers.carr import data as covid
 from helpers.carr.models import PENALTIES, Plan, train_bridge
-from helpers.data.catalogue import Catalogue
-from helpers.data.images import Box, read_lungs
+from helpers.data.images import Box, slices_of
+from helpers.data.masks import LUNGS, Masks, mask_folders, read_masks
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, pixels_of, scores_of
 from helpers.model.head import Head, fit_head
@@ -32,6 +39,8 @@ SOURCE = "source, learnt without COVID-19"
 BOX: Box = ((0.08, 0.9), (0.06, 0.94))  # rows and columns of frontal lungs, as shares, where no mask is known
 COVERED = 0.995  # share of all lungs' pixels that a box from masks holds, along each axis
 BORDER = 0.08  # width of the border, as a share of the side
+WITH_MASKS = "whole image, where lungs are known"
+FEW = 10  # training images of a class, below which a control that needs masks is not learnt
 
 
 def train_covid_bridge(inputs: Inputs) -> Results:
@@ -53,8 +62,16 @@ def score_controls(own: Images, backbone: Backbone, settings: Profile) -> pd.Dat
     frame, classes = own.catalogue.frame, own.catalogue.classes
     pixels = pixels_of(own.catalogue, frame, backbone.image_size, settings.workers)
     run = compile_backbone(backbone, choose("auto", "float32"))
-    shown = hide_parts(pixels, lungs_box(own.catalogue, backbone.image_size))
+    lungs = read_masks(own.catalogue, frame, backbone.image_size, settings)
+    shown = hide_parts(pixels, lungs_box(lungs, backbone.image_size))
     features = {name: pd.DataFrame(run(images), index=frame["image_id"]) for name, images in shown.items()}
+    known = lungs.rows["image_id"]
+    if len(known):
+        own_pixels = pixels[frame.reset_index().set_index("image_id").loc[known, "index"]]
+        parts = hide_lungs(own_pixels, lungs.pixels)
+        features |= {name: pd.DataFrame(run(images), index=known) for name, images in parts.items()}
+    if 0 < len(known) < len(frame):
+        features[WITH_MASKS] = features["whole image"].loc[known]
     by_setting = {TIED: own.frame}
     if covid.can_be_untied(frame):
         by_setting[UNTIED] = covid.untied(own.catalogue, settings.seed)
@@ -63,15 +80,31 @@ def score_controls(own: Images, backbone: Backbone, settings: Profile) -> pd.Dat
 
 
 def _score(frame: pd.DataFrame, features: dict[str, pd.DataFrame], classes: Sequence[str], seed: int) -> pd.DataFrame:
-    shown, parts = frame[~frame["split"].isin(("train", "validation"))], []
-    heads = {name: (name, _fit(frame, values, classes)) for name, values in features.items()}
+    parts, heads = [], {}
+    for name, values in features.items():
+        rows = frame[frame["image_id"].isin(values.index)]
+        if len(rows) == len(frame) or _learnable(rows, classes):
+            heads[name] = name, _fit(rows, values, classes)
     if by_source := _fit_source(frame, features["whole image"], seed):
         heads[SOURCE] = "whole image", by_source
     for control, (name, head) in heads.items():
+        held_out = ~frame["split"].isin(("train", "validation"))
+        shown = frame[held_out & frame["image_id"].isin(features[name].index)]
         scores = scores_of(shown, head.predict(_rows(features[name], shown)), head.classes, "validation")
         parts.append(scores.assign(site=shown["site"].to_numpy(), control=control))
     parts[-1] = parts[-1].rename(columns={"p_there": f"p_{covid.COVID}"}).drop(columns="p_here", errors="ignore")
     return pd.concat(parts, ignore_index=True)
+
+
+def _learnable(rows: pd.DataFrame, classes: Sequence[str]) -> bool:
+    """Whether the images with a mask suffice to learn a control; a warning names the classes that lack them."""
+    counts = rows.groupby(["split", "label"]).size().unstack(fill_value=0)
+    counts = counts.reindex(index=["train", "validation", "test"], columns=list(classes), fill_value=0)
+    lacking = (counts.lt([FEW, 1, 1], axis=0)).any()
+    if lacking.any():
+        text = f"people have marked the lungs on too few images of {', '.join(counts.columns[lacking])}"
+        warnings.warn(f"{text}: lungs are hidden by the box alone", UserWarning, stacklevel=2)
+    return not lacking.any()
 
 
 def _fit(frame: pd.DataFrame, values: pd.DataFrame, classes: Sequence[str]) -> Head:
@@ -104,16 +137,18 @@ def _fit_source(frame: pd.DataFrame, values: pd.DataFrame, seed: int) -> Head | 
 # --- lungs hidden, or nothing but lungs ---
 
 
-def lungs_box(catalogue: Catalogue, size: int) -> tuple[slice, slice]:
+def lungs_box(lungs: Masks, size: int) -> tuple[slice, slice]:
     """Rows and columns of the box that holds the lungs, in images of `size` pixels.
 
     Maguolo and Nanni 2020 showed that a classifier can distinguish COVID-19 collections with the middle of every image
     blacked out: what it used was no lung. One box is cut from all images of a data set, whatever is in them: a mask of
-    each image's own lungs would give away by its shape what it is to hide. Where lungs are known (phantoms), it is the
-    smallest that leaves out no more than a two-hundredth of their pixels along either axis; else `BOX`, a rough one:
-    real lungs differ in place, and what is left outside of it may hold some.
+    each image's own lungs would give away by its shape what it is to hide. Where lungs are known, it is the smallest
+    that leaves out no more than a two-hundredth of their pixels along either axis; else `BOX`, a rough one: real lungs
+    differ in place, and what is left outside of it may hold some.
     """
-    share = read_lungs(catalogue, catalogue.frame, size, BOX).mean(axis=0)
+    if not len(lungs.pixels):
+        return slices_of(BOX, (size, size))
+    share = lungs.pixels.mean(axis=0)
     return _extent(share.sum(axis=1)), _extent(share.sum(axis=0))
 
 
@@ -125,11 +160,33 @@ def _extent(weights: np.ndarray) -> slice:
 
 
 def hide_parts(pixels: np.ndarray, box: tuple[slice, slice]) -> dict[str, np.ndarray]:
-    """The images, uint8 (n, size, size), as they are and in three ways to hide a part: "whole image", "lungs blacked
-    out", "lungs only" (its complement), "border only"."""
+    """The images, uint8 (n, size, size), as they are and in three ways to hide a part: "whole image", "box blacked
+    out", "box only" (its complement), "border only"."""
     inside, middle = np.zeros((2, *pixels.shape[1:]), bool)
     inside[box] = True
     edge = max(1, round(BORDER * pixels.shape[1]))
     middle[edge:-edge, edge:-edge] = True
-    hidden = {"lungs blacked out": inside, "lungs only": ~inside, "border only": middle}
+    hidden = {"box blacked out": inside, "box only": ~inside, "border only": middle}
     return {"whole image": pixels} | {name: np.where(mask, np.uint8(0), pixels) for name, mask in hidden.items()}
+
+
+def hide_lungs(pixels: np.ndarray, lungs: np.ndarray) -> dict[str, np.ndarray]:
+    """The images without their own lungs, with these alone, and the lungs' outline as an image: uint8 (n, size, size).
+
+    `lungs`: bool, like the images.
+    """
+    return {
+        "lungs blacked out": np.where(lungs, np.uint8(0), pixels),
+        "lungs only": np.where(lungs, pixels, np.uint8(0)),
+        "outline of the lungs": np.where(lungs, np.uint8(255), np.uint8(0)),
+    }
+
+
+def folders_lungs(settings: Profile) -> list[Path]:
+    """Where people's masks of lungs lie, which the controls read; nothing for phantoms."""
+    return [] if settings.covid_source == "phantom_chest" else mask_folders(settings, LUNGS)
+
+
+def folders_masks(settings: Profile) -> list[Path]:
+    """Where people's masks of lungs and of lesions lie, which notebook 09 reads; nothing for phantoms."""
+    return [] if settings.covid_source == "phantom_chest" else mask_folders(settings)

@@ -9,11 +9,14 @@ the `spread` here; a deviation over the classes is given beside it. Neither is a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from helpers.carr.controls import WITH_MASKS
+from helpers.explain.scores import share_within
 from helpers.metrics.bootstrap import (
     accuracy_by_patient,
     auroc_by_patient,
@@ -183,7 +186,8 @@ def _gain(row: pd.Series) -> str:
 # knows the age alone, does as well as the classifier, the classifier's AUROC is no evidence that it sees the disease.
 
 COVID = "COVID-19"
-WHOLE, BLACKED_OUT, AGE, SAME = "whole image", "lungs blacked out", "age alone", "same source"
+WHOLE, AGE, SAME = "whole image", "age alone", "same source"
+BLACKED_OUT, BOX_OUT, OUTLINE = "lungs blacked out", "box blacked out", "outline of the lungs"
 PUBLISHED = "published recipe"
 CHANCE = 0.5
 
@@ -230,10 +234,13 @@ def conclude_on_source(found: Mapping[str, Estimate]) -> str:
     """What may be concluded from a setting's AUROCs (see `control_aurocs`), in a sentence made from them.
 
     The rule: the control exposes the classifier where its interval lies above 0.5, for it sees no lung; the sentence
-    gives how much of the classifier's advantage over chance it keeps. The same-source comparison is evidence of the
-    disease where its interval lies above 0.5.
+    gives how much of the classifier's advantage over chance it keeps, on the same images. The control hides each
+    image's own lungs where these are known, else a box. The same-source comparison is evidence of the disease where its
+    interval lies above 0.5.
     """
-    main, blind, same = found[WHOLE], found[BLACKED_OUT], found[SAME]
+    exact, same = BLACKED_OUT in found, found[SAME]
+    main = found.get(WITH_MASKS, found[WHOLE]) if exact else found[WHOLE]
+    blind, hidden = (found[BLACKED_OUT], "the lungs") if exact else (found[BOX_OUT], "a box over the lungs")
     if not (main.defined and blind.defined):
         return "Nothing may be concluded: the classifier's or the control's AUROC is undefined."
     exposed, works = blind.low > CHANCE, main.low > CHANCE
@@ -248,7 +255,9 @@ def conclude_on_source(found: Mapping[str, Estimate]) -> str:
     if same.defined:
         shown = "is above chance, which the source does not explain" if same.low > CHANCE else "is not shown to work"
         within = f"Within one source the classifier {shown} (AUROC {_interval(same)})."
-    areas = f"With the lungs blacked out the AUROC is {_interval(blind)}, with the whole image {_interval(main)}"
+    areas = f"With {hidden} blacked out the AUROC is {_interval(blind)}, with the whole image {_interval(main)}"
+    if exact and found[OUTLINE].defined:
+        end += f"; the outline of the lungs, which blacking them out leaves, has {_interval(found[OUTLINE])} by itself"
     return f"{areas}; {end}. {within}"
 
 
@@ -288,26 +297,34 @@ def laterality_by_class(
     indices = {name: laterality_index(values, name == "mirror image") for name, values in maps.items()}
     settings = resamples, seed, (-1.0, 1.0)
     return {
-        name: {group: mean_by_patient(index[rows], patients[rows], *settings) for group, rows in groups.items()}
+        name: {group: _mean_of_known(index[rows], patients[rows], *settings) for group, rows in groups.items()}
         for name, index in indices.items()
     }
+
+
+def _mean_of_known(values: np.ndarray, patients: np.ndarray, *settings: Any) -> Estimate:
+    """The mean by patient over the images whose value is known: an empty map has no side, and no share anywhere."""
+    known = ~np.isnan(values)
+    found = mean_by_patient(values[known], patients[known], *settings)
+    empty = "" if known.all() else f"{(~known).sum()} of {len(known)} maps are empty and left out"
+    return replace(found, note="; ".join(filter(None, (found.note, empty))))
 
 
 def mass_inside(maps: np.ndarray, masks: np.ndarray, patients: Any, resamples: int, seed: int) -> dict[str, Estimate]:
     """Share of the maps' mass within the masks (n, h, w), beside the masks' share of the picture, which even attention
     would give; and the ratio of the two."""
-    mass = np.abs(np.asarray(maps, float))
-    shares = (mass * masks).sum(axis=(1, 2)) / np.maximum(mass.sum(axis=(1, 2)), 1e-30)
-    area = masks.mean(axis=(1, 2))
+    shares, area, patients = share_within(np.abs(maps), masks), masks.mean(axis=(1, 2)), np.asarray(patients)
     return {
-        "saliency within": mean_by_patient(shares, patients, resamples, seed, (0.0, 1.0)),
+        "saliency within": _mean_of_known(shares, patients, resamples, seed, (0.0, 1.0)),
         "area within": mean_by_patient(area, patients, resamples, seed, (0.0, 1.0)),
-        "saliency per area": mean_by_patient(shares / np.maximum(area, 1e-9), patients, resamples, seed),
+        "saliency per area": _mean_of_known(shares / np.maximum(area, 1e-9), patients, resamples, seed),
     }
 
 
 def describe_side(image: Estimate, mirror: Estimate) -> str:
     """The indices of the images and of their mirror images in a sentence."""
+    if not (image.defined and mirror.defined):
+        return "Every map is empty: there is no side to speak of."
     side = "the patient's right" if image.low > 0 else "the patient's left" if image.high < 0 else "neither side"
     index = f"{image.value:+.3f}, {image.low:+.3f} to {image.high:+.3f}"
     sentence = f"On average the maps lie on {side} (laterality index {index})"

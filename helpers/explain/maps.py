@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from scipy.ndimage import gaussian_filter, median_filter, uniform_filter1d
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import frame_of, read_grey, read_square
+from helpers.data.masks import resize_mask
 from helpers.model.backbones import Backbone, weights_digest
 from helpers.model.engine import Function, choose, compile_model
 from helpers.model.head import Head
@@ -175,14 +175,6 @@ def choose_cases(
 def lesion_masks(catalogue: Catalogue, rows: pd.DataFrame, size: int) -> np.ndarray:
     """The phantoms' own lesion masks of these rows of the catalogue's frame: bool (n, size, size)."""
     return np.stack([resize_mask(read_grey(catalogue.file(path)) > 127, size) for path in rows["mask"]])
-
-
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """A bool (h, w) at the network's size: a pixel counts where the lesion covers half of it, or, for a lesion too
-    thin for that, where it covers most.
-    """
-    cover = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BOX))
-    return cover >= min(128, max(1, int(cover.max())))
 
 
 def retina_mask(images: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ import pandas as pd
 
 from helpers.data.catalogue import Catalogue, read_user_table, refuse_rows
 from helpers.data.images import UnreadableImage, frame_of, open_image, read_grey
-from helpers.explain.maps import Cases, choose_cases, resize_mask
+from helpers.data.masks import resize_mask
+from helpers.explain.maps import Cases, choose_cases
 from helpers.explain.scores import means, touched
 from helpers.metrics.estimate import Estimate
 

@@ -75,6 +75,8 @@ def step_key(name: str, profile: Profile) -> str:
     if step.kind == "data":
         makers = [data_function("load", step.data)]
         inputs.append(fingerprint(resolve(data_function("folders", step.data))(profile)))
+    if step.folders:
+        inputs.append(fingerprint(resolve(step.folders)(profile)))
     if step.kind == "experiment":
         inputs.append({"gpu": bool(driver_gpus())})
     settings = settings_of_step(step, profile).values()

@@ -30,7 +30,7 @@ class Profile(CoreKeys, *(study.keys for study in reversed(studies().values()) i
 
 
 KEYS = tuple(Profile.model_fields)
-NEUTRAL = ("name", "workers", "data_dir")  # change no result: the data's content counts, not where they lie
+NEUTRAL = ("name", "workers", "data_dir", "lung_masks")  # change no result: content counts, not where it lies
 LISTS = {key for key, field in Profile.model_fields.items() if get_origin(field.annotation) is tuple}
 
 
@@ -91,14 +91,18 @@ def load_profile(name: str = "phantom", overrides: str | Iterable[str] | Mapping
 
 
 def _from_folder(key: str, value: Any, folder: Path) -> Any:
-    """The absolute path where a text names a file, meant from `folder`; `ProfileError` where that file is missing."""
+    """The absolute path where a text names a file, meant from `folder`; `ProfileError` where that file is missing.
+
+    A key that ends in "_masks" names a folder.
+    """
     if not isinstance(value, str) or not value or key == "data_dir":
         return value
     path = folder / Path(value).expanduser()
-    if path.is_file():
+    kind = "folder" if key.endswith("_masks") else "file"
+    if path.is_dir() if kind == "folder" else path.is_file():
         return str(path.resolve())
-    if key.endswith("_file") or os.sep in value or path.suffix in (".h5", ".keras"):
-        raise ProfileError(f"{key}={value}: there is no file {path}")
+    if key.endswith(("_file", "_masks")) or os.sep in value or path.suffix in (".h5", ".keras"):
+        raise ProfileError(f"{key}={value}: there is no {kind} {path}")
     return value
 
 

@@ -41,7 +41,8 @@ class DataSet:
 class Step:
     """One step of a run: who makes it, from which data set, after which steps, reading which of the profile's keys.
 
-    `kind` is data, features or experiment. A key that ends in "_" stands for all that begin so.
+    `kind` is data, features or experiment. A key that ends in "_" stands for all that begin so. `folders` names a
+    function of the settings that gives what the step reads from outside the project beside its data sets.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Step:
     maker: str = ""
     keys: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    folders: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,7 @@ class CoreKeys(BaseModel):
     split: Literal["patient-disjoint", "published"] = Field(
         "patient-disjoint", description="patient-disjoint drops training patients who are also in the test folder"
     )
+    lung_masks: str = Field("", description="folder of people's lung masks; empty: lung-masks in the data folder")
     validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="share of training patients for validation")
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="its folder under runs/ and figures/")
     seed: int = Field(1, ge=0, lt=2**31, description="every random number of a run follows from it")
