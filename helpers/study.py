@@ -17,7 +17,7 @@ from helpers.data.download import unverified
 from helpers.data.images import read_grey
 from helpers.data.splits import Source, Split
 from helpers.metrics.estimate import Estimate
-from helpers.plots.style import add_footnote, save_figure
+from helpers.plots.style import add_footnote, save_figure, shows_pixels
 from helpers.run import paths
 from helpers.run.cache import notebook_key, settings_of_notebook, settings_of_step
 from helpers.run.claims import compare, load_published, other_recipe, settings
@@ -157,10 +157,11 @@ class Study:
         """
         note = "" if self.comparable[0] else self.comparable[1]
         add_footnote(figure, note)
+        pixels = shows_pixels(figure)
         folder = self.run.figures / self.notebook
         for suffix in (".pdf", ".png"):
             write_atomically(folder / f"{name}{suffix}", lambda file: save_figure(figure, file))
-        self._figures.append(_item(name, shows, caption, published))
+        self._figures.append(_item(name, shows, caption, published, pixels=pixels))
         width = round(figure.get_size_inches()[0] * 110)
         return Image(data=(folder / f"{name}.png").read_bytes(), format="png", width=width)
 
@@ -214,17 +215,20 @@ class Study:
         """Leave the record the report is made from, and return the notebook's claims. The last cell calls this."""
         claims = self.claims()
         self._collecting.__exit__(None, None, None)
-        write_json(self.run.figures / self.notebook / "tables.json", self._facts())
+        facts = self._facts()
+        write_json(self.run.figures / self.notebook / "tables.json", facts)
         left = {
             "notebook": self.notebook,
             "key": self._key,
             "profile": self._profile.model_dump(mode="json"),
             "data": self.comparable[1],
             "differs": self.differs,
+            "facts": facts["data"],
             "excluded": self.catalogue.excluded_by_reason() if self._reads.data else [],
             "figures": self._figures,
             "tables": self._tables,
             "claims": claims.to_dict("records"),
+            "obtained": {name: found.as_dict() for name, found in self._claims.items()},
             "warnings": self.warnings,
             "versions": versions(),
             "hardware": describe(),
@@ -241,6 +245,7 @@ class Study:
             columns = ["image_id", "patient_id", "label", "split"]
             data = {"source": self.catalogue.name, "rows": digest_of(frame[columns].to_csv(index=False))}
             data |= {f"{part} images": int(count) for part, count in frame["split"].value_counts().items()}
+            data["patients"] = int(frame["patient_id"].nunique())
         if self._reads.data and self.catalogue.phantom:
             for label, path in frame.groupby("label")["path"].first().items():
                 data[f"mean grey level, {label}"] = round(float(read_grey(self.catalogue.file(path)).mean()), 2)

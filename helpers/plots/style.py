@@ -8,9 +8,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage, BboxImage, FigureImage
 
 PNG_DPI = 200  # pixels an inch
+MESH = 400  # cells of a heat map or colour bar; more are taken for an image
 SINGLE, DOUBLE = 3.35, 6.85  # inches: one column and two columns of the journal (85 and 174 mm)
 
 # Okabe and Ito's palette: distinct for colour-blind readers, and in grey.
@@ -82,6 +85,12 @@ def add_footnote(figure: Figure, text: str) -> None:
         strip, text = 0.085 * (len(lines) + 0.3) / height, "\n".join(lines)
         figure.get_layout_engine().set(rect=(0, strip, 1, 1 - strip))
         figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=4.5, color="0.35", family="DejaVu Sans")
+
+
+def shows_pixels(figure: Figure) -> bool:
+    """Whether a figure holds an image, or a mesh as fine as one, which might be a picture of a patient."""
+    meshes = figure.findobj(lambda artist: isinstance(artist, QuadMesh) and artist.get_array().size > MESH)
+    return bool(meshes or figure.findobj(lambda artist: isinstance(artist, (AxesImage, BboxImage, FigureImage))))
 
 
 @print_style
