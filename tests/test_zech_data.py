@@ -72,13 +72,20 @@ def test_tables_and_lists_that_cannot_be_right_are_refused(tmp_path, file, chang
 
 
 def test_boxes_are_shares_of_the_side_and_an_infiltrate_is_an_infiltration(tmp_path):
-    assert data.read_boxes(tmp_path).empty
+    assert data.read_boxes(tmp_path)[0].empty
     rows = f"{nih_name(1)},Infiltrate,256.0,512,128,1e2,,,\n{nih_name(2)},Mass,0,0,1024,1024,,,\n"
     (tmp_path / data.BOXES).write_text(f"Image Index,Finding Label,Bbox [x,y,w,h],,,\n{rows}")
-    first, second = data.read_boxes(tmp_path).to_numpy().tolist()
+    first, second = data.read_boxes(tmp_path)[0].to_numpy().tolist()
     assert first == [nih_name(1), "Infiltration", 0.25, 0.5, 0.125, 100 / 1024] and second[2:] == [0, 0, 1, 1]
-    (tmp_path / data.BOXES).write_text(f"Image Index,Finding Label,Bbox [x,y,w,h],,,\n{rows.replace('128', 'x')}")
-    with pytest.raises(CatalogueError, match="line 2 is no finding with a box"):
+    odd = {"Mass,x,0,1,1": "four numbers", "Mass,1000,0,25,9": "leaves", "Mass,0,0,0,9": "empty", "Gap,0,0,1,1": "Gap"}
+    odd["Mass,0,-1,9,9"] = "leaves the image of 1024 pixels"
+    lines = "".join(f"{nih_name(3)},{line},,,\n" for line in odd)
+    (tmp_path / data.BOXES).write_text(f"Image Index,Finding Label,Bbox [x,y,w,h],,,\n{rows}{lines}")
+    boxes, aside = data.read_boxes(tmp_path)
+    assert len(boxes) == 2 and aside["path"][0] == f"{data.BOXES}, line 4: {nih_name(3)}"
+    assert all(text in reason for text, reason in zip(odd.values(), aside["reason"], strict=True))
+    (tmp_path / data.BOXES).write_text(f"Image Index,Finding Label\n{nih_name(1)},Mass\n")
+    with pytest.raises(CatalogueError, match="four numbers in each line"):
         data.read_boxes(tmp_path)
 
 

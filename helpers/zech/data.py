@@ -154,23 +154,34 @@ def read_entries(root: Path) -> pd.DataFrame:
     return pd.concat([table, found], axis=1)
 
 
-def read_boxes(root: Path) -> pd.DataFrame:
+def read_boxes(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Radiologists' boxes around findings: image_id, label, and left, top, width, height as shares of the image's side.
 
-    As shares they hold for images of any size. Empty where BBox_List_2017.csv does not lie there. Raises
-    `CatalogueError` for a table that is none of boxes, or of an unknown finding.
+    As shares they hold for images of any size. The second table lists the boxes that are set aside, with the reason:
+    path (the file's line), reason. Both are empty where BBox_List_2017.csv does not lie there. Raises `CatalogueError`
+    for a table that is none of boxes.
     """
     names = ["image_id", "label", "left", "top", "width", "height"]
     if not (root / BOXES).is_file():
-        return pd.DataFrame(columns=names)
+        return pd.DataFrame(columns=names), pd.DataFrame(columns=["path", "reason"])
     # Its header, "Image Index,Finding Label,Bbox [x,y,w,h],,,", names six columns by place.
-    table = read_table(root / BOXES, [NAME, "Finding Label"]).iloc[:, :6].set_axis(names, axis=1)
+    table = read_table(root / BOXES, [NAME, "Finding Label"])
+    if table.shape[1] < len(names):
+        raise CatalogueError(f"{root / BOXES}: expected an image, a finding and four numbers in each line")
+    table = table.iloc[:, :6].set_axis(names, axis=1)
     table["label"] = table["label"].replace("Infiltrate", "Infiltration")
-    places = table[names[2:]].apply(pd.to_numeric, errors="coerce") / ORIGINAL
-    bad = ~table["label"].isin(FINDINGS) | ~(places.min(axis=1, skipna=False) >= 0) | (places.max(axis=1) > 1)
-    if bad.any():
-        raise CatalogueError(f"{root / BOXES}: line {bad.idxmax() + 2} is no finding with a box in {ORIGINAL} pixels")
-    return pd.concat([table[names[:2]], places], axis=1)
+    table[names[2:]] = table[names[2:]].apply(pd.to_numeric, errors="coerce") / ORIGINAL
+    corners = table[["left", "top"]].to_numpy(), table[["width", "height"]].to_numpy()
+    reason = first_reason(
+        table.index,
+        (~table["label"].isin(FINDINGS), "finding " + table["label"]),
+        (table[names[2:]].isna().any(axis=1), "its box is not four numbers"),
+        ((table[["width", "height"]] <= 0).any(axis=1), "its box is empty"),
+        (((corners[0] < 0) | (sum(corners) > 1)).any(axis=1), f"its box leaves the image of {ORIGINAL} pixels"),
+    )
+    lines = [f"{BOXES}, line {number}: {image}" for number, image in enumerate(table["image_id"], 2)]
+    aside = pd.DataFrame({"path": lines, "reason": reason})
+    return table[reason == ""].reset_index(drop=True), aside[reason != ""].reset_index(drop=True)
 
 
 def _read_lists(root: Path) -> dict[str, str]:
