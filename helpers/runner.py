@@ -5,6 +5,7 @@ Snakemake and the notebooks call the same functions, so a notebook opened alone 
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,9 @@ def _data(name: str, run: Run, profile: Profile) -> dict[str, Any]:
     step = step_named(name)
     source = Source(step.data, settings_of_step(step, profile))
     catalogue, split = source.catalogue, source.split
+    for row in catalogue.excluded_by_reason():
+        first = ", ".join(row["first"].split(", ")[:3])
+        print(f"{row['data']}: {row['files']:,} not used, {row['reason']}: {first}", file=sys.stderr)
     return {
         "kept": str(catalogue.root),
         "source": catalogue.name,

@@ -21,7 +21,7 @@ from numba import njit
 SECTOR = 512  # bytes
 MOST_SCANS = 100  # of a progressive JPEG; encoders make about 10, and thousands are made to keep a decoder busy
 STEP = 1 << 20  # bytes of a PNG's pixels at a time
-MOST = 1024 + 256  # a coefficient that 8 bits can give, and what encoders that sharpen white edges add
+MOST = 1024 + 256  # the largest coefficient of 8-bit pixels, and what rounding and encoders that sharpen edges add
 LONGEST = 256  # bytes of a block that is coded as badly as can be
 ZERO_BITS = 48  # a block coded by so many zeros and nothing else was not written by an encoder
 SOI, EOI, SOS, DQT, DHT, DRI = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD
