@@ -1,8 +1,9 @@
 """The audit's checks: which facts are put to which rule (data/published/audit_checks.toml), and the answers.
 
-Each answer is consistent, inconsistent or undecidable, under an assumption that the check states. An inconsistent
-number is most likely a misprint: nothing here says why it stands there. Undecidable means that the text tells too
-little, or that the answer hangs on a reading.
+Each answer is consistent, inconsistent or undecidable, under an assumption that the check states. Inconsistent is
+only what no reading of the text, and no manner of rounding, mends: what was taken for granted, and the smallest mend,
+stand beside it, and nothing says why the number stands there. Undecidable means that the text tells too little, or
+that the answer hangs on a reading.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import pandas as pd
 
 from helpers.audit import rules_tables  # noqa: F401 (its rules register themselves)
 from helpers.audit.facts import ELSEWHERE, VALUES, Fact, Facts, ScoredSet
-from helpers.audit.rules import RULES, Answer
+from helpers.audit.rules import NO_ROUNDING, RULES, Answer
 from helpers.run.claims import ClaimError
 from helpers.run.paths import PUBLISHED
 
 OUTCOMES = ("consistent", "inconsistent", "undecidable")
 CALLABLE = (abs, all, any, math.ceil, float, int, len, list, max, min, next, range, round, set, sum, tuple, zip)
 FORMULA = {f.__name__: f for f in CALLABLE}  # what a formula may call
-MISPRINT = "A misprint is the likeliest cause."
+MISPRINT = "A misprint, or other images than the text names, is the likeliest cause."
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,27 @@ class Check:
         """Its name in a figure; '' where no figure shows it."""
         return self.texts.get("title", "")
 
-    def answer(self) -> Answer:
-        """What the rule says; it gets those of `names` that it asks for, and all of the entry's `with`."""
+    def answer(self, loosely: bool = False) -> Answer:
+        """What the rule says; it gets those of `names` that it asks for, and all of the entry's `with`.
+
+        `loosely`: each of the facts may be rounded, or cut off.
+        """
         apply, _ = RULES[self.rule]
         wanted = {k: self.names[k] for k in inspect.getfullargspec(apply).kwonlyargs if k in self.names}
-        return apply(*self.facts, **wanted, **self.parameters)
+        facts = [fact.loose for fact in self.facts] if loosely else self.facts
+        return apply(*facts, **wanted, **self.parameters)
+
+    def rounding(self, answer: Answer) -> str:
+        """What another manner of rounding would change about an inconsistent answer.
+
+        Raises `ClaimError` where it would mend it and the check does not say why it is not so: nobody can tell then.
+        """
+        if answer.rounding or self.texts.get("rounding"):
+            return answer.rounding
+        loose = any(fact.loose != fact for fact in self.facts)
+        if loose and ("formulas" in self.texts or self.answer(loosely=True).good is not False):
+            raise ClaimError(f"{self.id} hangs on how its numbers were rounded: it is undecidable, or needs 'rounding'")
+        return NO_ROUNDING if loose else "whole numbers"
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -70,6 +87,7 @@ class Check:
         answer = self.answer()
         failing = self.texts.get("otherwise", "inconsistent")
         outcome = {True: "consistent", False: failing, None: "undecidable"}[answer.good]
+        rounding = self.rounding(answer) if outcome == "inconsistent" else ""
         values = {"made": answer.value, **self.names, **self.parameters, **answer.more, "found": answer.found}
 
         def text(name: str, default: str) -> str:
@@ -88,6 +106,7 @@ class Check:
             "where": "; ".join(places),
             "printed": ", ".join(dict.fromkeys(fact.text for fact in self.facts)),
             "assumption": text("assumption", ""),
+            "rounding": text("rounding", rounding) if outcome == "inconsistent" else "",
             "outcome": outcome,
             "found": found,
             "matters": int(self.texts["matters"]),
@@ -150,7 +169,7 @@ def _check(paper: str, entry: dict[str, Any], facts: Facts, sets: Mapping[str, S
         if isinstance(name, list):
             return [fact for one in name for fact in facts.find(one, paper)]
         if name.startswith("sets."):
-            return sets[name.removeprefix("sets.")]
+            return sets if name == "sets.*" else sets[name.removeprefix("sets.")]
         if name.endswith(".csv"):
             return pd.read_csv(folder / name, index_col=0)
         found = facts.find(name, paper)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import product
 from pathlib import Path
@@ -52,6 +52,19 @@ class Fact:
     def width(self) -> float:
         """The width of the printed interval."""
         return self.limits[1] - self.limits[0]
+
+    @property
+    def loose(self) -> Fact:
+        """The fact as one that may be rounded to nearest, halves either way, or cut off: then it is up to a unit more.
+
+        A whole number is a count, and stays as it is.
+        """
+        room = replace(self, value=self.value + self.half / 2 - EPS, half=1.5 * self.half - EPS)
+        return room if self.percent or self.decimals else self
+
+    def cut_off(self, n: int) -> range:
+        """The counts k of 0 to n for which k / n would print so, were digits cut off rather than rounded."""
+        return replace(self, value=self.value + self.half - EPS, half=self.half - EPS).counts(n)
 
     def holds(self, x: Any) -> Any:
         """Whether `x` (a number or an array of them) would be printed as this fact is."""
@@ -114,11 +127,6 @@ class ScoredSet:
     def positives(self) -> np.ndarray:
         """The numbers of positives that all rows, and the parts where there are any, allow."""
         return np.intersect1d(self.shared, self.of_parts) if self.parts else self.shared
-
-    @property
-    def span(self) -> str:
-        """'261 to 277', for a sentence."""
-        return f"{min(self.positives):,} to {max(self.positives):,}" if len(self.positives) else "no number of"
 
     @property
     def rate(self) -> float:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from helpers.audit.checks import Check
 from helpers.audit.facts import VALUES
 from helpers.audit.rules import neighbours
-from helpers.audit.rules_tables import TwoByTwo, auroc_spread, interval, penalty_totals
+from helpers.audit.rules_tables import TwoByTwo, auroc_width, interval, penalty_totals, set_of
 from helpers.plots.style import DOUBLE, READERS, REFERENCE, canvas, letter, print_style
 
 POSSIBLE, IMPOSSIBLE = "#0072B2", "#D55E00"  # blue and vermilion, which colour-blind readers distinguish
@@ -26,19 +26,25 @@ def _titled(checks: Sequence[Check], rule: str) -> Iterator[Check]:
     return (check for check in checks if check.rule == rule and check.title)
 
 
+def _table_of(check: Check) -> TwoByTwo:
+    sizes = (int(check.names[size].value) for size in ("positives", "negatives"))
+    return TwoByTwo(dict(zip(VALUES, check.facts, strict=False)), *sizes)
+
+
 @print_style
 def attainable(checks: Sequence[Check]) -> Figure:
     """Each proportion of the two-by-two tables with its rounding, and the counts of its n near it."""
-    rows = [fact for check in _titled(checks, "one_table") for fact in check.facts]
+    tables = [_table_of(check) for check in _titled(checks, "one_table")]
+    rows = [(fact, n) for table in tables for fact, n in zip(table.facts.values(), table.sizes, strict=True)]
     figure, axes = canvas(DOUBLE, 0.5 + 0.23 * len(rows))
-    for place, fact in enumerate(rows):
-        unit, counts = 2 * fact.half, fact.counts(fact.n)
+    for place, (fact, n) in enumerate(rows):
+        unit, counts = 2 * fact.half, fact.counts(n)
         axes.barh(place, 1, left=-0.5, height=0.62, color=POSSIBLE if counts else IMPOSSIBLE, alpha=0.35, lw=0)
-        at = (np.arange(fact.n + 1) / fact.n - fact.value) / unit
+        at = (np.arange(n + 1) / n - fact.value) / unit
         axes.vlines(at[np.abs(at) <= SPAN], place - 0.31, place + 0.31, color="0.25", lw=0.8)
-        near = " or ".join(map(str, counts[:1] or neighbours(fact, fact.n)))
-        axes.text(SPAN + 0.3, place, f"{near} of {fact.n}", va="center", fontsize=6)
-    axes.set_yticks(range(len(rows)), [f"{fact.quantity}: {fact.text}" for fact in rows])
+        near = " or ".join(map(str, counts[:1] or neighbours(fact, n)))
+        axes.text(SPAN + 0.3, place, f"{near} of {n}", va="center", fontsize=6.5)
+    axes.set_yticks(range(len(rows)), [f"{fact.quantity}: {fact.text}" for fact, _ in rows])
     axes.set(xlim=(-SPAN - 0.1, SPAN + 0.1), ylim=(len(rows) - 0.4, -0.6))
     axes.set_xlabel("tenths of a point from the printed value; each tick is a count of n")
     for name, colour, x in (("some count prints so", POSSIBLE, 0.0), ("no count prints so", IMPOSSIBLE, 0.3)):
@@ -52,10 +58,9 @@ def attainable(checks: Sequence[Check]) -> Figure:
 def two_by_two(checks: Sequence[Check]) -> Figure:
     """For each classifier the three printed values as bands over (sensitivity, specificity): they must share a dot."""
     shown = list(_titled(checks, "one_table"))
-    figure, grid = canvas(DOUBLE, 2.15, columns=len(shown))
+    figure, grid = canvas(DOUBLE, 2.6, columns=len(shown))
     for axes, check, name in zip(grid, shown, "abcdef", strict=False):
-        sizes = (int(check.names[size].value) for size in ("positives", "negatives"))
-        table = TwoByTwo(dict(zip(VALUES, check.facts, strict=False)), *sizes)
+        table = _table_of(check)
         _bands(axes, table)
         axes.set_title(f"{check.title}\n{table.positives} and {table.negatives} images", fontsize=7)
         axes.set_xlabel("sensitivity (%)")
@@ -85,7 +90,7 @@ def _bands(axes: Axes, table: TwoByTwo) -> None:
         axes.plot(100 * one / p, 100 * other / n, "o", color="black", ms=4, zorder=4)
     axes.set(xlim=(100 * x_low, 100 * x_high), ylim=(100 * y_low, 100 * y_high))
     words = [f"{name} {fact.text}" for name, fact in table.facts.items()]
-    axes.legend(bands, words, loc="upper right", fontsize=5.5, frameon=True, framealpha=0.85, edgecolor="none")
+    axes.legend(bands, words, loc="upper center", bbox_to_anchor=(0.45, -0.26), fontsize=6.5)
 
 
 def _view(*values: float) -> tuple[float, float]:
@@ -108,7 +113,7 @@ def weighted_errors(checks: Sequence[Check]) -> Figure:
         options = {"textcoords": "offset points", "ha": "center", "fontsize": 6, "color": IMPOSSIBLE}
         axes.annotate(printed.text, (100 * printed.value, place), (0, 6), **options)
     axes.set_yticks(range(len(shown)), [check.title for check in shown])
-    axes.set(ylim=(len(shown) - 0.5, -0.7), xlabel="weighted error (%): mean penalty an image, times 100")
+    axes.set(ylim=(len(shown) - 0.5, -0.7), xlabel="weighted error (%): mean penalty per image, times 100")
     axes.grid(axis="x")
     place = {"ncols": 2, "loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
     axes.legend([possible, mark], ["possible", "printed"], **place)
@@ -118,7 +123,7 @@ def weighted_errors(checks: Sequence[Check]) -> Figure:
 @print_style
 def intervals_and_positives(checks: Sequence[Check]) -> Figure:
     """(a) Widths of intervals, printed against recomputed; (b) the positives that each row of a table allows."""
-    figure, (left, right) = canvas(DOUBLE, 3.2, columns=2, width_ratios=(1, 1.35))
+    figure, (left, right) = canvas(DOUBLE, 3.7, columns=2, width_ratios=(1, 1.35))
     _widths(left, interval_widths(checks))
     _positives(right, positives(checks))
     letter(left, "a")
@@ -137,10 +142,11 @@ def interval_widths(checks: Sequence[Check]) -> pd.DataFrame:
         fact, method = check.facts[0], check.parameters["method"]
         low, high = interval(round(fact.value * fact.n), fact.n, method)
         rows.append((check.title, fact.width, high - low, method))
-    for check in _titled(checks, "auroc_width"):
-        fact, test_set = check.facts[0], check.names["test_set"]
-        middle = int(np.mean(test_set.shared[[0, -1]]))
-        rows.append((check.title, fact.width, auroc_spread(fact.value, middle, test_set.n), "Hanley"))
+    for check in _titled(checks, "auroc_widths"):
+        for fact in check.facts:
+            *_, train, test, _ = fact.id.split(".")
+            width = auroc_width(fact, set_of(fact, check.names["test_sets"]))
+            rows.append((f"{train} to {test}", fact.width, width, "Hanley"))
     return pd.DataFrame(rows, columns=["what", "printed", "recomputed", "method"])
 
 
@@ -195,6 +201,6 @@ def _positives(axes: Axes, table: pd.DataFrame) -> None:
             low, high = shared - middle + (-0.5, 0.5)
             axes.fill_betweenx([place - len(rows) + 1.6, place + 0.4], low, high, color="0.2", alpha=0.18, lw=0)
         place += 1.5
-    axes.set_yticks(ticks, labels, fontsize=5.5)
+    axes.set_yticks(ticks, labels, fontsize=6.5)
     axes.set(ylim=(place - 1, -0.8), xlim=(-21, 30), xlabel="positives, from the middle of what all rows share")
     axes.tick_params(axis="y", length=0)

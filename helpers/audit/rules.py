@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from helpers.audit.facts import Fact
+from helpers.audit.facts import EPS, Fact
 from helpers.metrics.comparison import compare_pooled
 
+NO_ROUNDING = "none helps: to nearest (halves either way) or cut off"
 REACH = 0.25  # how far another n is looked for, as a share of the stated n
 
 
@@ -26,7 +26,8 @@ class Answer:
     """What a rule found: `good` (or None where no rule could tell), and why.
 
     `gap` is how far the printed number is from the nearest possible one, relative to itself; `mend` the smallest change
-    that would make it consistent; `value` what the other facts make of the first; `more` values for a check's texts.
+    that would make it consistent; `value` what the other facts make of the first; `more` values for a check's texts;
+    `rounding` what another manner of rounding would change, where a rule knows more than that none helps.
     """
 
     good: bool | None
@@ -35,6 +36,7 @@ class Answer:
     mend: str = ""
     value: float = math.nan
     more: Mapping[str, Any] = field(default_factory=dict)
+    rounding: str = ""
 
 
 RULES: dict[str, tuple[Callable[..., Answer], str]] = {}  # each rule with the kind of question it answers
@@ -101,32 +103,38 @@ def at_most(
     return Answer(good, f"{fact.text} against {how}", max(0.0, beyond) / abs(fact.value or 1), mend)
 
 
-@rule("mean of the printed values")
-def mean_of(mean: Fact, *values: Fact) -> Answer:
-    """Is a printed mean that of the printed values, each anywhere within its rounding?"""
-    low, high, made = (float(np.mean([getattr(f, end) for f in values])) for end in ("low", "high", "value"))
-    good = low <= mean.high and high >= mean.low
-    return Answer(good, f"{made:.4f}", mean.gap(made), mean.show(made), made)
-
-
 # --- counts of n (the granularity test, GRIM: Brown and Heathers 2017, 8:363) -------------------------------------
 
 
 @rule("attainable by a count (GRIM)")
-def attainable(fact: Fact) -> Answer:
-    """Is a proportion attainable by a count? Of 390 images, 363 are 93.1 % and 364 are 93.3 %: none gives 93.2 %."""
-    n, counts = fact.n, fact.counts(fact.n)
-    if counts:
-        finer = "; this n is so large that every printed value is attainable" if 1 / n <= 2 * fact.half else ""
-        count = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-        return Answer(True, f"{count} of {n:,}{finer}")
-    near, other, cut = neighbours(fact, n), nearest_n(fact, n), cut_off(fact, n)
-    found = "no count: " + " or ".join(f"{fact.show(k / n)} ({k:,} of {n:,})" for k in near)
-    found += f"; cut off rather than rounded, {cut:,} of {n:,} would print so" if cut else ""
-    best = min((k / n for k in near), key=lambda value: abs(value - fact.value))
-    mend = f"{fact.show(best)}, {fact.steps(best)} in the last digit"
-    mend += f"; or n = {other:,}, {abs(other - n)} away" if other else ""
-    return Answer(False, found, fact.gap(best), mend)
+def attainable(fact: Fact, *, sizes: Sequence[Fact] = (), rounded: Fact | None = None) -> Answer:
+    """Is a proportion attainable by a count? Of 390 images, 363 are 93.1 % and 364 are 93.3 %: none gives 93.2 %.
+
+    `sizes` are the numbers of images that the text allows, where not its own n alone: nobody can tell where the answer
+    hangs on which of them it is. `rounded` is a number of the same text that is rounded, not cut off.
+    """
+    tried = [int(size.value) for size in sizes] or [fact.n]
+    each = {n: fact.counts(n) for n in tried}
+    if fits := [n for n in tried if each[n]]:
+        missed = "".join(f"; no count of {n:,}" for n in tried if n not in fits)
+        found = " or ".join(f"{each[n][0]:,} of {n:,}" for n in fits)
+        return Answer(None if missed else True, found + missed, mend="say which class is positive")
+    nearest = {n: min(neighbours(fact, n), key=lambda k: abs(k / n - fact.value)) for n in tried}
+    found = "no count: " + "; ".join(_between(fact, n) for n in tried)
+    best = min(nearest, key=lambda n: abs(nearest[n] / n - fact.value))
+    other, value = nearest_n(fact, best), nearest[best] / best
+    mend = f"{fact.show(value)} ({nearest[best]:,} of {best:,}), {fact.steps(value)} in the last digit"
+    mend += f"; or n = {other:,}, {abs(other - best)} away" if other else ""
+    cut = " or ".join(f"{k:,} of {n:,}" for n in tried for k in fact.cut_off(n))
+    rounding = f"to nearest; cut off, {cut} would print so" if cut else NO_ROUNDING
+    shows = rounded.counts(rounded.n) if rounded and not rounded.cut_off(rounded.n) else ()
+    if cut and shows:
+        rounding += f", but {rounded.text} beside it is rounded ({shows[0]} of {rounded.n})"
+    return Answer(None if cut and not shows else False, found, fact.gap(value), mend, rounding=rounding)
+
+
+def _between(fact: Fact, n: int) -> str:
+    return " or ".join(f"{fact.show(k / n)} ({k:,} of {n:,})" for k in neighbours(fact, n))
 
 
 def neighbours(fact: Fact, n: int) -> list[int]:
@@ -135,52 +143,26 @@ def neighbours(fact: Fact, n: int) -> list[int]:
     return [k for k in (below, below + 1) if 0 <= k <= n]
 
 
-def cut_off(fact: Fact, n: int) -> int | None:
-    """The count that prints so if digits are cut off, not rounded; None where there is none."""
-    k = math.ceil(fact.value * n - 1e-9)
-    return k if k <= n and k / n < fact.value + 2 * fact.half - 1e-9 else None
-
-
 def nearest_n(fact: Fact, n: int) -> int | None:
     """The number of images nearest to `n` (within `REACH`) of which some count gives the printed value."""
     others = (other for away in range(math.ceil(REACH * n) + 1) for other in (n - away, n + away))
     return next((other for other in others if other >= 1 and fact.counts(other)), None)
 
 
-@rule("shares of the classes make the share of all")
-def class_shares(whole: Fact, *shares: Fact, most: Fact) -> Answer:
-    """Can three classes that make `whole.n` images have the three shares, and together the fourth?
-
-    Class sizes are free, but at most `most` where that is possible.
-    """
-    n, ways = whole.n, []
-    first, second, third = ({m: k for m in range(1, n) if (k := fact.counts(m))} for fact in shares)
-    for a, of_a in first.items():
-        for b, of_b in second.items():
-            rest = third.get(n - a - b)
-            if rest and any(whole.holds((i + j + k) / n) for i in of_a for j in of_b for k in rest):
-                ways.append((a, b, n - a - b))
-    ways = [way for way in ways if max(way) <= most.value] or ways
-    example = f", such as {', '.join(map(str, ways[len(ways) // 2]))} of CNV, DME and drusen" if ways else ""
-    plain = sum(fact.value for fact in shares) / 3
-    return Answer(bool(ways), f"{len(ways):,} ways to split {n}{example}", whole.gap(plain), whole.show(plain))
-
-
 # --- spreads, and averages beside totals --------------------------------------------------------------------------
 
 
 @rule("spread fits its mean")
-def spread_fits(mean: Fact, spread: Fact, *, classes: int) -> Answer:
-    """Which readings of '+/-' are possible? Inconsistent if none is; else undecidable, for the text does not say."""
-    table = spread_readings(mean, spread, classes)
-    fits, fails = ("; ".join(word for word, good in table.items() if good is wanted) for wanted in (True, False))
-    most = largest_deviation(mean.low, classes, sample=False)
-    tight = most >= spread.low > 0.95 * most
-    found = f"{mean.text} + {spread.text} = {mean.value + spread.value:.{max(mean.decimals, spread.decimals)}f}"
-    found += f"; greatest deviation {most:.4f}"
-    found += f" (so only if all but one of the {classes} are nearly perfect)" if tight else ""
-    found += f"; fits: {fits or 'nothing'}" + (f"; does not fit: {fails}" if fails else "")
-    return Answer(None if fits else False, found, 1.0)
+def spreads_fit(*facts: Fact, classes: int) -> Answer:
+    """Which readings of '+/-' fit each mean and spread? Inconsistent if one fits none; else the text does not say."""
+    each = zip(facts[::2], facts[1::2], strict=True)
+    pairs = [(mean, spread, spread_readings(mean, spread, classes)) for mean, spread in each]
+    odd = [f"{mean.text} (+/- {spread.text})" for mean, spread, table in pairs if not any(table.values())]
+    common = [word for word in pairs[0][2] if all(table[word] for *_, table in pairs)]
+    found = (
+        f"no reading fits {' and '.join(odd)}" if odd else f"all may be {' or '.join(common) or 'nothing in common'}"
+    )
+    return Answer(False if odd else None, found, 1.0, "say what '+/-' is")
 
 
 def spread_readings(mean: Fact, spread: Fact, k: int) -> dict[str, bool]:
@@ -205,20 +187,22 @@ def largest_deviation(mean: float, k: int, sample: bool) -> float:
 
 
 @rule("class average equals total on a balanced set")
-def average_of_sizes(accuracy: Fact, average: Fact, taken: Fact, *, sizes: Sequence[Fact]) -> Answer:
-    """Are accuracy and class-averaged sensitivity possible on what is left of the classes when some were taken?"""
-    left = sorted(round(size.value - taken.value) for size in sizes)
-    errors = [sum(left) - right for right in accuracy.counts(sum(left))]
-    # The average of the classes is highest when all errors fall on the largest class, lowest on the smallest.
-    low, high = _average_with(max(errors), left), _average_with(min(errors), left[::-1])
-    good = low <= average.high and high >= average.low
-    return Answer(good, f"{min(errors)} to {max(errors)} errors leave a class average of {low:.3f} to {high:.3f}")
+def balanced(accuracy: Fact, average: Fact, *, classes: int, most: int) -> Answer:
+    """Can accuracy and class-averaged sensitivity print as they do, with `most` images of each class at most?
 
-
-def _average_with(errors: int, sizes: Sequence[int]) -> float:
-    """The class-averaged sensitivity when the errors fill the first class, then the next."""
-    before = np.cumsum([0, *sizes[:-1]])
-    return float(np.mean(1 - np.clip(errors - before, 0, sizes) / sizes))
+    With as many images of each class the two are one number, which may yet print as two where it lies half-way
+    between them and a sum in floating point falls to either side.
+    """
+    middle = (accuracy.value + average.value) / 2
+    sizes = range(1, most + 1) if abs(accuracy.value - average.value) < 2 * accuracy.half + EPS else ()
+    held = next((n for n in sizes if abs(middle * classes * n - round(middle * classes * n)) < EPS), 0)
+    if accuracy.agrees(average):
+        return Answer(True, f"{accuracy.text} and {average.text} can be one number")
+    if not held:
+        return Answer(None, f"{accuracy.text} and {average.text} cannot be one number with up to {most} of each class")
+    right = round(middle * classes * held)
+    found = f"{right} of {classes * held}, {held} of each class, is {middle:g}, which may print either way"
+    return Answer(True, found)
 
 
 # --- pooled accuracies and their p values --------------------------------------------------------------------------
@@ -278,27 +262,15 @@ def chi_squared(a: Fact, n_a: int, b: Fact, n_b: int) -> tuple[float, float]:
 
 
 @rule("p value follows from the counts")
-def p_follows(a: Fact, b: Fact, limit: Fact, *, units: Fact | None = None, models: Sequence[int] = (1, 1)) -> Answer:
-    """Is the printed p limit that of the printed accuracies and their numbers of images?
-
-    Or of only `units` independent images for each of the pooled models: does the conclusion stand?
-    """
-    n_a, n_b = (int(units.value) * k for k in models) if units else (a.n, b.n)
-    low, high = chi_squared(a, n_a, b, n_b)
-    found = f"p = {low:.2g}" + (f" to {high:.2g}{'' if units else ' by rounding'}" if high > low else "")
+def p_follows(a: Fact, b: Fact, limit: Fact) -> Answer:
+    """Is the printed p limit that of the printed accuracies and their numbers of images?"""
+    low, high = chi_squared(a, a.n, b, b.n)
+    found = f"p = {low:.2g}" + (f" to {high:.2g} by rounding" if high > low else "")
     good = True if high < limit.value else None if low < limit.value else False
-    return Answer(good, found, max(0.0, (low - limit.value) / limit.value), found, more={"n_a": n_a, "n_b": n_b})
+    return Answer(good, found, max(0.0, (low - limit.value) / limit.value), found)
 
 
-# --- one thing, one number and one name ---------------------------------------------------------------------------
-
-
-@rule("said alike in several places")
-def repeated(first: Fact, *others: Fact) -> Answer:
-    """Is a number the same, within both roundings, in every place where it is printed again?"""
-    apart = [fact for fact in others if not fact.agrees(first)]
-    gap = max((first.gap(fact.value) for fact in apart), default=0.0)
-    return Answer(not apart, f"{1 + len(others)} places", gap, f"{first.text} in all places")
+# --- one thing, one number ---------------------------------------------------------------------------------------
 
 
 @rule("one thing, one number")
@@ -307,12 +279,3 @@ def two_numbers(one: Fact, other: Fact) -> Answer:
     found = "the same" if one.agrees(other) else f"{number(abs(one.value - other.value))} apart"
     mend = f"{other.text} in place of {one.text}, or the other way round"
     return Answer(one.agrees(other), found, one.gap(other.value), mend)
-
-
-@rule("one thing, one name")
-def two_names(*facts: Fact, words: Sequence[str]) -> Answer:
-    """Does the text call one thing by one name? `words` are the rival names, sought in the quotes."""
-    used = {word: [f.where for f in facts if re.search(rf"\b{word}\b", f.quote, re.I)] for word in words}
-    present = {word: dict.fromkeys(places) for word, places in used.items() if places}
-    found = "; ".join(f"'{word}' in {', '.join(places)}" for word, places in present.items())
-    return Answer(len(present) <= 1, found, mend=f"one name, such as '{next(iter(present), '')}'")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from helpers.audit.facts import VALUES, Fact, ScoredSet
-from helpers.audit.rules import Answer, rule
+from helpers.audit.rules import Answer, chi_squared, rule
 from helpers.metrics import estimate
 from helpers.run.claims import hanley_mcneil
 
@@ -32,8 +32,12 @@ class TwoByTwo:
     @property
     def counts(self) -> list[range]:
         """The counts of correct answers that print as each value does: in all, among the positives, the negatives."""
-        sizes = self.positives + self.negatives, self.positives, self.negatives
-        return [fact.counts(n) for fact, n in zip(self.facts.values(), sizes, strict=True)]
+        return [fact.counts(n) for fact, n in zip(self.facts.values(), self.sizes, strict=True)]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The images of accuracy, of sensitivity and of specificity."""
+        return self.positives + self.negatives, self.positives, self.negatives
 
     def values(self, tp: Any, tn: Any) -> list[Any]:
         """Accuracy, sensitivity and specificity of `tp` and `tn` correct."""
@@ -78,27 +82,31 @@ def implied_share(accuracy: Fact, sensitivity: Fact, specificity: Fact) -> tuple
 
 @rule("one table gives accuracy, sensitivity and specificity")
 def one_table(*facts: Fact, positives: Fact, negatives: Fact) -> Answer:
-    """Do accuracy, sensitivity and specificity come from one table of two by two?"""
-    p, q = int(positives.value), int(negatives.value)
-    table = TwoByTwo(dict(zip(VALUES, facts, strict=False)), p, q)
-    if tables := table.tables():
-        return Answer(True, "; ".join(f"{tp} of {p} and {tn} of {q}" for tp, tn in tables[:3]))
+    """Do accuracy, sensitivity and specificity come from one table of two by two, whichever class is positive?"""
+    sizes = int(positives.value), int(negatives.value)
+    either = [TwoByTwo(dict(zip(VALUES, facts, strict=False)), *pair) for pair in dict.fromkeys((sizes, sizes[::-1]))]
+    if fits := [(table, tables) for table in either if (tables := table.tables())]:
+        table, tables = fits[0]
+        return Answer(True, "; ".join(f"{tp} of {table.positives} and {tn} of {table.negatives}" for tp, tn in tables))
     low, high = implied_share(*facts)
     share = "no share of positives at all" if np.isnan(low) else f"{100 * low:.0f} to {100 * high:.0f} % positives"
-    found = f"no table; the three imply {share}, the text says {100 * p / (p + q):.1f} %"
-    if all(table.counts):
-        tp, tn = (counts[0] for counts in table.counts[1:])
-        right = f"{tp} of {p} and {tn} of {q} make {tp + tn} right"
-        found = f"{right}, which is {facts[0].show((tp + tn) / (p + q))}; {found}"
-    changes = smallest_changes(table)
-    gap = sum(table.facts[name].gap(value) for name, value in changes[0][-1].items())
-    return Answer(False, found, gap, "; or ".join(_describe(table, *change) for change in changes[:3]))
+    said = " or ".join(f"{100 * table.positives / sum(sizes):.1f}" for table in either)
+    found = f"no table; the three imply {share}, the text says {said} %"
+    if all(either[0].counts):
+        tp, tn = (counts[0] for counts in either[0].counts[1:])
+        right = f"{tp} of {sizes[0]} and {tn} of {sizes[1]} make {tp + tn} right"
+        found = f"{right}, which is {facts[0].show((tp + tn) / sum(sizes))}; {found}"
+    best = [(table, *change) for table in either for change in smallest_changes(table)[: 3 if len(either) == 1 else 1]]
+    best.sort(key=lambda change: (len(change[-1]), change[1]))
+    gap = sum(fact.gap(best[0][-1][name]) for name, fact in either[0].facts.items() if name in best[0][-1])
+    return Answer(False, found, gap, "; or ".join(_describe(*change) for change in best))
 
 
 def _describe(table: TwoByTwo, steps: int, tp: int, tn: int, changed: Mapping[str, float]) -> str:
-    """'accuracy 98.6 % (4 in the last digits; 245 of 250 and 248 of 250 right)'."""
+    """'accuracy 98.6 % (4 in the last digits; 245 of 250 positives and 248 of 250 negatives right)'."""
     values = " and ".join(f"{name} {table.facts[name].show(value)}" for name, value in changed.items())
-    return f"{values} ({steps} in the last digits; {tp} of {table.positives} and {tn} of {table.negatives} right)"
+    right = f"{tp} of {table.positives} positives and {tn} of {table.negatives} negatives right"
+    return f"{values} ({steps} in the last digits; {right})"
 
 
 @rule("accuracy lies between sensitivity and specificity")
@@ -138,11 +146,15 @@ def penalty_totals(
 
 
 @rule("weighted error agrees with accuracy, sensitivity and specificity")
-def weighted_error(*facts: Fact, penalties: Sequence[Fact], none_as_normal: bool = False) -> Answer:
-    """Is the weighted error, the last fact, one that accuracy, sensitivity, specificity and the penalties allow?"""
+def weighted_error(*facts: Fact, penalties: Sequence[Fact]) -> Answer:
+    """Is the weighted error, the last fact, one that accuracy, sensitivity, specificity and the penalties allow?
+
+    One table is taken for granted: sensitivity and specificity are of the labels that accuracy counts, not of another
+    threshold. `more` holds what it would be if no urgent image was called normal.
+    """
     *results, error = facts
     n = results[0].n
-    possible = {total / n: how for total, how in penalty_totals(results, penalties, none_as_normal).items()}
+    possible = {total / n: how for total, how in penalty_totals(results, penalties).items()}
     if not possible:
         return Answer(False, "more referral errors than errors in all", 1.0, "a lower accuracy")
     if how := next((how for value, how in possible.items() if error.holds(value)), ""):
@@ -154,18 +166,20 @@ def weighted_error(*facts: Fact, penalties: Sequence[Fact], none_as_normal: bool
         close = ", ".join(error.show(value) for value in nearest[:2])
         span += f" to {error.show(high)} in {len(possible)} steps (nearest: {close})"
     mends = [f"weighted error {error.show(near)}, {error.steps(near)} in the last digit"]
-    mends += _other_values(results, error, penalties, none_as_normal)
-    return Answer(False, f"{span}; {possible[near]}", error.gap(near), "; or ".join(mends))
+    mends += _other_values(results, error, penalties)
+    mends.append("sensitivity and specificity of another threshold than the labels', if they are")
+    least = error.show(min(penalty_totals(results, penalties, none_as_normal=True), default=math.nan) / n)
+    return Answer(False, f"{span}; {possible[near]}", error.gap(near), "; or ".join(mends), more={"least": least})
 
 
-def _other_values(results: Sequence[Fact], error: Fact, *penalties: Any) -> list[str]:
+def _other_values(results: Sequence[Fact], error: Fact, penalties: Sequence[Fact]) -> list[str]:
     """The nearest accuracy, and the nearest sensitivity, that would make the weighted error possible, each alone."""
     found = []
     for place, name in enumerate(("accuracy", "sensitivity")):
         fact, changed = results[place], list(results)
         for k in sorted(range(fact.n + 1), key=lambda k: abs(k / fact.n - fact.value)):
             changed[place] = replace(fact, value=k / fact.n, half=0.0)
-            if any(error.holds(total / results[0].n) for total in penalty_totals(changed, *penalties)):
+            if any(error.holds(total / results[0].n) for total in penalty_totals(changed, penalties)):
                 steps = fact.steps(k / fact.n)
                 found.append((steps, f"{name} {fact.show(k / fact.n)}, {steps} in the last digit"))
                 break
@@ -184,18 +198,8 @@ def spans(found: np.ndarray, n: int) -> str:
 
 
 @rule("one number of positives for a test set")
-def positives_of_row(*facts: Fact, test_set: ScoredSet, row: str) -> Answer:
-    """Do the predictive values of one network share a number of positives?"""
-    found, printed = test_set.by_row[row], test_set.rows[row]
-    rest = {name: {k: fact for k, fact in printed.items() if k != name} for name in ("accuracy", "ppv", "npv")}
-    culprits = [] if len(found) else [k for k, r in rest.items() if len(replace(test_set, rows={row: r}).shared)]
-    mend = f"another {' or '.join(culprits) or 'value in more than one place'}"
-    return Answer(bool(len(found)), f"positives: {spans(found, test_set.n)}", 1e-3, mend)
-
-
-@rule("one number of positives for a test set")
 def positives_of_set(size: Fact, *facts: Fact, test_set: ScoredSet) -> Answer:
-    """Do all networks that were scored on one test set share a number of positives?"""
+    """Do the predictive values of all networks that were scored on one test set share a number of positives?"""
     each = "; ".join(spans(found, test_set.n) for found in test_set.by_row.values())
     rows, shared = test_set.rows, test_set.shared
     rest = {name: {k: row for k, row in rows.items() if k != name} for name in rows}
@@ -262,10 +266,10 @@ def interval(k: int, n: int, method: str) -> tuple[float, float]:
     return tuple(np.clip(proportion_confint(k, n, alpha=estimate.ALPHA, method=METHODS[method]), 0, 1).tolist())
 
 
-def fits_interval(fact: Fact, n: int, method: str) -> bool:
-    """Whether some count prints as the value, and its interval by `method` as the printed limits."""
+def fits_interval(fact: Fact, n: int, method: str) -> list[int]:
+    """The counts that print as the value, with intervals by `method` that print as its limits."""
     room = 0.5 * 10.0 ** -_limit_digits(fact) / (100 if fact.percent else 1) + 1e-9
-    return any(np.allclose(interval(k, n, method), fact.limits, rtol=0, atol=room) for k in fact.counts(n))
+    return [k for k in fact.counts(n) if np.allclose(interval(k, n, method), fact.limits, rtol=0, atol=room)]
 
 
 def _limit_digits(fact: Fact) -> int:
@@ -287,8 +291,9 @@ def interval_follows(fact: Fact, *, method: str, sizes: Sequence[Fact], whose: S
     The other sizes (`whose`) and methods are tried as well: `more` holds what they would give.
     """
     tried = {int(size.value): words for size, words in zip(sizes, whose, strict=True)}
-    fits = [(n, m) for n, m in product(tried, METHODS) if fits_interval(fact, n, m)]
-    hits = "; ".join(f"{m} of {n:,} ({tried[n]})" for n, m in fits)
+    fits = {(n, m): counts for n, m in product(tried, METHODS) if (counts := fits_interval(fact, n, m))}
+    wrong = {key: " or ".join(str(key[0] - k) for k in reversed(counts)) for key, counts in fits.items()}
+    hits = "; ".join(f"{m} of {n:,} ({tried[n]}) with {some} wrong" for (n, m), some in wrong.items())
     n, *others = tried
     k = max(fact.counts(n), default=round(fact.value * n))
     would = [f"n = {m:,} ({tried[m]}) would give {show_limits(fact, round(fact.value * m), m, method)}" for m in others]
@@ -304,34 +309,50 @@ def interval_of_either(fact: Fact, *, method: str, sizes: Sequence[Fact], whose:
     return Answer(any(fits_interval(fact, n, method) for n, _ in tried), shown)
 
 
-@rule("printed interval follows from n")
-def interval_if_dependent(fact: Fact, *, method: str, units: Fact) -> Answer:
-    """What an interval would be if only `units` of the n observations were independent; no rule can tell."""
-    n = int(units.value)
-    k, right = round(fact.value * n), fact.counts(fact.n)
-    wide = show_limits(fact, k, n, method)
-    found = f"{wide} for {k:,} of {n:,}; {fact.n - right[-1]:,} to {fact.n - right[0]:,} images are wrong"
-    return Answer(None, found, more={"wide": wide})
+@rule("p value follows from the counts")
+def if_dependent(accuracy: Fact, *facts: Fact, units: Fact, models: Sequence[Sequence[int]], method: str) -> Answer:
+    """What interval, and which p limits, would stand if only `units` images of each pooled model were independent?
+
+    `facts` are two accuracies and a p limit for each comparison, `models` how many models each of the two pools.
+    """
+    n, lost = int(units.value), []
+    for a, b, limit, (k_a, k_b) in zip(facts[::3], facts[1::3], facts[2::3], models, strict=True):
+        low, _ = chi_squared(a, n * k_a, b, n * k_b)
+        if low >= limit.value:
+            lost.append(f"{a.text} against {b.text} has p = {low:.2g}, not {limit.text}")
+    wide = show_limits(accuracy, round(accuracy.value * n), n, method)
+    found = f"{accuracy.text} has {wide}; {len(lost)} of {len(models)} p limits do not stand" + "".join(
+        f"; {text}" for text in lost
+    )
+    return Answer(not lost, found, mend="an interval and tests that know which images share a parent")
 
 
 @rule("printed interval follows from n")
-def auroc_width(fact: Fact, *, test_set: ScoredSet) -> Answer:
-    """Is an AUROC's printed interval about as wide as Hanley and McNeil's for so many positives?
+def auroc_widths(*facts: Fact, test_sets: Mapping[str, ScoredSet]) -> Answer:
+    """Are the AUROCs' printed intervals about as wide as Hanley and McNeil's for so many positives?
 
     The text names no method, and DeLong's differs somewhat, so a difference within `LOOSE` is consistent and a larger
     one is undecidable: it never proves a misprint. Limits that do not hold the value would.
     """
-    if not fact.limits[0] - fact.half <= fact.value <= fact.limits[1] + fact.half:
-        return Answer(False, f"{fact.value} is not inside the limits", 1.0, "an interval that holds the value")
+    outside = [f for f in facts if not f.limits[0] - f.half <= f.value <= f.limits[1] + f.half]
+    if outside:
+        return Answer(False, f"{outside[0].text} is not inside its limits", 1.0, "an interval that holds the value")
+    widths = [(fact, auroc_width(fact, set_of(fact, test_sets))) for fact in facts]
+    # NaN, where no number of positives is possible, is odd.
+    odd = [f.width / width for f, width in widths if not abs(f.width - width) <= LOOSE * width + 2 * f.half]
+    found = f"{len(facts) - len(odd)} of {len(facts)} are about as wide as Hanley and McNeil's"
+    found += f", the others {min(odd):.2f} to {max(odd):.2f} times as wide" if odd else ""
+    return Answer(None if odd else True, found)
+
+
+def set_of(fact: Fact, test_sets: Mapping[str, ScoredSet]) -> ScoredSet:
+    """The test set of a result, which its id names: '<paper>.generalization.<training>.<test set>.auroc'."""
+    return test_sets[fact.id.split(".")[-2]]
+
+
+def auroc_width(fact: Fact, test_set: ScoredSet) -> float:
+    """The width of Hanley and McNeil's 95 % interval, with the middle of the numbers of positives that are possible."""
     if not len(test_set.positives):
-        return Answer(None, "no number of positives is possible")
-    low, high = sorted(auroc_spread(fact.value, p, test_set.n) for p in test_set.positives[[0, -1]])
-    near = (1 - LOOSE) * low - 2 * fact.half <= fact.width <= (1 + LOOSE) * high + 2 * fact.half
-    ratio = fact.width / ((low + high) / 2)
-    found = f"{fact.width:.3f} wide; Hanley and McNeil's is {low:.3f} to {high:.3f} (ratio {ratio:.2f})"
-    return Answer(True if near else None, found)
-
-
-def auroc_spread(auroc: float, positives: int, n: int) -> float:
-    """The width of Hanley and McNeil's 95 % interval of an AUROC."""
-    return 2 * 1.959964 * hanley_mcneil(auroc, int(positives), n - int(positives))
+        return math.nan
+    positives = int(np.mean(test_set.positives[[0, -1]]))
+    return 2 * 1.959964 * hanley_mcneil(fact.value, positives, test_set.n - positives)
