@@ -26,7 +26,7 @@ ifdef KERAS_HOME
 export KERAS_HOME := $(shell cd "$(KERAS_HOME)" 2>/dev/null && pwd || echo "$(KERAS_HOME)")
 endif
 
-.PHONY: help setup install reproduce test lab data report compare reference benchmarks keys count clean gpu
+.PHONY: help setup install reproduce test lab data report compare reference results benchmarks keys count clean gpu
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -72,6 +72,9 @@ compare: setup  ## this run's figures and tables beside the committed figures/re
 
 reference: setup  ## make the figures and tables of the default run the committed reference
 	@$(PYTHON) -m helpers reference phantom
+
+results: setup  ## bring a run on real images into figures/real and the README: make results RUN=mine
+	@$(PYTHON) -m tools.results $(RUN)
 
 benchmarks: setup  ## the speed claims, measured here
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done

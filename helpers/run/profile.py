@@ -166,6 +166,8 @@ class Run:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):
             raise ProfileError(f"'{self.name}' cannot name a run: small letters, digits, '-' and '_' only")
+        if self.name in ("real", "reference"):
+            raise ProfileError(f"figures/{self.name}/ is committed: give the run another name, RUN={self.name}-run")
 
     @property
     def folder(self) -> Path:
