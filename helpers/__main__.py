@@ -15,7 +15,8 @@ python -m helpers data [KEY=VALUE ...]        download and unpack the real data 
 python -m helpers keys                        the profile's keys by paper, their defaults and what they mean
 python -m helpers step NAME RUN               one step of a run (used by the Snakefile)
 python -m helpers notebook NAME RUN           one notebook of a run (used by the Snakefile)
-python -m helpers dicom KEY=VALUE ...         DICOM radiographs to PNG, without patient data: SOURCE= TARGET= KEY=
+python -m helpers dicom KEY=VALUE ...         DICOM radiographs to PNG, without patient data: SOURCE= TARGET= KEY=,
+                                              WINDOW=stored (minmax), BURNT_IN=keep
 python -m helpers report RUN                  the report of a run, from what it has so far
 python -m helpers compare RUN                 figures/RUN beside the committed figures/reference
 python -m helpers reference RUN               make figures/RUN the new reference
@@ -73,19 +74,24 @@ def _data(*words: str) -> int:
 def _dicom(*words: str) -> int:
     from pathlib import Path
 
-    from helpers.data.dicom import convert_folder, read_key
+    from helpers.data.dicom import RADIOGRAPHS, WINDOWS, convert_folder, read_key
     from helpers.run.profile import ProfileError
 
     given = {name.lower(): value for name, _, value in (word.partition("=") for word in words)}
+    window, burnt_in = given.pop("window", WINDOWS[0]), given.pop("burnt_in", "")
     if set(given) != {"source", "target", "key"} or "" in given.values():
         raise ProfileError("dicom takes SOURCE=folder TARGET=folder KEY=a file kept elsewhere, each once")
+    if window not in WINDOWS or burnt_in not in ("", "keep"):
+        raise ProfileError(f"dicom takes WINDOW={' or '.join(WINDOWS)} and BURNT_IN=keep, or neither")
     key, target = Path(given["key"]).resolve(), Path(given["target"]).resolve()
     if key.is_relative_to(target):
         raise ProfileError(f"KEY={given['key']} lies in TARGET: with the key beside them, patients can be found again")
-    table, failures = convert_folder(Path(given["source"]), target, read_key(key))
+    keep = burnt_in == "keep"
+    table, failures = convert_folder(Path(given["source"]), target, read_key(key), window=window, burnt_in=keep)
     for row in failures.to_dict("records"):
-        print(f"left out: {row}", file=sys.stderr)
-    print(f"{len(table)} radiographs in {target}")
+        print(f"left out: {row['path']}: {row['reason']}", file=sys.stderr)
+    radiographs = int(table["modality"].isin(RADIOGRAPHS).sum())
+    print(f"{len(table)} pictures in {target}, {radiographs} of them radiographs; {len(failures)} files left out")
     return 0 if len(table) else 1
 
 

@@ -183,7 +183,7 @@ def _looked_at(folder: Path, cache: Path, workers: int) -> pd.DataFrame:
     store = cache / "scans" / f"{hashlib.sha256(os.fsencode(where)).hexdigest()[:16]}.parquet"
     store.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(store.with_suffix(".lock")):  # two notebooks may open the same data at once
-        rows = _listing(folder).merge(_stored(store), on=list(KEY), how="left")
+        rows = listing(folder).merge(_stored(store), on=list(KEY), how="left")
         todo = rows.index[rows["reason"].isna()]
         bar = tqdm(total=len(todo), desc="reading images", unit="image", file=sys.stderr, delay=3, mininterval=1)
         with ThreadPoolExecutor(worker_count(workers), thread_name_prefix="scan") as pool, bar:
@@ -198,7 +198,7 @@ def _looked_at(folder: Path, cache: Path, workers: int) -> pd.DataFrame:
     return rows.astype(FACTS)
 
 
-def _listing(folder: Path) -> pd.DataFrame:
+def listing(folder: Path) -> pd.DataFrame:
     """The columns of `KEY` for every file at any depth that is no stray, sorted by path.
 
     Linked folders are followed (data often lies on another disk), but none twice.
