@@ -1,7 +1,10 @@
 """The registry of backbones, what it gives and what it refuses; GoogLeNet and Inception-v4."""
 
+import inspect
 import os
 import random
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,14 @@ keras = pytest.importorskip("keras")
 
 from helpers.model import backbones as module  # noqa: E402
 from helpers.model.architectures import LocalResponseNormalization  # noqa: E402
-from helpers.model.backbones import BackboneError, last_maps, load_backbone, weights_digest, with_depths  # noqa: E402
+from helpers.model.backbones import (  # noqa: E402
+    BackboneError,
+    WeightsWarning,
+    last_maps,
+    load_backbone,
+    weights_digest,
+    with_depths,
+)
 from helpers.model.engine import Engine, check_agreement, compile_backbone  # noqa: E402
 
 MOBILENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
@@ -66,20 +76,91 @@ def test_weights_from_a_file_are_the_saved_ones_and_of_another_network_are_refus
         load_backbone("SmallNet", str(tmp_path / f"other-{file}"), 32)
 
 
-@pytest.mark.parametrize("fault", ["no layer", "one filter less", "not finite"])
-def test_weights_that_do_not_fit_are_refused(tmp_path, small, fault):
+def set_tensor(values, fault):
+    return {
+        "one filter less": values[..., 1:],
+        "not finite": values * np.nan,
+        "zeros": np.zeros_like(values),
+        "one value": np.full_like(values, 0.1),
+        "negative": -values,
+        "noise": np.random.default_rng(0).normal(0, values.std(), values.shape).astype(np.float32),
+    }[fault]
+
+
+@pytest.mark.parametrize(
+    ("fault", "layer", "tensor", "message"),
+    [
+        ("no tensor", "conv2d", "0", "not readable as weights"),
+        ("one filter less", "conv2d", "0", "not readable as weights"),
+        ("not finite", "conv2d_3", "0", "kernel is not finite"),
+        ("zeros", "conv2d_3", "0", "kernel is 0 throughout"),
+        ("one value", "conv2d_2", "0", "kernel is 0.1 throughout"),
+        ("zeros", "batch_normalization_4", "0", "gamma is 0 throughout"),
+        ("negative", "batch_normalization_4", "3", "moving_variance is negative"),
+        ("all zeros", "", "", "kernel is 0 throughout"),
+        ("truncated", "", "", "not readable as weights"),
+        ("0 bytes", "", "", "not readable as weights"),
+        ("a layer more", "", "", "it holds 32 tensors, 30 of which the network has"),
+    ],
+)
+def test_weights_that_are_not_those_of_a_trained_network_are_refused(tmp_path, fault, layer, tensor, message):
     import h5py
 
-    path = tmp_path / "partial.weights.h5"
-    small.model.save_weights(path)
-    with h5py.File(path, "r+") as file:
-        layer = file["layers"]["conv2d"]["vars"]
-        values = layer["0"][()]
-        del layer["0"]
-        if fault != "no layer":
-            layer["0"] = values[..., 1:] if fault == "one filter less" else values * np.nan
-    with pytest.raises(BackboneError, match="not finite" if fault == "not finite" else "not readable as weights"):
+    path, model = tmp_path / "spoilt.weights.h5", load_backbone("SmallNet", "formula", 32).model
+    if fault == "all zeros":
+        model.set_weights([np.zeros_like(value) for value in model.get_weights()])
+    if fault == "a layer more":
+        model = keras.Model(model.input, keras.layers.Dense(3)(model.output))
+    model.save_weights(path)
+    if fault in ("truncated", "0 bytes"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if fault == "truncated" else 0])
+    elif layer:
+        with h5py.File(path, "r+") as file:
+            place = file["layers"][layer]["vars"]
+            values = place[tensor][()]
+            del place[tensor]
+            if fault != "no tensor":
+                place[tensor] = set_tensor(values, fault)
+    with pytest.raises(BackboneError, match=message):
         load_backbone("SmallNet", str(path), 32)
+
+
+def test_a_kernel_of_noise_is_named_and_so_are_weights_that_were_never_trained(tmp_path, small):
+    trained = load_backbone("SmallNet", "formula_colour", 32).model
+    trained.save_weights(tmp_path / "trained.weights.h5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_backbone("SmallNet", str(tmp_path / "trained.weights.h5"), 32)
+    names = [weight.path for weight in trained.weights]
+    values = trained.get_weights()
+    spoilt = names.index("stage3_1_convolution/kernel")
+    values[spoilt] = set_tensor(values[spoilt], "noise")
+    trained.set_weights(values)
+    trained.save_weights(tmp_path / "noise.weights.h5")
+    with pytest.warns(WeightsWarning, match=r"1 of 6 kernels cannot be told .* \(stage3_1_convolution/kernel\)"):
+        load_backbone("SmallNet", str(tmp_path / "noise.weights.h5"), 32)
+    small.model.save_weights(tmp_path / "untrained.weights.h5")
+    with pytest.warns(WeightsWarning, match="6 of 6 kernels cannot be told"):
+        load_backbone("SmallNet", str(tmp_path / "untrained.weights.h5"), 32)
+
+
+@pytest.mark.parametrize("draw", ["normal", "uniform", "standard_t"])
+@pytest.mark.parametrize("shape", [(3, 3, 3, 32), (3, 3, 96, 1), (1, 1, 320, 64)])
+def test_random_numbers_look_random_and_filters_of_unequal_size_do_not(draw, shape):
+    rng = np.random.default_rng(3)
+    values = rng.standard_t(3, shape) if draw == "standard_t" else getattr(rng, draw)(-0.5, 0.5, shape)
+    assert module.looks_random(values) == (draw != "standard_t")  # whose tails are heavier
+    assert not module.looks_random(values * np.exp(rng.normal(0, 1, shape[2])[:, None]))
+
+
+@pytest.mark.parametrize("name", [name for name, entry in module._REGISTRY.items() if entry.file])
+def test_the_checksums_are_those_that_keras_states(name):
+    entry, build = module._REGISTRY[name], getattr(keras.applications, name)
+    source = Path(inspect.getsourcefile(build)).read_text(encoding="utf-8")
+    if isinstance(entry.published, int):
+        assert "file_hash" not in source  # it states none
+    else:
+        assert entry.published in source
 
 
 def test_imagenet_weights_are_read_from_keras_home_even_where_it_cannot_be_written(tmp_path, monkeypatch):
@@ -92,7 +173,8 @@ def test_imagenet_weights_are_read_from_keras_home_even_where_it_cannot_be_writt
         save_weights_to_hdf5_group(file, model)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(os, "access", lambda *_: False)  # what makes Keras look elsewhere
-    assert load_backbone("MobileNetV2", "imagenet", 32).weights_digest == weights_digest(model)
+    with pytest.warns(WeightsWarning, match="is not Keras's own file of MobileNetV2: .* has 9406464 bytes"):
+        assert load_backbone("MobileNetV2", "imagenet", 32).weights_digest == weights_digest(model)
 
 
 def test_imagenet_weights_that_cannot_be_had_name_the_file_and_the_folder(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ keras = pytest.importorskip("keras")
 from helpers.model import engine as engines  # noqa: E402
 from helpers.model.backbones import Backbone, weights_digest  # noqa: E402
 from helpers.model.engine import Disagreement, Engine, EngineError, EngineWarning, check_agreement  # noqa: E402
+from helpers.model.finetune import features_of  # noqa: E402
 from helpers.run import provenance  # noqa: E402
 
 SIZE, FEATURES = 32, 6
@@ -160,10 +161,27 @@ def test_a_wrong_engine_does_not_agree(backbone, images, wrong):
         check_agreement(backbone, KERAS, run, images)
 
 
-def test_features_of_zeros_agree(images):
+@pytest.mark.parametrize("wrong", ["zeros", "one image's zeros"])
+def test_features_of_zeros_never_agree(backbone, images, wrong):
+    right = engines.compile_backbone(backbone, KERAS)
+    zero = np.arange(len(images))[:, None] == (7 if wrong.startswith("one") else np.arange(len(images))[:, None])
+    with pytest.raises(Disagreement, match="cosine of 11 images is 0.000000"):
+        check_agreement(backbone, KERAS, lambda x: np.where(zero, 0, right(x)), images)
+
+
+@pytest.mark.parametrize(("kept", "message"), [(0, "all zero"), (1, "all the same"), (np.nan, "not finite|all zero")])
+def test_a_network_whose_features_do_not_vary_between_images_is_refused(images, kept, message):
     silent = tiny()
-    silent.model.set_weights([np.zeros_like(one) for one in silent.model.get_weights()])
-    assert check_agreement(silent, KERAS, engines.compile_backbone(silent, KERAS), images)["min_cosine"] == 1
+    weights = [np.zeros_like(one) for one in silent.model.get_weights()]
+    silent.model.set_weights([*weights[:-1], np.full_like(weights[-1], kept)])  # the last layer's bias alone
+    with pytest.raises(EngineError, match=message):
+        check_agreement(silent, KERAS, engines.compile_backbone(silent, KERAS), images)
+    with pytest.raises(EngineError, match=message):
+        features_of(silent, images, np.arange(3))
+
+
+def test_one_image_twice_may_have_the_same_features(backbone, images):
+    check_agreement(backbone, KERAS, engines.compile_backbone(backbone, KERAS), images[[0, 0]])
 
 
 def test_importing_openvino_leaves_nothing_in_the_home_folder(tmp_path):

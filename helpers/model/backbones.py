@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,24 +44,31 @@ class BackboneError(ValueError):
     """A backbone that cannot be had; the message says what is there instead, or what to put where."""
 
 
+class WeightsWarning(UserWarning):
+    """Weights that are used, but may not be what they are taken for."""
+
+
 class _Entry(NamedTuple):
-    """Native size, smallest size, input scaling, and the ImageNet file of keras.applications, if any."""
+    """Native size, smallest size, input scaling, and the ImageNet file of keras.applications, if any, with what is
+    published to know it by: the MD5 that keras.applications states, or its bytes where none is stated."""
 
     image_size: int
     minimum: int
     scaling: tuple
     file: str = ""
+    published: str | int = ""
 
 
+TF = "weights_tf_dim_ordering_tf_kernels"
 _REGISTRY = {
     "SmallNet": _Entry(256, 32, SIGNED),
     "GoogLeNet": _Entry(224, 32, CAFFE),
     "InceptionV4": _Entry(299, 75, SIGNED),
-    "InceptionV3": _Entry(299, 75, SIGNED, "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "MobileNetV2": _Entry(224, 32, SIGNED, "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
-    "DenseNet121": _Entry(224, 32, TORCH, "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "ResNet50": _Entry(224, 32, CAFFE, "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "Xception": _Entry(299, 71, SIGNED, "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    "InceptionV3": _Entry(299, 75, SIGNED, f"inception_v3_{TF}_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63"),
+    "MobileNetV2": _Entry(224, 32, SIGNED, f"mobilenet_v2_{TF}_1.0_224_no_top.h5", 9_406_464),
+    "DenseNet121": _Entry(224, 32, TORCH, f"densenet121_{TF}_notop.h5", "30ee3e1110167f948a6b9946edeeb738"),
+    "ResNet50": _Entry(224, 32, CAFFE, f"resnet50_{TF}_notop.h5", "4d473c1dd8becc155b73f8504c6f6626"),
+    "Xception": _Entry(299, 71, SIGNED, f"xception_{TF}_notop.h5", "b0042744bf5b25fce3cb969f33bebb97"),
 }
 REMEDY = (
     "use weights=none, the path of a file saved from this very architecture (python -m tools.convert makes "
@@ -95,7 +103,8 @@ def load_backbone(name: str, weights: str = "imagenet", image_size: int = 0, see
     - "none": random from `seed`, the same on every run;
     - a file: .weights.h5, .h5 or .keras, whose tensors must fit in number and shape.
 
-    Raises `BackboneError` for an unknown name, a size too small, and weights that are missing or do not fit.
+    Raises `BackboneError` for an unknown name, a size too small, and weights that are missing, do not fit, or that no
+    training leaves (see `_examine`). Gives a `WeightsWarning` for a file that is not what its place or name says.
     """
     if name not in _REGISTRY:
         raise BackboneError(f"there is no backbone '{name}'{nearest(str(name), _REGISTRY)}")
@@ -203,10 +212,13 @@ def _fill(model: keras.Model, entry: _Entry, weights: str) -> None:
             raise BackboneError(f"weights={weights} is SmallNet's alone; {REMEDY}")
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != formula_record(weights)["sha256"]:
             raise BackboneError(f"{path} is not the file recorded in digests.json; restore it from the repository")
-    elif not path.is_file():
+        _load_file(model, path)
+        return
+    if not path.is_file():
         known = ("imagenet", "none", *FORMULA_WEIGHTS)
         raise BackboneError(f"weights={weights}: no such file, nor one of the known words{nearest(weights, known)}")
     _load_file(model, path)
+    _examine(model, path)
 
 
 def _load_imagenet(model: keras.Model, entry: _Entry) -> None:
@@ -217,6 +229,8 @@ def _load_imagenet(model: keras.Model, entry: _Entry) -> None:
     path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / entry.file
     if path.is_file():
         _load_file(model, path)
+        if not _is_published(path, model.name, entry.published):
+            _examine(model, path)
         return
     try:
         shape = (entry.image_size, entry.image_size, 3)
@@ -231,8 +245,20 @@ def _load_imagenet(model: keras.Model, entry: _Entry) -> None:
     model.set_weights(source.get_weights())
 
 
+def _is_published(path: Path, name: str, published: str | int) -> bool:
+    """Whether a file in the place of Keras's own is proved to be it by its checksum; a warning where it is another."""
+    if isinstance(published, int):
+        found, unit = path.stat().st_size, "bytes, and Keras states no checksum"
+    else:
+        found, unit = hashlib.md5(path.read_bytes()).hexdigest(), "as MD5"
+    if found != published:
+        text = f"{path} is not Keras's own file of {name}: it has {found} where Keras's has {published} {unit}"
+        warnings.warn(f"{text}. It is used as found; results rest on these weights", WeightsWarning, stacklevel=5)
+    return isinstance(published, str) and found == published
+
+
 def _load_file(model: keras.Model, path: Path) -> None:
-    """Weights from `path`, a .weights.h5, .h5 or .keras file; refused unless every tensor fits and is finite."""
+    """Weights from `path`, a .weights.h5, .h5 or .keras file; refused unless every tensor fits and none is left over."""
     import keras
 
     try:
@@ -240,7 +266,65 @@ def _load_file(model: keras.Model, path: Path) -> None:
             model.set_weights(keras.saving.load_model(path, compile=False, safe_mode=True).get_weights())
         else:
             model.load_weights(path)
+            held = _tensors_held(path)
+            if held > len(model.weights):
+                raise ValueError(f"it holds {held} tensors, {len(model.weights)} of which the network has")
     except Exception as error:  # h5py, zipfile and Keras each have their own for a file that is not theirs
         raise BackboneError(f"{path}: not readable as weights of {model.name}: {error}") from None
-    if not all(np.isfinite(value).all() for value in model.get_weights()):
-        raise BackboneError(f"{path}: holds weights that are not finite")
+
+
+def _tensors_held(path: Path) -> int:
+    """How many tensors of layers a .weights.h5 file holds, of which Keras leaves those unread that no layer asks for."""
+    import h5py
+
+    names: list[str] = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return sum(name.startswith("layers/") and "/seed_generator/" not in name for name in names)
+
+
+def _examine(model: keras.Model, path: Path) -> None:
+    """Refuse what no training leaves: tensors that are not finite, a kernel or a scale all of one value, a negative
+    variance. Warn of kernels that cannot be told from random numbers: untrained ones, or noise."""
+    kernels, random_ones = 0, []
+    for variable, value in zip(model.weights, model.get_weights(), strict=True):
+        problem = ""
+        if not np.isfinite(value).all():
+            problem = "is not finite"
+        elif (value.ndim > 1 and value.min() == value.max()) or (variable.name == "gamma" and not value.any()):
+            problem = f"is {value.flat[0]:g} throughout"
+        elif variable.name == "moving_variance" and (value < 0).any():
+            problem = "is negative"
+        if problem:
+            raise BackboneError(f"{path}: no weights of a trained {model.name}: {variable.path} {problem}")
+        kernels += value.ndim > 1
+        if value.ndim > 1 and looks_random(value):
+            random_ones.append(variable.path)
+    if random_ones:
+        some = ", ".join(random_ones[:3]) + (" ..." if len(random_ones) > 3 else "")
+        text = f"{path}: {len(random_ones)} of {kernels} kernels cannot be told from random numbers ({some}): untrained?"
+        warnings.warn(text, WeightsWarning, stacklevel=6)
+
+
+def looks_random(kernel: np.ndarray) -> bool:
+    """Whether a tensor is such as independent draws from one normal or uniform distribution give, within four standard
+    errors.
+
+    Training leaves heavier tails than the normal's, filters and channels of unequal size, and neighbours that resemble
+    one another. Every tensor of MobileNetV2's ImageNet weights differs from noise in one of them; of ours, all but the
+    first layer of the network that was pre-trained in grey.
+    """
+    values = kernel.astype(np.float64)
+    squares, centred = values**2, values - values.mean()
+    tails = float((squares**2).mean() / squares.mean() ** 2)
+    if tails > 3 + 4 * np.sqrt(24 / values.size):
+        return False
+    for axis, count in enumerate(values.shape):
+        if count > 1:
+            sizes = squares.mean(axis=tuple(other for other in range(values.ndim) if other != axis))
+            spread = sizes.var(ddof=1) / sizes.mean() ** 2 * (values.size / count) / (tails - 1)
+            first, second = (np.delete(centred, place, axis).ravel() for place in (-1, 0))
+            alike = first @ second / np.sqrt((first @ first) * (second @ second))
+            if spread > 1 + 4 * np.sqrt(2 / (count - 1)) or abs(alike) > 4 / np.sqrt(first.size):
+                return False
+    return True

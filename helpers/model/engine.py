@@ -142,23 +142,37 @@ def _backend() -> str:
 def check_agreement(backbone: Backbone, engine: Engine, run: Function, images: np.ndarray) -> dict[str, float]:
     """How near `run` comes to Keras in float32, on the CPU, for `images`, uint8 (n, size, size).
 
-    `min_cosine`: the worst image's cosine between the two feature vectors, 1 for two of zeros (a black image), NaN
-    where a feature is not finite; `max_abs`: the largest difference of any feature; `images`: n. Raises `Disagreement`
-    where they are too far apart.
+    `min_cosine`: the worst image's cosine between the two feature vectors, 0 where one is all zeros, NaN where a feature
+    is not finite; `max_abs`: the largest difference of any feature; `images`: n. Raises `Disagreement` where they are
+    too far apart, and `EngineError` where those of Keras do not differ between images.
     """
     import keras
-    from sklearn.metrics.pairwise import paired_cosine_distances
 
     with keras.device("cpu:0"):  # a GPU's own float32 is rounded to 10 bits in its tensor cores
         exact = backbone.model(images[..., None].astype(np.float32), training=False)
     expected, found = keras.ops.convert_to_numpy(exact).astype(np.float64), run(images).astype(np.float64)
-    finite = np.isfinite(found).all() and np.isfinite(expected).all()
-    worst = 1 - paired_cosine_distances(found, expected).max() if finite else np.nan
+    if len(np.unique(images, axis=0)) > 1:
+        require_variation(expected, backbone.name)
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    products = (found * expected).sum(axis=1)  # NaN where a feature is not finite, and then the worst
+    worst = np.divide(products, lengths, out=np.zeros(len(found)), where=lengths != 0).min()
     furthest = float(np.abs(found - expected).max())
     measured = {"min_cosine": round(float(worst), 8), "max_abs": furthest, "images": len(images)}
     if not worst >= AGREEMENT:
         raise Disagreement(backbone, engine, measured)
     return measured
+
+
+def require_variation(features: np.ndarray, name: str) -> None:
+    """Raises `EngineError` where the features of different images are all the same, or not finite: no weights of a
+    trained network give such, and all that is learnt from them would be chance."""
+    if not np.isfinite(features).all():
+        raise EngineError(f"{name}: its features are not finite; are its weights what they should be?")
+    if len(features) > 1 and (np.ptp(features, axis=0) <= 1e-6 * np.abs(features).max(axis=0)).all():
+        what = "the same" if features.any() else "zero"
+        raise EngineError(
+            f"{name}: the features of {len(features)} different images are all {what}; are its weights what they should be?"
+        )
 
 
 # --- compiling ---

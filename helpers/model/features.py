@@ -41,6 +41,7 @@ from helpers.model.engine import (
     candidates,
     check_agreement,
     compile_backbone,
+    require_variation,
 )
 from helpers.run import paths
 from helpers.run.cache import code_digest
@@ -89,7 +90,8 @@ def extract(profile: Profile, catalogue: Catalogue, backbone: Backbone, cache: P
     Of two processes that need the same images one computes and the other waits. Memory holds the rows of one file, and
     the result up to `IN_MEMORY` bytes. Images a second and the time left are shown on stderr.
 
-    Raises `UnreadableImage` and `EngineError` naming the image, `FeatureError` naming a damaged file. An engine that
+    Raises `UnreadableImage` and `EngineError` naming the image, `FeatureError` naming a damaged file, and `EngineError`
+    for features that do not differ between images. An engine that
     does not agree with Keras in float32 gives way to the next with an `EngineWarning` where `engine` or `precision`
     left the choice, else its `Disagreement` is raised.
     """
@@ -105,6 +107,8 @@ def extract(profile: Profile, catalogue: Catalogue, backbone: Backbone, cache: P
             warnings.warn(f"{error}; another engine is used instead", EngineWarning, stacklevel=2)
             chosen, *others = others
     features, worst = store.gather(catalogue.frame["digest"].tolist(), backbone.features)
+    different = np.flatnonzero(~catalogue.frame["digest"].duplicated())
+    require_variation(features[different[:: max(1, len(different) // BATCH)]], backbone.name)
     ids, names = catalogue.frame["image_id"].to_numpy(), (chosen.name, chosen.precision)
     return Features(features, ids, store.folder, store.key, *names, worst, computed, seconds)
 

@@ -24,7 +24,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from pydantic.dataclasses import dataclass as checked
 
 from helpers.model.backbones import Backbone, load_backbone, with_depths
-from helpers.model.engine import BATCH, Function, choose, compile_backbone
+from helpers.model.engine import BATCH, Function, choose, compile_backbone, require_variation
 from helpers.model.experiment import Experiment
 from helpers.run.provenance import digest_of, read_json, write_atomically, write_json
 
@@ -283,8 +283,13 @@ def _feature_sources(backbone: Backbone, sources, rows: dict[str, np.ndarray], p
 
 
 def features_of(backbone: Backbone, images: ImageSource, rows: np.ndarray, epoch: int = 0) -> np.ndarray:
-    """The frozen backbone's features of these rows, float32 (n, d), on this machine's float32 engine."""
-    return over_rows(compile_backbone(backbone, choose("auto", "float32")), images, rows, epoch)
+    """The frozen backbone's features of these rows, float32 (n, d), on this machine's float32 engine.
+
+    Raises `EngineError` where they do not differ between rows.
+    """
+    features = over_rows(compile_backbone(backbone, choose("auto", "float32")), images, rows, epoch)
+    require_variation(features, backbone.name)
+    return features
 
 
 def over_rows(run: Function, images: ImageSource, rows: np.ndarray, epoch: int = 0) -> np.ndarray:
