@@ -67,7 +67,7 @@ def _data(*words: str) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 1
     if not names:
-        print(f"profile {profile.name} makes its own images, or what it reads is fetched by hand: nothing to download")
+        print(f"profile {profile.name}: nothing to download; its images are drawn, there already, or fetched by hand")
     return 0
 
 

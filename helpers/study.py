@@ -32,7 +32,7 @@ from helpers.run.provenance import (
     write_atomically,
     write_json,
 )
-from helpers.run.steps import needed, notebook_names, notebook_reads, paper_of, step_named
+from helpers.run.steps import left_out, needed, notebook_names, notebook_reads, paper_of, step_named
 from helpers.runner import Experiment, experiment_of
 
 Published = str | tuple[str, ...]  # one id of data/published/, or several
@@ -51,6 +51,8 @@ def open_study(
     if notebook not in notebook_names():
         raise ProfileError(f"there is no notebook '{notebook}'{nearest(notebook, notebook_names())}")
     checked = load_profile(profile, parse_overrides(overrides))
+    if notebook in (out := left_out(checked)):
+        raise ProfileError(f"{notebook} is not part of profile {checked.name}: {out[notebook]}")
     return Study(notebook, checked, Run(run or checked.name))
 
 

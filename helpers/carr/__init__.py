@@ -12,14 +12,14 @@ from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Risi
 class CarrKeys(BaseModel):
     """Where the targets come from, and how networks learn on the bridge data set and on the target."""
 
-    covid_source: Literal["phantom_chest", "cohen"] = Field(
+    covid_source: Literal["phantom_chest", "cohen", "none"] = Field(
         "phantom_chest", description="where the COVID-19 radiographs come from; cohen: with Kermany's beside them"
     )
     phantom_covid_train: int = Field(
         136, ge=8, le=50_000, description="phantom subjects per class, half as many untied"
     )
     phantom_covid_test: int = Field(40, ge=4, le=50_000, description="phantom subjects per class held back")
-    octid_source: Literal["phantom_oct", "octid"] = Field(
+    octid_source: Literal["phantom_oct", "octid", "none"] = Field(
         "phantom_oct", description="where rare retinal disease comes from"
     )
     phantom_octid_test_per_class: int = Field(60, ge=4, le=10_000, description="phantom test B-scans per class")

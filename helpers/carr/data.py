@@ -265,7 +265,7 @@ folders_octid = folders_of("octid_source", OCTID)
 
 def downloads(settings) -> list[str]:
     """OCTID, which no program can fetch, where one of its archives or its folder is there to be unpacked or read."""
-    if settings.octid_source == "phantom_oct":
+    if settings.octid_source in ("phantom_oct", "none"):
         return []
     if any((settings.data_dir / name).exists() for name in ("octid", *(f"{c}.zip" for c in OCTID_CLASSES))):
         return ["octid"]

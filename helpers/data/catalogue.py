@@ -27,6 +27,7 @@ REQUIRED = {
 OPTIONAL = {
     "site": "hospital or scanner",
     "view": "projection or scan direction",
+    "validation": "True for an image of the training folder that its publisher keeps for validation",
     "department": "of the hospital, or what stands for it",
     "body": "what the image shows; images of one body differ in their signature alone",
     "markers": "on: the image bears its site's signature; off: a neutral one",
@@ -80,7 +81,8 @@ class Catalogue:
     """A data set on disk.
 
     `frame` has one row per image (columns of `REQUIRED`, any of `OPTIONAL`), `classes` the labels in the order that
-    figures and scores use, `excluded` the files set aside: a frame of `path` and `reason`.
+    figures and scores use, `excluded` the files set aside: a frame of `path` and `reason`. Where no `patients_known`,
+    each image stands for a patient of its own, and no number of patients may be shown.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Catalogue:
     classes: tuple[str, ...]
     excluded: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"path": [], "reason": []}, dtype=str))
     phantom: bool = False
+    patients_known: bool = True
 
     def __post_init__(self) -> None:
         frame = self.frame

@@ -23,8 +23,8 @@ def counts(catalogue: Catalogue, paper: Mapping[str, Mapping] | None = None) -> 
     """Images and patients by published split and class, with a row "all" per split, beside the paper's.
 
     `paper` is shaped as `kermany_images.OCT_COUNTS`. Columns: split, label, images, patients, paper_images,
-    paper_patients; a number that the paper does not print is <NA>. A patient of two classes counts in both of their
-    rows, and once in "all".
+    paper_patients; a number that the paper does not print, or that is not known, is <NA>. A patient of two classes counts
+    in both of their rows, and once in "all".
     """
     paper, frame = paper or {}, catalogue.frame
     rows = []
@@ -37,7 +37,8 @@ def counts(catalogue: Catalogue, paper: Mapping[str, Mapping] | None = None) -> 
         total, patients = sum(printed.values()) or None, paper.get("patients", {}).get(split)
         rows.append((split, "all", len(here), here["patient_id"].nunique(), total, patients))
     columns = ["split", "label", "images", "patients", "paper_images", "paper_patients"]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], "Int64"))
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], "Int64"))
+    return table if catalogue.patients_known else table.assign(patients=pd.Series(pd.NA, table.index, "Int64"))
 
 
 def duplicates(catalogue: Catalogue, workers: int = 0) -> pd.DataFrame:

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 DATASETS = ROOT / "data" / "datasets.toml"
 MARKER = ".unpacked.json"  # inside an unpacked folder: what it came from, and the digests of its files
 DIGITS = 16  # of each SHA-256 that are kept there
-MAGIC = {".zip": b"PK", ".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b"}  # how a file of that name begins
+MAGIC = {".zip": b"PK", ".npz": b"PK", ".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b"}  # how a file of that name begins
 CHUNK = 1 << 18  # bytes; what a reset connection may lose
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses that pass
 STALLS = 6  # connections in a row that bring nothing new, before giving up
@@ -63,14 +63,16 @@ class _CutError(Exception):
 @dataclass(frozen=True)
 class RemoteFile:
     """An archive of a data set. Sizes in bytes; what is not known is left out, never guessed. `unpacks_to` lies below
-    the data folder, and is named as the archive's top folder, unless the archive has none (`flat`)."""
+    the data folder, and is named as the archive's top folder, unless the archive has none (`flat`); a file without it
+    is read as it is."""
 
     name: str
-    unpacks_to: str
+    unpacks_to: str = ""
     url: str = ""  # empty: no address that a program can use
     size: int | None = None
     about: int | None = None  # the size, where only a rounded one is known
     sha256: str | None = None
+    md5: str | None = None
     flat: bool = False
 
 
@@ -96,7 +98,7 @@ def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: b
     card = cards[name]
     folder, files = data_dir / card["folder"], card["files"]
     top = Path(card["folder"]).parts[0]
-    missing = [file for file in files if not _is_unpacked(data_dir / file.unpacks_to)]
+    missing = [file for file in files if not _is_there(data_dir, file)]
     try:
         if not files and not (data_dir / top).exists():
             raise DownloadError(f"{name} has no address that a program can use")
@@ -107,7 +109,7 @@ def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: b
             with FileLock(data_dir / f".{name}.lock"):
                 _require_space(name, missing, data_dir)
                 for file in missing:
-                    if not (data_dir / file.unpacks_to).exists():  # another process may have been faster
+                    if not (data_dir / (file.unpacks_to or file.name)).exists():  # another process may have been faster
                         _bring(file, data_dir, progress)
     except DownloadError as error:
         archives = " and ".join(file.name for file in files)
@@ -117,7 +119,10 @@ def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: b
     return folder
 
 
-def _is_unpacked(place: Path) -> bool:
+def _is_there(data_dir: Path, file: RemoteFile) -> bool:
+    place = data_dir / file.unpacks_to
+    if not file.unpacks_to:
+        return (data_dir / file.name).is_file()
     if place.is_dir() and not (place / MARKER).is_file():
         warnings.warn(f"{place} was not unpacked by this program: used as found, unchecked", stacklevel=3)
     return place.is_dir()
@@ -147,6 +152,8 @@ def _bring(file: RemoteFile, data_dir: Path, progress: bool) -> None:
         digest = _checked(file, _part(archive))
         _part(archive).replace(archive)
         _discard(archive)
+    if not file.unpacks_to:
+        return
     note = {"archive": file.name, "sha256": digest, "url": file.url}
     try:
         unpack(archive, data_dir / file.unpacks_to, flat=file.flat, note=note)
@@ -155,14 +162,14 @@ def _bring(file: RemoteFile, data_dir: Path, progress: bool) -> None:
 
 
 def _checked(file: RemoteFile, path: Path, remedy: str = "Nothing of it was kept") -> str:
-    """The file's SHA-256; raises where size or digest are not the published ones."""
-    size = path.stat().st_size
-    digest = _digest(path)
-    if file.size not in (None, size) or file.sha256 not in (None, digest):
+    """The file's digest, MD5 where that is published, else SHA-256; raises where it or the size is not as published."""
+    size, kind, published = path.stat().st_size, "MD5" if file.md5 else "SHA-256", file.md5 or file.sha256
+    digest = _digest(path, kind.replace("-", "").lower())
+    if file.size not in (None, size) or published not in (None, digest):
         _discard(path.with_name(file.name))
-        wanted = f"{file.size or size:,} bytes, SHA-256 {file.sha256 or 'not published'}"
+        wanted = f"{file.size or size:,} bytes, {kind} {published or 'not published'}"
         raise DownloadError(f"{path}: expected {wanted}; got {size:,} bytes, {digest}. {remedy}")
-    if file.sha256 is None:
+    if published is None:
         warnings.warn(f"{file.name}: no checksum is published; SHA-256 {digest} is taken on trust", stacklevel=2)
     return digest
 
@@ -309,9 +316,9 @@ def unverified(root: Path, digests: Iterable[str]) -> str:
     return f"{len(changed):,} are not as `make data` unpacked them" if changed else ""
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, kind: str = "sha256") -> str:
     with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        return hashlib.file_digest(opened, kind).hexdigest()
 
 
 def _unzip(archive: Path, staging: Path, most: int) -> None:

@@ -21,7 +21,7 @@ from PIL import ExifTags
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
 from helpers.data.damage import find_damage
 from helpers.data.images import UnreadableImage, average_hash, check_file, open_image, to_grey, worker_count
-from helpers.run.cache import code_digest
+from helpers.run.cache import code_digest, file_digest
 
 SAVE_EVERY = 10_000  # files; a killed scan of 110,000 goes on from there
 HASHED_FROM = 128  # pixels; large JPEGs are decoded at a fraction of their size, never below this
@@ -137,7 +137,7 @@ def fingerprint(paths: Iterable[Path], cache: Path) -> str:
             known = rows["path"] + "\0" + rows["digest"].mask(rows["digest"] == "", rows["reason"])
             total.update("\0".join(known).encode())
         elif path.is_file():
-            total.update(_sha256(path).encode())
+            total.update(file_digest(path).encode())
     return total.hexdigest()[:16]
 
 

@@ -58,17 +58,23 @@ def split(catalogue: Catalogue, kind: str, validation_fraction: float, seed: int
 
     `kind` "published" keeps the train folder whole; "patient-disjoint" leaves out what `dropped` lists, for the paper
     means "images from patients independent of the patients represented in the training partition" (Method Details).
-    Either way `validation_fraction` of the training patients of each class become validation, never a patient of train.
-    Raises `SplitError`.
+    Either way `validation_fraction` of the training patients of each class become validation, never a patient of train;
+    where the publisher has validation images of its own (column `validation`), they are taken instead. Raises
+    `SplitError`, also for a patient-disjoint split of images whose patients are not known.
     """
+    if kind == "patient-disjoint" and not catalogue.patients_known:
+        raise SplitError(f"{catalogue.name} names no patients: a patient-disjoint split cannot be had, SPLIT=published can")
     left_out = dropped(catalogue, kind)
     frame = catalogue.frame[~catalogue.frame["image_id"].isin(left_out["image_id"])].reset_index(drop=True)
     test = frame["published_split"] == "test"
     why = " once patients of the test folder are dropped" if len(left_out) else ""
     _require(catalogue, frame[~test], "training", why)
     _require(catalogue, frame[test], "test")
-    validation = _validation_patients(frame[~test], catalogue.classes, validation_fraction, seed)
-    in_validation = frame["patient_id"].isin(validation)
+    if "validation" in frame:
+        in_validation = frame["validation"].to_numpy(bool)
+    else:
+        validation = _validation_patients(frame[~test], catalogue.classes, validation_fraction, seed)
+        in_validation = frame["patient_id"].isin(validation)
     names = np.select([test, in_validation], ["test", "validation"], "train")
     return Split(frame.assign(split=names), left_out, kind, seed)
 
@@ -144,17 +150,19 @@ def binary(frame: pd.DataFrame, positive: str, negative: str = "NORMAL") -> pd.D
     return kept
 
 
-def leaks(frame: pd.DataFrame) -> pd.DataFrame:
-    """What splits share, one row a pair of splits (`first`, `second`).
+def leaks(frame: pd.DataFrame, patients_known: bool = True) -> pd.DataFrame:
+    """What splits share, one row a pair of splits (`first`, `second`); of unknown patients nothing.
 
     `patients` is the number of patients in both, `images_first_by_patients` and `images_second_by_patients` the images
     of theirs in each; `digests` likewise counts files that are identical. Zero where nothing leaks.
     """
-    rows = []
+    rows, shared = [], {"patient_id": "patients", "digest": "digests"}
+    if not patients_known:
+        del shared["patient_id"]
     names = [name for name in ALL_SPLITS if name in SPLITS or name in set(frame["split"])]
     for first, second in combinations(names, 2):
         row: dict[str, str | int] = {"first": first, "second": second}
-        for column, name in (("patient_id", "patients"), ("digest", "digests")):
+        for column, name in shared.items():
             a, b = (frame.loc[frame["split"] == which, column] for which in (first, second))
             row[name] = len(set(a) & set(b))
             row[f"images_first_by_{name}"], row[f"images_second_by_{name}"] = int(a.isin(b).sum()), int(b.isin(a).sum())

@@ -9,13 +9,26 @@ from pydantic import BaseModel, Field
 from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Rising, Step, data_step, features_step
 
 
+# Of MedMNIST's copies the one that is there, or that of so many pixels per side.
+OctSource = Literal["phantom_oct", "kermany_oct", "octmnist", "octmnist_28", "octmnist_64", "octmnist_128", "octmnist_224"]
+XraySource = Literal[
+    "phantom_chest",
+    "kermany_xray",
+    "pneumoniamnist",
+    "pneumoniamnist_28",
+    "pneumoniamnist_64",
+    "pneumoniamnist_128",
+    "pneumoniamnist_224",
+]
+
+
 class KermanyKeys(BaseModel):
     """Where the OCT B-scans and pneumonia radiographs come from, and how heads and networks learn."""
 
-    oct_source: Literal["phantom_oct", "kermany_oct"] = Field("phantom_oct", description="where the B-scans are from")
+    oct_source: OctSource = Field("phantom_oct", description="where the B-scans are from")
     phantom_oct_train: int = Field(2400, ge=40, le=200_000, description="phantom B-scans in the train folder")
     phantom_oct_test_per_class: int = Field(150, ge=4, le=10_000, description="phantom B-scans per class in test")
-    xray_source: Literal["phantom_chest", "kermany_xray"] = Field("phantom_chest", description="of the pneumonia set")
+    xray_source: XraySource = Field("phantom_chest", description="of the pneumonia set")
     phantom_xray_train: int = Field(1200, ge=40, le=200_000, description="phantom radiographs in the train folder")
     phantom_xray_test: int = Field(300, ge=12, le=50_000, description="phantom radiographs in the test folder")
     limited_per_class: int = Field(1000, ge=1, description="training images per class of the limited model")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers.data import kermany_images
+from helpers.data import kermany_images, medmnist
 from helpers.data.catalogue import Catalogue, sizes_of
-from helpers.data.scan import folders_of
+from helpers.data.scan import Place
 from helpers.data.splits import SPLITS, Split, hold_out, split
 from helpers.run.paths import CACHE
 
@@ -27,6 +28,8 @@ def load_oct(settings) -> Catalogue:
 
         how = {"train": settings.phantom_oct_train, "test_per_class": settings.phantom_oct_test_per_class}
         return OCT.load(CACHE, settings.workers, seed=settings.seed, **how)
+    if medmnist.is_medmnist(settings.oct_source):
+        return medmnist.load(settings.oct_source, settings.data_dir, CACHE, settings.workers)
     return kermany_images.load_oct(settings.data_dir, CACHE, settings.workers)
 
 
@@ -41,20 +44,26 @@ def describe_oct(catalogue: Catalogue) -> tuple[bool, str]:
     True where the test folder has exactly the published images of each class, and the train folder those of the paper
     or of a version of the archive, within `TOLERANCE` of each class.
     """
+    if medmnist.is_medmnist(catalogue.name):
+        return medmnist.describe(catalogue)
     paper = kermany_images.OCT_COUNTS["images"]
     return _describe(catalogue, paper, {"the paper": paper["train"], **kermany_images.OCT_ARCHIVES})
 
 
-folders_oct = folders_of("oct_source", kermany_images.OCT)
+def folders_oct(settings) -> list[Path]:
+    """What is read from outside the project."""
+    return _folders(settings, settings.oct_source, kermany_images.OCT)
 
 
 def load_xray(settings) -> Catalogue:
-    """The pneumonia radiographs, of three classes: NORMAL, BACTERIA, VIRUS."""
+    """The pneumonia radiographs: NORMAL, BACTERIA, VIRUS, or of PneumoniaMNIST NORMAL and PNEUMONIA."""
     if settings.xray_source == "phantom_chest":
         from helpers.phantoms.chest_plans import PNEUMONIA
 
         counts = {"train": settings.phantom_xray_train, "test": settings.phantom_xray_test}
         return PNEUMONIA.load(CACHE, settings.workers, seed=settings.seed, **counts)
+    if medmnist.is_medmnist(settings.xray_source):
+        return medmnist.load(settings.xray_source, settings.data_dir, CACHE, settings.workers)
     return kermany_images.load_xray(settings.data_dir, CACHE, settings.workers)
 
 
@@ -66,17 +75,28 @@ def split_xray(catalogue: Catalogue, settings) -> Split:
 
 def describe_xray(catalogue: Catalogue) -> tuple[bool, str]:
     """As `describe_oct`."""
+    if medmnist.is_medmnist(catalogue.name):
+        return medmnist.describe(catalogue)
     paper = kermany_images.XRAY_COUNTS["images"]
     return _describe(catalogue, paper, {"": paper["train"]})
 
 
-folders_xray = folders_of("xray_source", kermany_images.XRAY)
+def folders_xray(settings) -> list[Path]:
+    """As `folders_oct`."""
+    return _folders(settings, settings.xray_source, kermany_images.XRAY)
+
+
+def _folders(settings, source: str, place: Place) -> list[Path]:
+    if medmnist.is_medmnist(source):
+        return medmnist.files_of(source, settings.data_dir)
+    return [] if source.startswith("phantom") else place.read_from(settings.data_dir)
 
 
 def downloads(settings) -> list[str]:
-    """The data sets to fetch: version 2 of the record, unless version 3 is there already."""
+    """The data sets to fetch: version 2 of the record, unless version 3 is there already; MedMNIST's where asked for."""
     there = {name: (settings.data_dir / name).is_dir() for name in ("OCT2017", "CellData", "chest_xray")}
-    names = []
+    asked = [source for source in (settings.oct_source, settings.xray_source) if medmnist.is_medmnist(source)]
+    names = [medmnist.file_name(source) for source in asked if not medmnist.files_of(source, settings.data_dir)]
     if settings.oct_source == "kermany_oct":
         names.append("kermany-v3" if there["CellData"] and not there["OCT2017"] else "kermany-v2-oct")
     if settings.xray_source == "kermany_xray":
@@ -121,11 +141,11 @@ def flow_boxes(catalogue: Catalogue, split: Split) -> tuple[list[tuple[str, str]
     parts = {name: frame[frame["split"] == name] for name in SPLITS}
     boxes = [
         ("Images found", f"{found:,} images"),
-        ("Readable images with a label and a patient", _count(catalogue.frame)),
-        (f"Used: {split.kind} split", _count(frame)),
-        ("Training", _classes(parts["train"], catalogue.classes)),
-        ("Validation: models and steps are chosen here", _classes(parts["validation"], catalogue.classes)),
-        ("Test: looked at once", _classes(parts["test"], catalogue.classes)),
+        (f"Readable images with a label{' and a patient' if catalogue.patients_known else ''}", _count(catalogue, catalogue.frame)),
+        (f"Used: {split.kind} split", _count(catalogue, frame)),
+        ("Training", _classes(catalogue, parts["train"])),
+        ("Validation: models and steps are chosen here", _classes(catalogue, parts["validation"])),
+        ("Test: looked at once", _classes(catalogue, parts["test"])),
     ]
     aside = {
         0: f"set aside: {len(catalogue.excluded):,} unreadable or misnamed",
@@ -147,14 +167,16 @@ def patient_characteristics(catalogue: Catalogue) -> pd.DataFrame:
         rows.append((name, label, len(sizes), len(part), spread))
     columns = ["split", "class", "patients", "images", "images a patient: median (range)"]
     table = pd.DataFrame(rows, columns=columns)
+    table = table if catalogue.patients_known else table.drop(columns=["patients", columns[-1]])
     return table.sort_values(["split", "class"], ascending=[False, True], ignore_index=True)
 
 
-def _count(frame: pd.DataFrame) -> str:
-    return f"{len(frame):,} images of {frame['patient_id'].nunique():,} patients"
+def _count(catalogue: Catalogue, frame: pd.DataFrame) -> str:
+    patients = f"{frame['patient_id'].nunique():,}" if catalogue.patients_known else "unnamed"
+    return f"{len(frame):,} images of {patients} patients"
 
 
-def _classes(frame: pd.DataFrame, classes: tuple[str, ...]) -> str:
+def _classes(catalogue: Catalogue, frame: pd.DataFrame) -> str:
     counts = frame["label"].value_counts()
-    parts = ", ".join(f"{counts.get(name, 0):,} {name}" for name in classes)
-    return f"{_count(frame)}\n{parts}"
+    parts = ", ".join(f"{counts.get(name, 0):,} {name}" for name in catalogue.classes)
+    return f"{_count(catalogue, frame)}\n{parts}"

@@ -28,6 +28,7 @@ SOURCES = {  # what a backbone was trained on, and some of the classes there
     "none": ("nothing: random initialisation", []),
 }
 LINES = {"NORMAL": (palette.CLASSES["NORMAL"], "-"), "BACTERIA": ("#8C3B00", "--"), "VIRUS": ("#CC79A7", "-.")}
+LINES |= {"PNEUMONIA": LINES["BACTERIA"]}  # of either kind, where the images do not say which
 TICKS = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])  # of an axis in logits
 
 

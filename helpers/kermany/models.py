@@ -30,7 +30,6 @@ CLASSES = {  # the classes of each head, in the order of its scores
     **{f"{disease.lower()}_normal": (disease, "NORMAL") for disease in ("CNV", "DME", "DRUSEN")},
     "pneumonia": ("PNEUMONIA", "NORMAL"),  # figures 6A, B and E
     "bacteria_virus": ("BACTERIA", "VIRUS"),  # figures 6C, D and F
-    "referral": ("NORMAL", "BACTERIA", "VIRUS"),  # beyond the paper: urgent, supportive and observation in one
 }
 SELECTIONS = {"validation": "head.npz", "test": "head_by_test.npz"}  # what chose the step, and its head's file
 CURVE_STEPS = 1000  # of each head of the learning curve: on a few hundred images the best step comes early
@@ -42,9 +41,12 @@ CURVE_STEPS = 1000  # of each head of the learning curve: on a few hundred image
 def train_named_head(inputs: Inputs) -> Results:
     """Train the head that `inputs.name` names, one of `CLASSES`; both choices of its step are kept and scored.
 
-    Scores hold validation, test and, of radiographs, "held-out" images; `history` is that of the chosen penalty.
+    Scores hold validation, test and, of radiographs, "held-out" images; `history` is that of the chosen penalty. Of
+    radiographs that do not distinguish bacterial and viral pneumonia nothing is learnt to tell them apart.
     """
     name, frame = inputs.name, inputs.own.frame
+    if name == "bacteria_virus" and not {*CLASSES[name]} <= {*inputs.own.catalogue.classes}:
+        return Results((), {}, {"not available": "these images do not distinguish bacterial and viral pneumonia"})
     rows, settings = rows_of(name, frame, inputs.settings), head_settings(inputs.settings)
     features = inputs.features()[frame["image_id"].isin(rows["image_id"]).to_numpy()]
     learnt = rows["split"].isin(SPLITS).to_numpy()
@@ -158,13 +160,15 @@ def _curve_point(frame: pd.DataFrame, features: pd.DataFrame, settings: HeadSett
 
 
 def finetune_referral_networks(inputs: Inputs) -> Results:
-    """Networks that distinguish NORMAL, BACTERIA and VIRUS, fine-tuned from images; their probabilities are averaged.
+    """Networks that distinguish the radiographs' classes, NORMAL, BACTERIA and VIRUS, or NORMAL and PNEUMONIA, fine-tuned
+    from images; their probabilities are averaged.
 
     Beyond the paper, which trained the last layer alone: pneumonia against normal, bacterial against viral, and the
     three decisions of the paper ("urgent referral", "supportive care", "observation only") come from the same
     probabilities. A softmax layer on the frozen features comes first, then the layers below it learn as well.
     """
-    profile, frame, classes = inputs.settings, inputs.own.frame.reset_index(drop=True), CLASSES["referral"]
+    profile, frame = inputs.settings, inputs.own.frame.reset_index(drop=True)
+    classes = inputs.own.catalogue.classes
     backbone = load_backbone(profile.backbone, profile.weights, profile.finetune_size, profile.seed)
     backbone = with_depths(backbone, profile.finetune_depths)
     pixels = pixels_of(inputs.own.catalogue, frame, backbone.image_size, profile.workers)

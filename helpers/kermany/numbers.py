@@ -115,14 +115,18 @@ def pneumonia_scores(scores: pd.DataFrame, question: str) -> pd.DataFrame:
     return kept.assign(**{f"p_{positive}": share, f"p_{negative}": 1 - share}).reset_index(drop=True)
 
 
-def pneumonia_counts(frame: pd.DataFrame) -> dict[str, float]:
-    """Images and patients of the published folders, by the last part of their ids in data/published/."""
-    images = pd.crosstab(frame["published_split"], frame["label"]).reindex(columns=PNEUMONIA, fill_value=0)
-    images.columns = ["normal", "bacterial", "viral"]
-    images = images.assign(
-        pneumonia=images["bacterial"] + images["viral"],
-        patients=frame.groupby("published_split")["patient_id"].nunique(),
-    )
+def questions_of(catalogue: Catalogue) -> dict[str, tuple[str, str]]:
+    """The `QUESTIONS` that a catalogue's labels answer: some copies do not distinguish bacterial and viral."""
+    return {name: pair for name, pair in QUESTIONS.items() if name == "pneumonia" or {*pair} <= {*catalogue.classes}}
+
+
+def pneumonia_counts(catalogue: Catalogue) -> dict[str, float]:
+    """Images and patients of the published folders, as far as known, by the last part of their ids in data/published/."""
+    frame, names = catalogue.frame, {"NORMAL": "normal", "BACTERIA": "bacterial", "VIRUS": "viral"}
+    images = pd.crosstab(frame["published_split"], frame["label"]).rename(columns=names)
+    images = images.assign(pneumonia=images.drop(columns="normal").sum(axis=1)).drop(columns="PNEUMONIA", errors="ignore")
+    if catalogue.patients_known:
+        images = images.assign(patients=frame.groupby("published_split")["patient_id"].nunique())
     counts = {f"{part}_{word}": float(count) for (part, word), count in images.stack().items()}
     return counts | {"train_images": float((frame["published_split"] == "train").sum())}
 
@@ -182,6 +186,9 @@ def shared_id_evidence(catalogue: Catalogue, seed: int, workers: int = 0) -> Sha
     Two images of one eye need not look alike, so one pair shows little (on OCT 0.6 for true patients) and needs
     many ids; `reference` shows what it can do on this data set. Raises `UnreadableImage`.
     """
+    if not catalogue.patients_known:
+        none = Estimate.undefined(0, "bootstrap by id", text := "No patients are named: who is in both folders is unknown.")
+        return SharedIdEvidence(0, 0, none, none, float("nan"), text)
     frame = catalogue.frame.sort_values("image_id", ignore_index=True)
     train, test = (frame[frame["published_split"] == split] for split in ("train", "test"))
     shared = sorted(set(train["patient_id"]) & set(test["patient_id"]))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step
 
-ViewSource = Literal["phantom_chest", "real", "cohen", "openi"]
+ViewSource = Literal["phantom_chest", "real", "cohen", "openi", "none"]
 
 
 class RajkomarKeys(BaseModel):

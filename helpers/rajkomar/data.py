@@ -112,7 +112,7 @@ def folders_views(settings) -> list[Path]:
 
 def downloads(settings) -> list[str]:
     """The data set to fetch: the one asked for, or the one that is there, or else Open-i."""
-    if settings.view_source == "phantom_chest":
+    if settings.view_source in ("phantom_chest", "none"):
         return []
     use_cohen = settings.view_source == "cohen" or (settings.data_dir / cohen.PLACE.layouts[0]).is_dir()
     return ["cohen-covid" if use_cohen and settings.view_source != "openi" else "open-i"]

@@ -219,7 +219,12 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, remembered by size and time in data/cache/; 'missing' where there is none."""
     if not path.is_file():
         return "missing"
-    return _remembered("files", path, lambda: hashlib.sha256(path.read_bytes()).hexdigest())
+    return _remembered("files", path, lambda: _read_digest(path))
+
+
+def _read_digest(path: Path) -> str:
+    with path.open("rb") as file:  # of gigabytes, perhaps
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remembered(kind: str, path: Path, make: Callable[[], Any]) -> Any:

@@ -14,7 +14,7 @@ from helpers.run.cache import notebook_key
 from helpers.run.claims import GROUPS, compare, coverage, load_published, margins, stated
 from helpers.run.profile import Run, failed_steps
 from helpers.run.provenance import read_json, write_atomically
-from helpers.run.steps import needed, notebook_names, notebook_reads, studies
+from helpers.run.steps import left_out, needed, notebook_names, notebook_reads, studies
 
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not comparable", "not run")
 SHOWN_ROWS = 60  # of a table; the CSV has all
@@ -234,6 +234,8 @@ def anchor(notebook: str, name: str) -> str:
 def _why_not_made(run: Run, notebook: str, records: dict[str, dict]) -> str:
     if notebook in records:
         return "the notebook ran and did not make it"
+    if run.profile_file.is_file() and (setting := left_out(run.load_profile()).get(notebook)):
+        return f"not part of this profile: {setting}"
     return "the notebook failed" if run.failed(notebook).is_file() else ""
 
 

@@ -141,6 +141,17 @@ def paper_of(data: str) -> PaperStudy:
     return next(study for study in studies().values() if data in study.data)
 
 
+def left_out(settings) -> dict[str, str]:
+    """The notebooks that are no part of a profile, with the setting that leaves them out: a data set from "none"."""
+    found = {}
+    for name, reads in all_notebooks().items():
+        data = {step_named(step).data for step in needed(reads.steps)} | ({reads.data} - {""})
+        keys = {key for one in data for key in data_set(one).keys if key.endswith("_source")}
+        if none := sorted(key for key in keys if getattr(settings, key) == "none"):
+            found[name] = f"{none[0]}=none"
+    return found
+
+
 def needed(names: tuple[str, ...]) -> tuple[str, ...]:
     """These steps and all before them, in the order of a run."""
     found: set[str] = set()

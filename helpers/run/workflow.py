@@ -15,7 +15,7 @@ from helpers.run import paths
 from helpers.run.cache import notebook_key, step_key
 from helpers.run.profile import KEYS, Profile, ProfileError, Run, failed_steps, load_profile, nearest, parse_overrides
 from helpers.run.provenance import available_cores, read_json, write_json
-from helpers.run.steps import needed, notebook_names, notebook_reads
+from helpers.run.steps import left_out, needed, notebook_names, notebook_reads
 
 
 class ProgressHandler(logging.Handler):
@@ -118,6 +118,7 @@ def reproduce(settings: Sequence[str]) -> int:
     own, overrides = split_settings(settings)
     notebooks, jobs = wanted_notebooks(own["only"]), jobs_from(own["jobs"])
     profile = load_profile(own["profile"], overrides)
+    notebooks = _part_of(profile, notebooks, asked=bool(own["only"]))
     run = Run(own["run"] or profile.name)
     lock = FileLock(run.folder / ".lock")
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -130,6 +131,18 @@ def reproduce(settings: Sequence[str]) -> int:
         raise ProfileError(
             f"another `make reproduce` is at work in {run.folder}; wait for it, or give RUN=another_name"
         ) from None
+
+
+def _part_of(profile: Profile, notebooks: list[str], asked: bool) -> list[str]:
+    """These notebooks without those that the profile leaves out, which are named; `ProfileError` where all were asked
+    for by name."""
+    out = left_out(profile)
+    if missing := [f"{name} ({out[name]})" for name in notebooks if name in out]:
+        text = f"not part of profile {profile.name}: {', '.join(missing)}"
+        if asked:
+            raise ProfileError(f"{text}. Other images for it can be named, or another PROFILE=")
+        print(text, file=sys.stderr, flush=True)
+    return [name for name in notebooks if name not in out]
 
 
 def plan(run: Run, notebooks: Sequence[str], profile: Profile) -> None:

@@ -9,12 +9,15 @@ from pydantic import BaseModel, Field
 from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step
 
 
+NihSource = Literal["phantom_chest", "nih", "none"]
+
+
 class ZechKeys(BaseModel):
     """Where radiographs of several hospitals come from, and how their networks learn."""
 
-    nih_source: Literal["phantom_chest", "nih"] = Field("phantom_chest", description="radiographs with fourteen labels")
+    nih_source: NihSource = Field("phantom_chest", description="radiographs with fourteen labels")
     phantom_nih_images: int = Field(1800, ge=40, le=200_000, description="phantom radiographs with fourteen labels")
-    sites_source: Literal["phantom_chest", "real"] = Field(
+    sites_source: Literal["phantom_chest", "real", "none"] = Field(
         "phantom_chest", description="where the hospitals' radiographs come from; real: NIH, Kermany and Cohen"
     )
     phantom_sites_bodies: int = Field(1800, ge=60, le=200_000, description="phantom radiographs at the hospitals")
