@@ -247,7 +247,7 @@ class Study:
             columns = ["image_id", "patient_id", "label", "split"]
             data = {"source": self.catalogue.name, "rows": digest_of(frame[columns].to_csv(index=False))}
             data |= {f"{part} images": int(count) for part, count in frame["split"].value_counts().items()}
-            data["patients"] = int(frame["patient_id"].nunique())
+            data |= {"patients": int(frame["patient_id"].nunique())} if self.catalogue.patients_known else {}
         if self._reads.data and self.catalogue.phantom:
             for label, path in frame.groupby("label")["path"].first().items():
                 data[f"mean grey level, {label}"] = round(float(read_grey(self.catalogue.file(path)).mean()), 2)

@@ -303,7 +303,7 @@ def test_the_committed_facts_are_complete():
     files = [file for card in cards.values() for file in card["files"]]
     assert all(card["licence"] and card["page"].startswith("https://") for card in cards.values())
     assert all(not file.url or file.url.startswith("https://") for file in files)
-    places = [place for file in files for place in (file.name, file.unpacks_to)]
+    places = [place for file in files for place in (file.name, file.unpacks_to or file.name)]
     assert all(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", place) for place in places)
     text = (DATASETS.parent / "README.md").read_text()
     assert [name for name in cards if f"`{name}`" not in text] == []

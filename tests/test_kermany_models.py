@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from tiny import run_maker, tiny_images
 
+from helpers.data.kermany_images import XRAY_CLASSES
 from helpers.kermany import models
 from helpers.kermany.models import CLASSES, load_head
 from helpers.model.experiment import Images
@@ -96,7 +97,7 @@ def test_the_curve_leaves_out_what_the_smallest_class_cannot_give_and_nests_its_
 
 
 def test_the_networks_score_every_image_they_did_not_learn_from_and_are_averaged(tmp_path):
-    images = tiny_images(tmp_path / "images", CLASSES["referral"], (10, 4, 4))
+    images = tiny_images(tmp_path / "images", XRAY_CLASSES, (10, 4, 4))
     images.frame.loc[images.frame["image_id"].str.endswith("train-7"), "split"] = "held-out"
     small = {"weights": "none", "finetune_size": 32, "finetune_epochs": 2, "finetune_networks": 2, "head_steps": 20}
     made = run_maker(models.finetune_referral_networks, images, load_profile("phantom", small), tmp_path / "runs")

@@ -1,9 +1,12 @@
 """Kermany's numbers: urgent referral, weighted error, pneumonia from three classes, and the cost of decisions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
+from tiny_data import sized
 
 from helpers.kermany import numbers
 from helpers.kermany.data import is_urgent, urgent_score
@@ -66,9 +69,19 @@ def test_three_classes_answer_both_questions_of_pneumonia():
         assert (asked[f"p_{positive}"] + asked[f"p_{negative}"]).to_numpy() == pytest.approx(1)
         assert 0.5 < numbers.binary_numbers(asked, (positive, negative), 100, 1)["auroc"].value < 1
     assert len(numbers.pneumonia_scores(scores, "bacteria_virus")) == (scores["label"] != "NORMAL").sum()
-    counts = numbers.pneumonia_counts(scores.assign(published_split="train"))
-    assert counts["train_normal"] + counts["train_pneumonia"] == counts["train_images"] == 400
-    assert counts["train_patients"] == 200
+
+
+def test_images_are_counted_by_kind_and_patients_where_they_are_known():
+    catalogue = sized({"NORMAL": 5, "BACTERIA": 4, "VIRUS": 3}, {"NORMAL": 1, "BACTERIA": 1, "VIRUS": 2})
+    counts = numbers.pneumonia_counts(catalogue)
+    assert (counts["train_pneumonia"], counts["train_images"], counts["train_patients"]) == (7, 12, 12)
+    assert counts["test_viral"] == 2 and list(numbers.questions_of(catalogue)) == ["pneumonia", "bacteria_virus"]
+    unnamed = replace(sized({"NORMAL": 5, "PNEUMONIA": 4}, {"NORMAL": 1, "PNEUMONIA": 2}), patients_known=False)
+    assert list(numbers.questions_of(unnamed)) == ["pneumonia"]
+    counts = {f"{part}_{kind}" for part in ("train", "test") for kind in ("normal", "pneumonia")}
+    assert set(numbers.pneumonia_counts(unnamed)) == counts | {"train_images"}
+    evidence = numbers.shared_id_evidence(unnamed, 1)
+    assert evidence.shared_ids == 0 and "No patients are named" in evidence.conclusion
 
 
 def test_the_cheapest_decision_is_worked_out_by_hand():

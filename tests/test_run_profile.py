@@ -7,8 +7,8 @@ from helpers.run.paths import ROOT
 from helpers.run.profile import ProfileError, load_profile, parse_overrides, profile_names
 
 
-def test_both_profiles_of_the_project_load():
-    assert profile_names() == ["paper", "phantom"]
+def test_the_profiles_of_the_project_load():
+    assert profile_names() == ["medmnist", "paper", "phantom"]
     assert (load_profile("phantom").oct_source, load_profile("paper").oct_source) == ("phantom_oct", "kermany_oct")
 
 

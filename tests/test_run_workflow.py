@@ -12,8 +12,9 @@ import pytest
 from checkout import copy_checkout, edit, run_python
 
 from helpers.run.paths import ROOT
-from helpers.run.profile import ProfileError, Run
-from helpers.run.workflow import jobs_from, split_settings, wanted_notebooks
+from helpers.run.profile import ProfileError, Run, load_profile
+from helpers.run.workflow import _part_of, jobs_from, split_settings, wanted_notebooks
+from helpers.study import open_study
 
 TINY = ("phantom_oct_train=120", "phantom_oct_test_per_class=6", "head_steps=40", "limited_per_class=4")
 TINY += ("image_size=64", "bootstrap=100", "validation_fraction=0.3")
@@ -39,6 +40,20 @@ def test_notebooks_are_named_in_full_or_by_number():
     assert wanted_notebooks("00,02_multiclass_roc") == ["00_data", "02_multiclass_roc"]
     with pytest.raises(ProfileError, match=r"did you mean 02_multiclass_roc\?"):
         wanted_notebooks("02_multiclas_roc")
+
+
+def test_a_profile_names_the_notebooks_whose_images_it_does_not_have(capsys):
+    profile, names = load_profile("medmnist"), wanted_notebooks("")
+    kept = _part_of(profile, names, asked=False)
+    assert [name[:2] for name in names if name not in kept] == ["08", "09", "10", "11", "12"]
+    assert "09_covid_bridge (covid_source=none)" in capsys.readouterr().err
+    with pytest.raises(
+        ProfileError, match=r"not part of profile medmnist: 08_view_classification \(view_source=none\)"
+    ):
+        _part_of(profile, ["07_pneumonia", "08_view_classification"], asked=True)
+    with pytest.raises(ProfileError, match="08_view_classification is not part of profile medmnist"):
+        open_study("08_view_classification", "medmnist")
+    assert _part_of(load_profile("phantom"), names, asked=True) == names
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])

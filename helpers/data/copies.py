@@ -23,8 +23,8 @@ def counts(catalogue: Catalogue, paper: Mapping[str, Mapping] | None = None) -> 
     """Images and patients by published split and class, with a row "all" per split, beside the paper's.
 
     `paper` is shaped as `kermany_images.OCT_COUNTS`. Columns: split, label, images, patients, paper_images,
-    paper_patients; a number that the paper does not print, or that is not known, is <NA>. A patient of two classes counts
-    in both of their rows, and once in "all".
+    paper_patients; a number that the paper does not print, or that is not known, is <NA>. A patient of two classes
+    counts in both of their rows, and once in "all".
     """
     paper, frame = paper or {}, catalogue.frame
     rows = []

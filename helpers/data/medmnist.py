@@ -203,7 +203,7 @@ def _check(archive: zipfile.ZipFile, part: str, classes: int) -> tuple[int, ...]
         raise ValueError(f"{part}_images is {dtype} {shape}, expected uint8 (n, size, size)")
     codes = _read_labels(archive, part)
     if len(codes) != shape[0] or not np.isin(codes, np.arange(classes)).all():
-        raise ValueError(f"{part}_labels has {len(codes):,} labels for {shape[0]:,} images, expected 0 to {classes - 1}")
+        raise ValueError(f"{part}_labels: {len(codes):,} labels for {shape[0]:,} images, expected 0 to {classes - 1}")
     return shape
 
 

@@ -63,7 +63,7 @@ def split(catalogue: Catalogue, kind: str, validation_fraction: float, seed: int
     `SplitError`, also for a patient-disjoint split of images whose patients are not known.
     """
     if kind == "patient-disjoint" and not catalogue.patients_known:
-        raise SplitError(f"{catalogue.name} names no patients: a patient-disjoint split cannot be had, SPLIT=published can")
+        raise SplitError(f"{catalogue.name} names no patients, so that no split is patient-disjoint: SPLIT=published")
     left_out = dropped(catalogue, kind)
     frame = catalogue.frame[~catalogue.frame["image_id"].isin(left_out["image_id"])].reset_index(drop=True)
     test = frame["published_split"] == "test"

@@ -8,18 +8,12 @@ from pydantic import BaseModel, Field
 
 from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Rising, Step, data_step, features_step
 
-
 # Of MedMNIST's copies the one that is there, or that of so many pixels per side.
-OctSource = Literal["phantom_oct", "kermany_oct", "octmnist", "octmnist_28", "octmnist_64", "octmnist_128", "octmnist_224"]
-XraySource = Literal[
-    "phantom_chest",
-    "kermany_xray",
-    "pneumoniamnist",
-    "pneumoniamnist_28",
-    "pneumoniamnist_64",
-    "pneumoniamnist_128",
-    "pneumoniamnist_224",
+OctSource = Literal[
+    "phantom_oct", "kermany_oct", "octmnist", "octmnist_28", "octmnist_64", "octmnist_128", "octmnist_224"
 ]
+PneumoniaMnist = Literal["pneumoniamnist", "pneumoniamnist_28", "pneumoniamnist_64", "pneumoniamnist_128"]
+XraySource = Literal["phantom_chest", "kermany_xray", "pneumoniamnist_224"] | PneumoniaMnist
 
 
 class KermanyKeys(BaseModel):

@@ -93,7 +93,7 @@ def _folders(settings, source: str, place: Place) -> list[Path]:
 
 
 def downloads(settings) -> list[str]:
-    """The data sets to fetch: version 2 of the record, unless version 3 is there already; MedMNIST's where asked for."""
+    """The data sets to fetch: version 2 of the record, unless version 3 is there already; MedMNIST's if asked for."""
     there = {name: (settings.data_dir / name).is_dir() for name in ("OCT2017", "CellData", "chest_xray")}
     asked = [source for source in (settings.oct_source, settings.xray_source) if medmnist.is_medmnist(source)]
     names = [medmnist.file_name(source) for source in asked if not medmnist.files_of(source, settings.data_dir)]
@@ -141,7 +141,10 @@ def flow_boxes(catalogue: Catalogue, split: Split) -> tuple[list[tuple[str, str]
     parts = {name: frame[frame["split"] == name] for name in SPLITS}
     boxes = [
         ("Images found", f"{found:,} images"),
-        (f"Readable images with a label{' and a patient' if catalogue.patients_known else ''}", _count(catalogue, catalogue.frame)),
+        (
+            f"Readable images with a label{' and a patient' if catalogue.patients_known else ''}",
+            _count(catalogue, catalogue.frame),
+        ),
         (f"Used: {split.kind} split", _count(catalogue, frame)),
         ("Training", _classes(catalogue, parts["train"])),
         ("Validation: models and steps are chosen here", _classes(catalogue, parts["validation"])),

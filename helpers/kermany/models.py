@@ -160,8 +160,8 @@ def _curve_point(frame: pd.DataFrame, features: pd.DataFrame, settings: HeadSett
 
 
 def finetune_referral_networks(inputs: Inputs) -> Results:
-    """Networks that distinguish the radiographs' classes, NORMAL, BACTERIA and VIRUS, or NORMAL and PNEUMONIA, fine-tuned
-    from images; their probabilities are averaged.
+    """Networks that distinguish NORMAL, BACTERIA and VIRUS, or NORMAL and PNEUMONIA where the images' labels say no more,
+    fine-tuned from images; their probabilities are averaged.
 
     Beyond the paper, which trained the last layer alone: pneumonia against normal, bacterial against viral, and the
     three decisions of the paper ("urgent referral", "supportive care", "observation only") come from the same

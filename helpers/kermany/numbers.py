@@ -121,10 +121,12 @@ def questions_of(catalogue: Catalogue) -> dict[str, tuple[str, str]]:
 
 
 def pneumonia_counts(catalogue: Catalogue) -> dict[str, float]:
-    """Images and patients of the published folders, as far as known, by the last part of their ids in data/published/."""
+    """Images and known patients of the published folders, by the last part of their ids in data/published/."""
     frame, names = catalogue.frame, {"NORMAL": "normal", "BACTERIA": "bacterial", "VIRUS": "viral"}
     images = pd.crosstab(frame["published_split"], frame["label"]).rename(columns=names)
-    images = images.assign(pneumonia=images.drop(columns="normal").sum(axis=1)).drop(columns="PNEUMONIA", errors="ignore")
+    images = images.assign(pneumonia=images.drop(columns="normal").sum(axis=1)).drop(
+        columns="PNEUMONIA", errors="ignore"
+    )
     if catalogue.patients_known:
         images = images.assign(patients=frame.groupby("published_split")["patient_id"].nunique())
     counts = {f"{part}_{word}": float(count) for (part, word), count in images.stack().items()}
@@ -187,7 +189,9 @@ def shared_id_evidence(catalogue: Catalogue, seed: int, workers: int = 0) -> Sha
     many ids; `reference` shows what it can do on this data set. Raises `UnreadableImage`.
     """
     if not catalogue.patients_known:
-        none = Estimate.undefined(0, "bootstrap by id", text := "No patients are named: who is in both folders is unknown.")
+        none = Estimate.undefined(
+            0, "bootstrap by id", text := "No patients are named: who is in both folders is unknown."
+        )
         return SharedIdEvidence(0, 0, none, none, float("nan"), text)
     frame = catalogue.frame.sort_values("image_id", ignore_index=True)
     train, test = (frame[frame["published_split"] == split] for split in ("train", "test"))

@@ -258,7 +258,7 @@ def _is_published(path: Path, name: str, published: str | int) -> bool:
 
 
 def _load_file(model: keras.Model, path: Path) -> None:
-    """Weights from `path`, a .weights.h5, .h5 or .keras file; refused unless every tensor fits and none is left over."""
+    """Weights from `path`, a .weights.h5, .h5 or .keras file; refused where a tensor does not fit or is left over."""
     import keras
 
     try:
@@ -274,7 +274,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
 
 
 def _tensors_held(path: Path) -> int:
-    """How many tensors of layers a .weights.h5 file holds, of which Keras leaves those unread that no layer asks for."""
+    """How many tensors of layers a .weights.h5 file holds; Keras leaves those unread that no layer asks for."""
     import h5py
 
     names: list[str] = []
@@ -302,7 +302,9 @@ def _examine(model: keras.Model, path: Path) -> None:
             random_ones.append(variable.path)
     if random_ones:
         some = ", ".join(random_ones[:3]) + (" ..." if len(random_ones) > 3 else "")
-        text = f"{path}: {len(random_ones)} of {kernels} kernels cannot be told from random numbers ({some}): untrained?"
+        text = (
+            f"{path}: {len(random_ones)} of {kernels} kernels cannot be told from random numbers ({some}): untrained?"
+        )
         warnings.warn(text, WeightsWarning, stacklevel=6)
 
 

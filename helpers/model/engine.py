@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 AGREEMENT = 0.9999  # the least cosine between an engine's features of an image and those of Keras in float32
 BATCH = 64  # images that Keras takes at once
 REQUEST = 4  # images an OpenVINO request: weights are read a quarter as often, activations still fit a core's cache
+CHECK_WEIGHTS = "look at its weights, which are not those of a trained network"
 ON_GPU = ("float16", "bfloat16", "float32")  # what Keras does at full speed there, the preferred first
 OPENVINO = {"bfloat16": "BF16", "float32": "FP32", "float16": "FP16"}  # OpenVINO's words; the preferred first
 
@@ -142,9 +143,9 @@ def _backend() -> str:
 def check_agreement(backbone: Backbone, engine: Engine, run: Function, images: np.ndarray) -> dict[str, float]:
     """How near `run` comes to Keras in float32, on the CPU, for `images`, uint8 (n, size, size).
 
-    `min_cosine`: the worst image's cosine between the two feature vectors, 0 where one is all zeros, NaN where a feature
-    is not finite; `max_abs`: the largest difference of any feature; `images`: n. Raises `Disagreement` where they are
-    too far apart, and `EngineError` where those of Keras do not differ between images.
+    `min_cosine`: the worst image's cosine between the two feature vectors, 0 where one is all zeros, NaN where a
+    feature is not finite; `max_abs`: the largest difference of any feature; `images`: n. Raises `Disagreement` where
+    they are too far apart, and `EngineError` where those of Keras do not differ between images.
     """
     import keras
 
@@ -167,12 +168,10 @@ def require_variation(features: np.ndarray, name: str) -> None:
     """Raises `EngineError` where the features of different images are all the same, or not finite: no weights of a
     trained network give such, and all that is learnt from them would be chance."""
     if not np.isfinite(features).all():
-        raise EngineError(f"{name}: its features are not finite; are its weights what they should be?")
+        raise EngineError(f"{name}: its features are not finite; {CHECK_WEIGHTS}")
     if len(features) > 1 and (np.ptp(features, axis=0) <= 1e-6 * np.abs(features).max(axis=0)).all():
         what = "the same" if features.any() else "zero"
-        raise EngineError(
-            f"{name}: the features of {len(features)} different images are all {what}; are its weights what they should be?"
-        )
+        raise EngineError(f"{name}: the features of {len(features)} images are all {what}; {CHECK_WEIGHTS}")
 
 
 # --- compiling ---

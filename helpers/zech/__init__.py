@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 
 from helpers.run.steps import FEATURES_KEYS, DataSet, Notebook, PaperStudy, Step, data_step
 
-
 NihSource = Literal["phantom_chest", "nih", "none"]
 
 

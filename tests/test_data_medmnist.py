@@ -1,0 +1,163 @@
+"""MedMNIST's files: read as published, streamed, and refused by name where they are damaged or laid out otherwise."""
+
+import io
+import json
+import tracemalloc
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from tiny_data import medmnist_arrays
+
+from helpers.data import medmnist
+from helpers.data.catalogue import CatalogueError
+from helpers.data.download import DATASETS, read_datasets
+from helpers.data.images import read_grey
+from helpers.data.splits import SplitError
+from helpers.kermany import data
+from helpers.run.profile import load_profile
+
+
+def write(folder, name="octmnist", arrays=None, compressed=True):
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = medmnist_arrays(name.split("_")[0]) if arrays is None else arrays
+    (np.savez_compressed if compressed else np.savez)(folder / f"{name}.npz", **arrays)
+    return arrays
+
+
+def load(folder, source="octmnist"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        return medmnist.load(source, folder, folder / "cache"), [str(one.message) for one in caught]
+
+
+@pytest.mark.parametrize("source", ["octmnist", "pneumoniamnist_64"])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_images_labels_and_parts_are_those_of_the_file_and_no_patient_is_claimed(tmp_path, source, compressed):
+    name, size = source.split("_")[0], 64 if "_" in source else 28
+    arrays = write(tmp_path, source, medmnist_arrays(name, size=size), compressed)
+    found, words = load(tmp_path, source)
+    assert found.name == name and not found.patients_known and len(found) == 68
+    for part, published in medmnist.PARTS.items():
+        rows = found.frame[found.frame["image_id"].str.startswith(part)]
+        codes = arrays[f"{part}_labels"][:, 0]
+        order = rows["image_id"].str.split("/").str[1].astype(int)
+        assert rows["label"].tolist() == [medmnist.LABELS[name][codes[k]] for k in order]
+        assert set(rows["published_split"]) == {published} and set(rows["validation"]) == {part == "val"}
+        np.testing.assert_array_equal(
+            read_grey(found.file(rows["path"].iloc[-1])), arrays[f"{part}_images"][order.iloc[-1]]
+        )
+    assert "names no patients" in words[0] and "not a published file" in words[1]
+    same, sentence = medmnist.describe(found)
+    assert not same and f"at {size} px" in sentence and "no patients are named" in sentence
+    assert load(tmp_path, source)[0].fingerprint() == found.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("val_images"), "no array val_images"),
+        (lambda a: a.pop("test_labels"), "no array test_labels"),
+        (lambda a: a.update(test_images=a["test_images"][..., None].repeat(3, -1)), "expected uint8"),
+        (lambda a: a.update(train_images=a["train_images"][:, :20]), "expected uint8"),
+        (lambda a: a.update(train_images=a["train_images"] / 255), "expected uint8"),
+        (lambda a: a.update(val_images=a["val_images"][:, :14, :14]), "different sizes: 14, 28"),
+        (lambda a: a.update(train_labels=a["train_labels"][:-1]), "39 labels for 40 images"),
+        (lambda a: a.update(train_labels=a["train_labels"] + 1), "expected 0 to 3"),
+        (lambda a: a.update(train_labels=np.array([{}] * 40)), "expected whole numbers"),
+        (lambda a: a.update(test_images=np.asfortranarray(a["test_images"])), "lies by columns"),
+        (lambda a: a.update(test_images=a["test_images"][:0], test_labels=a["test_labels"][:0]), "expected uint8"),
+    ],
+)
+def test_a_file_of_another_layout_is_refused_with_its_name_and_what_is_wrong(tmp_path, change, message):
+    arrays = medmnist_arrays("octmnist")
+    change(arrays)
+    write(tmp_path, arrays=arrays)
+    with pytest.raises(CatalogueError, match=f"octmnist.npz cannot be read as OCTMNIST: .*{message}.*make data"):
+        load(tmp_path)
+    assert not list((tmp_path / "cache/medmnist").glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "a byte", "no zip", "empty", "a short member"])
+def test_a_damaged_file_is_refused_and_nothing_of_it_is_kept(tmp_path, damage):
+    write(tmp_path, compressed=False)
+    path = tmp_path / "octmnist.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1  # within the training images
+    changed = {"cut": content[: len(content) // 2], "a byte": content, "no zip": b"<html>", "empty": b""}
+    path.write_bytes(bytes(changed.get(damage, content)))
+    if damage == "a short member":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, array in medmnist_arrays("octmnist").items():
+                stream = io.BytesIO()
+                np.save(stream, array)
+                archive.writestr(f"{name}.npy", stream.getvalue()[: -1000 if name == "val_images" else None])
+    with pytest.raises(CatalogueError, match="octmnist.npz cannot be read as OCTMNIST"):
+        load(tmp_path)
+    assert not [place for place in (tmp_path / "cache/medmnist").glob("*") if place.is_dir()]
+
+
+def test_one_size_is_found_by_itself_and_of_several_one_must_be_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no octmnist.npz in .*make data PROFILE=medmnist"):
+        load(tmp_path)
+    write(tmp_path / "medmnist", "octmnist_64", medmnist_arrays("octmnist", size=64))
+    assert "at 64 px" in medmnist.describe(load(tmp_path)[0])[1]
+    with pytest.raises(FileNotFoundError, match=r"no octmnist.npz in .* \(there is octmnist_64.npz\)"):
+        load(tmp_path, "octmnist_28")
+    write(tmp_path, "octmnist")
+    with pytest.raises(CatalogueError, match="more than once: .*octmnist.npz.*OCT_SOURCE=octmnist_28"):
+        load(tmp_path)
+    assert "at 28 px" in medmnist.describe(load(tmp_path, "octmnist_28")[0])[1]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(medmnist, "PIECE", 1 << 20)
+    write(tmp_path, "octmnist_224", medmnist_arrays("octmnist", (600, 12, 12), 224))  # 31 MB of pixels
+    tracemalloc.start()
+    load(tmp_path, "octmnist_224")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6
+
+
+def test_a_folder_that_lost_images_is_refused(tmp_path):
+    write(tmp_path)
+    found, _ = load(tmp_path)
+    found.file(found.frame["path"].iloc[0]).unlink()
+    with pytest.raises(CatalogueError, match="holds 67 of 68 images: delete it"):
+        load(tmp_path)
+
+
+def test_a_published_file_is_known_by_its_checksum(tmp_path, monkeypatch):
+    write(tmp_path)
+    record = json.loads((load(tmp_path)[0].root / medmnist.RECORD).read_text())
+    monkeypatch.setattr(medmnist, "_published", lambda: {"octmnist": record["md5"]})
+    found, words = load(tmp_path)
+    assert len(words) == 1 and "not the published" not in medmnist.describe(found)[1]
+
+
+def test_every_size_has_a_card_with_its_checksum():
+    cards = {name: card["files"][0] for name, card in read_datasets(DATASETS).items() if medmnist.is_medmnist(name)}
+    assert len(cards) == 8 == len({file.md5 for file in cards.values()})
+    assert all(
+        file.name == f"{name}.npz" and file.url.startswith("https://zenodo.org/") for name, file in cards.items()
+    )
+
+
+def test_the_profile_splits_as_published_and_downloads_what_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
+    profile = load_profile("medmnist", {"data_dir": str(tmp_path)})
+    assert data.downloads(profile) == ["octmnist", "pneumoniamnist"] and data.folders_oct(profile) == []
+    write(tmp_path)
+    write(tmp_path, "pneumoniamnist_64", medmnist_arrays("pneumoniamnist", size=64))
+    assert data.downloads(profile) == [] and data.folders_oct(profile) == [tmp_path / "octmnist.npz"]
+    with pytest.warns(UserWarning, match="names no patients"):
+        oct_images, radiographs = data.load_oct(profile), data.load_xray(profile)
+    counts = data.split_oct(oct_images, profile).frame["split"].value_counts().to_dict()
+    assert counts == {"train": 40, "validation": 12, "test": 16}
+    assert data.split_xray(radiographs, profile).frame["split"].value_counts()["held-out"] == 4
+    assert "unnamed patients" in data.flow_boxes(oct_images, data.split_oct(oct_images, profile))[0][1][1]
+    assert list(data.patient_characteristics(oct_images)) == ["split", "class", "images"]
+    with pytest.raises(SplitError, match="octmnist names no patients, .*SPLIT=published"):
+        data.split_oct(oct_images, profile.model_copy(update={"split": "patient-disjoint"}))
