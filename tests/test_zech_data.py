@@ -1,5 +1,7 @@
 """Zech's data sets: several labels an image, either split list, three collections as hospitals, predictions."""
 
+import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -116,50 +118,98 @@ def test_pneumonia_of_any_cause_counts_and_every_hospital_has_validation_patient
 
 
 @pytest.fixture
-def predictions(tmp_path):
-    """Made-up predictions of NIH's images, as the two archives lie; their table."""
-    nih_archive(tmp_path)
-    place = tmp_path / "reproduce-chexnet" / "pretrained"
-    place.mkdir(parents=True)
+def clone(tmp_path):
+    """The clone of today with made-up predictions of 16 images, of which the labels of 2017 call one otherwise."""
+    root, rng = tmp_path / "reproduce-chexnet", np.random.default_rng(0)
     images = [nih_name(patient, visit) for patient in range(8) for visit in (0, 1)]
-    chances = np.random.default_rng(0).random((16, 14))
-    table = pd.DataFrame(chances, columns=[f"prob_{label}" for label in FINDINGS]).assign(**{"Image Index": images})
-    table.to_csv(place / "preds.csv", index=False)
-    pd.DataFrame({"label": FINDINGS, "auc": 0.5}).to_csv(place / "aucs.csv", index=False)
-    return place / "preds.csv"
+    for folder, columns in {"pretrained": ["auc"], "pretrained-old": ["retrained auc", "chexnet auc"]}.items():
+        (root / folder).mkdir(parents=True)
+        chances = pd.DataFrame(rng.random((16, 14)), columns=[f"prob_{label}" for label in FINDINGS])
+        chances.assign(**{"Image Index": images}).to_csv(root / folder / "preds.csv", index=False)
+        areas = pd.DataFrame({"label": FINDINGS[::-1], **dict.fromkeys(columns, 0.5)})
+        areas.to_csv(root / folder / "aucs.csv", index=False)
+    for name in data.LABELS.values():
+        labels = pd.DataFrame(rng.integers(0, 2, (16, 14)), columns=list(FINDINGS[::-1])).assign(Mass=[0, 1] * 8)
+        labels.loc[0, "Mass"] = int("2017" in name)
+        labels = labels.assign(fold="test", **{"Patient ID": [k // 2 for k in range(16)], "Image Index": images})
+        labels.to_csv(root / name, index=False)
+    return root
 
 
-def test_published_predictions_stand_beside_their_labels(predictions, tmp_path):
+def test_both_networks_are_scored_on_the_labels_of_either_year_that_lie_in_the_clone(clone, tmp_path):
     made = data.load_predictions(tmp_path)
-    assert made.entries == len(made.scores) == 16 and list(made.aucs.index) == list(FINDINGS)
-    row = made.scores.set_index("image_id").loc[nih_name(1)]
-    assert row["patient_id"] == "1" and row["y_Pneumonia"] and not row["y_Hernia"] and 0 <= row["p_Hernia"] <= 1
+    versions = {network: list(found) for network, found in made.scores.items()}
+    assert versions == {"re-scored": ["2017", "2020"], "re-scored, network of 2022": ["2020", "2017"]}
+    assert made.entries == 16 and all((found == 0.5).all() for found in made.aucs.values())
+    assert all("16 of the 22,433" in note for note in made.notes) and len(made.notes) == 2
+    old, new = made.own().values()
+    assert old["y_Mass"].sum() == 9 and new["y_Mass"].sum() == 8 and not old["p_Hernia"].equals(new["p_Hernia"])
+    assert old["patient_id"].tolist() == [str(k // 2) for k in range(16)]
+    relabelled = numbers.compare_scores(*made.scores["re-scored"].values(), ("2017", "2020")).set_index("label")
+    assert (
+        relabelled.loc["Mass", "difference"] != 0 and (relabelled["p_holm"].dropna() >= relabelled["p"].dropna()).all()
+    )
     read = {path.name for path in data.folders_predictions(SimpleNamespace(data_dir=tmp_path))}
-    assert read == {"preds.csv", "aucs.csv", "Data_Entry_2017_v2020.csv"}
-    predictions.unlink()
-    with pytest.raises(FileNotFoundError, match="no published predictions.*reproduce-chexnet/pretrained.*preds.csv"):
+    assert read == {"preds.csv", "aucs.csv", "nih_labels.csv", "nih_labels_2017.csv"}
+
+
+def test_nihs_own_table_serves_where_the_clone_has_no_labels_and_without_any_it_says_so(clone, tmp_path):
+    for name in data.LABELS.values():
+        (clone / name).unlink()
+    with pytest.raises(FileNotFoundError, match="no labels: neither nih_labels_2017.csv nor nih_labels.csv in"):
         data.load_predictions(tmp_path)
+    table = nih_archive(tmp_path) / "Data_Entry_2017_v2020.csv"
+    assert {tuple(found) for found in data.load_predictions(tmp_path).scores.values()} == {("2020",)}
+    table.rename(table.with_name("Data_Entry_2017.csv"))
+    assert {tuple(found) for found in data.load_predictions(tmp_path).scores.values()} == {("2017",)}
+    for folder in ("pretrained", "pretrained-old"):
+        (clone / folder / "preds.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="no published predictions.*reproduce-chexnet.*pretrained/preds.csv"):
+        data.load_predictions(tmp_path)
+
+
+def test_a_clone_of_before_2022_has_the_talks_network_in_the_other_folder(clone, tmp_path):
+    shutil.rmtree(clone / "pretrained")
+    (clone / "pretrained-old").rename(clone / "pretrained")
+    assert list(data.load_predictions(tmp_path).scores) == ["re-scored"]
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("file", "change", "note", "scored"),
     [
-        (lambda table: table.assign(prob_Hernia=2.0), "no probability"),
-        (lambda table: pd.concat([table, table.head(1)]), "an image is there twice"),
-        (lambda table: table.replace(nih_name(3), "x0.png"), "not in NIH's table, first x0"),
-        (lambda table: table.drop(columns="prob_Hernia"), "no column prob_Hernia"),
+        ("pretrained/preds.csv", lambda table: table.assign(prob_Hernia=2.0), "no probability", 0),
+        ("pretrained/preds.csv", lambda table: pd.concat([table, table.head(1)]), "an image is there twice", 0),
+        ("pretrained/preds.csv", lambda table: table.drop(columns="prob_Hernia"), "no column prob_Hernia", 0),
+        ("pretrained/preds.csv", lambda table: table.head(9), "9 of the 22,433", 9),
+        (
+            "pretrained/preds.csv",
+            lambda table: table.replace(nih_name(3), "x.png"),
+            "1 images without.*first x.png",
+            15,
+        ),
+        ("pretrained/aucs.csv", lambda table: table.rename(columns={"auc": "area"}), "are not shown", 16),
+        ("nih_labels.csv", lambda table: table.drop(index=[3, 4]), "2 images", 14),
+        ("nih_labels.csv", lambda table: table.drop(columns="Mass"), "no column Mass", 16),
     ],
 )
-def test_predictions_that_cannot_be_right_are_refused(predictions, tmp_path, change, message):
-    change(pd.read_csv(predictions)).to_csv(predictions, index=False)
-    with pytest.raises(CatalogueError, match=message):
-        data.load_predictions(tmp_path)
+def test_a_table_that_is_cut_scores_what_is_there_and_one_that_is_wrong_is_left_out(
+    clone, tmp_path, file, change, note, scored
+):
+    change(pd.read_csv(clone / file)).to_csv(clone / file, index=False)
+    made = data.load_predictions(tmp_path)
+    assert len(made.own().get("re-scored, network of 2022", ())) == scored and "re-scored" in made.scores
+    assert any(re.search(note, one) for one in made.notes)
+    shutil.rmtree(clone / "pretrained-old")
+    if not scored:
+        with pytest.raises(CatalogueError, match=note):
+            data.load_predictions(tmp_path)
 
 
 @REAL
 @pytest.mark.real_data
 def test_the_real_predictions_give_the_areas_that_their_folder_prints():
     made = data.load_predictions(REAL_DATA)
-    table = numbers.rescored_table(numbers.label_aurocs(made.scores), made.aucs)
-    assert len(made.scores) == 22_433 and made.entries == 112_120 and table["equal"].all()
+    table = numbers.rescored_table(made.own(), made.aucs)
+    assert (table["n"] == 22_433).all() and made.entries == 112_120 and table["equal"].all() and not made.notes
     assert (table["high"] - table["low"] > 0).all() and table["difference"].abs().max() < 0.02
+    assert table["design effect"].max() > 3 and (table["p_holm"] > 0.9).all()

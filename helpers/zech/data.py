@@ -22,9 +22,10 @@ Three hospitals, `load_sites`: ChestX-ray14, Kermany's children (`kermany_images
     Cohen's have none; nearly all of Cohen's have pneumonia.
 
 Published predictions, `load_predictions`: github.com/jrzech/reproduce-chexnet (BSD 3-Clause), cloned into
-    DATA_DIR/reproduce-chexnet: `pretrained/preds.csv` has 22,433 rows, one probability for each of the 14 labels;
-    `pretrained/aucs.csv` 14 areas. Not the talk's network of 2018: the repository says that it was updated in 2022,
-    when newer libraries and a newer table of labels made a retraining necessary.
+    DATA_DIR/reproduce-chexnet. Two folders have a probability for each of 14 labels of 22,433 images (preds.csv) and
+    14 areas (aucs.csv): `pretrained-old/` is the talk's network of 2018, with the areas it prints (in a clone of before
+    2022, `pretrained/` is that); `pretrained/` is of 2022, when newer libraries and a newer table of labels made a
+    retraining necessary. The labels lie beside them: `nih_labels.csv` of 2020 and `nih_labels_2017.csv`.
 """
 
 from __future__ import annotations
@@ -72,12 +73,19 @@ SITE_CLASSES = ("Pneumonia", "No pneumonia")
 SITE_VALIDATION = 0.3  # of each hospital's training patients
 REGION_VALIDATION = 0.25  # of the training patients of images with and without a small nodule
 
+RESCORED, RESCORED_LATER = "re-scored", "re-scored, network of 2022"
+LABELS = {"2017": "nih_labels_2017.csv", "2020": "nih_labels.csv"}  # of the clone, by the year of NIH's table
+PREDICTED = 22_433  # images, as published
+WITHOUT = (
+    "Not run: the published predictions. Re-scored, they show the fourteen areas of the talk's network and of that of "
+    "2022, by patient, beside those printed, and what relabelling alone moves; nothing is trained."
+)
 PREDICTIONS = Place(
     "published predictions",
-    ("reproduce-chexnet/pretrained", "pretrained"),
-    ("preds.csv",),
-    ("preds.csv", "aucs.csv"),
-    "preds.csv",
+    ("reproduce-chexnet", "reproduce-chexnet-master"),
+    ("pretrained*/preds.csv", "preds.csv"),
+    ("pretrained*/preds.csv", "pretrained*/aucs.csv", "preds.csv", "aucs.csv", *LABELS.values()),
+    "pretrained/preds.csv",
     "Clone github.com/jrzech/reproduce-chexnet there",
 )
 NAME = "Image Index"  # the images' column in the tables of NIH and of the predictions
@@ -297,40 +305,118 @@ describe_regions = phantoms_described
 
 @dataclass(frozen=True)
 class Predictions:
-    """`scores`: image_id, patient_id, `y_<label>` (bool) and `p_<label>`, one row per image; `aucs`: a label's area as
-    the folder prints it; `entries`: how many images NIH's table lists in all.
+    """Published predictions beside their labels, by network: `RESCORED` is the talk's own, `RESCORED_LATER` of 2022.
+
+    `scores[network][version]`, the labels of its own time first: image_id, patient_id, `y_<label>` (bool) and
+    `p_<label>`, one row per image that the labels know. `aucs[network]`: each label's area as the folder prints it, NaN
+    where it does not. `entries`: images in the tables of labels. `notes`: what lies there and was not used, or lacks.
     """
 
-    scores: pd.DataFrame
-    aucs: pd.Series
+    scores: dict[str, dict[str, pd.DataFrame]]
+    aucs: dict[str, pd.Series]
     entries: int
+    notes: list[str]
+
+    def own(self) -> dict[str, pd.DataFrame]:
+        """Each network's scores with the labels of its own time, or with those there are."""
+        return {network: next(iter(found.values())) for network, found in self.scores.items()}
+
+    def on_one_version(self) -> list[pd.DataFrame]:
+        """Every network's scores with the same labels, the oldest there are."""
+        return [found[min(found)] for found in self.scores.values()]
 
 
 def folders_predictions(settings) -> list[Path]:
-    """What notebook 11 scores again, where it lies: the published predictions, and NIH's table of labels."""
+    """What notebook 11 reads beside its images, where it lies: published predictions, labels, radiologists' boxes."""
     predictions = PREDICTIONS.read_from(settings.data_dir)
-    return [*predictions, *(path for path in NIH_PLACE.read_from(settings.data_dir) if path.name in ENTRIES)]
+    try:
+        root = NIH_PLACE.find(settings.data_dir)
+    except (FileNotFoundError, CatalogueError):
+        return predictions
+    return [*predictions, *(path for name in (*ENTRIES, BOXES) if (path := root / name).is_file())]
 
 
 def load_predictions(data_dir: Path) -> Predictions:
-    """The predictions beside NIH's labels, in the file's order.
+    """The predictions of either network beside the labels of either year, as far as they lie there.
 
-    Raises `FileNotFoundError` where the predictions or NIH's table do not lie there, `CatalogueError` for a file
-    without its columns, a value that is no probability, and an image that NIH's table does not list.
+    Labels are the clone's, else NIH's own table. A table that cannot be used is left out with a note. Raises
+    `FileNotFoundError` where no predictions or no labels lie there, `CatalogueError` where none can be used.
     """
-    folder = PREDICTIONS.find(Path(data_dir))
+    root, notes = PREDICTIONS.find(Path(data_dir)), []
+    labels = _read_labels(root, Path(data_dir), notes)
+    scores, aucs = {}, {}
+    for folder in sorted({path.parent for path in (*root.glob("preds.csv"), *root.glob("pretrained*/preds.csv"))})[
+        ::-1
+    ]:
+        try:
+            chances = _read_chances(folder / "preds.csv", notes)
+            areas, of_talk = _read_areas(folder / "aucs.csv", notes)
+            of_talk = of_talk and RESCORED not in scores or folder.name == "pretrained-old"
+            network = RESCORED if of_talk else RESCORED_LATER
+            versions = sorted(labels, reverse=network == RESCORED_LATER)
+            scores[network] = {one: _beside(chances, labels[one], f"{folder}, {one}", notes) for one in versions}
+            aucs[network] = areas
+        except CatalogueError as error:
+            notes.append(str(error))
+    if not scores:
+        raise CatalogueError("; ".join(notes))
+    return Predictions(scores, aucs, max(map(len, labels.values())), notes)
+
+
+def _read_labels(root: Path, data_dir: Path, notes: list[str]) -> dict[str, pd.DataFrame]:
+    """image_id, patient_id and `y_<label>` of each version of the labels that is there."""
+    found, names = {}, {NAME: "image_id", "Patient ID": "patient_id"}
+    for version, name in LABELS.items():
+        try:
+            table = read_table(root / name, [*names, *FINDINGS]).rename(columns=names)
+            known = table[list(FINDINGS)].apply(pd.to_numeric, errors="coerce").gt(0)
+            found[version] = pd.concat([table[["image_id", "patient_id"]], known.add_prefix("y_")], axis=1)
+        except FileNotFoundError:
+            pass
+        except CatalogueError as error:
+            notes.append(str(error))
+    try:
+        nih = NIH_PLACE.find(data_dir)
+        own = read_entries(nih).drop(columns="view").rename(columns={label: f"y_{label}" for label in FINDINGS})
+        found.setdefault("2020" if _table(nih).name == ENTRIES[0] else "2017", own)
+    except (FileNotFoundError, CatalogueError) as error:
+        if not found:
+            names = " nor ".join(LABELS.values())
+            raise FileNotFoundError(f"no labels: neither {names} in {root}; and {error}") from None
+    return {version: table.drop_duplicates("image_id") for version, table in found.items()}
+
+
+def _read_chances(path: Path, notes: list[str]) -> pd.DataFrame:
+    """image_id and a probability of each label. Raises `CatalogueError` for a value that is none."""
     renamed = {NAME: "image_id"} | {f"prob_{label}": f"p_{label}" for label in FINDINGS}
-    scores = read_table(folder / "preds.csv", renamed, dtype=None).rename(columns=renamed)[list(renamed.values())]
-    aucs = read_table(folder / "aucs.csv", ["label", "auc"], dtype=None).set_index("label")["auc"]
-    inside = scores.drop(columns="image_id").apply(lambda column: column.between(0, 1)).all(axis=None)
-    if not inside or scores["image_id"].duplicated().any():
-        raise CatalogueError(f"{folder / 'preds.csv'}: a value is no probability, or an image is there twice")
-    entries = read_entries(NIH_PLACE.find(Path(data_dir)))
-    known = entries.rename(columns={label: f"y_{label}" for label in FINDINGS}).drop(columns="view")
-    scores = scores.merge(known, on="image_id", how="left", validate="one_to_one")
-    if lost := scores.loc[scores["patient_id"].isna(), "image_id"].tolist():
-        raise CatalogueError(f"{folder / 'preds.csv'}: {len(lost)} images are not in NIH's table, first {lost[0]}")
-    truth = [f"y_{label}" for label in FINDINGS]
-    scores[truth] = scores[truth].astype(bool)
-    columns = ["image_id", "patient_id", *truth, *(f"p_{label}" for label in FINDINGS)]
-    return Predictions(scores[columns], aucs.reindex(list(FINDINGS)), len(entries))
+    table = read_table(path, renamed, dtype=None).rename(columns=renamed)[list(renamed.values())]
+    chances = table.drop(columns="image_id").apply(pd.to_numeric, errors="coerce")
+    if not chances.apply(lambda column: column.between(0, 1)).all(axis=None) or table["image_id"].duplicated().any():
+        raise CatalogueError(f"{path}: a value is no probability, or an image is there twice")
+    if len(table) < PREDICTED:
+        notes.append(
+            f"{path}: {len(table):,} of the {PREDICTED:,} published predictions, so other areas than published"
+        )
+    return pd.concat([table["image_id"], chances], axis=1)
+
+
+def _read_areas(path: Path, notes: list[str]) -> tuple[pd.Series, bool]:
+    """Each label's area as the folder prints it, and whether its header is the talk's."""
+    try:
+        table = read_table(path, ["label"], dtype=None).set_index("label")
+        of_talk = "retrained auc" in table
+        areas = pd.to_numeric(table["retrained auc" if of_talk else "auc"], errors="coerce")
+        return areas[~areas.index.duplicated()].reindex(list(FINDINGS)), of_talk
+    except (FileNotFoundError, CatalogueError, KeyError) as error:
+        notes.append(f"{path}: the areas printed there are not shown: {error}")
+        return pd.Series(np.nan, list(FINDINGS)), False
+
+
+def _beside(chances: pd.DataFrame, labels: pd.DataFrame, where: str, notes: list[str]) -> pd.DataFrame:
+    scores = chances.merge(labels, on="image_id")
+    if scores.empty:
+        raise CatalogueError(f"{where}: no image of the predictions is in the table of labels")
+    if lost := len(chances) - len(scores):
+        first = chances.loc[~chances["image_id"].isin(labels["image_id"]), "image_id"].iloc[0]
+        notes.append(f"{where}: {lost:,} images without labels are not scored, first {first}")
+    return scores[["image_id", "patient_id", *(f"{kind}_{label}" for kind in "yp" for label in FINDINGS)]]

@@ -18,9 +18,10 @@ from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import GREY, Box, draw_arrow, draw_box, draw_forest, draw_intervals, draw_rocs
 from helpers.plots.maps import draw_image, draw_map
 from helpers.plots.style import DOUBLE, READERS, REFERENCE, VALIDATION, Mark, canvas, display_name, print_style
+from helpers.zech.data import RESCORED, RESCORED_LATER
 
 TALK, CHEXNET, OWN = "0.1", "#CC5500", "#8A6500"
-LEVELS = {"re-scored": VALIDATION}  # the colour of a level; others: OWN
+LEVELS = {RESCORED: VALIDATION, RESCORED_LATER: "#5B3A8E"}  # the colour of a level; others: OWN
 FILLED: tuple[Mark, ...] = (("o", OWN, OWN), ("s", "0.6", "0.6"))  # this run's network, and what it is held against
 NOT_RUN = "re-scored: not run\n(the published predictions\ndo not lie there)"
 
@@ -45,11 +46,12 @@ def areas(
     names, title = [display_name(label) for label in labels], "AUROC (95 % interval)"
     left.plot(published["chexnet"], places - 0.17, "s", ms=4, mfc="none", mec=CHEXNET, label="CheXNet, printed")
     left.plot(published["retrained"], places, "D", ms=4, mfc="none", mec=TALK, label="retrained, printed in the talk")
-    if "re-scored" in levels:
-        found = [levels["re-scored"].get(label) for label in labels]
-        name = f"re-scored, {found[0].n:,} test images"
-        draw_intervals(left, found, places + 0.17, ("o", VALIDATION, VALIDATION), name)
-    else:
+    rescored = [level for level in LEVELS if level in levels]
+    for k, level in enumerate(rescored):
+        found, colour = [levels[level].get(label) for label in labels], LEVELS[level]
+        name = f"{level}, {found[0].n:,} test images"
+        draw_intervals(left, found, places + 0.17 + 0.17 * k, ("o", colour, colour), name)
+    if not rescored:
         left.plot([], [], ls="", label=NOT_RUN)
     draw_forest(left, {}, names, title)
     shown = {f"this run's network: {own}": levels[own], "head on frozen features": frozen or {}}

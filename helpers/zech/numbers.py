@@ -14,19 +14,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
 
-from helpers.metrics.auroc import Comparison, auroc, compare_aurocs
+from helpers.metrics.auroc import clustered_auroc
 from helpers.metrics.bootstrap import ratio_by_patient
 from helpers.metrics.classification import f1_threshold
 from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame
 from helpers.run.claims import load_published
+from helpers.zech.data import PREDICTED, RESCORED, RESCORED_LATER
 
-RESCORED, RETRAINED, PHANTOM = "re-scored", "retrained here", "phantom"
+RETRAINED, PHANTOM = "retrained here", "phantom"
 QUOTED = ("radiologist_1", "radiologist_2", "radiologist_3", "radiologist_4", "radiologists", "chexnet")
-GROUNDS = (
-    "network: re-scored from the predictions that Zech published in 2022, of a network retrained then and not the "
-    "talk's of 2018; nothing was trained here"
-)
+GROUNDS = {
+    RESCORED: "re-scored from the predictions of the talk's own network of 2018; nothing was trained here",
+    RESCORED_LATER: "network: re-scored from the predictions that Zech published in 2022, of a network retrained then "
+    "and not the talk's of 2018; nothing was trained here",
+}
 
 
 def labels_of(scores: pd.DataFrame) -> tuple[str, ...]:
@@ -34,19 +38,42 @@ def labels_of(scores: pd.DataFrame) -> tuple[str, ...]:
     return tuple(name[2:] for name in scores.columns if name.startswith("p_"))
 
 
+def area_of(scores: pd.DataFrame, label: str, unit: str = "patient_id"):
+    """A label's AUROC with what each patient adds to its error, or with `unit` image_id each image."""
+    return clustered_auroc(scores[f"y_{label}"], scores[f"p_{label}"], scores[unit])
+
+
 def label_aurocs(scores: pd.DataFrame) -> dict[str, Estimate]:
-    """Each label's AUROC with DeLong's interval; undefined, with the reason, where no image has the label."""
-    return {label: auroc(scores[f"y_{label}"], scores[f"p_{label}"]) for label in labels_of(scores)}
+    """Each label's AUROC, with its interval by patient; undefined, with the reason, where no image has the label."""
+    return {label: area_of(scores, label).estimate() for label in labels_of(scores)}
 
 
-def compare_networks(scores: pd.DataFrame, other: pd.DataFrame) -> dict[str, Comparison]:
-    """DeLong's test of two networks on the same images, label by label. Raises `ValueError` where they are not."""
-    if not np.array_equal(scores["image_id"], other["image_id"]):
-        raise ValueError("the two networks' scores are not of the same images in one order")
-    return {
-        label: compare_aurocs(scores[f"y_{label}"], scores[f"p_{label}"], other[f"p_{label}"])
-        for label in labels_of(scores)
-    }
+def compare_scores(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+    """Two AUROCs per label on the same images, of two networks or of two versions of the labels, as a table.
+
+    The difference's interval and p are by patient, with p by image and the design effect beside them; Holm's correction
+    is for the labels as one family. Images that only one of the two has are left out.
+    """
+    images = set(a["image_id"]) & set(b["image_id"])
+    a, b = (one[one["image_id"].isin(images)].sort_values("image_id", ignore_index=True) for one in (a, b))
+    rows = []
+    for label in [label for label in labels_of(a) if f"p_{label}" in b]:
+        values = [area_of(one, label).value for one in (a, b)]
+        change, alone = (area_of(a, label, unit) - area_of(b, label, unit) for unit in ("patient_id", "image_id"))
+        row = {"label": label, **dict(zip(names, values, strict=True)), **change.row()}
+        rows.append(row | {"p by image": alone.p, "design effect": _design_effect(change, alone)})
+    return add_holm(pd.DataFrame(rows))
+
+
+def add_holm(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `p_holm`: its column `p` corrected for all rows that have one, which are a family."""
+    p = table["p"].dropna()
+    return table.assign(p_holm=pd.Series(multipletests(p, method="holm")[1], p.index) if len(p) else np.nan)
+
+
+def _design_effect(by_patient, by_image) -> float:
+    """By how much patients with several images raise the variance."""
+    return (by_patient.error / by_image.error) ** 2 if by_image.error > 0 else np.nan
 
 
 def count_positives(scores: pd.DataFrame) -> dict[str, int]:
@@ -109,13 +136,15 @@ def chexnet_claims(
 ) -> dict[str, tuple[Estimate | float, tuple[bool, str] | None]]:
     """What is compared with the talk, by claim id: a value, and its grounds where they are not the notebook's own.
 
-    AUROCs: this run's network where it was trained on all of NIH's images (`own_comparable`); else the re-scored ones
-    where NIH's table was found (its number of `entries`); else this run's network, which is then comparable to nothing.
-    `images`: of the study.
+    AUROCs: this run's network where it was trained on all of NIH's images (`own_comparable`); else the talk's own
+    predictions, re-scored, or those of 2022, which are of another network; else this run's network, which is then
+    comparable to nothing. `entries` of a table of labels, if there is one; `images` of the study.
     """
-    rescored = entries is not None and not own_comparable
-    grounds = (False, GROUNDS) if rescored else None
-    found = areas[RESCORED if rescored else own]
+    level = next((level for level in (RESCORED, RESCORED_LATER) if level in areas and not own_comparable), own)
+    found, rescored = areas[level], level != own
+    n = max(one.n for one in found.values())
+    subset = f"images: {n:,} of the {PREDICTED:,} predictions. " if n < PREDICTED else ""
+    grounds = (level == RESCORED and not subset, subset + GROUNDS[level]) if rescored else None
     claims = {f"zech2018.auroc.retrained.{label.lower()}": (value, grounds) for label, value in found.items()}
     rows = (True, "the rows of NIH's own table, not images") if rescored else None
     claims["zech2018.data.nih_images"] = (entries if rescored else images, rows)
@@ -128,25 +157,38 @@ def count_layers(model: Any) -> int:
     return 1 + sum(any(hasattr(layer, name) for name in kernels) for layer in model.layers)
 
 
-def rescored_table(found: Mapping[str, Estimate], aucs: pd.Series) -> pd.DataFrame:
-    """Re-scored AUROCs with their intervals, beside the folder's own `aucs` (by label) and the talk's retrained ones.
+def rescored_table(scores: Mapping[str, pd.DataFrame], aucs: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Re-scored AUROCs of each network, by patient, by image beside them, then its folder's `aucs` and the talk's.
 
-    `equal`: to four decimals, the folder's.
+    `equal`: to four decimals, the folder's. `p` tests the difference from the talk's retrained ones, by patient, as if
+    what is printed had no error of its own; Holm's correction is for a network's labels as one family.
     """
-    table, labels = estimate_frame(found, "label"), list(found)
-    talk = published_aurocs().loc[labels, "retrained"].to_numpy()
-    table = table.assign(folder=aucs[labels].to_numpy())
-    table["equal"] = table["value"].round(4) == table["folder"].round(4)
-    return table.assign(**{"talk: retrained": talk, "difference": table["value"] - talk})
+    return pd.concat([_rescored(found, aucs[name]).assign(network=name) for name, found in scores.items()])
 
 
-def network_table(found: Mapping[str, Comparison]) -> pd.DataFrame:
-    """One row per label: both AUROCs, their difference with its interval, and p."""
-    rows = [
-        {"label": label, "fine-tuned": c.auroc_a.value, "frozen": c.auroc_b.value, **c.row()}
-        for label, c in found.items()
-    ]
-    return pd.DataFrame(rows)
+def _rescored(scores: pd.DataFrame, aucs: pd.Series) -> pd.DataFrame:
+    talk, rows = published_aurocs()["retrained"], []
+    for label in labels_of(scores):
+        one, alone = (area_of(scores, label, unit) for unit in ("patient_id", "image_id"))
+        by_image, difference = alone.estimate(), one.value - talk[label]
+        row = {"label": label, **one.estimate().row(), "low by image": by_image.low, "high by image": by_image.high}
+        row |= {"design effect": _design_effect(one, alone), "folder": aucs[label], "talk: retrained": talk[label]}
+        p = 2 * norm.sf(abs(difference) / one.error) if one.error > 0 else np.nan
+        rows.append(row | {"difference": difference, "p": p})
+    table = add_holm(pd.DataFrame(rows))
+    return table.assign(equal=table["value"].round(4) == table["folder"].round(4))
+
+
+def relabelling_table(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Each network's AUROCs on the labels of 2020 and of 2017, with `relabelled` images; empty without both labels."""
+    tables = [pd.DataFrame()]
+    for network, found in scores.items():
+        if len(found) > 1:
+            table = compare_scores(found["2020"], found["2017"], ("labels of 2020", "labels of 2017"))
+            both = found["2020"].merge(found["2017"], on="image_id")
+            moved = [int((both[f"y_{label}_x"] != both[f"y_{label}_y"]).sum()) for label in table["label"]]
+            tables.append(table.assign(relabelled=moved, network=network))
+    return pd.concat(tables, ignore_index=True)
 
 
 def auroc_table(
