@@ -1,10 +1,12 @@
 """Profiles: what is read, what is refused, and which name is offered instead."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
 from helpers.run.paths import ROOT
-from helpers.run.profile import ProfileError, load_profile, parse_overrides, profile_names
+from helpers.run.profile import KEYS, ProfileError, Run, load_profile, parse_overrides, profile_names
 
 
 def test_the_profiles_of_the_project_load():
@@ -80,3 +82,41 @@ def test_a_relative_data_folder_is_meant_from_the_project():
 
 def test_overrides_of_nothing_are_empty():
     assert parse_overrides(None) == parse_overrides("") == parse_overrides({}) == {}
+
+
+PATHS = [key for key in KEYS if key.endswith("_file")] + ["weights", "view_colour", "view_grey", "view_subset"]
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_a_file_is_meant_from_where_the_user_stands_and_must_be_there(key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "own file.csv" if key.endswith("_file") else "own.weights.h5"
+    for word in (name, f"../{tmp_path.name}/{name}", f"folder/{name}"):
+        with pytest.raises(ProfileError, match=f"{key}={re.escape(word)}: there is no file {tmp_path}"):
+            load_profile("phantom", {key: word})
+    (tmp_path / name).touch()
+    for word in (name, f"./{name}", f"../{tmp_path.name}/{name}", str(tmp_path / name)):
+        assert getattr(load_profile("phantom", {key: word}), key) == str(tmp_path / name)
+    with pytest.raises(ProfileError, match="there is no file"):
+        load_profile("phantom", {key: str(tmp_path) + "/"})
+
+
+def test_a_word_stays_a_word_though_a_file_of_its_name_lies_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("imagenet", "openvino", "SmallNet"):
+        (tmp_path / name).touch()
+    profile = load_profile("phantom", "weights=imagenet engine=openvino backbone=SmallNet")
+    assert (profile.weights, profile.engine, profile.backbone) == ("imagenet", "openvino", "SmallNet")
+
+
+def test_a_run_keeps_paths_that_its_notebooks_find_from_their_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("helpers.run.paths.RUNS", tmp_path / "runs")
+    (tmp_path / "reads.csv").touch()
+    (tmp_path / "mine.toml").write_text("seed = 9\n")
+    run = Run("mine")
+    run.save_profile("mine.toml", parse_overrides("readers_file=reads.csv"))
+    monkeypatch.chdir(ROOT / "notebooks")
+    given = run.parameters()
+    again = load_profile(given["profile"], given["overrides"])
+    assert (again.seed, again.readers_file) == (9, str(tmp_path / "reads.csv"))

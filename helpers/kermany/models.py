@@ -160,7 +160,7 @@ def _curve_point(frame: pd.DataFrame, features: pd.DataFrame, settings: HeadSett
 
 
 def finetune_referral_networks(inputs: Inputs) -> Results:
-    """Networks that distinguish NORMAL, BACTERIA and VIRUS, or NORMAL and PNEUMONIA where the images' labels say no more,
+    """Networks that distinguish NORMAL, BACTERIA and VIRUS, or NORMAL and PNEUMONIA where no more is known,
     fine-tuned from images; their probabilities are averaged.
 
     Beyond the paper, which trained the last layer alone: pneumonia against normal, bacterial against viral, and the

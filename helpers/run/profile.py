@@ -68,7 +68,7 @@ def load_profile(name: str = "phantom", overrides: str | Iterable[str] | Mapping
     An override of `backbone` holds for every network: the keys that end in `_backbone` then count only as overrides.
     Raises `ProfileError`, with the nearest right name, for an unknown profile, key, type or value.
     """
-    path = Path(name) if str(name).endswith(".toml") else PROFILES / f"{name}.toml"
+    path = Path(name).expanduser() if str(name).endswith(".toml") else PROFILES / f"{name}.toml"
     if not path.is_file():
         raise ProfileError(f"there is no profile '{name}'{nearest(str(name), profile_names())}")
     try:
@@ -93,17 +93,16 @@ def load_profile(name: str = "phantom", overrides: str | Iterable[str] | Mapping
 def _from_folder(key: str, value: Any, folder: Path) -> Any:
     """The absolute path where a text names a file, meant from `folder`; `ProfileError` where that file is missing.
 
-    A key that ends in "_masks" names a folder.
+    A key that ends in "_masks" names a folder. A word such as imagenet stays one, whatever files lie there.
     """
     if not isinstance(value, str) or not value or key == "data_dir":
         return value
-    path = folder / Path(value).expanduser()
-    kind = "folder" if key.endswith("_masks") else "file"
-    if path.is_dir() if kind == "folder" else path.is_file():
-        return str(path.resolve())
-    if key.endswith(("_file", "_masks")) or os.sep in value or path.suffix in (".h5", ".keras"):
+    path, kind = folder / Path(value).expanduser(), "folder" if key.endswith("_masks") else "file"
+    if not (key.endswith(("_file", "_masks")) or os.sep in value or path.suffix in (".h5", ".keras")):
+        return value
+    if not (path.is_dir() if kind == "folder" else path.is_file()):
         raise ProfileError(f"{key}={value}: there is no {kind} {path}")
-    return value
+    return str(path.resolve())
 
 
 def _words(value: Any) -> Any:
@@ -217,7 +216,9 @@ class Run:
         """Check the profile asked for, with its overrides, and keep both; the file changes only with its content."""
         profile = load_profile(asked, overrides)
         values = profile.model_dump(mode="json")
-        content = {"asked": str(asked), "overrides": {key: values[key] for key in overrides}, "profile": values}
+        if asked.endswith(".toml"):  # meant from where the user stands; notebooks run in their own folder
+            asked = str(Path(asked).expanduser().resolve())
+        content = {"asked": asked, "overrides": {key: values[key] for key in overrides}, "profile": values}
         write_json(self.profile_file, content)
         return profile
 
