@@ -35,7 +35,7 @@ exact = Estimate.exact
 def row(printed="90%", measure="proportion", unit="proportion", **given):
     """A published row as `load_published` gives it, for a number that nobody published."""
     value = printed_number(printed, unit == "proportion")[0]
-    blank = {"id": "paper.x", "kind": "number", "reason": "", "notebook": "02_multiclass_roc", "n_positive": None}
+    blank = {"id": "paper.x", "kind": "number", "note": "", "notebook": "02_multiclass_roc", "n_positive": None}
     blank |= {"value": value, "low": math.nan, "high": math.nan, "n": None}
     return blank | {"printed": printed, "measure": measure, "unit": unit} | given
 
@@ -86,6 +86,12 @@ def test_the_verdict_is_that_of_the_rule_worked_by_hand(published, obtained, exp
         other = verdict(published, obtained, "network: another")
         assert (other.word, other.alone) == ("not comparable", expected)
         assert other.explanation.startswith(f"network: another. By the numbers alone: {expected} (")
+
+
+def test_of_phantoms_nothing_is_said_and_what_was_not_obtained_gives_its_note():
+    given = verdict(row(n=500), Estimate(0.9, 0.88, 0.92, 500, ""), "images: Phantoms; no evidence about the paper")
+    assert (given.word, given.alone) == ("not comparable", "") and "alone" not in given.explanation
+    assert verdict(row(note="nobody knows"), None).explanation == "02_multiclass_roc gave no value; nobody knows"
 
 
 def test_every_measure_has_a_margin_with_its_reason():

@@ -253,7 +253,8 @@ def _summary(rows: list[dict[str, Any]]) -> list[str]:
     lines = []
     for word in ("not reproduced", "inconclusive", "reproduced"):
         found = [row for row in rows if (row["alone"] or row["verdict"]) == word]
-        names = [row["says"] + (f" ({row['why']})" if row.get("why") else "") for row in found]
+        links = {row["says"]: f"[{row['says']}](notebooks/{row['notebook']}.ipynb)" for row in found}
+        names = [links[row["says"]] + (f" ({row['why']})" if row.get("why") else "") for row in found]
         lines.append(f"- **{word.capitalize()}**, by the numbers alone: {'; '.join(names) or 'none'}.")
     lines.append(
         "- **Nothing here is the published experiment**: there were fewer images to learn from, and a smaller network. "

@@ -9,7 +9,8 @@ plus and minus the margin and half a unit of the last digit printed.
     be as uncertain as ours, and the obtained interval is widened by half its width before it may exclude the range.
 *inconclusive*: it does neither, or there is no interval, or no value.
 *not comparable*: other images, or images that nobody has verified, another network, input size or training than the
-    paper's, other readers. The explanation says which, and then what the rule would say of the numbers alone.
+    paper's, other readers. The explanation says which, and then what the rule would say of the numbers alone (of
+    phantoms nothing, since they are no evidence).
 *not run*: nothing was obtained, or a notebook says why not.
 
 A published value is not widened by its own sampling error: what is comparable rests on the paper's own images, and the
@@ -44,6 +45,7 @@ from helpers.run.steps import notebook_reads
 REVERSED = "the order is the other way round"  # the note of an obtained p value whose difference is
 Grounds = tuple[bool, str]  # whether a number may be held against the paper, and what it rests on
 Row = Mapping[str, Any]  # a row of load_published: a dict, or a pandas Series
+NO_EVIDENCE = "no evidence about the paper"  # what a data set says of itself that is drawn: its numbers say nothing
 SHARES = ("proportion", "auroc", "average")  # the measures that are 0 to 1
 Obtained = Any  # an Estimate of helpers.metrics.estimate: value, low, high, n, note, defined
 
@@ -66,15 +68,15 @@ def verdict(published: Row, obtained: Obtained | None, why_not: str = "") -> Ver
     if published["kind"] != "number":
         raise ClaimError(f"{published['id']} is a {published['kind']}: it is made or not (coverage), no verdict")
     if obtained is None:
-        return Verdict("not run", published["reason"] or f"{published['notebook']} gave no value")
+        return Verdict("not run", f"{published['notebook']} gave no value; {published['note']}".rstrip("; "))
     if published["measure"] in SHARES and (obtained.value < 0 or obtained.value > 1):
         raise ClaimError(f"{published['id']}: a proportion is 0 to 1, never per cent; obtained {obtained.value}")
     if obtained.defined:
         found = RULES.get(published["measure"], _by_margin)(published, obtained)
     else:
         found = Verdict("inconclusive", f"undefined: {obtained.note or 'no reason given'}")
-    if not why_not:
-        return found
+    if not why_not or NO_EVIDENCE in why_not:
+        return Verdict("not comparable", why_not) if why_not else found
     text = f"{why_not}. By the numbers alone: {found.word} ({found.explanation})"
     return Verdict("not comparable", text, found.word)
 

@@ -44,6 +44,7 @@ def build_report(run: Run) -> Path:
         profile=read_json(run.profile_file) if run.profile_file.is_file() else {},
         headlines=_headlines(records),
         tallies=tally_claims(claims),
+        alone=Counter(claims.loc[(claims["group"] == "results") & (claims["alone"] != ""), "alone"]),
         margins=margins(),
         stated=stated(load_published()).to_dict("records"),
         verdicts=VERDICTS,
