@@ -159,7 +159,9 @@ def test_nihs_own_table_serves_where_the_clone_has_no_labels_and_without_any_it_
     with pytest.raises(FileNotFoundError, match="no labels: neither nih_labels_2017.csv nor nih_labels.csv in"):
         data.load_predictions(tmp_path)
     table = nih_archive(tmp_path) / "Data_Entry_2017_v2020.csv"
-    assert {tuple(found) for found in data.load_predictions(tmp_path).scores.values()} == {("2020",)}
+    made = data.load_predictions(tmp_path)
+    assert {tuple(found) for found in made.scores.values()} == {("2020",)} and "it needs nih_labels" in made.notes[-1]
+    assert list(numbers.rescored_tables(made)) == ["rescored", "two_trainings"]
     table.rename(table.with_name("Data_Entry_2017.csv"))
     assert {tuple(found) for found in data.load_predictions(tmp_path).scores.values()} == {("2017",)}
     for folder in ("pretrained", "pretrained-old"):
@@ -209,7 +211,7 @@ def test_a_table_that_is_cut_scores_what_is_there_and_one_that_is_wrong_is_left_
 @pytest.mark.real_data
 def test_the_real_predictions_give_the_areas_that_their_folder_prints():
     made = data.load_predictions(REAL_DATA)
-    table = numbers.rescored_table(made.own(), made.aucs)
-    assert (table["n"] == 22_433).all() and made.entries == 112_120 and table["equal"].all() and not made.notes
+    ((table, *_),) = numbers.rescored_tables(made).values()
+    assert (table["n"] == 22_433).all() and made.entries == 112_120 and table["equal"].all() and len(made.notes) == 1
     assert (table["high"] - table["low"] > 0).all() and table["difference"].abs().max() < 0.02
     assert table["design effect"].max() > 3 and (table["p_holm"] > 0.9).all()

@@ -9,7 +9,7 @@ from helpers.metrics.classification import f1_threshold
 from helpers.metrics.estimate import Estimate
 from helpers.run.claims import compare, load_published
 from helpers.zech import numbers
-from helpers.zech.data import FINDINGS
+from helpers.zech.data import FINDINGS, Predictions
 
 
 def scores(n=400, patients=100, seed=0, labels=("Mass", "Nodule")):
@@ -40,7 +40,8 @@ def test_a_patient_whose_images_are_copies_of_one_another_counts_once():
     once, both = (numbers.compare_scores(a, other, ("a", "b")).iloc[0] for a in (single, twice))
     assert both["p"] == pytest.approx(once["p"]) and both["p by image"] < both["p"]
     assert both["design effect"] == pytest.approx(2, rel=0.02) and both["p_holm"] == pytest.approx(2 * both["p"])
-    table = numbers.rescored_table({"a": twice}, {"a": pd.Series({"Mass": 0.5, "Nodule": 0.5})}).iloc[0]
+    published = Predictions({"a": {"2020": twice}}, {"a": pd.Series({"Mass": 0.5, "Nodule": 0.5})}, 0, [])
+    table = numbers.rescored_tables(published)["rescored"][0].iloc[0]
     alone = numbers.label_aurocs(single)["Mass"]
     assert (table["low"], table["high"]) == pytest.approx((alone.low, alone.high), rel=1e-3)
     assert table["low by image"] > table["low"] and not table["equal"] and table["p_holm"] >= table["p"]

@@ -360,6 +360,8 @@ def load_predictions(data_dir: Path) -> Predictions:
             notes.append(str(error))
     if not scores:
         raise CatalogueError("; ".join(notes))
+    if len(labels) < len(LABELS):
+        notes.append(f"What relabelling alone moves is not shown: it needs {' and '.join(LABELS.values())} in {root}")
     return Predictions(scores, aucs, max(map(len, labels.values())), notes)
 
 

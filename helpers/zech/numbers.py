@@ -22,7 +22,7 @@ from helpers.metrics.bootstrap import ratio_by_patient
 from helpers.metrics.classification import f1_threshold
 from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame
 from helpers.run.claims import load_published
-from helpers.zech.data import PREDICTED, RESCORED, RESCORED_LATER
+from helpers.zech.data import PREDICTED, RESCORED, RESCORED_LATER, Predictions
 
 RETRAINED, PHANTOM = "retrained here", "phantom"
 QUOTED = ("radiologist_1", "radiologist_2", "radiologist_3", "radiologist_4", "radiologists", "chexnet")
@@ -157,16 +157,28 @@ def count_layers(model: Any) -> int:
     return 1 + sum(any(hasattr(layer, name) for name in kernels) for layer in model.layers)
 
 
-def rescored_table(scores: Mapping[str, pd.DataFrame], aucs: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Re-scored AUROCs of each network, by patient, by image beside them, then its folder's `aucs` and the talk's.
-
-    `equal`: to four decimals, the folder's. `p` tests the difference from the talk's retrained ones, by patient, as if
-    what is printed had no error of its own; Holm's correction is for a network's labels as one family.
-    """
-    return pd.concat([_rescored(found, aucs[name]).assign(network=name) for name, found in scores.items()])
+def rescored_tables(published: Predictions) -> dict[str, tuple[pd.DataFrame, str, str]]:
+    """What the published predictions say, by name: a table, what it shows, and its caption."""
+    aucs, shows = published.aucs, "Re-scored beside the folder's own areas, and beside the talk's"
+    table = pd.concat([_rescored(scores, aucs[name]).assign(network=name) for name, scores in published.own().items()])
+    caption = (
+        "By patient, then by image. p: against the talk's retrained area, taken as if what is printed had no error of "
+        "its own; Holm's correction is for a network's fourteen labels as one family."
+    )
+    tables, family = {"rescored": (table, shows, caption)}, "By patient; Holm's correction is for the fourteen labels."
+    if (table := relabelling_table(published.scores)) is not None:
+        shows = "Beyond the talk: what relabelling alone moves"
+        caption = f"The same predictions on NIH's labels of 2020 and of 2017, with the images relabelled. {family}"
+        tables["relabelling"] = table, shows, caption
+    if len(published.scores) > 1:
+        table = compare_scores(*published.on_one_version(), tuple(published.scores))
+        caption = f"Both networks on the same images and labels, of 2017 where they are there. {family}"
+        tables["two_trainings"] = table, "Beyond the talk: what retraining moves", caption
+    return tables
 
 
 def _rescored(scores: pd.DataFrame, aucs: pd.Series) -> pd.DataFrame:
+    """A network's AUROCs; `equal`: to four decimals, its folder's."""
     talk, rows = published_aurocs()["retrained"], []
     for label in labels_of(scores):
         one, alone = (area_of(scores, label, unit) for unit in ("patient_id", "image_id"))
@@ -179,16 +191,16 @@ def _rescored(scores: pd.DataFrame, aucs: pd.Series) -> pd.DataFrame:
     return table.assign(equal=table["value"].round(4) == table["folder"].round(4))
 
 
-def relabelling_table(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
-    """Each network's AUROCs on the labels of 2020 and of 2017, with `relabelled` images; empty without both labels."""
-    tables = [pd.DataFrame()]
+def relabelling_table(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame | None:
+    """Each network's AUROCs on the labels of 2020 and of 2017, with how many images were `relabelled`."""
+    tables = []
     for network, found in scores.items():
         if len(found) > 1:
             table = compare_scores(found["2020"], found["2017"], ("labels of 2020", "labels of 2017"))
             both = found["2020"].merge(found["2017"], on="image_id")
             moved = [int((both[f"y_{label}_x"] != both[f"y_{label}_y"]).sum()) for label in table["label"]]
             tables.append(table.assign(relabelled=moved, network=network))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def auroc_table(
