@@ -26,12 +26,12 @@ ifdef KERAS_HOME
 export KERAS_HOME := $(shell cd "$(KERAS_HOME)" 2>/dev/null && pwd || echo "$(KERAS_HOME)")
 endif
 
-.PHONY: help setup install reproduce test lab data report compare reference results benchmarks keys count clean gpu
+.PHONY: help setup install reproduce test lab data check report compare reference results benchmarks keys count clean gpu
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 	@echo
-	@echo "  Settings for reproduce and data: PROFILE= DATA_DIR= ONLY= JOBS= RUN= and any key of 'make keys'"
+	@echo "  Settings for reproduce, data and check: PROFILE= DATA_DIR= ONLY= JOBS= RUN= and any key of 'make keys'"
 
 setup:  ## the environment: an active one, or .venv
 	@test -e $(STAMP) || $(MAKE) --no-print-directory install
@@ -63,6 +63,9 @@ lab: setup  ## JupyterLab with this environment
 
 data: setup  ## download and unpack a profile's data sets: make data PROFILE=paper
 	@$(PYTHON) -m helpers data $(SETTINGS)
+
+check: setup  ## what lies in a data folder, and what is wrong with it: make check DATA_DIR=/path/to/data
+	@$(PYTHON) -m helpers check $(SETTINGS)
 
 keys: setup  ## the profile's keys by paper, their defaults and meaning
 	@$(PYTHON) -m helpers keys

@@ -14,6 +14,7 @@ if "KERAS_HOME" in os.environ:  # meant from where the user stands; notebooks ru
 USAGE = """\
 python -m helpers reproduce [KEY=VALUE ...]   bring a run up to date: PROFILE= ONLY= JOBS= RUN= and any profile key
 python -m helpers data [KEY=VALUE ...]        download and unpack the real data sets of a profile
+python -m helpers check [KEY=VALUE ...]       what lies in a data folder: DATA_DIR= PROFILE=
 python -m helpers keys                        the profile's keys by paper, their defaults and what they mean
 python -m helpers step NAME RUN               one step of a run (used by the Snakefile)
 python -m helpers notebook NAME RUN           one notebook of a run (used by the Snakefile)
@@ -45,32 +46,36 @@ def main(words: list[str]) -> int:
 
 
 def _reproduce(*words: str) -> int:
-    from helpers.run.workflow import reproduce
+    from helpers.data.check import check_shortly
+    from helpers.run.profile import load_profile
+    from helpers.run.workflow import reproduce, split_settings, wanted_notebooks
 
+    own, overrides = split_settings(words)
+    check_shortly(load_profile(own["profile"], overrides), wanted_notebooks(own["only"]))
     return reproduce(words)
 
 
-def _data(*words: str) -> int:
-    from importlib import import_module
-
-    from helpers.data.download import DownloadError, fetch_dataset
+def _check(*words: str) -> int:
+    from helpers.data.check import check
     from helpers.run.profile import load_profile
-    from helpers.run.steps import PAPERS
+    from helpers.run.workflow import split_settings
+
+    own, overrides = split_settings(("PROFILE=paper", *words))
+    return check(load_profile(own["profile"], overrides))
+
+
+def _data(*words: str) -> int:
+    from helpers.data.check import real_places
+    from helpers.data.download import fetch_place
+    from helpers.run.profile import load_profile
     from helpers.run.workflow import split_settings
 
     own, overrides = split_settings(words)
     profile = load_profile(own["profile"], overrides)
-    wings = [import_module(f"helpers.{paper}.data") for paper in PAPERS]
-    names = dict.fromkeys(name for wing in wings if hasattr(wing, "downloads") for name in wing.downloads(profile))
-    for name in names:
-        try:
-            print(f"ready: {fetch_dataset(name, profile.data_dir)}")
-        except DownloadError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-    if not names:
-        print(f"profile {profile.name}: nothing to download; its images are drawn, there already, or fetched by hand")
-    return 0
+    places = [place for found in real_places(profile).values() for place in found]
+    if not places:
+        print(f"profile {profile.name} makes its own images: nothing to download")
+    return max([fetch_place(place, profile.data_dir, places) for place in dict.fromkeys(places)], default=0)
 
 
 def _dicom(*words: str) -> int:
@@ -125,6 +130,7 @@ def _of_a_run(function: str) -> Callable[..., int | None]:
 COMMANDS = {
     "reproduce": _reproduce,
     "data": _data,
+    "check": _check,
     "dicom": _dicom,
     "keys": _keys,
     "step": _of_a_run("helpers.runner:run_step"),

@@ -78,7 +78,7 @@ def test_the_real_images_are_read(tmp_path, load, images):
 @pytest.mark.parametrize(
     ("load", "message"),
     [
-        (kermany_images.load_oct, "no Kermany OCT images.*OCT2017, CellData/OCT.*make data PROFILE=paper"),
+        (kermany_images.load_oct, "no Kermany OCT images.*train/ and test/ with folders CNV.*make data PROFILE=paper"),
         (load_views, "no COVID-19 images.*metadata.csv and images/.*note the commit"),
         (read_sites, "no ChestX-ray14.*Data_Entry_2017_v2020.csv"),
     ],
@@ -189,7 +189,7 @@ def test_a_folder_val_of_oct_is_test_and_a_number_under_two_classes_one_patient(
     picture(root / "val/NORMAL/NORMAL-9-1.jpeg")
     picture(root / "train/DRUSEN/DRUSEN-1000-1.jpeg")
     frame = kermany_images.load_oct(tmp_path, tmp_path / "cache").frame
-    assert frame.set_index("image_id").loc["val/NORMAL-9-1.jpeg", "published_split"] == "test"
+    assert frame.set_index("path").loc["val/NORMAL/NORMAL-9-1.jpeg", "image_id"] == "test/NORMAL-9-1.jpeg"
     assert set(frame.loc[frame["patient_id"] == "1000", "label"]) == {"CNV", "DRUSEN"}
 
 

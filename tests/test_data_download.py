@@ -14,14 +14,15 @@ import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from helpers.data import download
-from helpers.data.download import DATASETS, MARKER, DownloadError, fetch, fetch_dataset, read_datasets
+from helpers.data.check import real_places
+from helpers.data.download import DATASETS, MARKER, DownloadError, fetch, fetch_dataset, fetch_place, read_datasets
+from helpers.data.kermany_images import OCT, XRAY
 from helpers.run.profile import load_profile
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no checksum is published")
@@ -322,17 +323,20 @@ def test_a_data_set_that_cannot_be_fetched_says_what_to_do(tmp_path, name, messa
         fetch_dataset(name, tmp_path)
 
 
-def test_a_profile_wants_the_data_sets_it_reads(tmp_path):
-    def wanted(profile, **changes):
-        settings = load_profile(profile, changes | {"data_dir": str(tmp_path)})
-        wings = [import_module(f"helpers.{wing}.data") for wing in ("kermany", "rajkomar", "carr")]
-        return [name for wing in wings for name in wing.downloads(settings)]
-
-    assert wanted("phantom") == []
-    with pytest.warns(UserWarning, match="only be fetched by hand"):
-        assert wanted("paper") == ["kermany-v2-oct", "kermany-v2-xray", "open-i"]
-    (tmp_path / "CSR.zip").touch()
-    (tmp_path / "covid-chestxray-dataset").mkdir()
-    (tmp_path / "CellData").mkdir()
-    assert wanted("paper") == ["kermany-v3", "kermany-v3", "cohen-covid", "octid"]
-    assert wanted("paper", view_source="openi")[2] == "open-i"
+def test_make_data_fetches_what_the_loader_does_not_find_and_nothing_else(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(download, "fetch_dataset", lambda name, folder: asked.append(name))
+    places = [place for found in real_places(load_profile("paper")).values() for place in found]
+    assert real_places(load_profile("phantom")) == {}
+    assert [fetch_place(place, tmp_path) for place in dict.fromkeys(places)] == [1, 1, 1, 0, 0, 0]  # none was brought
+    assert (
+        asked == ["kermany-v2-oct", "kermany-v2-xray", "open-i"]
+        and "there, and note the commit" in capsys.readouterr().err
+    )
+    (tmp_path / "ZhangLabData.zip").touch()
+    (tmp_path / "x/OCT2017 /train/cnv").mkdir(parents=True)
+    assert fetch_place(OCT, tmp_path) == 0 and "ready" in capsys.readouterr().out
+    fetch_place(XRAY, tmp_path)
+    assert asked[3:] == ["kermany-v3"]
+    assert fetch_place(XRAY, tmp_path / "x/OCT2017 ", [OCT]) == 1 and "OCT images alone" in capsys.readouterr().err
+    assert len(asked) == 4

@@ -148,10 +148,12 @@ def test_every_size_has_a_card_with_its_checksum():
 def test_the_profile_splits_as_published_and_downloads_what_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
     profile = load_profile("medmnist", {"data_dir": str(tmp_path)})
-    assert data.downloads(profile) == ["octmnist", "pneumoniamnist"] and data.folders_oct(profile) == []
+    places = [*data.places_oct(profile), *data.places_xray(profile)]
+    assert [place.cards for place in places if place.is_absent(tmp_path)] == [("octmnist",), ("pneumoniamnist",)]
     write(tmp_path)
     write(tmp_path, "pneumoniamnist_64", medmnist_arrays("pneumoniamnist", size=64))
-    assert data.downloads(profile) == [] and data.folders_oct(profile) == [tmp_path / "octmnist.npz"]
+    assert not any(place.is_absent(tmp_path) for place in places)
+    assert places[0].read_from(tmp_path) == [tmp_path / "octmnist.npz"]
     with pytest.warns(UserWarning, match="names no patients"):
         oct_images, radiographs = data.load_oct(profile), data.load_xray(profile)
     counts = data.split_oct(oct_images, profile).frame["split"].value_counts().to_dict()

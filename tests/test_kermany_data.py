@@ -36,8 +36,8 @@ def test_the_profile_decides_which_source_is_opened_and_which_folders_are_read(t
     with pytest.raises(FileNotFoundError, match="no Kermany OCT images"):
         data.load_oct(profile)
     (tmp_path / "OCT2017" / "train" / "CNV").mkdir(parents=True)
-    assert data.folders_oct(profile) == [tmp_path / "OCT2017" / "train"]
-    assert data.folders_oct(load_profile("phantom")) == data.folders_xray(load_profile("phantom")) == []
+    assert data.places_oct(profile)[0].read_from(tmp_path) == [tmp_path / "OCT2017" / "train"]
+    assert data.places_oct(load_profile("phantom")) == data.places_xray(load_profile("phantom")) == ()
 
 
 def test_a_tenth_of_the_x_ray_training_patients_is_held_out():

@@ -98,7 +98,7 @@ def test_the_profile_takes_open_i_where_it_lies_and_else_says_so(tmp_path, monke
     openi_archive(tmp_path)
     settings = SimpleNamespace(view_source="real", data_dir=tmp_path, workers=1, view_labels_file="")
     assert data.load_views(settings).name == "openi"
-    assert [path.name for path in data.folders_views(settings)] == ["png", "reports"]
+    assert data.places_views(settings) == (data.OPENI,)
     able, sentence = data.describe_views(data.load_views(settings))
     assert not able and "8 frontal and 8 lateral" in sentence
     settings.data_dir = tmp_path / "nowhere"

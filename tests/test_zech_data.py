@@ -109,9 +109,10 @@ def test_pneumonia_of_any_cause_counts_and_every_hospital_has_validation_patient
     assert (made.groupby("patient_id")["split"].nunique() == 1).all()
     assert list(made["image_id"]) == list(catalogue.frame["image_id"])
     settings = SimpleNamespace(sites_source="real", data_dir=tmp_path)
-    names = {path.relative_to(tmp_path).as_posix() for path in data.folders_sites(settings)}
+    read = [path for place in data.places_sites(settings) for path in place.read_from(tmp_path)]
+    names = {path.relative_to(tmp_path).as_posix() for path in read}
     assert {"nih-chestxray14/images", "chest_xray/train", "covid-chestxray-dataset/metadata.csv"} <= names
-    assert data.folders_sites(SimpleNamespace(sites_source="phantom_chest")) == []
+    assert data.places_sites(SimpleNamespace(sites_source="phantom_chest")) == ()
 
 
 # --- published predictions ---

@@ -25,7 +25,6 @@ Rare retinal disease, `load_octid`. Gholami et al., "OCTID: Optical Coherence To
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from helpers.data import cohen, kermany_images
 from helpers.data.augment import Children, child_rows, generator, light
 from helpers.data.catalogue import Catalogue, CatalogueError, read_table, sizes_of
 from helpers.data.copies import connected, linked_images
-from helpers.data.scan import Place, catalogue_of, first_reason, folders_of, scan
+from helpers.data.scan import Place, catalogue_of, first_reason, matching, places_of, scan
 from helpers.data.splits import Split, SplitError, shuffled, split
 from helpers.run.paths import CACHE
 
@@ -55,12 +54,13 @@ OCTID_COUNTS = {"NORMAL": 206, "MH": 102, "DR": 107, "CSR": 102}  # as published
 OCTID_VALIDATION = 10  # B-scans per class, beside those to learn from, that choose penalties and epochs
 OCTID = Place(
     "OCTID images",
-    ("octid",),
-    tuple(f"{label}/" for label in OCTID_CLASSES),
-    OCTID_FOLDERS,
+    (),
+    (tuple(f"{label.lower()}/" for label in OCTID_CLASSES),),
+    tuple(f"{label.lower()}/" for label in OCTID_FOLDERS),
     f"folders {', '.join(OCTID_CLASSES)}",
     "Download one zip per class from dataverse.scholarsportal.info/dataverse/OCTID; unpack each into octid/<CLASS>/",
-    whole=True,
+    part=("mh/", "csr/"),
+    cards=("octid",),
 )
 OCTID_SALT = "octid/published_split"
 
@@ -183,7 +183,7 @@ def describe_covid(catalogue: Catalogue) -> tuple[bool, str]:
     return False, f"A subset: {sizes}, where the poster has {SUBJECTS + HELD_BACK}."
 
 
-folders_covid = folders_of("covid_source", cohen.PLACE, kermany_images.XRAY)
+places_covid = places_of("covid_source", cohen.PLACE, kermany_images.XRAY)
 
 
 # --- rare retinal disease ---
@@ -210,8 +210,9 @@ def read_octid(data_dir: Path, cache: Path, workers: int = 0, *, drawn: int = 60
     `CatalogueError` for a class that `drawn` images would leave without any to be assessed on.
     """
     root = OCTID.find(data_dir)
-    frame, unreadable = scan(root, cache, workers, OCTID_FOLDERS)
-    label, name = frame["path"].str.split("/").str[0], frame["path"].str.split("/").str[-1]
+    here = {path.name: label for label in OCTID_FOLDERS for path in matching(root, f"{label.lower()}/")}
+    frame, unreadable = scan(root, cache, workers, here)
+    label, name = frame["path"].str.split("/").str[0].map(here), frame["path"].str.split("/").str[-1]
     says = name.str.extract(rf"^({'|'.join(OCTID_FOLDERS)})(?![A-Za-z])", expand=False).fillna(label)
     reason = first_reason(
         frame.index,
@@ -260,17 +261,7 @@ def describe_octid(catalogue: Catalogue) -> tuple[bool, str]:
     return False, f"A subset or variant of OCTID: {sizes}, of the published {sum(OCTID_COUNTS.values())}."
 
 
-folders_octid = folders_of("octid_source", OCTID)
-
-
-def downloads(settings) -> list[str]:
-    """OCTID, which no program can fetch, where one of its archives or its folder is there to be unpacked or read."""
-    if settings.octid_source in ("phantom_oct", "none"):
-        return []
-    if any((settings.data_dir / name).exists() for name in ("octid", *(f"{c}.zip" for c in OCTID_CLASSES))):
-        return ["octid"]
-    warnings.warn("OCTID is not there, and can only be fetched by hand: see data/README.md", stacklevel=2)
-    return []
+places_octid = places_of("octid_source", OCTID)
 
 
 # --- a target made larger ---

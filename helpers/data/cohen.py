@@ -58,12 +58,12 @@ COLUMNS = ["patientid", "finding", "view", "filename"]  # the others vary
 LATER = ["modality", "folder"]  # columns that the first metadata.csv does not have
 PLACE = Place(
     "COVID-19 images",
-    ("covid-chestxray-dataset",),
+    (),
+    (("metadata.csv", "images/"),),
     ("metadata.csv", "images/"),
-    ("metadata.csv", "images"),
     "metadata.csv and images/",
     "Clone github.com/ieee8023/covid-chestxray-dataset there, and note the commit",
-    whole=True,
+    cards=("cohen-covid",),
 )
 
 

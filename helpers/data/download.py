@@ -17,6 +17,7 @@ import json
 import logging
 import re
 import shutil
+import sys
 import tarfile
 import time
 import tomllib
@@ -33,7 +34,8 @@ import urllib3
 from filelock import FileLock
 from tqdm import tqdm
 
-from helpers.data.scan import is_stray
+from helpers.data.catalogue import CatalogueError
+from helpers.data.scan import Place, is_stray
 from helpers.run.paths import ROOT
 from helpers.run.profile import nearest
 
@@ -117,6 +119,32 @@ def fetch_dataset(name: str, data_dir: Path, facts: Path = DATASETS, progress: b
         by_hand = f"By hand: open {card['page']} in a browser, {what}, and run the same command again."
         raise DownloadError(f"{error}.\n{by_hand} {card.get('remarks', '')}") from error
     return folder
+
+
+def fetch_place(place: Place, data_dir: Path, places: Iterable[Place] = ()) -> int:
+    """Fetch a data set unless a copy of it lies there, and print where; the exit status.
+
+    What only a person can fetch is no failure. A data folder that is itself another of the `places` is one.
+    """
+    cards = read_datasets()
+    files = {card: cards[card]["files"] for card in place.cards}
+    archived = [card for card in files if any((data_dir / file.name).is_file() for file in files[card])]
+    open_to_us = [card for card in files if any(file.url for file in files[card])]
+    try:
+        if archived and not place.all_in(data_dir):
+            fetch_dataset(archived[0], data_dir)
+        elif open_to_us and place.is_absent(data_dir):
+            if inside := [other.name for other in places if data_dir in other.all_in(data_dir)]:
+                raise DownloadError(f"{data_dir} is {inside[0]} alone: give the folder above it, {data_dir.parent}")
+            fetch_dataset(open_to_us[0], data_dir)
+        print(f"ready: {place.find(data_dir)}")
+    except FileNotFoundError as missing:
+        print(f"not there: {missing}", file=sys.stderr)
+        return int(bool(open_to_us))
+    except (DownloadError, CatalogueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _is_there(data_dir: Path, file: RemoteFile) -> bool:

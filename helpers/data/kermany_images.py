@@ -50,23 +50,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.data.catalogue import Catalogue
-from helpers.data.scan import Place, catalogue_of, first_reason, scan
+from helpers.data.catalogue import Catalogue, CatalogueError
+from helpers.data.scan import Place, catalogue_of, first_reason, matching, scan
 
 PATH = r"^(?P<part>[^/]+)/(?P<inside>[^/]+)/(?P<name>[^/]+)$"
+TWICE = "a second file of this name"
 
 # --- OCT ---
 
 OCT_CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 OCT_FOLDERS = {"train": "train", "test": "test", "val": "test"}  # folder: published split
-OCT_NAME = rf"^(?P<says>{'|'.join(OCT_CLASSES)})-(?P<patient>\d+)-\d+\.\w+$"
+OCT_NAME = rf"(?i)^(?P<says>{'|'.join(OCT_CLASSES)})-(?P<patient>\d+)-\d+\.\w+$"
 OCT = Place(
     "Kermany OCT images",
-    ("OCT2017", "CellData/OCT", "OCT"),  # version 2, version 3, and version 3 with CellData itself given
+    (),
     # Not NORMAL, which the chest X-rays have too.
-    tuple(f"{folder}/{label}/" for folder in OCT_FOLDERS for label in OCT_CLASSES[:3]),
-    tuple(OCT_FOLDERS),
+    tuple(f"{folder}/{label.lower()}/" for folder in OCT_FOLDERS for label in OCT_CLASSES[:3]),
+    tuple(f"{folder}/" for folder in OCT_FOLDERS),
     f"train/ and test/ with folders {', '.join(OCT_CLASSES)}",
+    part=("cnv/", "drusen/"),
+    cards=("kermany-v2-oct", "kermany-v3"),
 )
 
 # What the paper prints (Results, "Patient and Image Characteristics").
@@ -97,10 +100,12 @@ XRAY_NAME = (
 )
 XRAY = Place(
     "Kermany chest X-rays",
-    ("chest_xray", "CellData/chest_xray", "chest_xray/chest_xray"),  # versions 2 and 3; one copy repeats itself inside
-    tuple(f"{folder}/PNEUMONIA/" for folder in XRAY_FOLDERS),  # the OCT images have a folder NORMAL too
-    tuple(XRAY_FOLDERS),
+    (),
+    tuple(f"{folder}/pneumonia/" for folder in XRAY_FOLDERS),  # the OCT images have a folder NORMAL too
+    tuple(f"{folder}/" for folder in XRAY_FOLDERS),
     "train/ and test/ with folders NORMAL, PNEUMONIA",
+    part=("pneumonia/", "normal/"),
+    cards=("kermany-v2-xray", "kermany-v3"),
 )
 
 # What the paper prints (Results, "Application of the AI System to Pneumonia Detection Using Chest X-Ray Images"):
@@ -128,32 +133,47 @@ def load_oct(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     root = OCT.find(data_dir)
     files, unreadable = _scan(root, cache, workers, OCT_FOLDERS)
     name = files["name"].str.extract(OCT_NAME)
-    rows = files.assign(label=name["says"], patient_id=name["patient"], image_id=files["part"] + "/" + files["name"])
+    rows = files.assign(label=name["says"].str.upper(), patient_id=name["patient"])
     rows["reason"] = _misfits(rows, rows["label"], OCT_CLASSES, "its name is not <CLASS>-<patient>-<number>")
     return catalogue_of("kermany_oct", root, rows, OCT_CLASSES, unreadable)
 
 
 def load_xray(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
-    """As `load_oct`, of the radiographs in `data_dir` (see `XRAY`)."""
+    """As `load_oct`, of the radiographs in `data_dir` (see `XRAY`).
+
+    Raises `CatalogueError` too where the training images are named as one version's and the test images as the other's.
+    """
     root = XRAY.find(data_dir)
     files, unreadable = _scan(root, cache, workers, XRAY_FOLDERS)
     named, split = _parse(files["name"]), files["published_split"]
     rows = files.assign(
         label=named["label"],
         patient_id=named["patient"].mask(named["restarts"], split + "/" + named["patient"]),
-        image_id=split + "/" + files["name"],
         view=VIEW,
     )
     inside = rows["label"].map(XRAY_INSIDE)
     rows["reason"] = _misfits(rows, inside, XRAY_INSIDE.values(), "its name is not one of the data set's")
+    second = named["restarts"].map({True: "2", False: "3"})
+    versions = second[rows["reason"] == ""].groupby(split).agg(lambda of: of.mode().iloc[0])
+    if versions.nunique() > 1:
+        raise CatalogueError(
+            f"{root}: its training images are named as version {versions['train']}'s, its test images as version "
+            f"{versions['test']}'s: patients in both cannot be recognised. Take both folders from one version"
+        )
     return catalogue_of("kermany_xray", root, rows, XRAY_CLASSES, unreadable)
 
 
 def _scan(root: Path, cache: Path, workers: int, folders: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`scan`, with the parts of each path, part/inside/name, and the split that `folders` give its first part."""
-    files, unreadable = scan(root, cache, workers, folders)
+    """`scan`, with the parts of each path (part/inside/name), the split that `folders` give the first, and image_id.
+
+    Class folders are given as published, however a copy spells them.
+    """
+    here = {path.name: folder for folder in folders for path in matching(root, f"{folder}/")}
+    files, unreadable = scan(root, cache, workers, here)
     files = files.join(files["path"].str.extract(PATH))
-    return files.assign(published_split=files["part"].map(folders)), unreadable
+    split = files["part"].map(here).map(folders)
+    files = files.assign(published_split=split, inside=files["inside"].str.strip().str.upper())
+    return files.assign(image_id=split + "/" + files["name"]), unreadable
 
 
 def _misfits(rows: pd.DataFrame, belongs: pd.Series, folders: Iterable[str], unnamed: str) -> pd.Series:
@@ -163,6 +183,7 @@ def _misfits(rows: pd.DataFrame, belongs: pd.Series, folders: Iterable[str], unn
         (~rows["inside"].isin(folders), "not in a class folder"),
         (rows["label"].isna(), unnamed),
         (belongs != rows["inside"], "its name says " + rows["label"] + ", its folder " + rows["inside"]),
+        (rows["image_id"].duplicated(), TWICE),
     )
 
 

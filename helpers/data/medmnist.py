@@ -39,7 +39,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from helpers.data.catalogue import Catalogue, CatalogueError, sizes_of
-from helpers.data.scan import catalogue_of, scan
+from helpers.data.scan import Place, catalogue_of, scan
 from helpers.run.cache import file_digest
 from helpers.run.paths import ROOT
 
@@ -68,9 +68,21 @@ def file_name(source: str) -> str:
 
 def files_of(source: str, data_dir: Path) -> list[Path]:
     """The .npz files below the data folder that a source may mean: of its size, or of any where it names none."""
-    stems = [file_name(source)] if "_" in source else [file_name(f"{source}_{size}") for size in SIZES]
-    places = [data_dir / folder / f"{stem}.npz" for folder in FOLDERS for stem in stems]
+    places = [data_dir / folder / name for folder in FOLDERS for name in _file_names(source)]
     return [path for path in places if path.is_file()]
+
+
+def _file_names(source: str) -> list[str]:
+    stems = [file_name(source)] if "_" in source else [file_name(f"{source}_{size}") for size in SIZES]
+    return [f"{stem}.npz" for stem in stems]
+
+
+def place_of(source: str) -> Place:
+    """The place of a source's file, as `make data` and `make check` look for it."""
+    names, remedy = tuple(_file_names(source)), "Get it with: make data PROFILE=medmnist"
+    return Place(
+        TITLES[source.partition("_")[0]], FOLDERS[1:], names, names, names[0], remedy, cards=(file_name(source),)
+    )
 
 
 def find(source: str, data_dir: Path) -> Path:

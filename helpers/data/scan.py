@@ -6,9 +6,12 @@ is the cheap question that keys ask: has anything changed that a data set is rea
 
 from __future__ import annotations
 
+import fnmatch
+import functools
 import hashlib
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,9 +28,13 @@ from helpers.run.cache import code_digest, file_digest
 
 SAVE_EVERY = 10_000  # files; a killed scan of 110,000 goes on from there
 HASHED_FROM = 128  # pixels; large JPEGs are decoded at a fraction of their size, never below this
+DEEPEST = 4  # folders below the data folder that are searched: mirrors wrap the archives' folders in their own
+MOST_FOLDERS = 20_000  # that are searched: who gives a whole disk as the data folder does not wait for ever
+DEEPEST_FILE = 32  # folders below a data set's folder; what lies deeper is set aside
 STRAYS = {"thumbs.db", "desktop.ini", "__macosx"}  # left by operating systems, as is all that starts with a dot
 UNOPENED = "cannot be opened"  # a reason that is not remembered: rights and disks change while files do not
 KEY = {"path": str, "size": "int64", "mtime_ns": "int64"}  # a file is read again when one of them changes
+Entries = dict[str, list[tuple[str, bool]]]  # plain name: real names, and whether each is a folder
 FACTS = {"digest": str, "width": "int32", "height": "int32", "mode": str, "average_hash": str, "reason": str}
 
 
@@ -36,62 +43,160 @@ FACTS = {"digest": str, "width": "int32", "height": "int32", "mode": str, "avera
 
 @dataclass(frozen=True)
 class Place:
-    """Where a data set lies: in the data folder itself, or in one of `layouts` below it.
+    """A data set as loaders, `make data`, `make check` and keys recognise it: by what lies in its folder.
 
-    A folder is the data set's where `marks` (patterns) are found in it: one of them, or, with `whole`, all. `reads`
-    are patterns of what its loader reads.
+    A folder is the data set's where one of `marks` lies in it: a pattern, or a group of patterns of which none may be
+    missing. `part` has patterns that show that something of it lies there. `reads` are patterns of what its loader
+    reads. Patterns are written as for `matching`. Of `layouts`, folders below the data folder, only those are tried;
+    without any, every folder down to `DEEPEST`. `cards` name its archives in data/datasets.toml, the best first;
+    `patients` is their published number.
     """
 
     name: str
     layouts: tuple[str, ...]
-    marks: tuple[str, ...]
+    marks: tuple[str | tuple[str, ...], ...]
     reads: tuple[str, ...]
     looked_for: str
     remedy: str = "Get it with: make data PROFILE=paper"
-    whole: bool = False
+    part: tuple[str, ...] = ()
+    cards: tuple[str, ...] = ()
+    patients: str = ""
 
-    def _holds(self, root: Path) -> bool:
-        return (all if self.whole else any)(any(root.glob(mark)) for mark in self.marks)
+    def all_in(self, data_dir: Path) -> list[Path]:
+        """Every folder that is the data set's. A copy inside another is none of its own."""
+        if self.layouts:
+            tried = [path for layout in self.layouts for path in matching(data_dir, f"{layout.lower()}/")]
+            return [path for path in (data_dir, *tried) if _holds(path, self.marks, _entries)]
+        return _search(data_dir, self.marks)
 
     def find(self, data_dir: Path) -> Path:
-        """The folder. Raises FileNotFoundError where there is none, and `CatalogueError` where there are two.
-
-        A copy inside the other is no second one.
-        """
-        if self._holds(data_dir):
-            return data_dir
-        found = [place for layout in self.layouts if self._holds(place := data_dir / layout)]
-        found = [place for place in found if not any(place != other and place.is_relative_to(other) for other in found)]
+        """The folder. Raises FileNotFoundError where there is none, `CatalogueError` for two, a part or an archive."""
+        found = self.all_in(data_dir)
         if len(found) > 1:
             raise CatalogueError(
-                f"two versions of {self.name}: {' and '.join(map(str, found))}. Which one? Point the data folder at "
-                f"it: DATA_DIR={found[0]}"
+                f"{len(found)} copies or versions of {self.name}: {' and '.join(map(_text, found[:4]))}. Which one? "
+                "They are not mixed: move the others out of the data folder, or read one alone: "
+                f"DATA_DIR={_text(found[0])}"
             )
-        if not found:
-            state = "" if data_dir.is_dir() else ", which does not exist"
-            raise FileNotFoundError(
-                f"no {self.name} in {data_dir}{state}: looked there and in {', '.join(self.layouts)} for "
-                f"{self.looked_for}. {self.remedy}"
-            )
-        return found[0]
+        if found:
+            return found[0]
+        where = f"there and in {', '.join(self.layouts)}" if self.layouts else f"in it and {DEEPEST} folders deep"
+        text = f"no {self.name} in {_text(data_dir)}{_state(data_dir)}: looked {where} for {self.looked_for}. "
+        if unfit := self._almost(data_dir):
+            raise CatalogueError(text + unfit)
+        raise FileNotFoundError(text + self.remedy)
+
+    def is_absent(self, data_dir: Path) -> bool:
+        """Whether nothing of it lies there, so that fetching it makes sense."""
+        return not self.all_in(data_dir) and not self._almost(data_dir)
+
+    def _almost(self, data_dir: Path) -> str:
+        """What lies there of the data set after all, and what to do with it, so that nobody downloads it again."""
+        for above in list(data_dir.absolute().parents)[:2]:
+            if _holds(above, self.marks, _entries):
+                return f"It is a folder inside the data set; give the whole: DATA_DIR={_text(above)}"
+        if self.part and (found := _search(data_dir, (self.part,))):
+            return f"{_text(found[0])} has a part of it, but the whole must lie in one folder, as published"
+        for path in matching(data_dir, "*.zip"):
+            if _archived(path, self.marks):
+                return f"{_text(path)} holds it: unpack it there"
+        return ""
 
     def read_from(self, data_dir: Path) -> list[Path]:
-        """What the loader reads, as far as it exists: files and folders in `data_dir` and in each of its layouts."""
-        roots = [data_dir, *(data_dir / layout for layout in self.layouts)]
-        return sorted({path for root in roots for pattern in self.reads for path in root.glob(pattern)})
+        """What the loader reads, as far as it exists: files and folders."""
+        return sorted({path for root in self.all_in(data_dir) for name in self.reads for path in matching(root, name)})
 
 
-def folders_of(source: str, *places: Place) -> Callable[..., list[Path]]:
-    """The function `folders(settings)` of a data set: what its loader reads of these places, nothing for phantoms.
+def places_of(source: str, *places: Place) -> Callable[..., tuple[Place, ...]]:
+    """The function `places(settings)` of a data set: these places, none for phantoms.
 
     `source` names the setting that says which images they are.
     """
+    return lambda settings: () if getattr(settings, source).startswith(("phantom", "none")) else places
 
-    def folders(settings) -> list[Path]:
-        real = () if getattr(settings, source).startswith("phantom") else places
-        return [path for place in real for path in place.read_from(settings.data_dir)]
 
-    return folders
+def matching(root: Path, pattern: str) -> list[Path]:
+    """What lies below `root` under a pattern such as "train/cnv/" or "images*/".
+
+    Folders where the pattern ends in /, else files. Patterns are in small letters; a name's case and blanks around it
+    do not count, and strays are passed over. What is neither (a pipe, a link to nothing) is not there.
+    """
+    return _matching(root, pattern, _entries)
+
+
+def _matching(root: Path, pattern: str, entries: Callable[[Path], Entries]) -> list[Path]:
+    found, parts = [root], pattern.removesuffix("/").split("/")
+    for k, part in enumerate(parts):
+        folder_wanted = k + 1 < len(parts) or pattern.endswith("/")
+        inside = []
+        for folder in found:
+            known = entries(folder)
+            plain = [part] if part in known or not set("*?[") & set(part) else fnmatch.filter(known, part)
+            named = [pair for name in plain for pair in known.get(name, ())]
+            inside += [folder / name for name, is_folder in named if is_folder == folder_wanted]
+        found = inside
+    return sorted(found)
+
+
+def _entries(folder: Path) -> Entries:
+    """Files and folders of one folder by their plain name, in small letters and without blanks around; {} of none."""
+    found: Entries = {}
+    try:
+        with os.scandir(folder) as opened:
+            for entry in opened:
+                if not is_stray(entry.name) and (kind := _kind(entry)):
+                    found.setdefault(entry.name.strip().lower(), []).append((entry.name, kind == "folder"))
+    except OSError:  # it is missing, is none, or may not be read: `_state` and `scan` say so
+        return {}
+    return found
+
+
+def _holds(folder: Path, marks: Iterable[str | tuple[str, ...]], entries: Callable[[Path], Entries]) -> bool:
+    return any(all(_matching(folder, mark, entries) for mark in _group(marked)) for marked in marks)
+
+
+def _group(mark: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (mark,) if isinstance(mark, str) else mark
+
+
+def _archived(archive: Path, marks: Iterable[str | tuple[str, ...]]) -> bool:
+    """Whether a zip file lists what would mark the data set."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = {"/".join(["", *map(str.strip, name.lower().split("/"))]) for name in opened.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return any(all(fnmatch.filter(names, f"*/{mark}*") for mark in _group(marked)) for marked in marks)
+
+
+def _search(data_dir: Path, marks: tuple[str | tuple[str, ...], ...]) -> list[Path]:
+    """The folders down to `DEEPEST` in which `marks` lie, the nearest first; none inside another, none by two ways."""
+    entries = functools.cache(_entries)
+    found, seen, level = [], set(), [data_dir] if data_dir.is_dir() else []
+    for _ in range(DEEPEST + 1):
+        inside = []
+        for folder in level:
+            if (identity := _identity(folder)) in seen or len(seen) >= MOST_FOLDERS:
+                continue
+            seen.add(identity)
+            if _holds(folder, marks, entries):
+                found.append(folder)
+            else:
+                names = [name for pairs in entries(folder).values() for name, is_folder in pairs if is_folder]
+                inside += [folder / name for name in sorted(names)]
+        level = inside
+    return found
+
+
+def _text(path: Path) -> str:
+    return printable(str(path))
+
+
+def _state(folder: Path) -> str:
+    """Why nothing can be found in a folder, for a sentence."""
+    if folder.is_dir():
+        return "" if os.access(folder, os.R_OK | os.X_OK) else ", which may not be read"
+    return ", which is no folder" if folder.exists() else ", which does not exist"
 
 
 def first_reason(index: pd.Index, *reasons: tuple[pd.Series, str | pd.Series]) -> pd.Series:
@@ -131,7 +236,7 @@ def fingerprint(paths: Iterable[Path], cache: Path) -> str:
     """
     total = hashlib.sha256()
     for path in paths:
-        total.update(f"{path.name}\0{path.exists()}\0".encode())
+        total.update(os.fsencode(path.name) + f"\0{path.exists()}\0".encode())
         if path.is_dir():
             rows = _looked_at(path, cache, 0)
             known = rows["path"] + "\0" + rows["digest"].mask(rows["digest"] == "", rows["reason"])
@@ -199,27 +304,54 @@ def _looked_at(folder: Path, cache: Path, workers: int) -> pd.DataFrame:
 
 
 def listing(folder: Path) -> pd.DataFrame:
-    """The columns of `KEY` for every file at any depth that is no stray, sorted by path.
+    """The columns of `KEY` for everything at any depth that is no stray, sorted by path; of folders, only closed ones.
 
-    Linked folders are followed (data often lies on another disk), but none twice.
+    Linked folders are followed (data often lies on another disk), but none twice, and none that holds this one.
     """
-    rows, seen, start = [], set(), len(str(folder)) + 1
-    closed: list[OSError] = []  # folders that may not be read
-    for here, folders, files in os.walk(folder, followlinks=True, onerror=closed.append):
-        place = Path(here).resolve()
-        if place in seen:
-            folders.clear()
+    rows, waiting = [], [(folder, "", 0)]
+    seen = {_identity(above) for above in folder.resolve().parents}
+    while waiting:
+        here, above, depth = waiting.pop()
+        try:
+            if (identity := _identity(here)) in seen:
+                continue
+            seen.add(identity)
+            with os.scandir(here) as opened:
+                entries = sorted(opened, key=lambda entry: entry.name, reverse=True)
+        except OSError:
+            rows += [(above.rstrip("/") or ".", 0, 0)] if above or folder.is_dir() else []
             continue
-        seen.add(place)
-        for name in (f"{here}{os.sep}{file}"[start:].replace(os.sep, "/") for file in files):
-            if not is_stray(name):
-                path = folder / name
-                # A link to nothing is listed, and set aside.
-                status = os.stat(path) if os.path.exists(path) else os.lstat(path)  # noqa: PTH110, PTH116
-                rows.append((printable(name), status.st_size, status.st_mtime_ns))
-    rows += [(printable(error.filename[start:] or "."), 0, 0) for error in closed]
+        for entry in entries:
+            if not is_stray(entry.name):
+                if _kind(entry) == "folder" and depth < DEEPEST_FILE:
+                    waiting.append((here / entry.name, f"{above}{printable(entry.name)}/", depth + 1))
+                else:
+                    rows.append((above + printable(entry.name), *_stamp(entry)))
     rows.sort(key=lambda row: row[0].split("/"))
     return pd.DataFrame(rows, columns=list(KEY)).astype(KEY)
+
+
+def _stamp(entry: os.DirEntry) -> tuple[int, int]:
+    """Size and time; nought of a link to nothing, which is listed, and set aside."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """The same for one folder, by whatever way it is reached."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _kind(entry: os.DirEntry) -> str:
+    """folder, file, or "" for anything else, also a link to nothing or to itself."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:
+        return ""
 
 
 def printable(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,9 +49,9 @@ def describe_oct(catalogue: Catalogue) -> tuple[bool, str]:
     return _describe(catalogue, paper, {"the paper": paper["train"], **kermany_images.OCT_ARCHIVES})
 
 
-def folders_oct(settings) -> list[Path]:
-    """What is read from outside the project."""
-    return _folders(settings, settings.oct_source, kermany_images.OCT)
+def places_oct(settings) -> tuple[Place, ...]:
+    """Where the images are read from, unless they are drawn."""
+    return _places(settings.oct_source, kermany_images.OCT)
 
 
 def load_xray(settings) -> Catalogue:
@@ -81,27 +80,15 @@ def describe_xray(catalogue: Catalogue) -> tuple[bool, str]:
     return _describe(catalogue, paper, {"": paper["train"]})
 
 
-def folders_xray(settings) -> list[Path]:
-    """As `folders_oct`."""
-    return _folders(settings, settings.xray_source, kermany_images.XRAY)
+def places_xray(settings) -> tuple[Place, ...]:
+    """As `places_oct`."""
+    return _places(settings.xray_source, kermany_images.XRAY)
 
 
-def _folders(settings, source: str, place: Place) -> list[Path]:
+def _places(source: str, place: Place) -> tuple[Place, ...]:
     if medmnist.is_medmnist(source):
-        return medmnist.files_of(source, settings.data_dir)
-    return [] if source.startswith("phantom") else place.read_from(settings.data_dir)
-
-
-def downloads(settings) -> list[str]:
-    """The data sets to fetch: version 2 of the record, unless version 3 is there already; MedMNIST's if asked for."""
-    there = {name: (settings.data_dir / name).is_dir() for name in ("OCT2017", "CellData", "chest_xray")}
-    asked = [source for source in (settings.oct_source, settings.xray_source) if medmnist.is_medmnist(source)]
-    names = [medmnist.file_name(source) for source in asked if not medmnist.files_of(source, settings.data_dir)]
-    if settings.oct_source == "kermany_oct":
-        names.append("kermany-v3" if there["CellData"] and not there["OCT2017"] else "kermany-v2-oct")
-    if settings.xray_source == "kermany_xray":
-        names.append("kermany-v3" if there["CellData"] and not there["chest_xray"] else "kermany-v2-xray")
-    return names
+        return (medmnist.place_of(source),)
+    return () if source.startswith("phantom") else (place,)
 
 
 def _describe(catalogue: Catalogue, paper: Mapping[str, Mapping], versions: Mapping[str, Mapping]) -> tuple[bool, str]:

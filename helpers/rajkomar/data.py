@@ -35,12 +35,23 @@ from PIL import Image, ImageDraw, ImageFont
 
 from helpers.data import cohen
 from helpers.data.catalogue import Catalogue, CatalogueError, read_table
-from helpers.data.scan import Place, catalogue_of, first_reason, scan
+from helpers.data.scan import Place, catalogue_of, first_reason, matching, scan
 from helpers.data.splits import Split, split
 from helpers.run.paths import CACHE
 
 CLASSES = ("frontal", "lateral")
-OPENI = Place("Open-i images", ("open-i",), ("png/", "reports/"), ("png", "reports"), "png/ and reports/", whole=True)
+REPORTS = ("*reports/", "ecgen-radiology/")
+PROJECTIONS = "indiana_projections.csv"
+OPENI = Place(
+    "Open-i images",
+    (),
+    # As `make data` and file managers unpack the archives, and a copy that has a table of views in place of reports
+    (("*png/", "*reports/"), ("*png/", "ecgen-radiology/"), (PROJECTIONS, "images*/")),
+    ("*png/", "*reports/", "ecgen-radiology/", "images*/", PROJECTIONS),
+    f"png/ and reports/, or images/ and {PROJECTIONS}",
+    part=("images_normalized/",),
+    cards=("open-i",),
+)
 VALIDATION_FRACTION = 0.25  # of the training patients: the paper has 376 of 1,505 images
 # Of a caption, in lower case
 FRONTAL = r"\b(?:pa|ap|p\.a|a\.p|frontal|posteroanterior|anteroposterior|portable)\b"
@@ -101,21 +112,12 @@ def describe_views(catalogue: Catalogue) -> tuple[bool, str]:
     )
 
 
-def folders_views(settings) -> list[Path]:
-    """What is read from outside the project."""
-    if settings.view_source == "phantom_chest":
-        return []
-    labels = [Path(settings.view_labels_file)] if settings.view_labels_file else []
-    places = {"cohen": [cohen.PLACE], "openi": [OPENI]}.get(settings.view_source, [OPENI, cohen.PLACE])
-    return [*labels, *(path for place in places for path in place.read_from(settings.data_dir))]
-
-
-def downloads(settings) -> list[str]:
-    """The data set to fetch: the one asked for, or the one that is there, or else Open-i."""
-    if settings.view_source in ("phantom_chest", "none"):
-        return []
-    use_cohen = settings.view_source == "cohen" or (settings.data_dir / cohen.PLACE.layouts[0]).is_dir()
-    return ["cohen-covid" if use_cohen and settings.view_source != "openi" else "open-i"]
+def places_views(settings) -> tuple[Place, ...]:
+    """Where the views are read from: of 'real', Open-i unless Cohen's collection alone lies there."""
+    data_dir = settings.data_dir
+    only_cohen = settings.view_source == "real" and not OPENI.all_in(data_dir) and cohen.PLACE.all_in(data_dir)
+    place = cohen.PLACE if settings.view_source == "cohen" or only_cohen else OPENI
+    return () if settings.view_source in ("phantom_chest", "none") else (place,)
 
 
 # --- Open-i ---
@@ -125,43 +127,48 @@ def read_openi(data_dir: Path, cache: Path, workers: int = 0, labels_csv: Path |
     """The images with a view, all of them "test".
 
     `labels_csv` (columns image, view, or filename, projection; frontal, PA, AP, lateral, L) replaces the metadata's
-    labels: what it does not name is excluded. `excluded` lists every image that is not used, and damaged reports.
-    Raises FileNotFoundError where there is no such data, `CatalogueError` for labels that cannot be read.
+    labels: what it does not name is excluded. Without one, a copy's own table of views does, where it has one.
+    `excluded` lists every image that is not used, and damaged reports. Raises FileNotFoundError where there is no such
+    data, `CatalogueError` for labels that cannot be read.
     """
     root = OPENI.find(data_dir)
-    frame, unreadable = scan(root, cache, workers, under=["png"])
-    frame = frame.assign(image_id=frame["path"].str.extract(r"([^/]+?)(?:\.[^./]*)?$", expand=False))
-    images, damaged = read_reports(root / "reports")
-    frame = frame.drop_duplicates("image_id").merge(images, on="image_id", how="left")
-    if labels_csv:
-        label, reason = _labelled(frame, Path(labels_csv))
+    folders = [path for pattern in ("*png/", "images*/") for path in matching(root, pattern)]
+    frame, unreadable = scan(root, cache, workers, under=[path.name for path in folders])
+    image_id = frame["path"].str.extract(r"([^/]+?)(?:\.dcm)?(?:\.[^./]*)?$", expand=False)
+    images, damaged = read_reports(root)
+    frame = frame.assign(image_id=image_id).merge(images, on="image_id", how="left")
+    if labels_csv or (own := matching(root, PROJECTIONS)):
+        label, reason = _labelled(frame, Path(labels_csv or own[0]))
     else:
         label = views_of(frame)
         captions = frame["caption"].fillna("").replace("", "(none)")
         unnamed = (frame["report"].isna(), "no report names it")
         reason = first_reason(frame.index, unnamed, (label == "", "its caption does not name the view: " + captions))
-    patient = frame["report"].fillna(frame["image_id"].str.split("_").str[0]).astype(str)
+    reason = reason.mask(frame["image_id"].duplicated(), "a second file of this name")
+    number = frame["image_id"].str.split("_").str[0].str.replace(r"^(?=\d)", "CXR", regex=True)
+    patient = frame["report"].fillna(number).astype(str)
     frame = frame.assign(label=label, reason=reason, patient_id=patient, published_split="test")
     return catalogue_of("openi", root, frame, CLASSES, unreadable, damaged)
 
 
-def read_reports(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(images, damaged). `images`: one row per image that a report names, with `report` and `caption`; of two reports
-    with one image the first counts. `damaged`: `path` and `reason` of reports that are no XML.
+def read_reports(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(images, damaged). `images`: one row per image that a report below `root` names, with `report` and `caption`; of
+    two reports with one image the first counts. `damaged`: `path` and `reason` of reports that are no XML.
     """
-    rows, damaged = [], []
-    for path in sorted(folder.rglob("*.xml"), key=lambda p: (len(p.stem), p.stem)):
+    rows, damaged, places = [], [], ("{}*.xml", "{}*/*.xml")
+    reports = [path for place in REPORTS for inside in places for path in matching(root, inside.format(place))]
+    for path in sorted(reports, key=lambda p: (len(p.stem), p.stem)):
         try:
-            root = ElementTree.parse(path).getroot()
-        except ElementTree.ParseError:
-            damaged.append((path.relative_to(folder.parent).as_posix(), "a report that is no XML"))
+            report = ElementTree.parse(path).getroot()
+        except (ElementTree.ParseError, OSError, ValueError):
+            damaged.append((path.relative_to(root).as_posix(), "a report that is no XML"))
             continue
-        uid = root.find(".//uId")
-        report = ("" if uid is None else uid.get("id")) or f"report {path.stem}"
-        captions = {image.get("id", "").strip(): image.findtext("caption") for image in root.iter("parentImage")}
-        found = [(name, " ".join((text or "").split())) for name, text in captions.items() if name]
-        numbers = {name.rsplit("-", 1)[-1] for name, _ in found}
-        rows += [(name, report, caption, numbers == set(NUMBERED)) for name, caption in found]
+        uid = report.find(".//uId")
+        name = ("" if uid is None else uid.get("id")) or f"report {path.stem}"
+        captions = {image.get("id", "").strip(): image.findtext("caption") for image in report.iter("parentImage")}
+        found = [(image, " ".join((text or "").split())) for image, text in captions.items() if image]
+        numbers = {image.rsplit("-", 1)[-1] for image, _ in found}
+        rows += [(image, name, caption, numbers == set(NUMBERED)) for image, caption in found]
     images = pd.DataFrame(rows, columns=["image_id", "report", "caption", "pair"]).drop_duplicates("image_id")
     return images, pd.DataFrame(damaged, columns=["path", "reason"], dtype=str)
 

@@ -74,7 +74,8 @@ def step_key(name: str, profile: Profile) -> str:
     makers = [step.maker]
     if step.kind == "data":
         makers = [data_function("load", step.data)]
-        inputs.append(fingerprint(resolve(data_function("folders", step.data))(profile)))
+        places = resolve(data_function("places", step.data))(profile)
+        inputs.append(fingerprint(path for place in places for path in place.read_from(profile.data_dir)))
     if step.folders:
         inputs.append(fingerprint(resolve(step.folders)(profile)))
     if step.kind == "experiment":

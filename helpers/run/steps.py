@@ -29,8 +29,8 @@ class DataSet:
     """A data set: the module that holds its functions, and the profile's keys that they read.
 
     The functions of the data set "x": `load_x(settings)` gives a Catalogue, `split_x(catalogue, settings)` a Split,
-    `describe_x(catalogue)` whether these are the paper's images, with a sentence, and `folders_x(settings)` the files
-    and folders that are read from outside the project.
+    `describe_x(catalogue)` whether these are the paper's images, with a sentence, and `places_x(settings)` the places
+    of images from outside the project (`helpers.data.scan.Place`), none for phantoms.
     """
 
     module: str
@@ -132,7 +132,7 @@ def data_set(name: str) -> DataSet:
 
 
 def data_function(verb: str, data: str) -> str:
-    """The name of a data set's function: load, split, describe or folders."""
+    """The name of a data set's function: load, split, describe or places."""
     return f"{data_set(data).module}:{verb}_{data}"
 
 

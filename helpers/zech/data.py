@@ -31,6 +31,8 @@ Published predictions, `load_predictions`: github.com/jrzech/reproduce-chexnet (
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,7 +52,7 @@ from helpers.data.catalogue import (
     read_table,
     split_findings,
 )
-from helpers.data.scan import Place, catalogue_of, first_reason, folders_of, scan
+from helpers.data.scan import Place, catalogue_of, first_reason, matching, places_of, scan
 from helpers.data.splits import Split, split
 from helpers.run.paths import CACHE
 
@@ -62,11 +64,12 @@ BOXES, ORIGINAL = "BBox_List_2017.csv", 1024  # boxes are in pixels of the image
 LISTS = {"train_list.txt": "train", "val_list.txt": "train", "train_val_list.txt": "train", "test_list.txt": "test"}
 NIH_PLACE = Place(
     "ChestX-ray14",
-    ("nih-chestxray14",),
-    ENTRIES,
-    (*ENTRIES, *LISTS, "images*"),
+    (),
+    tuple(name.lower() for name in ENTRIES),
+    (*(name.lower() for name in (*ENTRIES, *LISTS)), "images*/"),
     ENTRIES[0],
     "See data/datasets.toml",
+    cards=("nih-chestxray14",),
 )
 
 SITE_CLASSES = ("Pneumonia", "No pneumonia")
@@ -112,8 +115,7 @@ def read_nih(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     """
     root = NIH_PLACE.find(data_dir)
     entries = read_entries(root)
-    folders = [path.name for path in root.glob("images*/")]
-    frame, unreadable = scan(root, cache, workers, folders or ["images"])
+    frame, unreadable = scan(root, cache, workers, _image_folders(root))
     frame = frame.assign(image_id=frame["path"].str.rsplit("/", n=1).str[-1])
     frame = frame.drop_duplicates("image_id").merge(entries, on="image_id", how="left")
     split = frame["image_id"].map(_read_lists(root))
@@ -130,6 +132,25 @@ def read_nih(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     return catalogue_of("nih", root, frame.sort_values("path"), FINDING_CLASSES, unreadable, absent)
 
 
+def _image_folders(root: Path) -> list[str]:
+    """The folders to read: images_001 and so on are one set; images, images-224 and their like are one each, and hold
+    the same images in other sizes. Of several sets the one with most files is read, of equal ones the shortest name.
+    """
+    sets: dict[str, list[str]] = {}
+    for path in matching(root, "images*/"):
+        sets.setdefault(re.sub(r"_\d+\s*$", "_NNN", path.name), []).append(path.name)
+    if len(sets) > 1:
+        files = {
+            name: sum(len(names) for folder in sets[name] for *_, names in os.walk(root / folder)) for name in sets
+        }
+        order = sorted(sets, key=lambda name: (-files[name], len(name), name))
+        sizes = ", ".join(f"{name} ({files[name]:,} files)" for name in order)
+        text = f"{root} has {sizes}: only {order[0]} is read, so that images of two sizes are not mixed"
+        warnings.warn(text, UserWarning, stacklevel=2)
+        return sets[order[0]]
+    return next(iter(sets.values()), [])
+
+
 def split_nih(catalogue: Catalogue, settings) -> Split:
     """Of the training patients, the share that the talk tunes on is for validation."""
     train, tune, _ = SHARES
@@ -144,7 +165,7 @@ def describe_nih(catalogue: Catalogue) -> tuple[bool, str]:
     return whole, f"{'The published images' if whole else 'A subset'}: {sizes}."
 
 
-folders_nih = folders_of("nih_source", NIH_PLACE)
+places_nih = places_of("nih_source", NIH_PLACE)
 
 
 def read_entries(root: Path) -> pd.DataFrame:
@@ -196,8 +217,8 @@ def _read_lists(root: Path) -> dict[str, str]:
     """image_id: train or test. Raises `CatalogueError` where a list is missing or an image is in both."""
     of: dict[str, str] = {}
     for name, part in LISTS.items():
-        if (root / name).is_file():
-            for image in (root / name).read_text().split():
+        for path in matching(root, name):
+            for image in path.read_text().split():
                 if of.setdefault(image, part) != part:
                     raise CatalogueError(f"{root}: {image} is in a training list and in a test list")
     if set(of.values()) != {"train", "test"}:
@@ -206,7 +227,7 @@ def _read_lists(root: Path) -> dict[str, str]:
 
 
 def _table(root: Path) -> Path:
-    return next(root / name for name in ENTRIES if (root / name).is_file())
+    return next(path for name in ENTRIES for path in matching(root, name.lower()))
 
 
 # --- hospitals, and small nodules ---
@@ -277,7 +298,7 @@ def describe_sites(catalogue: Catalogue) -> tuple[bool, str]:
     return False, f"Not the talk's images, of which Mount Sinai's are not public, but {', '.join(counts)}."
 
 
-folders_sites = folders_of("sites_source", NIH_PLACE, kermany_images.XRAY, cohen.PLACE)
+places_sites = places_of("sites_source", NIH_PLACE, kermany_images.XRAY, cohen.PLACE)
 
 
 def load_regions(settings) -> Catalogue:
@@ -292,9 +313,9 @@ def split_regions(catalogue: Catalogue, settings) -> Split:
     return split(catalogue, "patient-disjoint", REGION_VALIDATION, settings.seed)
 
 
-def folders_regions(settings) -> list[Path]:
+def places_regions(settings) -> tuple[Place, ...]:
     """Nothing is read from outside the project."""
-    return []
+    return ()
 
 
 describe_regions = phantoms_described
