@@ -26,7 +26,7 @@ ifdef KERAS_HOME
 export KERAS_HOME := $(shell cd "$(KERAS_HOME)" 2>/dev/null && pwd || echo "$(KERAS_HOME)")
 endif
 
-.PHONY: help setup install reproduce test lab data check report compare reference results benchmarks keys count clean gpu
+.PHONY: help setup install reproduce test lab data check report compare reference results benchmarks keys views count clean gpu
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -66,6 +66,9 @@ data: setup  ## download and unpack a profile's data sets: make data PROFILE=pap
 
 check: setup  ## what lies in a data folder, and what is wrong with it: make check DATA_DIR=/path/to/data
 	@$(PYTHON) -m helpers check $(SETTINGS)
+
+views: setup  ## frontal or lateral, for each DICOM file or picture of a folder: make views SOURCE=folder [TARGET=views.csv]
+	@$(PYTHON) -m helpers views $(SETTINGS)
 
 keys: setup  ## the profile's keys by paper, their defaults and meaning
 	@$(PYTHON) -m helpers keys

@@ -20,6 +20,7 @@ python -m helpers step NAME RUN               one step of a run (used by the Sna
 python -m helpers notebook NAME RUN           one notebook of a run (used by the Snakefile)
 python -m helpers dicom KEY=VALUE ...         DICOM radiographs to PNG, without patient data: SOURCE= TARGET= KEY=,
                                               WINDOW=stored (minmax), BURNT_IN=keep
+python -m helpers views KEY=VALUE ...         frontal or lateral, for each file of a folder: SOURCE= TARGET= RUN=
 python -m helpers report RUN                  the report of a run, from what it has so far
 python -m helpers compare RUN                 figures/RUN beside the committed figures/reference
 python -m helpers reference RUN               make figures/RUN the new reference
@@ -102,6 +103,12 @@ def _dicom(*words: str) -> int:
     return 0 if len(table) else 1
 
 
+def _views(*words: str) -> int:
+    from helpers.rajkomar.views import classify_views
+
+    return classify_views(words)
+
+
 def _keys() -> None:
     from helpers.run.steps import CoreKeys, studies
 
@@ -132,6 +139,7 @@ COMMANDS = {
     "data": _data,
     "check": _check,
     "dicom": _dicom,
+    "views": _views,
     "keys": _keys,
     "step": _of_a_run("helpers.runner:run_step"),
     "notebook": _of_a_run("helpers.run.notebooks:run_notebook"),
