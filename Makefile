@@ -67,7 +67,7 @@ data: setup  ## download and unpack a profile's data sets: make data PROFILE=pap
 check: setup  ## what lies in a data folder, and what is wrong with it: make check DATA_DIR=/path/to/data
 	@$(PYTHON) -m helpers check $(SETTINGS)
 
-views: setup  ## frontal or lateral, for each DICOM file or picture of a folder: make views SOURCE=folder [TARGET=views.csv]
+views: setup  ## frontal or lateral, for each file of a folder: make views SOURCE=folder
 	@$(PYTHON) -m helpers views $(SETTINGS)
 
 keys: setup  ## the profile's keys by paper, their defaults and meaning
