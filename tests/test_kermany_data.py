@@ -1,5 +1,6 @@
 """Kermany's data sets: which are the paper's, how they are split, and the counts of figure 2B and table S1."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +29,24 @@ XRAY = kermany_images.XRAY_COUNTS["images"]
 )
 def test_only_the_published_images_describe_the_paper(describe, train, test, published):
     assert describe(sized(train, test))[0] == published
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "words"),
+    [
+        (OCT["train"], OCT["test"], "published images .as the paper counts.: 108,312"),
+        (kermany_images.OCT_ARCHIVES["version 3"], OCT["test"], "published images .version 3.: 108,309"),
+        (
+            kermany_images.OCT_ARCHIVES["version 2"],
+            dict.fromkeys(OCT["test"], 242),
+            "variant .version 2.*folder val, which",
+        ),
+        (kermany_images.OCT_ARCHIVES["version 3"], dict.fromkeys(OCT["test"], 242), "variant .version 3.*TWO VERSIONS"),
+        (dict.fromkeys(OCT["test"], 9), dict.fromkeys(OCT["test"], 2), "variant: 36 training"),
+    ],
+)
+def test_the_version_of_the_b_scans_is_said(train, test, words):
+    assert re.search(words, data.describe_oct(sized(train, test))[1])
 
 
 def test_the_profile_decides_which_source_is_opened_and_which_folders_are_read(tmp_path, monkeypatch):

@@ -98,6 +98,8 @@ def _sources(places: tuple[Place, ...], data_dir: Path) -> str:
 
 def _patients(catalogue: Catalogue, places: tuple[Place, ...]) -> str:
     frame = catalogue.frame
+    if not catalogue.patients_known:
+        return "No patient is named."
     counts = [frame.loc[frame["published_split"] == part, "patient_id"].nunique() for part in ("train", "test")]
     published = f" (published: {places[0].patients})" if len(places) == 1 and places[0].patients else ""
     return f"Patients: {counts[0]:,} and {counts[1]:,}{published}."

@@ -70,6 +70,7 @@ OCT = Place(
     f"train/ and test/ with folders {', '.join(OCT_CLASSES)}",
     part=("cnv/", "drusen/"),
     cards=("kermany-v2-oct", "kermany-v3"),
+    patients="4,686 and 633",
 )
 
 # What the paper prints (Results, "Patient and Image Characteristics").
@@ -85,6 +86,7 @@ OCT_ARCHIVES = {
     "version 2": {"CNV": 37_205, "DME": 11_348, "DRUSEN": 8_616, "NORMAL": 26_315},
     "version 3": {"CNV": 37_205, "DME": 11_348, "DRUSEN": 8_616, "NORMAL": 51_140},
 }
+OCT_TEST_WITHOUT_VAL = 242  # test images per class of the copy that moved eight more to a folder val
 
 # --- chest X-rays ---
 

@@ -16,6 +16,7 @@ from helpers.data.splits import SPLITS, Split, hold_out, split
 from helpers.run.paths import CACHE
 
 TOLERANCE = 0.01  # of a class's training images: the archives lack one per class, and a few files may be unreadable
+LAYOUTS = {"celldata": "version 3", "oct2017": "version 2"}  # folders of the archives
 URGENT = ("CNV", "DME")  # referral: urgent for these, routine for DRUSEN, observation for NORMAL
 HELD_OUT_FRACTION = 0.1  # of the X-ray training patients, to be compared with the test folder
 
@@ -46,7 +47,7 @@ def describe_oct(catalogue: Catalogue) -> tuple[bool, str]:
     if medmnist.is_medmnist(catalogue.name):
         return medmnist.describe(catalogue)
     paper = kermany_images.OCT_COUNTS["images"]
-    return _describe(catalogue, paper, {"the paper": paper["train"], **kermany_images.OCT_ARCHIVES})
+    return _describe(catalogue, paper, {"as the paper counts": paper["train"], **kermany_images.OCT_ARCHIVES})
 
 
 def places_oct(settings) -> tuple[Place, ...]:
@@ -77,7 +78,8 @@ def describe_xray(catalogue: Catalogue) -> tuple[bool, str]:
     if medmnist.is_medmnist(catalogue.name):
         return medmnist.describe(catalogue)
     paper = kermany_images.XRAY_COUNTS["images"]
-    return _describe(catalogue, paper, {"": paper["train"]})
+    restarts = catalogue.frame["patient_id"].str.contains("/").any()
+    return _describe(catalogue, paper, {f"named as in version {2 if restarts else 3}": paper["train"]})
 
 
 def places_xray(settings) -> tuple[Place, ...]:
@@ -95,11 +97,22 @@ def _describe(catalogue: Catalogue, paper: Mapping[str, Mapping], versions: Mapp
     published, sizes = catalogue.frame["published_split"], sizes_of(catalogue)
     train, test = (catalogue.frame.loc[published == part, "label"].value_counts() for part in ("train", "test"))
     totals = f"{sum(paper['train'].values()):,} and {sum(paper['test'].values()):,}"
-    for name, counts in versions.items() if test.to_dict() == paper["test"] else ():
-        if all(abs(train.get(label, 0) - n) <= TOLERANCE * n for label, n in counts.items()):
-            which = f" ({name})" if name else ""
-            return True, f"The published images{which}: {sizes}; the paper prints {totals}."
-    return False, f"A subset or variant: {sizes} of the published {totals}."
+    near = {}  # versions that these may be: how many images they differ by
+    for name, counts in versions.items():
+        gaps = {label: abs(train.get(label, 0) - n) for label, n in counts.items()}
+        if all(gap <= TOLERANCE * counts[label] for label, gap in gaps.items()):
+            near[name] = sum(gaps.values())
+    folders = {part.strip().lower() for part in catalogue.root.parts}
+    laid_out = [f"laid out as {version}" for folder, version in LAYOUTS.items() if folder in folders]
+    named = [*laid_out[:1], ""] if len(versions) > 1 else list(versions)
+    which = f" ({name})" if (name := min(near, key=near.get, default=named[0])) else ""
+    if near and test.to_dict() == paper["test"]:
+        return True, f"The published images{which}: {sizes}; the paper prints {totals}."
+    without_val = len(versions) > 1 and set(test) == {kermany_images.OCT_TEST_WITHOUT_VAL}
+    other = " Its test folder is that of the copy of version 2 that has a folder val, which is not here."
+    if near and without_val and "version 2" not in which:
+        other = " TWO VERSIONS: its training folder, and the test folder of a copy of version 2."
+    return False, f"A subset or variant{which}: {sizes} of the published {totals}.{other if without_val else ''}"
 
 
 # --- what the OCT labels call for ---

@@ -70,6 +70,7 @@ NIH_PLACE = Place(
     ENTRIES[0],
     "See data/datasets.toml",
     cards=("nih-chestxray14",),
+    patients="30,805 in all",
 )
 
 SITE_CLASSES = ("Pneumonia", "No pneumonia")
