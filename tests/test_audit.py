@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from helpers.audit import rules, rules_tables
+from helpers.audit.appraisal import load_appraisal, rate_domains
 from helpers.audit.checks import OUTCOMES, derived, load_checks, ranked, run_audit, tally
 from helpers.audit.facts import VALUES, ScoredSet, as_fact, braces, possible_positives
 from helpers.audit.rules import RULES
@@ -393,6 +394,24 @@ def test_numbers_that_follow_from_others_are_the_claims_of_this_notebook(checks)
     mine = published[(published["notebook"] == "13_paper_audit") & (published["repeats"] == "")]
     found = derived(checks)
     assert sorted(mine["id"]) == sorted(found)
+
+
+@pytest.mark.parametrize(("name", "items"), [("claim_2024", 44), ("probast_ai", 34)])
+def test_each_paper_is_held_against_every_item_of_a_checklist(tmp_path, name, items):
+    table = load_appraisal(name)
+    assert set(table["paper"]) == set(load_published()["paper"]) and (table.groupby("paper").size() == items).all()
+    assert (table.groupby("item")["question"].nunique() == 1).all()
+    for column, value, why in (("judgement", "maybe", "unknown"), ("quote", "", "quote"), ("place", "", "place")):
+        table.assign(**{column: [value, *table[column][1:]]}).to_csv(tmp_path / f"{name}.csv", index=False)
+        with pytest.raises(ClaimError, match=f"{why}.*kermany2018, item {table['item'][0]}"):
+            load_appraisal(name, tmp_path)
+
+
+def test_one_no_makes_a_domain_a_high_risk_and_a_missing_answer_an_unclear_one():
+    answers = {"D1.1": "yes", "D1.2": "probably no", "D2.1": "probably yes", "E4.1": "no information"}
+    rows = {"item": list(answers), "judgement": list(answers.values()), "paper": "p"}
+    risks = rate_domains(pd.DataFrame(rows))
+    assert risks["p"].tolist() == ["high", "low", "unclear"]
 
 
 def test_figures_show_what_the_checks_found(checks):

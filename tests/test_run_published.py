@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from helpers.audit.appraisal import JUDGEMENTS, NOT_STATED, load_appraisal
 from helpers.run.claims import COLUMNS, ClaimError, load_published, margins, papers_known, printed_number
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import KEYS
@@ -232,6 +233,14 @@ def test_when_the_text_is_at_hand_then_every_quote_is_in_it_once(paper):
     name, published, text = paper
     counts = [(row.id, row.quote, text.count(row.quote)) for row in published.itertuples()]
     assert [found for found in counts if found[2] < 1 or (found[2] > 1 and name not in SLIDES)] == []
+
+
+@pytest.mark.parametrize("checklist", JUDGEMENTS)
+def test_when_the_text_is_at_hand_then_every_quote_of_a_checklist_is_in_it(paper, checklist):
+    name, _, text = paper
+    answers = load_appraisal(checklist)
+    quotes = answers[(answers["paper"] == name) & (answers["quote"] != NOT_STATED)]["quote"]
+    assert len(quotes) >= 10 and [quote for quote in quotes if quote not in text] == []
 
 
 def test_when_the_text_is_at_hand_then_every_number_in_it_has_a_row(paper):
