@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from tiny_data import REAL, REAL_DATA, nih_archive, nih_name, picture, reasons, three_hospitals
 
 from helpers.data.catalogue import FINDINGS, Catalogue, CatalogueError, join_findings, split_findings
@@ -41,6 +42,39 @@ def test_either_split_list_is_read_and_images_may_lie_in_the_folders_of_their_ar
         (root / "images").rename(root / "images_001" / "images")
     parts = read(tmp_path).frame.groupby("published_split")["patient_id"].unique().map(sorted).to_dict()
     assert parts == {"train": ["0", "1", "2", "3"], "test": ["4", "5", "6", "7"]}
+
+
+def test_the_table_of_2017_colour_images_and_a_list_from_windows_are_read(tmp_path):
+    root = nih_archive(tmp_path)
+    table = pd.read_csv(root / "Data_Entry_2017_v2020.csv", dtype=str)
+    old = table.assign(**{"Patient Age": ["058Y", "414"] * 8, "Patient Gender": "M", "": ""})
+    old.to_csv(root / "Data_Entry_2017.csv", index=False, lineterminator="\r\n")
+    (root / "Data_Entry_2017_v2020.csv").unlink()
+    picture(root / "images" / nih_name(1), "RGBA")
+    (root / "test_list.txt").write_text((root / "test_list.txt").read_text(), encoding="utf-16")
+    frame = read(tmp_path).frame
+    assert len(frame) == 16 and frame["labels"].str.contains("Effusion").sum() == 8
+    assert frame["patient_id"].tolist() == [str(k // 2) for k in range(16)]
+
+
+def test_of_two_sizes_one_is_read_and_the_other_is_named(tmp_path):
+    root = nih_archive(tmp_path)
+    for k, name in enumerate(sorted(path.name for path in (root / "images").iterdir())):
+        small = Image.open(root / "images" / name).resize((12, 10))
+        for folder in ("images-224/images-224", "images_224") if k else ("images-224/images-224",):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            small.save(root / folder / name)
+    with pytest.warns(UserWarning, match=r"images \(16.*, images-224 \(16.*, images_224 \(15 files\): only"):
+        assert set(read(tmp_path).frame["width"]) == {24}
+    for folder in ("images-224", "images_224"):
+        shutil.rmtree(root / folder)
+    (root / "images_002").mkdir()
+    (root / "images" / nih_name(1)).rename(root / "images_002" / nih_name(1))
+    small.save(root / "images" / nih_name(2))
+    catalogue = read(tmp_path)  # one archive is unpacked beside the others, and one image is of another size
+    assert len(catalogue) == 15 and reasons(catalogue) == {
+        f"images/{nih_name(2)}": "another size than most, which are 24 pixels wide"
+    }
 
 
 def test_what_is_not_used_is_listed_with_the_reason(tmp_path):

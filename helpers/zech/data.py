@@ -117,13 +117,16 @@ def read_nih(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
     root = NIH_PLACE.find(data_dir)
     entries = read_entries(root)
     frame, unreadable = scan(root, cache, workers, _image_folders(root))
-    frame = frame.assign(image_id=frame["path"].str.rsplit("/", n=1).str[-1])
-    frame = frame.drop_duplicates("image_id").merge(entries, on="image_id", how="left")
+    sizes = frame["width"].value_counts(normalize=True)
+    size = sizes.index[0] if len(sizes) > 1 and sizes.iloc[0] >= 0.5 else 0  # of a copy as published, the only one
+    frame = frame.assign(image_id=frame["path"].str.rsplit("/", n=1).str[-1], odd=(frame["width"] != size) & (size > 0))
+    frame = frame.sort_values(["odd", "path"]).drop_duplicates("image_id").merge(entries, on="image_id", how="left")
     split = frame["image_id"].map(_read_lists(root))
     reason = first_reason(
         frame.index,
         (frame["patient_id"].isna(), f"not in {_table(root).name}"),
         (split.isna(), "in no split list"),
+        (frame["odd"], f"another size than most, which are {size} pixels wide"),
     )
     here = [*frame["image_id"], *unreadable["path"].str.rsplit("/", n=1).str[-1]]
     absent = "images/" + entries.loc[~entries["image_id"].isin(here), ["image_id"]]
@@ -134,12 +137,12 @@ def read_nih(data_dir: Path, cache: Path, workers: int = 0) -> Catalogue:
 
 
 def _image_folders(root: Path) -> list[str]:
-    """The folders to read: images_001 and so on are one set; images, images-224 and their like are one each, and hold
-    the same images in other sizes. Of several sets the one with most files is read, of equal ones the shortest name.
+    """The folders to read: images, images_001 and so on are one set; images-224 and its like are one each, and hold
+    the same images in another size. Of several sets the one with most files is read, of equal ones the shortest name.
     """
     sets: dict[str, list[str]] = {}
     for path in matching(root, "images*/"):
-        sets.setdefault(re.sub(r"_\d+\s*$", "_NNN", path.name), []).append(path.name)
+        sets.setdefault(re.sub(r"_0\d\d\s*$", "", path.name), []).append(path.name)
     if len(sets) > 1:
         files = {
             name: sum(len(names) for folder in sets[name] for *_, names in os.walk(root / folder)) for name in sets
@@ -219,7 +222,7 @@ def _read_lists(root: Path) -> dict[str, str]:
     of: dict[str, str] = {}
     for name, part in LISTS.items():
         for path in matching(root, name):
-            for image in path.read_text().split():
+            for image in read_table(path, [], names=["image"])["image"] if path.stat().st_size else ():
                 if of.setdefault(image, part) != part:
                     raise CatalogueError(f"{root}: {image} is in a training list and in a test list")
     if set(of.values()) != {"train", "test"}:
@@ -367,9 +370,8 @@ def load_predictions(data_dir: Path) -> Predictions:
     root, notes = PREDICTIONS.find(Path(data_dir)), []
     labels = _read_labels(root, Path(data_dir), notes)
     scores, aucs = {}, {}
-    for folder in sorted({path.parent for path in (*root.glob("preds.csv"), *root.glob("pretrained*/preds.csv"))})[
-        ::-1
-    ]:
+    files = [*root.glob("preds.csv"), *root.glob("pretrained*/preds.csv")]
+    for folder in sorted((path.parent for path in files), reverse=True):  # pretrained-old first
         try:
             chances = _read_chances(folder / "preds.csv", notes)
             areas, of_talk = _read_areas(folder / "aucs.csv", notes)
