@@ -25,7 +25,7 @@ def scores_of(n=120, signal=1.5, seed=0, patients=None):
 def test_class_averages_are_scikit_learns_and_lie_in_their_intervals():
     scores = scores_of()
     predicted = predicted_labels(scores, CLASSES).astype(str)
-    found = numbers.average_numbers(scores, CLASSES, 300, 1)
+    found = numbers.average_numbers(scores, CLASSES)
     labels = scores["label"].to_numpy().astype(str)
     assert found["sensitivity"].value == pytest.approx(recall_score(labels, predicted, average="macro"))
     assert found["f1"].value == pytest.approx(f1_score(labels, predicted, average="macro"))
@@ -36,7 +36,7 @@ def test_class_averages_are_scikit_learns_and_lie_in_their_intervals():
     assert found["sensitivity spread"].value == pytest.approx(np.ptp(each) / 2)
     ids = numbers.average_claims("covid", found)
     assert ids["carr2020.covid.f1.spread"] == found["f1 spread"] and len(ids) == 6
-    table = numbers.class_numbers(scores, CLASSES, 300, 1).set_index(["class", "quantity"])
+    table = numbers.class_numbers(scores, CLASSES).set_index(["class", "quantity"])
     assert table.loc[("BACTERIA", "auroc"), "value"] == pytest.approx(areas[1])
 
 
@@ -52,17 +52,17 @@ def grid_of(gain):
 
 
 def test_what_a_bridge_is_worth_and_that_it_shrinks():
-    points = numbers.grid_points(grid_of({5: 2.0, 50: 0.0}), CLASSES, 300, 1)
+    points = numbers.grid_points(grid_of({5: 2.0, 50: 0.0}), CLASSES)
     gains = numbers.grid_differences(points, [("natural, then bridge", "natural")]).set_index("per_class")
     assert gains.loc[5, "low"] > 0 and gains.loc[50, "value"] == 0
     assert gains.loc["fewest less most", "low"] > 0
     assert "shrinks with more images" in numbers.describe_gain(gains.reset_index())
-    even = numbers.grid_points(grid_of({5: 1.0, 50: 1.0}), CLASSES, 300, 1)
+    even = numbers.grid_points(grid_of({5: 1.0, 50: 1.0}), CLASSES)
     even = numbers.grid_differences(even, [("natural, then bridge", "natural")])
     assert "is not shown to shrink" in numbers.describe_gain(even)
     table = numbers.points_table(points)
     assert len(table) == 4 and (table["low"] < table["high"]).all()
-    right = numbers.grid_points(grid_of({5: 2.0}), CLASSES, 300, 1, "accuracy")
+    right = numbers.grid_points(grid_of({5: 2.0}), CLASSES, "accuracy")
     frame = scores_of(200, 1.0, seed=7)
     expected = (np.array(CLASSES)[frame[[f"p_{c}" for c in CLASSES]].to_numpy().argmax(1)] == frame["label"]).mean()
     assert right["natural", 5][0].value == pytest.approx(expected)
@@ -87,7 +87,7 @@ def test_a_bias_of_the_network_and_one_of_the_patient_part_ways_in_the_mirror(fo
     maps[..., :4] += 1
     mirror = maps[..., ::-1] if follows == "patient" else maps
     patients, labels = np.arange(40).astype(str), ["a"] * 20 + ["b"] * 20
-    found = numbers.laterality_by_class({"image": maps, "mirror image": mirror}, labels, patients, ("a", "b"), 200, 1)
+    found = numbers.laterality_by_class({"image": maps, "mirror image": mirror}, labels, patients, ("a", "b"))
     assert found["image"]["all"].low > 0
     assert words in numbers.describe_side(found["image"]["all"], found["mirror image"]["all"])
     assert set(estimate_table(found, ("image", "class"))["class"]) == {"all", "a", "b"}
@@ -97,11 +97,11 @@ def test_saliency_within_the_lungs_is_set_beside_their_area():
     maps, masks = np.ones((3, 4, 4)), np.zeros((3, 4, 4), bool)
     masks[:, 1:3, 1:3] = True
     maps[masks] = 3.0
-    found = numbers.mass_inside(maps, masks, ["a", "b", "c"], 200, 1)
+    found = numbers.mass_inside(maps, masks, ["a", "b", "c"])
     assert found["area within"].value == 0.25 and found["saliency within"].value == pytest.approx(0.5)
     assert found["saliency per area"].value == pytest.approx(2.0)
     maps[0] = 0.0  # an empty map has no share, neither all nor nothing
-    one_less = numbers.mass_inside(maps, masks, ["a", "b", "c"], 200, 1)
+    one_less = numbers.mass_inside(maps, masks, ["a", "b", "c"])
     assert one_less["saliency within"].value == pytest.approx(0.5) and one_less["saliency within"].n == 2
     assert "1 of 3 maps are empty" in one_less["saliency per area"].note and one_less["area within"].n == 3
 
@@ -110,7 +110,7 @@ def test_an_empty_map_has_no_side_and_a_class_of_empty_maps_no_index():
     maps = np.zeros((6, 4, 4))
     maps[:3, :, 0] = 1.0
     both, classes = {"image": maps, "mirror image": 0 * maps}, ("a", "b")
-    found = numbers.laterality_by_class(both, ["a", "a", "a", "a", "b", "b"], list("pqrstu"), classes, 200, 1)
+    found = numbers.laterality_by_class(both, ["a", "a", "a", "a", "b", "b"], list("pqrstu"), classes)
     assert found["image"]["a"].value == 1.0 and found["image"]["a"].n == 3
     assert "1 of 4 maps are empty" in found["image"]["a"].note and not found["image"]["b"].defined
     assert "no side to speak of" in numbers.describe_side(found["image"]["all"], found["mirror image"]["all"])
@@ -137,19 +137,19 @@ def test_where_the_source_is_tied_to_the_disease_the_control_exposes_it():
     table, frame = controls_of(
         {"whole image": 4.0, "box blacked out": 3.5}, lambda label, n: "B" if label == "COVID-19" else "A"
     )
-    found = numbers.control_aurocs(table, frame, "tied", 300, 1)
+    found = numbers.control_aurocs(table, frame, "tied")
     concluded = numbers.conclude_on_source(found)
     assert "no evidence that the disease is seen" in concluded
     assert found["age alone"].value == 1.0
     published = table[table["control"] == "whole image"].drop(columns="site")
-    beside = numbers.control_aurocs(table, frame, "tied", 300, 1, published)
+    beside = numbers.control_aurocs(table, frame, "tied", published)
     assert list(beside)[0] == "published recipe" and beside["published recipe"] == beside["whole image"]
     assert not found["same source"].defined and "nothing to compare with" in concluded
 
 
 def test_where_it_is_not_the_control_is_silent_and_the_same_source_speaks_for_the_disease():
     table, frame = controls_of({"whole image": 2.0, "box blacked out": 0.0}, lambda label, n: "AB"[n % 2])
-    found = numbers.control_aurocs(table, frame.assign(age=np.nan), "tied", 300, 1)
+    found = numbers.control_aurocs(table, frame.assign(age=np.nan), "tied")
     concluded = numbers.conclude_on_source(found)
     assert "lies in the lungs" in concluded
     assert "does not explain" in concluded
@@ -159,10 +159,10 @@ def test_where_it_is_not_the_control_is_silent_and_the_same_source_speaks_for_th
 def test_a_box_stands_in_where_lungs_are_not_known_and_the_outline_is_named_where_they_are():
     names = {"whole image": 3.0, "box blacked out": 3.0}
     table, frame = controls_of(names, lambda label, n: "AB"[n % 2])
-    boxed = numbers.conclude_on_source(numbers.control_aurocs(table, frame, "tied", 300, 1))
+    boxed = numbers.conclude_on_source(numbers.control_aurocs(table, frame, "tied"))
     assert "a box over the lungs blacked out" in boxed and "outline" not in boxed
     names |= {numbers.WITH_MASKS: 1.0, "lungs blacked out": 0.0, "outline of the lungs": 2.0}
     table, frame = controls_of(names, lambda label, n: "AB"[n % 2])
-    found = numbers.control_aurocs(table, frame, "tied", 300, 1)
+    found = numbers.control_aurocs(table, frame, "tied")
     exact = numbers.conclude_on_source(found)
     assert f"with the whole image {found[numbers.WITH_MASKS].value:.3f}" in exact and "outline of the lungs" in exact

@@ -98,7 +98,7 @@ def frame(n=120):
 
 def test_table_s3_has_each_class_and_all_with_intervals():
     given = frame()
-    table, estimates = table_s3(given, resamples=200)
+    table, estimates = table_s3(given)
     assert table["class"].tolist() == ["DRUSEN", "CNV", "DME", "all"]
     assert table["images"].tolist() == [40, 40, 40, 120]
     assert estimates["all"].value == pytest.approx(given["hit"].mean())
@@ -155,9 +155,9 @@ def test_sanity_and_agreement_give_intervals():
     values = np.random.default_rng(0).random((8, 32, 32))
     other = np.random.default_rng(1).random((8, 32, 32))
     methods = {"a": maps_of(values), "b": maps_of(values + 0.1 * other), "c": maps_of(other)}
-    pairs = agreement(methods, np.arange(8), cell=4, resamples=100).set_index(["a", "b"])["value"]
+    pairs = agreement(methods, np.arange(8), cell=4).set_index(["a", "b"])["value"]
     assert pairs["a", "b"] > 0.8 and abs(pairs["a", "c"]) < 0.3
-    check = sanity_check({"a": methods["a"]}, {"a": methods["c"]}, np.arange(8), cell=4, resamples=100)
+    check = sanity_check({"a": methods["a"]}, {"a": methods["c"]}, np.arange(8), cell=4)
     assert check["low"][0] <= check["value"][0] <= check["high"][0] and check["n"][0] == 8
 
 
@@ -280,17 +280,17 @@ def test_methods_are_scored_beside_a_guess(tmp_path):
     renamed = from_logits(classifier.logits_model, ("CNV", "DME", "DRUSEN"))
     perfect = maps_of(cases.masks.astype(float))
     methods = {"gradient": gradients.gradient(renamed, cases.images, cases.labels), "perfect": perfect}
-    table, curves = compare_methods(methods, cases, renamed, 3, resamples=100)
+    table, curves = compare_methods(methods, cases, renamed, 3)
     found = table.set_index(["explainer", "measure"])["value"]
     assert set(table["measure"]) == set(MEASURES) and set(curves) == {"gradient", "perfect", "random order"}
     assert found["perfect", "hit"] == found["perfect", "mass"] == 1 and found["a guess", "mass"] < 0.5
     assert perfect.take(np.array([1, 3])).maps.shape == (2, SIZE, SIZE)
-    each, why = reasons(localised(perfect, cases, 3), cases, 3, resamples=100)
+    each, why = reasons(localised(perfect, cases, 3), cases, 3)
     found = why.set_index(["label", "measure"])["value"]
     side = int(np.sqrt(cases.masks[0].sum()))  # a square lesion
     assert len(each) == 6 and found["DRUSEN", "hit"] == 1
     assert found["DRUSEN", "hidden"] == pytest.approx(9 / cases.masks[0].sum()) and side > 3
-    curve = size_curve({3: localised(perfect, cases, 3)}, resamples=100)
+    curve = size_curve({3: localised(perfect, cases, 3)})
     assert (
         curve["n"].tolist() == [2, 1, 1, 1, 1] and (curve["value"].dropna() == 1).all() and (curve["chance"] < 1).all()
     )
@@ -302,14 +302,14 @@ def test_without_known_lesions_what_needs_none_is_still_scored(tmp_path):
     renamed = from_logits(classifier.logits_model, ("CNV", "DME", "DRUSEN"))
     maps = gradients.gradient(renamed, cases.images, cases.labels)
     located = localised(maps, cases, 3)
-    table, _ = table_s3(located, resamples=100)
+    table, _ = table_s3(located)
     assert table["images"].tolist() == [0, 0, 0, 0] and table["localisation accuracy"].isna().all()
-    curve = size_curve({3: located}, resamples=100)
-    each, why = reasons(located, cases, 3, resamples=100)
+    curve = size_curve({3: located})
+    each, why = reasons(located, cases, 3)
     assert curve.empty and each.empty and why.empty
     for figure in (localisation_curve(curve, table), lesions_against_box(each, 3)):
         assert "no lesions are known" in figure.axes[0].texts[0].get_text()
-    compared, _ = compare_methods({"gradient": maps}, cases, renamed, 3, resamples=100)
+    compared, _ = compare_methods({"gradient": maps}, cases, renamed, 3)
     found = compared.set_index(["explainer", "measure"])["value"]
     assert np.isnan(found["gradient", "hit"]) and np.isnan(found["a guess", "mass"])
     assert 0 <= found["gradient", "on retina"] <= 1 and found["gradient", "deletion"] > 0

@@ -8,6 +8,7 @@ from tiny import run_maker, tiny_images
 from helpers.data.kermany_images import XRAY_CLASSES
 from helpers.kermany import models
 from helpers.kermany.models import CLASSES, load_head
+from helpers.kermany.numbers import curve_points
 from helpers.model.experiment import Images
 from helpers.run.profile import load_profile
 
@@ -76,9 +77,11 @@ def test_the_learning_curve_trains_each_draw_on_both_initialisations(tmp_path, m
     monkeypatch.setattr(models, "_features_of", random_features)
     profile = PROFILE.model_copy(update={"curve_per_class": (3, 5), "curve_seeds": 2, "head_learning_rate": 0.1})
     made = run_maker(models.train_learning_curve, Images(None, frame), profile, tmp_path, features=features)
-    points = made.table("points")
+    points, means = curve_points(made.table("curve"), OCT)
     assert list(points.columns) == ["initialisation", "per_class", "seed", "accuracy", "auroc"]
     assert len(points) == 8 and points["seed"].nunique() == 2
+    assert len(means) == 8 and set(means["method"]) == {"test patients and 2 trainings"}
+    assert (means["low"] < means["high"]).all()
     mean = points.groupby("initialisation")["accuracy"].mean()
     assert mean["pre-trained"] > 0.6 > mean["random initialisation"]
     assert len(asked[0]) < len(frame) and asked[0]["image_id"].is_unique

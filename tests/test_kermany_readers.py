@@ -63,7 +63,7 @@ def test_simulated_reads_follow_the_seed_and_not_the_order_of_rows():
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_simulated_readers_err_about_as_much_as_kermanys_experts(seed):
     errors = [
-        weighted_error(one["label_true"], one["label"], PENALTIES, one["image_id"], 100, 1).value
+        weighted_error(one["label_true"], one["label"], PENALTIES, one["image_id"]).value
         for _, one in judged(images(seed=seed), seed=seed).groupby("reader")
     ]
     assert 0.025 < np.mean(errors) < 0.08  # published mean 4.8 %, range 0.4 to 10.5 %
@@ -90,11 +90,11 @@ def scored(frame, right=0.95, seed=3):
 def test_statistics_stand_for_the_model_and_each_reader():
     frame = images(200)
     reads, scores = readers.simulate_readers(frame, CLASSES, readers=2), scored(frame)
-    table = readers.reader_statistics(reads, scores, CLASSES, 200, 1)
+    table = readers.reader_statistics(reads, scores, CLASSES)
     assert table.groupby("reader", sort=False).size().to_dict() == {"model": 6, "Reader 1": 6, "Reader 2": 6}
     counts = {who: found.to_numpy().sum() for who, found in readers.reader_confusions(reads, scores, CLASSES).items()}
     assert counts == dict.fromkeys(("model", "Reader 1", "Reader 2"), 200)
-    assert set(readers.reader_statistics(reads[:0], scores, CLASSES, 200, 1)["reader"]) == {"model"}
+    assert set(readers.reader_statistics(reads[:0], scores, CLASSES)["reader"]) == {"model"}
     one = reads[reads["reader"] == "Reader 2"].merge(frame, on="image_id", suffixes=("", "_true"))
     value = table.query("reader == 'Reader 2' and statistic == 'sensitivity'")["value"].item()
     assert value == rates(is_urgent(one["label_true"]), is_urgent(one["label"]))["sensitivity"].value
@@ -122,3 +122,5 @@ def test_the_range_of_weighted_errors_is_over_readers_and_not_over_networks():
     assert mean.value == pytest.approx(0.03) and mean.high == pytest.approx(0.03 + 4.3027 * 0.02 / 3**0.5, abs=1e-4)
     assert mean.low == 0 and found["count"].value == 3
     assert readers.weighted_error_range(table[:2]) == {}
+    alone = readers.weighted_error_range(table[:3])  # one reader has no range
+    assert not any(alone[f"weighted_error_{name}"].bounded for name in ("lowest", "highest", "mean"))

@@ -4,17 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy.special import logit
 from scipy.stats import norm
 
-from helpers.metrics.auroc import (
-    auroc,
-    clustered_auroc,
-    compare_aurocs,
-    compare_independent_aurocs,
-    mean_auroc,
-    placements,
-)
+from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs, compare_independent_aurocs, placements
+from helpers.metrics.by_patient import average
 
 # The ovarian cancer data of DeLong, DeLong and Clarke-Pearson 1988, as the SAS/STAT User's Guide prints them (PROC
 # LOGISTIC, "Comparing Receiver Operating Characteristic Curves"): albumin, total protein, K-G score, benefit.
@@ -41,10 +34,9 @@ def ratings(positives, negatives):
 
 
 def plain_limits(truth, score):
-    """The interval that SAS, Stata and pROC print: symmetric, from the error behind the logit limits."""
-    found = auroc(truth, score)
-    error = np.ptp(logit([found.low, found.high])) / 2 * found.value * (1 - found.value)
-    return found.value, found.value - error, found.value + error
+    """The interval that SAS, Stata and pROC print: symmetric, from DeLong's error."""
+    found = clustered_auroc(truth, score)
+    return found.value, found.value - 1.959964 * found.error, found.value + 1.959964 * found.error
 
 
 @pytest.mark.parametrize(
@@ -115,21 +107,58 @@ def test_interval_holds_the_true_area_about_95_percent_of_the_time():
     assert 0.925 <= held / 500 <= 0.98
 
 
+def separated(positives, negatives):
+    return np.repeat([True, False], [positives, negatives]), np.repeat([2.0, 1.0], [positives, negatives])
+
+
 @pytest.mark.parametrize(
-    ("a", "b", "area", "difference", "p"),
-    [
-        ([2.0] * 4, [2.0] * 4, (0.5, 0.5 * 0.025**0.5, 1 - 0.5 * 0.025**0.5), 0, 1),  # all scores are equal
-        ([2.0, 2.0, 1.0, 1.0], [8.0, 8.0, 1.0, 1.0], (1.0, 0.025**0.5, 1.0), 0, 1),  # both separate perfectly
-        ([2.0, 2.0, 1.0, 1.0], [1.0, 1.0, 2.0, 2.0], (1.0, 0.025**0.5, 1.0), 1, 0.5),  # one of them upside down
-        ([1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0], (0.0, 0.0, 1 - 0.025**0.5), 0, 1),
-    ],
+    ("positives", "negatives", "low"),
+    # 1 - area = z^2 area (1 + N ((1 - area) / (2 - area) + area / (1 + area))) / (m n), solved by bisection apart
+    [(10, 10, 0.8002), (5, 5, 0.6427), (2, 98, 0.6048), (250, 250, 0.99226), (1, 1, 0.2065)],
 )
-def test_scores_without_spread_have_exact_bounds(a, b, area, difference, p):
-    found = compare_aurocs([1, 1, 0, 0], a, b)
-    assert (found.auroc_a.value, found.auroc_a.low, found.auroc_a.high) == pytest.approx(area, abs=1e-9)
-    assert found.difference.value == difference and found.p == pytest.approx(p)
-    one = clustered_auroc([1, 1, 0, 0], a, list("abcd"))
-    assert one.value == area[0] and (one - one).p == 1 and mean_auroc([one, one]).error == pytest.approx(one.error)
+def test_perfect_separation_has_newcombes_method_5_by_image_and_by_patient(positives, negatives, low):
+    truth, score = separated(positives, negatives)
+    found = auroc(truth, score)
+    assert (found.value, found.low, found.high) == pytest.approx((1, low, 1), abs=5e-5)
+    assert auroc(truth, score, [f"p{k}" for k in range(len(truth))]).low == found.low
+    upside_down = auroc(truth, -score)
+    assert (upside_down.low, upside_down.high) == pytest.approx((0, 1 - low), abs=5e-5)
+    images = np.repeat(np.arange(len(truth)), 3)  # three images of each patient are no more than one
+    assert auroc(truth[images], score[images], images).low == pytest.approx(found.low)
+
+
+def test_one_wrong_pair_does_not_make_the_interval_narrow():
+    truth, score = separated(10, 500)
+    score[0] = 1.5
+    score[-1] = 1.6
+    found = auroc(truth, score)
+    assert found.value == pytest.approx(1 - 1 / 5000) and found.low < 0.91
+    assert auroc(truth, np.zeros(510)).value == 0.5 and auroc(truth, np.zeros(510)).low < 0.4
+
+
+def test_a_perfect_score_of_few_images_does_not_differ_from_a_good_one_of_many():
+    rng = np.random.default_rng(0)
+    truth = np.repeat([True, False], 250)
+    many = rng.normal(size=500) + truth * norm.ppf(0.97) * math.sqrt(2)
+    found = compare_independent_aurocs(*separated(5, 5), truth, many)
+    a, b = found.a, found.b
+    low = found.difference.value - math.hypot(a.value - a.low, b.high - b.value)
+    assert found.p > 0.5 and found.difference.low == pytest.approx(low)
+    rejected = 0
+    for _ in range(200):
+        many = rng.normal(size=500) + truth * norm.ppf(0.97) * math.sqrt(2)
+        few = rng.normal(size=10) + np.repeat([norm.ppf(0.97) * math.sqrt(2), 0], 5)
+        rejected += compare_independent_aurocs(np.repeat([True, False], 5), few, truth, many).p < 0.05
+    assert rejected <= 14  # 5 % of 200 and two standard errors; DeLong's test rejects two thirds
+
+
+def test_scores_that_order_all_images_alike_do_not_differ_and_still_have_a_width():
+    truth, a, _ = tied_scores(3)
+    found = compare_aurocs(truth, a, 2 * a)
+    assert (found.difference.value, found.p) == (0, 1)
+    assert found.difference.low == pytest.approx(-(1 - 0.025 ** (1 / truth.sum())))
+    perfect = compare_aurocs([1, 1, 0, 0], [2, 2, 1, 1], [1, 1, 2, 2])
+    assert perfect.difference.value == 1 and 0 < perfect.difference.low < 1 and 0.001 < perfect.p < 0.05
 
 
 @pytest.mark.parametrize(
@@ -184,7 +213,7 @@ def test_the_interval_of_a_joint_set_less_its_part_holds_the_truth_in_about_95_p
         truth, score, patients = simulated(240, seed)
         part = np.arange(240) < 120
         whole = clustered_auroc(truth, score, patients)
-        found = (whole - clustered_auroc(truth[part], score[part], patients[part])).difference()
+        found = (whole - clustered_auroc(truth[part], score[part], patients[part])).estimate()
         held += found.low <= 0 <= found.high
     assert 180 <= held <= 199
 
@@ -192,5 +221,5 @@ def test_the_interval_of_a_joint_set_less_its_part_holds_the_truth_in_about_95_p
 def test_without_both_classes_there_is_no_value_but_a_reason():
     lone = clustered_auroc([True, True], [1.0, 2.0], ["a", "b"])
     assert not lone.estimate().defined and "no negatives" in lone.estimate().note and np.isnan(lone.p)
-    assert not (lone - clustered_auroc(*simulated())).difference().defined
-    assert mean_auroc([lone, clustered_auroc(*simulated())]).value == clustered_auroc(*simulated()).value
+    assert not (lone - clustered_auroc(*simulated())).estimate().defined
+    assert average([lone, clustered_auroc(*simulated())]).value == clustered_auroc(*simulated()).value

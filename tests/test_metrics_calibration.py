@@ -40,9 +40,9 @@ def test_brier_is_sklearns_and_rests_on_patients():
     from sklearn.metrics import brier_score_loss
 
     truth, predicted = honest(400)
-    found = brier(truth, predicted, np.arange(400), 200, 1)
+    found = brier(truth, predicted, np.arange(400))
     assert found.value == pytest.approx(brier_score_loss(truth, predicted)) and found.n == 400
-    doubled = brier(np.repeat(truth, 2), np.repeat(predicted, 2), np.repeat(np.arange(400), 2), 200, 1)
+    doubled = brier(np.repeat(truth, 2), np.repeat(predicted, 2), np.repeat(np.arange(400), 2))
     assert (doubled.low, doubled.high) == pytest.approx((found.low, found.high))
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from helpers.metrics.bootstrap import mean_by_patient
-from helpers.metrics.comparison import clustered_accuracy, compare_clustered, compare_pooled, mcnemar
+from helpers.metrics.comparison import clustered_accuracy, compare_clustered, compare_pooled, holm, mcnemar
 from helpers.metrics.estimate import proportion
 
 
@@ -92,13 +91,16 @@ def test_with_one_image_per_parent_both_ways_agree():
     assert (alone.low, alone.high) == pytest.approx((exact.low, exact.high), abs=0.004)
 
 
-def test_it_agrees_with_the_bootstrap_by_parent():
+def test_on_the_same_images_it_is_the_t_test_of_the_differences_by_parent():
+    from scipy.stats import ttest_1samp
+
     rng = np.random.default_rng(3)
     a, parents = family(rng, 70, 20, 0.85, 0.15)
     b, _ = family(rng, 70, 20, 0.8, 0.15)
-    ours = compare_clustered(a, parents, b, parents).difference
-    theirs = mean_by_patient(a.astype(float) - b, parents, 2000, 1)
-    assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high), abs=0.008)
+    ours = compare_clustered(a, parents, b, parents)
+    theirs = ttest_1samp((a.astype(float) - b).reshape(70, 20).mean(axis=1), 0)
+    low, high = theirs.confidence_interval()
+    assert (ours.difference.low, ours.difference.high, ours.p) == pytest.approx((low, high, theirs.pvalue))
 
 
 def test_perfect_pools_are_bounded_by_the_number_of_parents():
@@ -106,3 +108,11 @@ def test_perfect_pools_are_bounded_by_the_number_of_parents():
     found = compare_clustered(every, parents, every, parents)
     assert (found.difference.value, found.p, found.a.value) == (0, 1, 1)
     assert found.a.low == pytest.approx(proportion(20, 20).low) and found.a.n == 60
+    assert found.difference.low == pytest.approx(-(1 - 0.025 ** (1 / 20)))
+    apart = compare_clustered(every, parents, ~every, parents)
+    assert apart.difference.value == 1 and 0.7 < apart.difference.low < 1 and 0 < apart.p < 1e-6
+
+
+def test_holms_correction_is_that_of_a_family_and_leaves_out_what_was_not_tested():
+    np.testing.assert_allclose(holm([0.01, np.nan, 0.04, 0.03]), [0.03, np.nan, 0.06, 0.06])
+    assert np.isnan(holm([np.nan])).all() and len(holm([])) == 0

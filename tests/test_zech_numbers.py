@@ -49,7 +49,7 @@ def test_a_patient_whose_images_are_copies_of_one_another_counts_once():
 
 def test_the_threshold_comes_from_validation_and_the_interval_from_the_test_patients():
     validation, test = scores(seed=1), scores(seed=2)
-    found = numbers.f1_of_labels(validation, test, 200, 1)["Mass"]
+    found = numbers.f1_of_labels(validation, test)["Mass"]
     cut = f1_threshold(validation["y_Mass"], validation["p_Mass"])
     assert found.value == pytest.approx(f1_score(test["y_Mass"], test["p_Mass"] >= cut))
     assert found.low < found.value < found.high and "by patient" in found.method
@@ -57,7 +57,7 @@ def test_the_threshold_comes_from_validation_and_the_interval_from_the_test_pati
 
 def test_when_halves_are_crossed_then_no_image_is_judged_at_a_threshold_of_its_own_half():
     frame = scores()
-    found = numbers.f1_crossed(frame, "Mass", 200, 1)
+    found = numbers.f1_crossed(frame, "Mass", 1)
     best = f1_score(frame["y_Mass"], frame["p_Mass"] >= f1_threshold(frame["y_Mass"], frame["p_Mass"]))
     assert 0.8 * best < found.value <= best and found.n == len(frame)
 

@@ -17,51 +17,58 @@ import pandas as pd
 
 from helpers.carr.controls import WITH_MASKS
 from helpers.explain.scores import share_within
-from helpers.metrics.bootstrap import (
-    accuracy_by_patient,
-    auroc_by_patient,
-    mean_by_patient,
-    patient_weights,
-    percentile_estimate,
-    resampled_aurocs,
-)
-from helpers.metrics.classification import predicted_labels
-from helpers.metrics.estimate import Estimate, estimate_frame, proportion
+from helpers.metrics.auroc import auroc, clustered_auroc
+from helpers.metrics.by_patient import Bounds, Clustered, clustered_mean, combine, mean_by_patient, over_trainings
+from helpers.metrics.classification import accuracy, clustered_f1, predicted_labels
+from helpers.metrics.estimate import Estimate, estimate_frame
 
 QUANTITIES = ("accuracy", "sensitivity", "f1", "auroc")
-Points = Mapping[tuple[str, int], tuple[Estimate, np.ndarray]]  # (start, images per class): value; value, resamples
+Points = Mapping[tuple[str, int], tuple[Estimate, list[Clustered]]]  # (start, images per class): mean; each draw
+NO_SPREAD = "half the range, and a deviation, of a few classes: no interval covers well"
 
 
-def class_numbers(scores: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int) -> pd.DataFrame:
-    """One row per class and quantity: sensitivity (Clopper-Pearson), F1 and AUROC against the rest (by patient).
+def class_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """One row per class and quantity: sensitivity, F1 and AUROC against the rest, all with intervals by patient.
 
     Columns class, quantity, value, low, high, n, method, note; `scores` has label, patient_id and p_<class>.
     """
-    labels, predicted, found = scores["label"].to_numpy(), predicted_labels(scores, classes), {}
-    f1 = _resampled_rates(_weights(scores, resamples, seed), scores, classes)["f1"]
-    for place, label in enumerate(classes):
-        own, score = labels == label, scores[f"p_{label}"]
-        found[label, "sensitivity"] = proportion((predicted[own] == label).sum(), own.sum())
-        found[label, "f1"] = _estimate(f1[:, place], len(labels))
-        found[label, "auroc"] = auroc_by_patient(own, score, scores["patient_id"], resamples, seed)
+    each = _each_class(scores, classes)
+    found = {(label, name): each[name][k].estimate() for k, label in enumerate(classes) for name in each}
     return estimate_frame(found, "class", "quantity")
 
 
-def average_numbers(scores: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int) -> dict[str, Estimate]:
-    """The poster's four numbers and the spreads over the classes, all with intervals by patient.
+def average_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
+    """The poster's four numbers, with intervals by patient, and the spreads over the classes, which have none.
 
     Keys: `QUANTITIES`, and for sensitivity and f1 "<quantity> spread" (half the range) and "<quantity> deviation".
     """
-    predicted, weights = predicted_labels(scores, classes), _weights(scores, resamples, seed)
-    ways = {"": np.mean, " spread": lambda x, axis: np.ptp(x, axis=axis) / 2, " deviation": np.std}
-    drawn = {
-        name + word: way(each, axis=1)
-        for name, each in _resampled_rates(weights, scores, classes).items()
-        for word, way in ways.items()
-    }
-    drawn["auroc"] = _resampled_auroc(weights, scores, classes)
-    accuracy = accuracy_by_patient(scores["label"], predicted, scores["patient_id"], resamples, seed)
-    return {"accuracy": accuracy} | {name: _estimate(each, len(scores)) for name, each in drawn.items()}
+    predicted, each = predicted_labels(scores, classes), _each_class(scores, classes)
+    found = {"accuracy": accuracy(scores["label"], predicted, scores["patient_id"])}
+    for name, terms in each.items():
+        found[name] = _macro(terms).estimate()
+        values = [one.value for one in terms]
+        if name != "auroc":
+            without = (np.nan, np.nan, len(scores), "none", NO_SPREAD)
+            found[f"{name} spread"] = Estimate(float(np.ptp(values)) / 2, *without)
+            found[f"{name} deviation"] = Estimate(float(np.std(values)), *without)
+    return found
+
+
+def _each_class(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, list[Clustered]]:
+    """Sensitivity, F1 and AUROC against the rest of each class, with what each patient adds to their errors."""
+    labels, patients = scores["label"].to_numpy(), scores["patient_id"].to_numpy()
+    predicted, found = predicted_labels(scores, classes), {"sensitivity": [], "f1": [], "auroc": []}
+    for label in classes:
+        own = labels == label
+        found["sensitivity"].append(clustered_mean(predicted[own] == label, patients[own], (0, 1)))
+        found["f1"].append(clustered_f1(own, predicted == label, patients))
+        found["auroc"].append(clustered_auroc(own, scores[f"p_{label}"], patients))
+    return found
+
+
+def _macro(terms: Sequence[Clustered]) -> Clustered:
+    """The mean over the classes; undefined where one of them is."""
+    return combine(terms, [1 / len(terms)] * len(terms))
 
 
 def average_claims(part: str, found: Mapping[str, Estimate]) -> dict[str, Estimate]:
@@ -90,57 +97,26 @@ def design_claims(frame: pd.DataFrame, removed: pd.DataFrame, summary: Mapping[s
     return {f"carr2020.{name}": float(value) for name, value in claims.items()}
 
 
-def _estimate(values: np.ndarray, n: int) -> Estimate:
-    """The value of the sample, which comes first, with the interval of its resamples."""
-    return percentile_estimate(values[0], values[1:], n)
-
-
-def _weights(scores: pd.DataFrame, resamples: int, seed: int) -> np.ndarray:
-    """The sample itself in the first row, then its resamples by patient: (1 + resamples, images)."""
-    return np.vstack([np.ones(len(scores)), patient_weights(scores["patient_id"], resamples, seed)])
-
-
-def _resampled_rates(weights: np.ndarray, scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Sensitivity and F1, 2 TP / (2 TP + FP + FN), of each class in each resample: (resamples, classes)."""
-    labels, predicted = scores["label"].to_numpy(), predicted_labels(scores, classes)
-    true, called = ((values[:, None] == np.array(classes)).astype(float) for values in (labels, predicted))
-    with np.errstate(divide="ignore", invalid="ignore"):  # NaN where a class is not drawn
-        hits, present = weights @ (true * called), weights @ true
-        return {"sensitivity": hits / present, "f1": 2 * hits / (present + weights @ called)}
-
-
-def _resampled_auroc(weights: np.ndarray, scores: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """Mean over the classes of each one's AUROC against the rest; NaN where a class is not drawn."""
-    labels = scores["label"].to_numpy()
-    return np.mean([resampled_aurocs(weights, labels == c, scores[f"p_{c}"].to_numpy()) for c in classes], axis=0)
-
-
-def _resampled_accuracy(weights: np.ndarray, scores: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    return (weights @ (predicted_labels(scores, classes) == scores["label"].to_numpy())) / weights.sum(axis=1)
-
-
 # --- what a bridge is worth -------------------------------------------------------------------------------------------
 
 
-def grid_points(
-    grid: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int, quantity: str = "auroc"
-) -> Points:
+def grid_points(grid: pd.DataFrame, classes: Sequence[str], quantity: str = "auroc") -> Points:
     """Class-averaged AUROC (or, with `quantity`, "accuracy") of each start and number of images per class, over draws.
 
-    `grid` from `helpers.carr.models`. Patients of the test images and draws of target images are both resampled, the
-    same for every start and number, so that resamples may be subtracted from one another.
+    `grid` from `helpers.carr.models`. Intervals hold the test patients' error and the spread over the draws of target
+    images, which are the same for every start and number: draws are compared one by one.
     """
-    measure = {"auroc": _resampled_auroc, "accuracy": _resampled_accuracy}[quantity]
-    seeds = sorted(grid["seed"].unique())
-    drawn = np.random.default_rng(seed).integers(len(seeds), size=(resamples, len(seeds)))
-    points, weights = {}, None
+
+    def measure(scores: pd.DataFrame) -> Clustered:
+        if quantity == "auroc":
+            return _macro(_each_class(scores, classes)["auroc"])
+        right = predicted_labels(scores, classes) == scores["label"].to_numpy()
+        return clustered_mean(right, scores["patient_id"], (0, 1))
+
+    points = {}
     for (start, size), part in grid.groupby(["start", "per_class"], sort=False):
-        draws = [part[part["seed"] == one].sort_values("image_id") for one in seeds]
-        weights = _weights(draws[0], resamples, seed) if weights is None else weights
-        values = np.array([measure(weights, scores, classes) for scores in draws])
-        resampled = np.take_along_axis(values[:, 1:].T, drawn, axis=1).mean(axis=1)
-        resampled = np.append(values[:, 0].mean(), resampled)
-        points[start, int(size)] = _estimate(resampled, len(draws[0])), resampled
+        draws = [measure(scores) for _, scores in part.groupby("seed")]
+        points[start, int(size)] = over_trainings(draws).estimate(), draws
     return points
 
 
@@ -152,11 +128,14 @@ def grid_differences(points: Points, pairs: Sequence[tuple[str, str]]) -> pd.Dat
     """
     sizes, found = sorted({size for _, size in points}), {}
     for start, over in pairs:
-        gains = {size: points[start, size][1] - points[over, size][1] for size in sizes}
-        gains["fewest less most"] = gains[sizes[0]] - gains[sizes[-1]]
-        n = points[start, sizes[0]][0].n
-        found |= {(start, over, size): _estimate(gain, n) for size, gain in gains.items()}
+        gains = {size: _less(points[start, size][1], points[over, size][1]) for size in sizes}
+        gains["fewest less most"] = _less(gains[sizes[0]], gains[sizes[-1]])
+        found |= {(start, over, size): over_trainings(gain).estimate() for size, gain in gains.items()}
     return estimate_frame(found, "start", "over", "per_class")
+
+
+def _less(draws: Sequence[Clustered], others: Sequence[Clustered]) -> list[Clustered]:
+    return [one - other for one, other in zip(draws, others, strict=True)]
 
 
 def points_table(points: Points) -> pd.DataFrame:
@@ -193,7 +172,7 @@ CHANCE = 0.5
 
 
 def control_aurocs(
-    controls: pd.DataFrame, frame: pd.DataFrame, setting: str, resamples: int, seed: int, published: Any = None
+    controls: pd.DataFrame, frame: pd.DataFrame, setting: str, published: Any = None
 ) -> dict[str, Estimate]:
     """AUROC of COVID-19 against the rest of each control of a setting, with intervals by patient.
 
@@ -202,32 +181,32 @@ def control_aurocs(
     for the tied setting are the held-back COVID-19 and the held-out rest. With `published`, the scores of the published
     recipe, that network stands beside its controls, in both ways.
     """
-    settings, rows = (resamples, seed), controls[controls["setting"] == setting]
+    rows = controls[controls["setting"] == setting]
     test, whole = rows[rows["split"] == "test"], rows[rows["control"] == WHOLE]
-    found = {name: _covid_auroc(part, *settings) for name, part in test.groupby("control", sort=False)}
+    found = {name: _covid_auroc(part) for name, part in test.groupby("control", sort=False)}
     ages = test[test["control"] == WHOLE].merge(frame[["image_id", "age"]].dropna(), on="image_id")
-    found[AGE] = _covid_auroc(ages.assign(**{f"p_{COVID}": ages["age"].astype(float)}), *settings)
-    found[SAME] = _same_source(whole, *settings)
+    found[AGE] = _covid_auroc(ages.assign(**{f"p_{COVID}": ages["age"].astype(float)}))
+    found[SAME] = _same_source(whole)
     if published is None:
         return found
     scores = published.merge(frame[["image_id", "site"]], on="image_id")
-    main = {PUBLISHED: _covid_auroc(scores[scores["split"] == "test"], *settings)}
-    return main | found | {f"{SAME}, {PUBLISHED}": _same_source(scores, *settings)}
+    main = {PUBLISHED: _covid_auroc(scores[scores["split"] == "test"])}
+    return main | found | {f"{SAME}, {PUBLISHED}": _same_source(scores)}
 
 
-def _same_source(scores: pd.DataFrame, resamples: int, seed: int) -> Estimate:
+def _same_source(scores: pd.DataFrame) -> Estimate:
     """The AUROC of COVID-19 among images of COVID-19's own source (the site of most of its test images)."""
     test = scores["split"] == "test"
     positive = scores[(scores["label"] == COVID) & test]
     if positive.empty:
-        return Estimate.undefined(0, "bootstrap by patient", "no COVID-19 images")
+        return Estimate.undefined(0, "DeLong by patient", "no COVID-19 images")
     negative = (scores["label"] != COVID) & scores["split"].isin(("test", "held-out"))
     same = scores["site"] == positive["site"].mode().iloc[0]
-    return _covid_auroc(scores[same & (test | negative)], resamples, seed)
+    return _covid_auroc(scores[same & (test | negative)])
 
 
-def _covid_auroc(rows: pd.DataFrame, resamples: int, seed: int) -> Estimate:
-    return auroc_by_patient(rows["label"] == COVID, rows[f"p_{COVID}"], rows["patient_id"], resamples, seed)
+def _covid_auroc(rows: pd.DataFrame) -> Estimate:
+    return auroc(rows["label"] == COVID, rows[f"p_{COVID}"], rows["patient_id"])
 
 
 def conclude_on_source(found: Mapping[str, Estimate]) -> str:
@@ -286,7 +265,7 @@ def laterality_index(maps: np.ndarray, mirrored: bool = False) -> np.ndarray:
 
 
 def laterality_by_class(
-    maps: Mapping[str, np.ndarray], labels: Any, patients: Any, classes: Sequence[str], resamples: int, seed: int
+    maps: Mapping[str, np.ndarray], labels: Any, patients: Any, classes: Sequence[str]
 ) -> dict[str, dict[str, Estimate]]:
     """Mean laterality index of all and of each class, for the maps of the images and of their mirror images.
 
@@ -295,29 +274,28 @@ def laterality_by_class(
     labels, patients = np.asarray(labels), np.asarray(patients)
     groups = {"all": np.ones(len(labels), bool)} | {one: labels == one for one in classes if one in labels}
     indices = {name: laterality_index(values, name == "mirror image") for name, values in maps.items()}
-    settings = resamples, seed, (-1.0, 1.0)
     return {
-        name: {group: _mean_of_known(index[rows], patients[rows], *settings) for group, rows in groups.items()}
+        name: {group: _mean_of_known(index[rows], patients[rows], (-1.0, 1.0)) for group, rows in groups.items()}
         for name, index in indices.items()
     }
 
 
-def _mean_of_known(values: np.ndarray, patients: np.ndarray, *settings: Any) -> Estimate:
+def _mean_of_known(values: np.ndarray, patients: np.ndarray, bounds: Bounds = None) -> Estimate:
     """The mean by patient over the images whose value is known: an empty map has no side, and no share anywhere."""
     known = ~np.isnan(values)
-    found = mean_by_patient(values[known], patients[known], *settings)
+    found = mean_by_patient(values[known], patients[known], bounds)
     empty = "" if known.all() else f"{(~known).sum()} of {len(known)} maps are empty and left out"
     return replace(found, note="; ".join(filter(None, (found.note, empty))))
 
 
-def mass_inside(maps: np.ndarray, masks: np.ndarray, patients: Any, resamples: int, seed: int) -> dict[str, Estimate]:
+def mass_inside(maps: np.ndarray, masks: np.ndarray, patients: Any) -> dict[str, Estimate]:
     """Share of the maps' mass within the masks (n, h, w), beside the masks' share of the picture, which even attention
     would give; and the ratio of the two."""
     shares, area, patients = share_within(np.abs(maps), masks), masks.mean(axis=(1, 2)), np.asarray(patients)
     return {
-        "saliency within": _mean_of_known(shares, patients, resamples, seed, (0.0, 1.0)),
-        "area within": mean_by_patient(area, patients, resamples, seed, (0.0, 1.0)),
-        "saliency per area": _mean_of_known(shares / np.maximum(area, 1e-9), patients, resamples, seed),
+        "saliency within": _mean_of_known(shares, patients, (0.0, 1.0)),
+        "area within": mean_by_patient(area, patients, (0.0, 1.0)),
+        "saliency per area": _mean_of_known(shares / np.maximum(area, 1e-9), patients),
     }
 
 

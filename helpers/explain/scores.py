@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter, label, maximum_filter, uniform_filter
 from scipy.stats import spearmanr
 
 from helpers.explain.maps import Cases, Classifier, Maps, from_logits
-from helpers.metrics.bootstrap import mean_by_patient
+from helpers.metrics.by_patient import mean_by_patient
 from helpers.metrics.estimate import FIELDS
 from helpers.model.engine import Function
 
@@ -133,8 +133,6 @@ def means(
     *,
     total: str = "",
     beside: Mapping[str, tuple[str, str]] | None = None,
-    resamples: int = 2000,
-    seed: int = 1,
     bounds: tuple[float, float] | None = (0.0, 1.0),
 ) -> pd.DataFrame:
     """The mean of each column, with its 95 % interval by patient, in each group: columns of `by`, measure, value, low,
@@ -151,7 +149,7 @@ def means(
         summary = {name: part[column].agg(how) for name, (column, how) in beside.items()}
         for column in columns:
             known = part[part[column].notna()]
-            found = mean_by_patient(known[column].to_numpy(float), known["patient_id"], resamples, seed, bounds)
+            found = mean_by_patient(known[column].to_numpy(float), known["patient_id"], bounds)
             rows.append({**dict(zip(by, names, strict=True)), "measure": column, **found.as_dict(), **summary})
     return pd.DataFrame(rows, columns=[*by, "measure", *FIELDS, *beside])
 

@@ -14,9 +14,6 @@ import pandas as pd
 
 from helpers.data.augment import LightAugmentation
 from helpers.data.splits import SPLITS, binary, limited
-from helpers.kermany.data import is_urgent, urgent_score
-from helpers.metrics.auroc import auroc
-from helpers.metrics.classification import accuracy, predicted_labels
 from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.features import extract
@@ -103,8 +100,8 @@ def _smallest_class(frame: pd.DataFrame) -> int:
 def train_learning_curve(inputs: Inputs) -> Results:
     """The four-class head on more and more training images, on the profile's weights and on a random initialisation.
 
-    Table `points`: initialisation, per_class, seed, accuracy, auroc (of urgent referral), both on the test images. Of
-    the random network only the features of images that are drawn are computed.
+    Table `curve`: initialisation, per_class, seed, and the scores of the test images; `numbers.curve_points` judges
+    them. Of the random network only the features of images that are drawn are computed.
     """
     profile, frame = inputs.settings, inputs.own.frame
     draws = draw_curve(frame, profile)
@@ -115,13 +112,12 @@ def train_learning_curve(inputs: Inputs) -> Results:
         "random initialisation": _features_of(Images(inputs.own.catalogue, needed), random, profile),
     }
     settings = replace(head_settings(profile), steps=CURVE_STEPS, evaluate_every=10)
-    points = [
-        {"initialisation": name, "per_class": size, "seed": seed}
-        | _curve_point(rows, values, replace(settings, seed=seed))
+    scores = [
+        _curve_scores(rows, values, replace(settings, seed=seed)).assign(initialisation=name, per_class=size, seed=seed)
         for name, values in features.items()
         for size, seed, rows in draws
     ]
-    return Results(CLASSES["multiclass"], {"points": pd.DataFrame(points)})
+    return Results(CLASSES["multiclass"], {"curve": pd.concat(scores, ignore_index=True)})
 
 
 def draw_curve(frame: pd.DataFrame, profile: Profile) -> list[tuple[int, int, pd.DataFrame]]:
@@ -145,15 +141,11 @@ def _features_of(images: Images, backbone, profile: Profile) -> pd.DataFrame:
     return pd.DataFrame(made.features, index=made.image_ids)
 
 
-def _curve_point(frame: pd.DataFrame, features: pd.DataFrame, settings: HeadSettings) -> dict[str, float]:
+def _curve_scores(frame: pd.DataFrame, features: pd.DataFrame, settings: HeadSettings) -> pd.DataFrame:
     classes, test = CLASSES["multiclass"], (frame["split"] == "test").to_numpy()
     values = features.loc[frame["image_id"]].to_numpy(np.float32)
     head = train_head(values, frame["label"], frame["split"], classes, settings).by_validation
-    scores = scores_of(frame[test], head.predict(values[test]), classes, "validation")
-    return {
-        "accuracy": accuracy(scores["label"], predicted_labels(scores, classes)).value,
-        "auroc": auroc(is_urgent(scores["label"]), urgent_score(scores)).value,
-    }
+    return scores_of(frame[test], head.predict(values[test]), classes, "validation")
 
 
 # --- the fine-tuned networks ---------------------------------------------------------------------------------------

@@ -21,15 +21,15 @@ import pandas as pd
 from helpers.data.catalogue import Catalogue
 from helpers.data.copies import standardise, thumbnails
 from helpers.kermany.data import is_urgent, urgent_score
-from helpers.metrics.auroc import auroc
-from helpers.metrics.bootstrap import accuracy_by_patient, auroc_by_patient, mean_by_patient
+from helpers.metrics.auroc import auroc, clustered_auroc
+from helpers.metrics.by_patient import Clustered, clustered_mean, mean_by_patient, over_trainings
 from helpers.metrics.classification import accuracy, predicted_labels, probabilities_of, rates
-from helpers.metrics.estimate import Estimate, places_of
+from helpers.metrics.estimate import Estimate, estimate_frame, places_of
 from helpers.run.paths import PUBLISHED
 
 PAIRS_PER_ID = 3  # of shared ids, so that one patient with 500 images does not decide
 MAX_IDS = 1000  # as many ids are looked at; more would narrow the interval by little
-RESAMPLES = 2000  # bootstrap samples, and permutations
+PERMUTATIONS = 2000
 
 
 # Figure S4A: "The penalties include an error score of 4 for 'urgent referrals' scored as normal and an error score of 2
@@ -53,39 +53,64 @@ PNEUMONIA_COSTS = pd.DataFrame(
 )
 
 
-def four_class_numbers(scores: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int) -> dict[str, Estimate]:
+def four_class_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
     """Every number of the multi-class model, from a scores frame (columns label, patient_id and p_<class>).
 
-    Keys: accuracy, sensitivity, specificity, weighted_error, auroc, and accuracy_by_patient and auroc_by_patient,
-    whose intervals allow for several images of one patient.
+    Keys: accuracy, sensitivity, specificity, weighted_error and auroc, with intervals by patient; accuracy_by_image and
+    auroc_by_image, whose intervals take the images of one patient as independent, as the paper's do.
     """
     labels, patients, predicted = scores["label"], scores["patient_id"], predicted_labels(scores, classes)
     urgent, score = is_urgent(labels), urgent_score(scores)
-    referral = rates(urgent, is_urgent(predicted))
+    referral = rates(urgent, is_urgent(predicted), patients)
     return {
-        "accuracy": accuracy(labels, predicted),
-        "accuracy_by_patient": accuracy_by_patient(labels, predicted, patients, resamples, seed),
+        "accuracy": accuracy(labels, predicted, patients),
         **{name: referral[name] for name in ("sensitivity", "specificity")},
-        "weighted_error": weighted_error(labels, predicted, PENALTIES, patients, resamples, seed),
-        "auroc": auroc(urgent, score),
-        "auroc_by_patient": auroc_by_patient(urgent, score, patients, resamples, seed),
+        "weighted_error": weighted_error(labels, predicted, PENALTIES, patients),
+        "auroc": auroc(urgent, score, patients),
+        "accuracy_by_image": accuracy(labels, predicted),
+        "auroc_by_image": auroc(urgent, score),
     }
 
 
-def binary_numbers(scores: pd.DataFrame, classes: tuple[str, str], resamples: int, seed: int) -> dict[str, Estimate]:
+def binary_numbers(scores: pd.DataFrame, classes: tuple[str, str]) -> dict[str, Estimate]:
     """Every number of a binary model, the first of `classes` being the positive one, under the same names."""
-    truth = (scores["label"] == classes[0]).to_numpy()
-    score = scores[f"p_{classes[0]}"].to_numpy()
-    found = rates(truth, predicted_labels(scores, classes) == classes[0])
+    truth, patients = (scores["label"] == classes[0]).to_numpy(), scores["patient_id"]
+    score, called = scores[f"p_{classes[0]}"].to_numpy(), predicted_labels(scores, classes) == classes[0]
+    found = rates(truth, called, patients)
     return {name: found[name] for name in ("accuracy", "sensitivity", "specificity")} | {
-        "auroc": auroc(truth, score),
-        "auroc_by_patient": auroc_by_patient(truth, score, scores["patient_id"], resamples, seed),
+        "auroc": auroc(truth, score, patients),
+        "accuracy_by_image": rates(truth, called)["accuracy"],
+        "auroc_by_image": auroc(truth, score),
     }
 
 
-def weighted_error(
-    labels: Any, predicted: Any, penalties: pd.DataFrame, patients: Any, resamples: int, seed: int
-) -> Estimate:
+def curve_points(curve: pd.DataFrame, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The learning curve: every run (initialisation, per_class, seed, accuracy, auroc), and their means over the draws.
+
+    The means have initialisation, per_class, quantity, value, low, high, n, method and note; their intervals hold the
+    test patients' error and the spread between draws, and draws of many images overlap. Accuracy is that of all
+    classes, AUROC that of urgent referral. `curve` is the table of `models.train_learning_curve`.
+    """
+    runs, points = {}, []
+    for (name, size, seed), scores in curve.groupby(["initialisation", "per_class", "seed"], sort=False):
+        one = four_class_parts(scores, classes)
+        points.append({"initialisation": name, "per_class": size, "seed": seed} | {q: x.value for q, x in one.items()})
+        for quantity, each in one.items():
+            runs.setdefault((name, size, quantity), []).append(each)
+    found = {key: over_trainings(each).estimate() for key, each in runs.items()}
+    return pd.DataFrame(points), estimate_frame(found, "initialisation", "per_class", "quantity")
+
+
+def four_class_parts(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, Clustered]:
+    """Accuracy and AUROC of the multi-class model, to be subtracted from another's or averaged over trainings."""
+    right = (scores["label"] == predicted_labels(scores, classes)).to_numpy()
+    return {
+        "accuracy": clustered_mean(right, scores["patient_id"], (0, 1)),
+        "auroc": clustered_auroc(is_urgent(scores["label"]), urgent_score(scores), scores["patient_id"]),
+    }
+
+
+def weighted_error(labels: Any, predicted: Any, penalties: pd.DataFrame, patients: Any) -> Estimate:
     """Mean penalty per image (the paper prints 0.066 as 6.6 %, though it may reach 4), with an interval by patient.
 
     Expert Comparisons: "Weighted error scoring was used to reflect the fact that a false negative result (failing to
@@ -94,7 +119,7 @@ def weighted_error(
     """
     table = penalties.to_numpy(float)
     costs = table[places_of(labels, penalties.index), places_of(predicted, penalties.columns)]
-    return mean_by_patient(costs, patients, resamples, seed, bounds=(0.0, table.max()))
+    return mean_by_patient(costs, patients, (0.0, table.max()))
 
 
 def pneumonia_scores(scores: pd.DataFrame, question: str) -> pd.DataFrame:
@@ -143,8 +168,8 @@ def cheapest_decisions(scores: pd.DataFrame) -> np.ndarray:
     return np.array(PNEUMONIA, dtype=object)[expected.argmin(axis=1)]
 
 
-def referral_costs(scores: pd.DataFrame, resamples: int, seed: int) -> dict[str, Estimate]:
-    """Mean cost per image, with a bootstrap interval by patient, of four ways to decide.
+def referral_costs(scores: pd.DataFrame) -> dict[str, Estimate]:
+    """Mean cost per image, with its interval by patient, of four ways to decide.
 
     Keys: "most probable class", "least expected cost", and for comparison "refer all urgently" and "observe all", which
     look at no image. `scores` has columns label (one of `PNEUMONIA`), patient_id and p_<class>.
@@ -155,7 +180,7 @@ def referral_costs(scores: pd.DataFrame, resamples: int, seed: int) -> dict[str,
         "refer all urgently": np.full(len(scores), "BACTERIA", dtype=object),
         "observe all": np.full(len(scores), "NORMAL", dtype=object),
     }
-    settings = (PNEUMONIA_COSTS, scores["patient_id"], resamples, seed)
+    settings = (PNEUMONIA_COSTS, scores["patient_id"])
     return {name: weighted_error(scores["label"], decided, *settings) for name, decided in decisions.items()}
 
 
@@ -184,14 +209,12 @@ def shared_id_evidence(catalogue: Catalogue, seed: int, workers: int = 0) -> Sha
 
     An id that two folders share is not yet a shared patient, since numbers may restart in each folder. Every test image
     (at most `PAIRS_PER_ID` per id) is paired with a training image of its id and class, and with one of another id and
-    the same class. The interval is a bootstrap over ids; a permutation swaps the two pairs of all images of an id.
+    the same class. Ids are the interval's units; a permutation swaps the two pairs of all images of an id.
     Two images of one eye need not look alike, so one pair shows little (on OCT 0.6 for true patients) and needs
     many ids; `reference` shows what it can do on this data set. Raises `UnreadableImage`.
     """
     if not catalogue.patients_known:
-        none = Estimate.undefined(
-            0, "bootstrap by id", text := "No patients are named: who is in both folders is unknown."
-        )
+        none = Estimate.undefined(0, "none", text := "No patients are named: who is in both folders is unknown.")
         return SharedIdEvidence(0, 0, none, none, float("nan"), text)
     frame = catalogue.frame.sort_values("image_id", ignore_index=True)
     train, test = (frame[frame["published_split"] == split] for split in ("train", "test"))
@@ -228,22 +251,22 @@ def _pairs(anchors: pd.DataFrame, others: pd.DataFrame, rng: np.random.Generator
 def _alikeness(catalogue: Catalogue, pairs: pd.DataFrame, seed: int, workers: int) -> tuple[Estimate, float]:
     """P(same-id pair is more alike than chance pair) with its interval, and the permutation's one-sided p."""
     if pairs.empty:
-        return Estimate.undefined(0, "bootstrap by id", "no two images of one id and class"), float("nan")
+        return Estimate.undefined(0, "DeLong by patient", "no two images of one id and class"), float("nan")
     rows = np.unique(pairs[["anchor", "same", "chance"]])
     images = standardise(thumbnails(catalogue.subset(catalogue.frame.loc[rows]), workers))
     anchor, same, chance = (images[np.searchsorted(rows, pairs[c])] for c in ("anchor", "same", "chance"))
     of_same, of_chance = (np.einsum("ij,ij->i", anchor, other) for other in (same, chance))
     _, of_id = np.unique(pairs["id"], return_inverse=True)
     both, ids = np.concatenate([of_same, of_chance]), np.tile(pairs["id"], 2)
-    area = auroc_by_patient(np.repeat([True, False], len(pairs)), both, ids, RESAMPLES, seed)
+    area = auroc(np.repeat([True, False], len(pairs)), both, ids)
     return area, _swapped(of_same - of_chance, of_id, seed)
 
 
 def _swapped(differences: np.ndarray, group: np.ndarray, seed: int) -> float:
     """One-sided p of a positive sum of differences, where the sign of each group's sum could as well be the other."""
     sums = np.bincount(group, differences)
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (RESAMPLES, len(sums)))
-    return float((1 + np.sum(signs @ sums >= sums.sum() - 1e-9)) / (1 + RESAMPLES))
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (PERMUTATIONS, len(sums)))
+    return float((1 + np.sum(signs @ sums >= sums.sum() - 1e-9)) / (1 + PERMUTATIONS))
 
 
 def _conclude(shared: int, alike: Estimate, reference: Estimate, p_value: float) -> str:

@@ -22,14 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import DescrStatsW
+from scipy.stats import ttest_1samp
 
 from helpers.data.catalogue import Catalogue, read_user_table, refuse_rows
 from helpers.kermany.data import URGENT, is_urgent
 from helpers.kermany.numbers import PENALTIES, weighted_error
 from helpers.metrics.classification import accuracy, confusion, predicted_labels, rates
-from helpers.metrics.comparison import mcnemar
+from helpers.metrics.comparison import holm, mcnemar
 from helpers.metrics.estimate import FIELDS, Estimate, estimate_frame, likelihood_ratios
 from helpers.run.steps import nearest
 
@@ -132,24 +131,23 @@ def _column(frame: pd.DataFrame, name: str, rng: np.random.Generator) -> np.ndar
 # --- readers beside the model -----------------------------------------------------------------------------------------
 
 
-def reader_statistics(
-    reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str], resamples: int, seed: int
-) -> pd.DataFrame:
+def reader_statistics(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """One row for each of "model" and the readers, and each statistic: reader, statistic, and the estimate's fields.
 
     Each reader is judged on the images that `reads` and the scores frame `scores` share, the model on all in `scores`,
     by its most probable class. Statistics (figures 4A, 4C, S3 and table S2): accuracy (all classes); sensitivity,
-    specificity, positive and negative likelihood ratio (urgent referral); weighted error, its interval by patient.
+    specificity, positive and negative likelihood ratio (urgent referral); weighted error. Intervals are by patient,
+    but for those of the ratios.
     """
     found = {}
     for who, one in _predictions(reads, scores, classes).items():
         true, predicted = one["label"], one["predicted"]
         urgent, called = is_urgent(true), is_urgent(predicted)
-        referral, ratios = rates(urgent, called), likelihood_ratios(urgent, called)
-        found[who, "accuracy"] = accuracy(true, predicted)
+        referral, ratios = rates(urgent, called, one["patient_id"]), likelihood_ratios(urgent, called)
+        found[who, "accuracy"] = accuracy(true, predicted, one["patient_id"])
         found |= {(who, name): referral[name] for name in ("sensitivity", "specificity")}
         found |= {(who, f"{name} likelihood ratio"): ratio for name, ratio in ratios.items()}
-        error = weighted_error(true, predicted, PENALTIES, one["patient_id"], resamples, seed)
+        error = weighted_error(true, predicted, PENALTIES, one["patient_id"])
         found[who, "weighted error"] = error
     return estimate_frame(found, "reader", "statistic")
 
@@ -173,7 +171,7 @@ def model_against_readers(reads: pd.DataFrame, scores: pd.DataFrame, classes: Se
     names = {"only_a": "only_model", "only_b": "only_reader"}
     counted = ["reader", "question", "both", *names.values(), "neither"]
     table = pd.DataFrame(rows).rename(columns=names)[[*counted, "n", "difference", "low", "high", "p"]]
-    table["p_holm"] = table.groupby("question")["p"].transform(lambda p: multipletests(p, method="holm")[1])
+    table["p_holm"] = table.groupby("question")["p"].transform(holm)
     return table
 
 
@@ -200,11 +198,15 @@ def weighted_error_range(statistics: pd.DataFrame) -> dict[str, Estimate]:
     n = len(values)
     if n == 0:
         return {}
-    low, high = DescrStatsW(values).tconfint_mean() if n > 1 else (values[0], values[0])
+    without = (np.nan, np.nan, n, "none")
+    mean = Estimate(values.mean(), *without, "one reader" if n == 1 else "all readers are equal")
+    if np.ptp(values) > 1e-12:
+        low, high = ttest_1samp(values, 0).confidence_interval()
+        mean = Estimate(values.mean(), max(0.0, low), high, n, "t over readers")
     return {
-        "weighted_error_lowest": Estimate.exact(values.min(), "over readers", n),
-        "weighted_error_highest": Estimate.exact(values.max(), "over readers", n),
-        "weighted_error_mean": Estimate(values.mean(), max(0.0, low), high, n, "t over readers"),
+        "weighted_error_lowest": Estimate(values.min(), *without, "the lowest of these readers"),
+        "weighted_error_highest": Estimate(values.max(), *without, "the highest of these readers"),
+        "weighted_error_mean": mean,
         "count": Estimate.exact(n, "counted", n),
     }
 

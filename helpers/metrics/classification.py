@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
+from sklearn.metrics import confusion_matrix
 
-from helpers.metrics.bootstrap import mean_by_patient
+from helpers.metrics.by_patient import Clustered, clustered_ratio, mean_by_patient
 from helpers.metrics.estimate import Estimate, as_arrays, lacks_class, places_of, proportion
 
 
@@ -41,39 +42,64 @@ def confusion(labels: Any, predicted: Any, classes: Sequence[str]) -> pd.DataFra
 
     `labels` and `predicted` hold one class name per image. Raises `ValueError` for a name not among `classes`.
     """
-    counts = np.zeros((len(classes), len(classes)), int)
-    np.add.at(counts, (places_of(labels, classes), places_of(predicted, classes)), 1)
+    places, known = (places_of(labels, classes), places_of(predicted, classes)), range(len(classes))
+    counts = confusion_matrix(*places, labels=list(known)) if len(places[0]) else np.zeros((len(known),) * 2, int)
     return pd.DataFrame(counts, index=pd.Index(classes, name="true"), columns=pd.Index(classes, name="predicted"))
 
 
-def accuracy(labels: Any, predicted: Any) -> Estimate:
-    """Share of images whose predicted label is the true one, with its Clopper-Pearson interval.
-
-    The interval takes images as independent; `bootstrap.accuracy_by_patient` does not.
-    """
+def accuracy(labels: Any, predicted: Any, patients: Any = None) -> Estimate:
+    """Share of images whose predicted label is the true one, with its interval: by patient where `patients` are given,
+    else Clopper-Pearson's, which takes images as independent."""
     true, guess = as_arrays(labels=(labels, object), predicted=(predicted, object))
-    return proportion((true == guess).sum(), len(true))
+    return _share(true == guess, np.ones(len(true), bool), patients, "no observations")
 
 
-def rates(truth: Any, predicted: Any) -> dict[str, Estimate]:
-    """Sensitivity, specificity, PPV, NPV and accuracy of a binary decision, each with its Clopper-Pearson interval.
+def rates(truth: Any, predicted: Any, patients: Any = None) -> dict[str, Estimate]:
+    """Sensitivity, specificity, PPV, NPV and accuracy of a binary decision, each with its interval (see `accuracy`).
 
     `truth` and `predicted` hold True (positive) or False per image. Each rate is divided by its own class total, which
     is the estimate's n; where that is 0 the estimate is undefined. PPV and NPV hold at this sample's prevalence only.
     """
     t, p = as_arrays(truth=(truth, bool), predicted=(predicted, bool))
-    hits, rejections = int((t & p).sum()), int((~t & ~p).sum())
-    parts = {
-        "sensitivity": (hits, int(t.sum()), "no positives"),
-        "specificity": (rejections, int((~t).sum()), "no negatives"),
-        "ppv": (hits, int(p.sum()), "nothing was called positive"),
-        "npv": (rejections, int((~p).sum()), "nothing was called negative"),
-        "accuracy": (hits + rejections, len(t), "no observations"),
+    among = {
+        "sensitivity": (t, "no positives"),
+        "specificity": (~t, "no negatives"),
+        "ppv": (p, "nothing was called positive"),
+        "npv": (~p, "nothing was called negative"),
+        "accuracy": (np.ones(len(t), bool), "no observations"),
     }
-    return {
-        name: proportion(k, n) if n else Estimate.undefined(0, "Clopper-Pearson", why)
-        for name, (k, n, why) in parts.items()
-    }
+    return {name: _share(t == p, rows, patients, why) for name, (rows, why) in among.items()}
+
+
+def rates_at(truth: Any, score: Any, threshold: float, patients: Any = None) -> dict[str, Estimate]:
+    """`rates` of calling a score of at least `threshold` positive; undefined where the threshold is NaN."""
+    if math.isnan(threshold):
+        missing = Estimate.undefined(len(truth), "none", "no threshold: it was to be chosen on images of one class")
+        return dict.fromkeys(rates([], []), missing)
+    return rates(truth, np.asarray(score, float) >= threshold, patients)
+
+
+def _share(right: np.ndarray, rows: np.ndarray, patients: Any, why: str) -> Estimate:
+    """The share of `rows` (True or False per image) that are right."""
+    if not rows.any():
+        return Estimate.undefined(0, "Clopper-Pearson", why)
+    if patients is None:
+        return proportion(int(right[rows].sum()), int(rows.sum()))
+    return mean_by_patient(right[rows], np.asarray(patients)[rows], (0, 1))
+
+
+def clustered_f1(truth: Any, called: Any, patients: Any = None) -> Clustered:
+    """F1, 2 TP / (2 TP + FP + FN), with its interval by patient; undefined where no image is positive.
+
+    F1 = 2 J / (1 + J) with J = TP / (TP + FP + FN), a share of images: its interval is transformed.
+    """
+    t, c = as_arrays(truth=(truth, bool), called=(called, bool))
+    if not t.any():
+        return Clustered.undefined(len(t), "logit-t by patient", "no positives")
+    share = clustered_ratio(t & c, t | c, np.arange(len(t)) if patients is None else patients, (0, 1))
+    limits = share.limits and (lambda alpha: tuple(2 * end / (1 + end) for end in share.limits(alpha)))
+    parts, value = share.parts * 2 / (1 + share.value) ** 2, 2 * share.value / (1 + share.value)
+    return replace(share, value=value, parts=parts, limits=limits, n=len(t))
 
 
 # --- thresholds -------------------------------------------------------------------------------------------------------
@@ -89,10 +115,12 @@ class OperatingPoint:
     accuracy: Estimate
 
 
-def transferred_point(validation_truth: Any, validation_score: Any, truth: Any, score: Any) -> OperatingPoint:
+def transferred_point(
+    validation_truth: Any, validation_score: Any, truth: Any, score: Any, patients: Any = None
+) -> OperatingPoint:
     """The threshold with the best Youden index on validation images, judged on others (the test images)."""
     threshold = youden_threshold(validation_truth, validation_score)
-    found = rates(truth, np.asarray(score) >= threshold)
+    found = rates_at(truth, score, threshold, patients)
     return OperatingPoint(threshold, found["sensitivity"], found["specificity"], found["accuracy"])
 
 
@@ -166,6 +194,7 @@ def youden_plateau(truth: Any, score: Any, steps: int = 1000) -> Plateau:
     return Plateau(low, high, float(index.max()), float(s[~t].max()), float(s[t].min()))
 
 
+RARE = 10  # patients of a class
 TINY = 1e-7  # probabilities are kept this far from 0 before their logarithm is taken
 COLUMNS = ("from", "to", "n", "predicted", "observed", "low", "high")
 
@@ -189,11 +218,15 @@ def reliability(truth: Any, probability: Any, bins: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def brier(truth: Any, probability: Any, patients: Any, resamples: int, seed: int) -> Estimate:
-    """Mean squared distance of the probability from the truth (0 is best, 0.25 a coin), with a bootstrap interval by
-    patient."""
-    t, p = as_arrays(truth=(truth, bool), probability=(probability, float))
-    return mean_by_patient((p - t) ** 2, patients, resamples, seed, bounds=(0.0, 1.0))
+def brier(truth: Any, probability: Any, patients: Any) -> Estimate:
+    """Mean squared distance of the probability from the truth (0 is best, 0.25 a coin), with its interval by patient.
+
+    No interval where under `RARE` patients have an image of one class: the score then hangs on those few.
+    """
+    t, p, who = as_arrays(truth=(truth, bool), probability=(probability, float), patients=(patients, object))
+    found = mean_by_patient((p - t) ** 2, who, (0, 1))
+    rare = min(len(set(who[part])) for part in (t, ~t)) < RARE
+    return found.without_interval(f"under {RARE} patients of one class") if rare else found
 
 
 def fit_temperature(probabilities: np.ndarray, labels: Any, classes: Sequence[str]) -> float:

@@ -12,20 +12,18 @@ both (300 repeats): the chi-squared test gives p < 0.05 in 49 % of the repeats, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
+import numpy as np
 from scipy.stats import chi2_contingency
-from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar as exact_mcnemar
+from statsmodels.stats.multitest import multipletests
 
-from helpers.metrics import estimate
-from helpers.metrics.estimate import Estimate, as_arrays, proportion, proportion_difference, unanimous_bounds
+from helpers.metrics.by_patient import Comparison, clustered_mean, compare, mean_by_patient
+from helpers.metrics.estimate import Estimate, as_arrays, proportion, proportion_difference
 
 PAIRED = "Newcombe, paired"
-BY_PARENT = "ratio estimator by parent"
-NO_SPREAD = "exact bound by parent", "no parent differs from another"
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def mcnemar(correct_a: Any, correct_b: Any) -> McNemar:
 
     Only images on which they disagree count: with none, p = 1. The difference of the two accuracies has Newcombe's
     interval for paired proportions. Without images p is NaN and the difference undefined. Images count as independent:
-    where patients have many, put beside it `bootstrap.mean_by_patient` of `correct_a - correct_b`.
+    where patients have many, put `compare_clustered` beside it.
     """
     a, b = as_arrays(correct_a=(correct_a, bool), correct_b=(correct_b, bool))
     counts = [int(cell.sum()) for cell in (a & b, a & ~b, ~a & b, ~a & ~b)]
@@ -77,22 +75,7 @@ def _combined(first: float, second: float, correlation: float) -> float:
     return math.sqrt(max(0.0, first**2 - 2 * correlation * first * second + second**2))
 
 
-@dataclass(frozen=True)
-class PooledComparison:
-    """Two proportions, their difference a - b, and the test of whether it is 0.
-
-    Of a comparison by parent, `design_effect` is the factor by which the chi-squared test's variance of the difference
-    is too small (2 means that half as many independent images would give the same evidence).
-    """
-
-    a: Estimate
-    b: Estimate
-    difference: Estimate
-    p: float
-    design_effect: float = math.nan
-
-
-def compare_pooled(correct_a: int, n_a: int, correct_b: int, n_b: int) -> PooledComparison:
+def compare_pooled(correct_a: int, n_a: int, correct_b: int, n_b: int) -> Comparison:
     """Pearson's chi-squared test (one degree of freedom, no continuity correction) of two shares of correct images.
 
     Each share has its Clopper-Pearson interval, the difference Newcombe's. With no image in a pool p is NaN; where
@@ -105,61 +88,37 @@ def compare_pooled(correct_a: int, n_a: int, correct_b: int, n_b: int) -> Pooled
     if 0 < correct_a + correct_b < n_a + n_b and difference.defined:
         table = [[correct_a, n_a - correct_a], [correct_b, n_b - correct_b]]
         p = float(chi2_contingency(table, correction=False).pvalue)
-    return PooledComparison(a, b, difference, p)
+    return Comparison(a, b, difference, p)
 
 
-def compare_clustered(correct_a: Any, parents_a: Any, correct_b: Any, parents_b: Any) -> PooledComparison:
-    """The difference of two pooled accuracies, with the parents of the images (or the patients) as the units.
+def compare_clustered(correct_a: Any, parents_a: Any, correct_b: Any, parents_b: Any) -> Comparison:
+    """The difference of two accuracies, with the patients (or the parents of the images) as the units.
 
     `correct_a` has True (correct) or False for each image and model of pool a, `parents_a` names the parent of each;
-    likewise b, on the same parents, on others, or on some of them. Variances are those of a ratio of totals over
-    parents (Rao and Scott 1992, Biometrics 48:577), of the difference with the covariance of pools that share parents;
-    the statistic is compared with t of (parents - 1) degrees of freedom. The accuracies' intervals are made on the
-    logit scale. Where no parent differs from another, there is no spread, and bounds are exact (`unanimous_bounds`).
+    likewise b, on the same parents, on others, or on some of them. On the same images it is the companion by patient
+    of McNemar's test (Obuchowski 1998, Statistics in Medicine 17:1495; Rao and Scott 1992, Biometrics 48:577): t of
+    (patients - 1) degrees of freedom, with the covariance of pools that share patients. `design_effect` is the factor
+    by which images taken as independent, and pools as separate, understate the variance.
     """
-    a, b = _totals(correct_a, parents_a), _totals(correct_b, parents_b)
-    n, names = int(a["n"].sum() + b["n"].sum()), a.index.union(b.index)
-    if not (len(a) and len(b)) or len(names) < 2:
-        missing = Estimate.undefined(n, BY_PARENT, "needs two parents, and images in both pools")
-        return PooledComparison(missing, missing, missing, math.nan)
-    pools = _share(a), _share(b)
-    value = pools[0].value - pools[1].value
-    error = _error(a["influence"].sub(b["influence"], fill_value=0.0))
-    if error < 1e-12:
-        bound = Estimate(value, *unanimous_bounds(value, len(names), -1.0, 1.0), n, *NO_SPREAD)
-        return PooledComparison(*pools, bound, 1.0 if value == 0 else math.nan)
-    freedom = len(names) - 1
-    half = error * float(student.ppf(1 - estimate.ALPHA / 2, freedom))
-    difference = Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, BY_PARENT)
-    naive = sum(one.value * (1 - one.value) / one.n for one in pools)
-    effect = error**2 / naive if naive else math.nan
-    return PooledComparison(*pools, difference, 2 * float(student.sf(abs(value) / error, freedom)), effect)
+    a, b = (
+        clustered_mean(*as_arrays(correct=(correct, bool), parents=(parents, object)), bounds=(0, 1))
+        for correct, parents in ((correct_a, parents_a), (correct_b, parents_b))
+    )
+    naive = sum(one.value * (1 - one.value) / max(one.n, 1) for one in (a, b))
+    found = compare(a, b)
+    return replace(found, design_effect=(a - b).error ** 2 / naive if naive else math.nan)
 
 
 def clustered_accuracy(correct: Any, parents: Any) -> Estimate:
-    """A share of correct images with an interval by parent; see `compare_clustered`."""
-    part = _totals(correct, parents)
-    return _share(part) if len(part) > 1 else Estimate.undefined(int(part["n"].sum()), BY_PARENT, "needs two parents")
+    """A share of correct images with an interval by parent."""
+    return mean_by_patient(as_arrays(correct=(correct, bool))[0], parents, (0, 1))
 
 
-def _totals(correct: Any, parents: Any) -> pd.DataFrame:
-    """Correct answers and images of each parent, and the parent's influence on the share."""
-    right, owner = as_arrays(correct=(correct, bool), parents=(parents, object))
-    totals = pd.DataFrame({"right": right, "n": 1}).groupby(owner).sum()
-    n = totals["n"].sum()
-    share = totals["right"].sum() / n if n else math.nan
-    return totals.assign(influence=(totals["right"] - share * totals["n"]) / n)
-
-
-def _share(part: pd.DataFrame) -> Estimate:
-    n, value = int(part["n"].sum()), float(part["right"].sum() / part["n"].sum())
-    error = _error(part["influence"])
-    if value in (0.0, 1.0) or len(part) < 2 or error < 1e-12:
-        return Estimate(value, *unanimous_bounds(value, len(part), 0.0, 1.0), n, *NO_SPREAD)
-    quantile = float(student.ppf(1 - estimate.ALPHA / 2, len(part) - 1))
-    return Estimate(value, *estimate.logit_limits(value, error, quantile), n, f"{BY_PARENT}, logit")
-
-
-def _error(influence: pd.Series) -> float:
-    m, values = len(influence), influence.to_numpy()
-    return math.sqrt(m / (m - 1) * float((values**2).sum())) if m > 1 else 0.0
+def holm(p: Any) -> np.ndarray:
+    """The p values of one family of tests, adjusted by Holm's method (1979, Scand J Stat 6:65); NaN are no tests."""
+    values = np.asarray(p, float)
+    tested = ~np.isnan(values)
+    if tested.any():
+        values = values.copy()
+        values[tested] = multipletests(values[tested], method="holm")[1]
+    return values

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
+from statsmodels.stats.contingency_tables import Table2x2
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 FIELDS = ["value", "low", "high", "n", "method", "note"]
@@ -20,7 +21,8 @@ class Estimate:
     """A value with its 95 % interval, the number of observations behind it, and the method of the interval.
 
     `value`, `low` and `high` share one unit (a proportion is 0 to 1, never per cent). An estimate that the data
-    cannot give (no positives, for example) has NaN for all three, and `note` gives the reason.
+    cannot give (no positives, for example) has NaN for all three; one without an interval has NaN for `low` and `high`.
+    `note` gives the reason.
     """
 
     value: float
@@ -31,7 +33,8 @@ class Estimate:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if not math.isnan(self.low) and not self.low <= self.value <= self.high:
+        ends = math.isnan(self.low) + math.isnan(self.high)
+        if ends == 1 or ends == 0 and not self.low <= self.value <= self.high:
             raise ValueError(f"the interval {self.low} to {self.high} does not hold the value {self.value}")
 
     @classmethod
@@ -48,6 +51,15 @@ class Estimate:
     def defined(self) -> bool:
         return not math.isnan(self.value)
 
+    @property
+    def bounded(self) -> bool:
+        """True where there is an interval."""
+        return not math.isnan(self.low)
+
+    def without_interval(self, why: str) -> Estimate:
+        """The value alone, where the interval would not hold the truth as often as it says."""
+        return replace(self, low=math.nan, high=math.nan, method="none", note=why) if self.defined else self
+
     def as_dict(self) -> dict:
         return asdict(self)
 
@@ -60,12 +72,13 @@ class Estimate:
         if not self.defined:
             return str(self)
         value, low, high = (f"{100 * x:.{digits}f}" for x in (self.value, self.low, self.high))
-        return f"{value} % ({low} to {high})"
+        return f"{value} % ({low} to {high})" if self.bounded else f"{value} % (no interval)"
 
     def __str__(self) -> str:
         if not self.defined:
             return f"undefined ({self.note})" if self.note else "undefined"
-        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g}), n = {self.n}"
+        interval = f"{self.low:.4g} to {self.high:.4g}" if self.bounded else f"no interval: {self.note}"
+        return f"{self.value:.4g} ({interval}), n = {self.n}"
 
 
 def flatten(groups: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Any]:
@@ -162,7 +175,7 @@ def proportion_difference(a: int, n_a: int, b: int, n_b: int) -> Estimate:
     return Estimate(value, max(-1.0, min(float(low), value)), min(1.0, max(float(high), value)), n_a + n_b, "Newcombe")
 
 
-def unanimous_bounds(value: float, k: int, lowest: float, highest: float) -> tuple[float, float]:
+def unanimous_bounds(value: float, k: int, lowest: float, highest: float, alpha: float = ALPHA) -> tuple[float, float]:
     """Bounds on a mean, from `k` independent draws in `lowest` to `highest` that all gave the same `value`.
 
     Such data have no spread, so that DeLong, Wald and the bootstrap all call the value certain. What holds exactly:
@@ -170,7 +183,7 @@ def unanimous_bounds(value: float, k: int, lowest: float, highest: float) -> tup
     lies between q value + (1 - q) lowest and q value + (1 - q) highest. For k successes of k this is the
     Clopper-Pearson limit. k = 0 gives the whole range.
     """
-    q = (ALPHA / 2) ** (1 / k) if k else 0.0
+    q = (alpha / 2) ** (1 / k) if k else 0.0
     return q * value + (1 - q) * lowest, q * value + (1 - q) * highest
 
 
@@ -206,8 +219,8 @@ def _ratio(a: int, positives: int, b: int, negatives: int, neither: str) -> Esti
         return Estimate.undefined(n, LOG_METHOD, neither)
     if 0 not in (a, b) and (a < positives or b < negatives):
         value = (a / positives) / (b / negatives)
-        factor = math.exp(Z * math.sqrt(1 / a - 1 / positives + 1 / b - 1 / negatives))
-        return Estimate(value, value / factor, value * factor, n, LOG_METHOD)
+        low, high = Table2x2(np.array([[a, positives - a], [b, negatives - b]])).riskratio_confint(ALPHA)
+        return Estimate(value, float(low), float(high), n, LOG_METHOD)
     top, bottom = proportion(a, positives), proportion(b, negatives)
     value = top.value / bottom.value if b else math.inf
     high = top.high / bottom.low if bottom.low else math.inf

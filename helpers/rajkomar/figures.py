@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from helpers.metrics.by_patient import Comparison
 from helpers.metrics.classification import Plateau
-from helpers.metrics.comparison import PooledComparison
 from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import GREY, Box, draw_flowchart, draw_intervals, numbers_of
 from helpers.plots.maps import image_grid
@@ -108,7 +108,7 @@ def pools(compared: Mapping[str, Answer]) -> tuple[list[Pools], list[Pools]]:
     return before, after
 
 
-def describe_tests(paper: PooledComparison, by_parent: PooledComparison) -> str:
+def describe_tests(paper: Comparison, by_parent: Comparison) -> str:
     """'93.2 vs 99.5 %, p < 0.001 (by parent: p = 0.02)'."""
     shares = f"{100 * paper.a.value:.1f} vs {100 * paper.b.value:.1f} %"
     return f"{shares}, {_p(paper.p)} (by parent: {_p(by_parent.p)})"

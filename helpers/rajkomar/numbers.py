@@ -15,8 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.metrics.by_patient import Comparison as Tested
 from helpers.metrics.classification import Plateau, rates
-from helpers.metrics.comparison import PooledComparison, clustered_accuracy, compare_clustered, compare_pooled
+from helpers.metrics.comparison import clustered_accuracy, compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate, flatten
 from helpers.model.finetune import DROP, FinetuneSettings
 from helpers.rajkomar import augmentation, data
@@ -70,7 +71,7 @@ class Answer:
     by parent (None where a side is empty); and the pre-trainings of the text's pools that did not run."""
 
     pretraining: tuple[tuple[str, ...], tuple[str, ...]]
-    tests: tuple[PooledComparison, PooledComparison] | None
+    tests: tuple[Tested, Tested] | None
     missing: tuple[str, ...]
 
     @property

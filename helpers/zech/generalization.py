@@ -14,20 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.metrics.auroc import (
-    ClusteredAuroc,
-    Comparison,
-    auroc,
-    clustered_auroc,
-    compare_aurocs,
-    compare_independent_aurocs,
-    mean_auroc,
-)
-from helpers.metrics.bootstrap import accuracy_by_patient
-from helpers.metrics.classification import rates
+from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs, compare_independent_aurocs
+from helpers.metrics.by_patient import Clustered, Comparison, average
+from helpers.metrics.classification import accuracy, rates_at
 from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame, flatten
 from helpers.zech.sites import POSITIVE, joined, site_sets
 
+CHOSEN_HERE = "the threshold was chosen on these images"
 SENSITIVITY = 0.95  # of the talk's operating points: 0.950, 0.951 and 0.974 are what counts of positives allow
 RATES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 ENDS = {"": "value", "_low": "low", "_high": "high", "_n": "n"}  # of a column's name, and the field of the estimate
@@ -67,7 +60,7 @@ def test_rows(scores: pd.DataFrame, trained: str, tested: Sequence[str], natural
     return scores[keep & ((scores["cohort"] == "natural") | (not natural))]
 
 
-def area_of(rows: pd.DataFrame, score: str = SCORE) -> ClusteredAuroc:
+def area_of(rows: pd.DataFrame, score: str = SCORE) -> Clustered:
     """The AUROC of pneumonia by a column of the scores, with the patients as units."""
     return clustered_auroc(truth_of(rows), rows[score], rows["patient_id"])
 
@@ -96,7 +89,8 @@ def table_3(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
     """Table 3 of the scores of one setting (markers, pixels, weighting): every training set on every test set.
 
     Columns trained_on, tested_on, comparison, n, positives, auroc, low, high, and for either way of choosing the
-    threshold the rates at 95 % sensitivity: `<rate> (test)`, `<rate> (validation)`, with _low, _high and _n.
+    threshold the rates at 95 % sensitivity: `<rate> (test)`, `<rate> (validation)`, with _low, _high (by patient; none
+    where the threshold was chosen on these very images) and _n.
     """
     natural, rows = scores[scores["cohort"] == "natural"], []
     for trained, tested in product(site_sets(sites), site_sets(sites)):
@@ -105,11 +99,13 @@ def table_3(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
         shown = mine[(mine["split"] == "test") & mine["site"].isin(tested)]
         truth, score = truth_of(shown), shown[SCORE].to_numpy()
         row = {"trained_on": joined(trained), "tested_on": joined(tested), "comparison": kind_of_test(trained, tested)}
-        row |= {"n": len(shown), "positives": int(truth.sum()), **auroc(truth, score).row("auroc")}
+        patients = shown["patient_id"]
+        row |= {"n": len(shown), "positives": int(truth.sum()), **auroc(truth, score, patients).row("auroc")}
         for chosen_on, chosen in {"test": shown, "validation": tuned}.items():
-            found = rates(truth, score >= sensitivity_threshold(truth_of(chosen), chosen[SCORE]))
+            found = rates_at(truth, score, sensitivity_threshold(truth_of(chosen), chosen[SCORE]), patients)
             for name, (end, field) in product(RATES, ENDS.items()):
-                row[f"{name}{end} ({chosen_on})"] = getattr(found[name], field)
+                one = found[name].without_interval(CHOSEN_HERE) if chosen_on == "test" else found[name]
+                row[f"{name}{end} ({chosen_on})"] = getattr(one, field)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -136,10 +132,10 @@ def table_3_claims(table: pd.DataFrame) -> dict[str, Estimate | float]:
         if tested in COUNTED:
             found[f"{PREFIX}.data.{tested}"] = float(row["n"])
         name = f"{PREFIX}.{trained}.{tested}"
-        found[f"{name}.auroc"] = Estimate(row["auroc"], row["low"], row["high"], row["n"], "DeLong, logit")
+        found[f"{name}.auroc"] = Estimate(row["auroc"], row["low"], row["high"], row["n"], "DeLong by patient")
         for rate in RATES:
             values = (row[f"{rate}{end} (test)"] for end in ENDS)
-            found[f"{name}.{rate}"] = Estimate(*values, "Clopper-Pearson")
+            found[f"{name}.{rate}"] = Estimate(*values, "none", CHOSEN_HERE)
     return found
 
 
@@ -157,7 +153,7 @@ def external_tests(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
         home, away = (test_rows(scores, trained, [site], natural=False) for site in (trained, other))
         found = compare_independent_aurocs(truth_of(home), home[SCORE], truth_of(away), away[SCORE])
         names = {"trained_on": trained, "tested_on": other}
-        names |= {"internal": str(found.auroc_a), "external": str(found.auroc_b)}
+        names |= {"internal": str(found.a), "external": str(found.b)}
         rows.append(names | found.row() | {"p by patient": (area_of(home) - area_of(away)).p})
     return pd.DataFrame(rows)
 
@@ -177,14 +173,11 @@ def joint_tests(scores: pd.DataFrame, pair: Sequence[str]) -> pd.DataFrame:
 # --- the hospital as a predictor --------------------------------------------------------------------------------------
 
 
-def source_accuracy(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+def source_accuracy(table: pd.DataFrame) -> pd.DataFrame:
     """How often the origin of the image was identified: a row per setting of the markers and way of showing, and the
     share that always naming the most frequent would get; n test images, intervals by patient."""
     groups = table[table["split"] == "test"].groupby(["markers", "pixels"], sort=False)
-    found = {
-        key: accuracy_by_patient(part["truth"], part["predicted"], part["patient_id"], resamples, seed)
-        for key, part in groups
-    }
+    found = {key: accuracy(part["truth"], part["predicted"], part["patient_id"]) for key, part in groups}
     usual = [part["truth"].value_counts(normalize=True).max() for _, part in groups]
     return estimate_frame(found, "markers", "pixels").assign(**{"most frequent": usual})
 
@@ -194,14 +187,14 @@ def source_accuracy(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFr
 # the excess of the joint AUROC over that within the hospitals is what the hospital alone was worth.
 
 
-def judge_remedy(scores: pd.DataFrame, pair: Sequence[str]) -> dict[str, ClusteredAuroc]:
+def judge_remedy(scores: pd.DataFrame, pair: Sequence[str]) -> dict[str, Clustered]:
     """A head trained on both hospitals of `pair`: on both together (natural cohort), the mean of the two taken alone,
     the difference of these, and the mean over the other hospitals (reserve patients included)."""
     head = find_head(scores, pair)
     together = area_of(test_rows(scores, head, pair))
-    within = mean_auroc([area_of(test_rows(scores, head, [site])) for site in pair])
+    within = average([area_of(test_rows(scores, head, [site])) for site in pair])
     others = [site for site in dict.fromkeys(scores["site"]) if site not in pair]
-    external = mean_auroc([area_of(test_rows(scores, head, [site], natural=False)) for site in others])
+    external = average([area_of(test_rows(scores, head, [site], natural=False)) for site in others])
     return {"joint": together, "within": within, "excess": together - within, "external": external}
 
 
@@ -217,13 +210,12 @@ def remedy_table(
     found = {name: judge_remedy(known[setting], pair) for name, setting in settings.items() if setting in known}
     first = next(iter(found))
     for (name, part), area in flatten(found).items():
-        value = area.difference() if part == "excess" else area.estimate()
         change = _change(area - found[first][part]) | ({"p": np.nan} if name == first else {})
-        rows.append({"remedy": name, "part": part, **value.row(), **change})
+        rows.append({"remedy": name, "part": part, **area.estimate().row(), **change})
     return pd.DataFrame(rows)
 
 
-def _change(change: Comparison | ClusteredAuroc) -> dict[str, float]:
+def _change(change: Comparison | Clustered) -> dict[str, float]:
     """The difference and its p, in columns beside an estimate's own low, high and n."""
     row = change.row()
     return {"change": row["difference"], "change_low": row["low"], "change_high": row["high"], "p": row["p"]}
@@ -245,7 +237,7 @@ def model_choices(candidates: pd.DataFrame) -> pd.DataFrame:
         names = {"trained_on": trained, "chosen_on": chosen, "tested_on": tested}
         rows.append(names | {"own": own, "elsewhere": elsewhere})
     rows.append(dict.fromkeys(rows[0], "all"))
-    pairs.append([mean_auroc(areas) for areas in zip(*pairs, strict=True)])
+    pairs.append([average(areas) for areas in zip(*pairs, strict=True)])
     for row, (own, elsewhere) in zip(rows, pairs, strict=True):
         row |= {"auroc_own": own.value, "auroc_elsewhere": elsewhere.value, **(elsewhere - own).row(), "n": own.n}
     return pd.DataFrame(rows)
@@ -261,10 +253,11 @@ def region_table(scores: pd.DataFrame, ways: Sequence[str]) -> pd.DataFrame:
     """The small lesion: AUROC of each way of showing the image, and DeLong's paired test against the first."""
     test = {way: scores[(scores["way"] == way) & (scores["split"] == "test")].sort_values("image_id") for way in ways}
     truth, first = (test[ways[0]]["label"] == "Nodule").to_numpy(), test[ways[0]]["p_Nodule"].to_numpy()
+    patients = test[ways[0]]["patient_id"].to_numpy()
     rows = []
     for way, part in test.items():
-        found = compare_aurocs(truth, part["p_Nodule"].to_numpy(), first)
-        rows.append({"way": way, **found.auroc_a.row(), **(_change(found) if way != ways[0] else {})})
+        found = compare_aurocs(truth, part["p_Nodule"].to_numpy(), first, patients)
+        rows.append({"way": way, **found.a.row(), **(_change(found) if way != ways[0] else {})})
     return pd.DataFrame(rows)
 
 

@@ -75,20 +75,17 @@ def explain(
     return images, class_activation(network, images, chosen["target"].tolist(), reference), masks
 
 
-def pointing_game(
-    maps: Maps, masks: np.ndarray, chosen: pd.DataFrame, patients: Mapping[str, str], resamples: int, seed: int
-) -> pd.DataFrame:
+def pointing_game(maps: Maps, masks: np.ndarray, chosen: pd.DataFrame, patients: Mapping[str, str]) -> pd.DataFrame:
     """For each label, and for "all", the share of maps whose peak lies on the finding or within `TOLERANCE` of it.
 
-    Columns label, value, low, high (bootstrap by patient), n, chance (that of a random place), share (of the map's
+    Columns label, value, low, high (by patient), n, chance (that of a random place), share (of the map's
     positive part that lies on the finding), method.
     """
     window = max(1, round(TOLERANCE * masks.shape[1]))
     found = localisation(maps, masks, 2 * window + 1, window)
     found = found.assign(label=chosen["target"].to_numpy(), patient_id=chosen["image_id"].map(patients).to_numpy())
     beside = {"chance": ("hit_by_chance", "mean"), "share": ("mass", "mean")}
-    options = {"total": "all", "beside": beside, "resamples": resamples, "seed": seed}
-    table = means(found.sort_values("label", kind="stable"), ["hit"], ["label"], **options)
+    table = means(found.sort_values("label", kind="stable"), ["hit"], ["label"], total="all", beside=beside)
     return table[["label", "value", "low", "high", "n", "chance", "share", "method"]]
 
 

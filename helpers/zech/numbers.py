@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
-from statsmodels.stats.multitest import multipletests
 
 from helpers.metrics.auroc import clustered_auroc
-from helpers.metrics.bootstrap import ratio_by_patient
-from helpers.metrics.classification import f1_threshold
-from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame
+from helpers.metrics.by_patient import Clustered
+from helpers.metrics.classification import clustered_f1, f1_threshold
+from helpers.metrics.comparison import holm
+from helpers.metrics.estimate import Estimate, estimate_frame
 from helpers.run.claims import load_published
 from helpers.zech.data import PREDICTED, RESCORED, RESCORED_LATER, Predictions
 
@@ -38,7 +38,7 @@ def labels_of(scores: pd.DataFrame) -> tuple[str, ...]:
     return tuple(name[2:] for name in scores.columns if name.startswith("p_"))
 
 
-def area_of(scores: pd.DataFrame, label: str, unit: str = "patient_id"):
+def area_of(scores: pd.DataFrame, label: str, unit: str = "patient_id") -> Clustered:
     """A label's AUROC with what each patient adds to its error, or with `unit` image_id each image."""
     return clustered_auroc(scores[f"y_{label}"], scores[f"p_{label}"], scores[unit])
 
@@ -67,11 +67,10 @@ def compare_scores(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> 
 
 def add_holm(table: pd.DataFrame) -> pd.DataFrame:
     """The table with `p_holm`: its column `p` corrected for all rows that have one, which are a family."""
-    p = table["p"].dropna()
-    return table.assign(p_holm=pd.Series(multipletests(p, method="holm")[1], p.index) if len(p) else np.nan)
+    return table.assign(p_holm=holm(table["p"]))
 
 
-def _design_effect(by_patient, by_image) -> float:
+def _design_effect(by_patient: Clustered, by_image: Clustered) -> float:
     """By how much patients with several images raise the variance."""
     return (by_patient.error / by_image.error) ** 2 if by_image.error > 0 else np.nan
 
@@ -81,31 +80,23 @@ def count_positives(scores: pd.DataFrame) -> dict[str, int]:
     return {label: int(scores[f"y_{label}"].sum()) for label in labels_of(scores)}
 
 
-def f1_by_patient(truth: Any, called: Any, patients: Any, resamples: int, seed: int) -> Estimate:
-    """F1, 2 TP / (positives + calls), with a bootstrap interval by patient; undefined where no image has the label."""
-    t, c = as_arrays(truth=(truth, bool), called=(called, bool))
-    if not t.any():
-        return Estimate.undefined(len(t), "bootstrap by patient", "no positives")
-    return ratio_by_patient(2 * (t & c), t.astype(int) + c, patients, resamples, seed)
-
-
-def f1_of_labels(validation: pd.DataFrame, test: pd.DataFrame, resamples: int, seed: int) -> dict[str, Estimate]:
+def f1_of_labels(validation: pd.DataFrame, test: pd.DataFrame) -> dict[str, Estimate]:
     """Each label's F1 on test images, at the threshold that is best on validation images."""
     found = {}
     for label in labels_of(test):
         called = test[f"p_{label}"] >= f1_threshold(validation[f"y_{label}"], validation[f"p_{label}"])
-        found[label] = f1_by_patient(test[f"y_{label}"], called, test["patient_id"], resamples, seed)
+        found[label] = clustered_f1(test[f"y_{label}"], called, test["patient_id"]).estimate()
     return found
 
 
-def f1_crossed(scores: pd.DataFrame, label: str, resamples: int, seed: int) -> Estimate:
+def f1_crossed(scores: pd.DataFrame, label: str, seed: int) -> Estimate:
     """A label's F1 where there are no validation images: patients are halved, and each half is judged at the threshold
     that is best on the other."""
     truth, score = scores[f"y_{label}"].to_numpy(bool), scores[f"p_{label}"].to_numpy(float)
     digests = [hashlib.blake2b(f"{seed}/{patient}".encode()).digest() for patient in scores["patient_id"]]
     first = np.array([digest[0] % 2 == 1 for digest in digests], bool)
     cuts = [f1_threshold(truth[half], score[half]) for half in (first, ~first)]
-    return f1_by_patient(truth, score >= np.where(first, *cuts[::-1]), scores["patient_id"], resamples, seed)
+    return clustered_f1(truth, score >= np.where(first, *cuts[::-1]), scores["patient_id"]).estimate()
 
 
 # --- the talk's numbers, and ours beside them -------------------------------------------------------------------------

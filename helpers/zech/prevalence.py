@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from helpers.metrics.auroc import mean_auroc
+from helpers.metrics.by_patient import average
 from helpers.run.claims import load_published
 from helpers.zech.generalization import PREFIX, area_of, find_head, test_rows, truth_of
 
@@ -122,7 +122,7 @@ def _means_over_draws(part: pd.DataFrame) -> list[dict[str, Any]]:
         shown = part[(part["trained_on"] == trained) & part["place"].isin(places)]
         areas = [area_of(shown[shown["draw"] == draw], score) for draw in sorted(part["draw"].unique())]
         values = pd.Series([one.value for one in areas]).dropna()
-        averages[name], n = mean_auroc(areas), part.loc[(part["place"] == "away") == (name == "external"), "image_id"]
+        averages[name], n = average(areas), part.loc[(part["place"] == "away") == (name == "external"), "image_id"]
         row = {"measure": name, **averages[name].estimate().row(), "n": n.nunique()}
         rows.append(row | {"draws": len(values), "least": values.min(), "most": values.max()})
     for name in DIFFERENCES:
