@@ -96,7 +96,11 @@ def test_what_is_not_used_is_listed_with_the_reason(tmp_path):
     [
         ("test_list.txt", lambda text: text + nih_name(0), "in a training list and in a test list"),
         ("test_list.txt", lambda text: "", "needs test_list.txt"),
-        ("Data_Entry_2017_v2020.csv", lambda text: text.replace("Effusion", "Effusions"), "unknown findings Effusions"),
+        (
+            "Data_Entry_2017_v2020.csv",
+            lambda text: text.replace("Effusion", "Effusions"),
+            "findings, such as Effusions",
+        ),
         ("Data_Entry_2017_v2020.csv", lambda text: text.replace("Patient ID", "Patient"), "no column Patient ID"),
     ],
 )

@@ -177,7 +177,7 @@ def read_table(path: Path, columns: Collection[str], **how: Any) -> pd.DataFrame
     found = {name.lower(): name for name in reversed(table.columns)}
     table = table.rename(columns={found.get(name.lower(), name): name for name in columns if name not in table})
     if missing := [name for name in columns if name not in table]:
-        raise CatalogueError(f"{path}: no column {', '.join(missing)}; the header is '{','.join(table)}'")
+        raise CatalogueError(f"{path}: no column {', '.join(missing)}; the header is '{','.join(table):.200}'")
     return table.apply(lambda column: column if pd.api.types.is_numeric_dtype(column) else column.str.strip())
 
 
@@ -223,10 +223,11 @@ def join_findings(found: pd.DataFrame) -> pd.Series:
 
 def split_findings(joined: pd.Series) -> pd.DataFrame:
     """One bool column per finding, from texts such as "Effusion|Mass". Raises `CatalogueError` for an unknown one."""
-    found = joined.str.get_dummies("|").astype(bool)
-    unknown = set(found) - {*FINDINGS, NO_FINDING}
+    # Looked at before each becomes a column, of which a wrong table has as many as rows.
+    unknown = sorted({*"|".join(joined.unique()).split("|")} - {*FINDINGS, NO_FINDING, ""})
     if unknown:
-        raise CatalogueError(f"unknown findings {', '.join(sorted(unknown))}")
+        raise CatalogueError(f"{len(unknown):,} unknown findings, such as {', '.join(unknown[:3]):.200}")
+    found = joined.str.get_dummies("|").astype(bool)
     return found.reindex(columns=list(FINDINGS), fill_value=False)
 
 
@@ -256,7 +257,7 @@ def read_user_table(
     table.columns = [column.lower() for column in table.columns]
     table = table.loc[:, ~table.columns.duplicated()]  # of "Image" and "image" the first, as of "image" twice
     if missing := [column for column in columns if column not in table]:
-        expected = f"the header is '{','.join(table)}', expected {','.join([*columns, *optional])}"
+        expected = f"the header is '{','.join(table):.200}', expected {','.join([*columns, *optional])}"
         raise UserTableError(f"{path}: no column {', '.join(missing)}; {expected}")
     table = table.reindex(columns=[*columns, *optional], fill_value="").apply(lambda column: column.str.strip())
     table = table.set_index(table.index + 2)[(table != "").any(axis=1).to_numpy()]
@@ -268,10 +269,10 @@ def read_user_table(
     names = names[~names.duplicated(keep=False)]  # a name that two files share means neither
     known, named = list(catalogue.frame["image_id"]), pd.Series(names.index, index=names)
     table["image"] = table["image"].where(table["image"].isin(known), table["image"].map(named).fillna(table["image"]))
-    hints = {name: nearest(name, known) for name in set(table["image"]) - set(known)}
-    hint = table["image"].map(hints).fillna("")
-    hinted = table.assign(hint=hint.where(hint.str.startswith("; did"), ""))
-    refuse_rows(path, hinted, table["image"].isin(hints), "image '{image}' is not in the data set{hint}")
+    unknown = ~table["image"].isin(known)
+    hint = nearest(table.loc[unknown.idxmax(), "image"], known) if unknown.any() else ""  # of one: it takes a second
+    hinted = table.assign(hint=hint if hint.startswith("; did") else "")
+    refuse_rows(path, hinted, unknown, "image '{image}' is not in the data set{hint}")
     return table
 
 
