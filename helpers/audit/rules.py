@@ -149,41 +149,7 @@ def nearest_n(fact: Fact, n: int) -> int | None:
     return next((other for other in others if other >= 1 and fact.counts(other)), None)
 
 
-# --- spreads, and averages beside totals --------------------------------------------------------------------------
-
-
-@rule("spread fits its mean")
-def spreads_fit(*facts: Fact, classes: int) -> Answer:
-    """Which readings of '+/-' fit each mean and spread? Inconsistent if one fits none; else the text does not say."""
-    each = zip(facts[::2], facts[1::2], strict=True)
-    pairs = [(mean, spread, spread_readings(mean, spread, classes)) for mean, spread in each]
-    odd = [f"{mean.text} (+/- {spread.text})" for mean, spread, table in pairs if not any(table.values())]
-    common = [word for word in pairs[0][2] if all(table[word] for *_, table in pairs)]
-    found = (
-        f"no reading fits {' and '.join(odd)}" if odd else f"all may be {' or '.join(common) or 'nothing in common'}"
-    )
-    return Answer(False if odd else None, found, 1.0, "say what '+/-' is")
-
-
-def spread_readings(mean: Fact, spread: Fact, k: int) -> dict[str, bool]:
-    """What '+/-' could mean, and whether it fits `k` values within 0 to 1."""
-    # The mean's lower end leaves the most room below 1, and the spread's lower end needs the least of it.
-    most = {sample: largest_deviation(mean.low, k, sample) for sample in (False, True)}
-    # Half a range r: one class at x, one at x + 2r <= 1, the others between; the mean is at most 1 - 2r / k.
-    half_range = mean.low <= 1 - 2 * spread.low / k and mean.high >= 2 * spread.low / k
-    return {
-        "an interval, mean and limits within 0 to 1": mean.low + spread.low <= 1 and mean.high - spread.low >= 0,
-        "a standard deviation over the classes (divisor k)": spread.low <= most[False],
-        "a standard deviation over the classes (divisor k - 1)": spread.low <= most[True],
-        "half the range over the classes": half_range,
-    }
-
-
-def largest_deviation(mean: float, k: int, sample: bool) -> float:
-    """The greatest standard deviation of `k` values in 0 to 1 with this mean: all but one of them at an end."""
-    ones = math.floor(k * mean + 1e-12)
-    values = [1.0] * ones + ([k * mean - ones] + [0.0] * (k - ones - 1) if ones < k else [])
-    return math.sqrt(sum((x - mean) ** 2 for x in values) / (k - sample))
+# --- averages beside totals --------------------------------------------------------------------------------------
 
 
 @rule("class average equals total on a balanced set")
