@@ -62,27 +62,28 @@ def bring_run(run: Run, target: Path | None = None) -> list[str]:
         if not source or source.startswith("phantom"):
             left_out.append(f"{name}: {'phantoms' if source else 'no image, or a record of older code'}")
             continue
-        subset = subset_of(record)
         shutil.rmtree(target / name, ignore_errors=True)
         for item in [*record["tables"], *record["figures"]]:
-            if why := _bring(run.figures / name, item, name, subset, target):
+            if why := _bring(run.figures / name, item, name, subset_of(record, item["name"]), target):
                 left_out.append(f"{name}/{item['name']}: {why}")
-        claims.append(_claims_of(record, subset))
+        claims.append(_claims_of(record))
     _merge_claims(target / "claims.csv", claims)
     return left_out
 
 
-def subset_of(record: dict[str, Any]) -> str:
+def subset_of(record: dict[str, Any], table: str = "") -> str:
     """Which images of how many patients, which network, which commit, in one line."""
+    commit = f"commit {record['commit'].rstrip('+')}"
+    if table in listed()["rescored"].get(record["notebook"], ()):
+        return f"{listed()['rescored']['images']}; {commit}"
     facts, profile = record["facts"], record["profile"]
-    parts = [
-        f"{facts[f'{part} images']:,} {part}" for part in ("train", "validation", "test") if f"{part} images" in facts
-    ]
+    counts = {part: facts.get(f"{part} images") for part in ("train", "validation", "test")}
+    parts = [f"{n:,} {part}" for part, n in counts.items() if n]
     prefix = NETWORKS.get(record["notebook"][:2], "")
     network = profile.get(f"{prefix}backbone") or profile["backbone"]
     size = profile.get(f"{prefix}size", 0) or profile["image_size"]
     images = f"{facts['source']}: {', '.join(parts)} images of {facts['patients']:,} patients"
-    return f"{images}; {network}{f' at {size} px' if size else ''}; commit {record['commit']}"
+    return f"{images}; {network}{f' at {size} px' if size else ''}; {commit}"
 
 
 def _bring(folder: Path, item: dict[str, Any], notebook: str, subset: str, target: Path) -> str:
@@ -122,13 +123,15 @@ def stamp(source: Path, target: Path, text: str) -> None:
     made.quantize(64).save(target, dpi=(PNG_DPI, PNG_DPI), optimize=True)
 
 
-def _claims_of(record: dict[str, Any], subset: str) -> pd.DataFrame:
+def _claims_of(record: dict[str, Any]) -> pd.DataFrame:
     """The claims for which the notebook obtained something, with the numbers behind the words."""
     table = pd.DataFrame(record["claims"])
     table = table[table["obtained"] != ""][KEPT] if len(table) else pd.DataFrame(columns=KEPT)
     for end in ("value", "low", "high"):
         table[end] = [record["obtained"].get(name, {}).get(end) for name in table["id"]]
-    return table.assign(subset=subset)
+    rescored = listed()["rescored"].get(record["notebook"], [""])[0]
+    words = table["explanation"].str.contains("re-scored")
+    return table.assign(subset=[subset_of(record, rescored if again else "") for again in words])
 
 
 def _merge_claims(path: Path, claims: list[pd.DataFrame]) -> None:
@@ -226,14 +229,13 @@ def _family_line(family: dict[str, Any]) -> str:
     span = [f"{100 * table[name].min():.1f} to {100 * table[name].max():.1f} %" for name in ("printed_value", "value")]
     words = table["alone"].fillna("").where(table["alone"].fillna("") != "", table["verdict"]).value_counts()
     told = ", ".join(f"{n} **{word}**" for word, n in words.items())
-    images = f"{int(pd.to_numeric(table['n']).max()):,} NIH test images, the published predictions re-scored"
     link = f"[{span[1]}](notebooks/{table['notebook'].iloc[0]}.ipynb)"
     other = (
         "not comparable (another network than the talk's); by the numbers alone "
         if table["alone"].notna().any()
         else ""
     )
-    return f"| {family['says']} | {span[0]} | {link} | {images} | {other}{told} |"
+    return f"| {family['says']} | {span[0]} | {link} | {family['images']} | {other}{told} |"
 
 
 def _audit() -> pd.DataFrame:

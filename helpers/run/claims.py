@@ -160,9 +160,9 @@ def other_recipe(paper: str, profile: Profile, read: Collection[str]) -> dict[st
 
 
 def _amount(row: Row, amount: float) -> str:
-    shown = printed_number(row["printed"], row["unit"] == "proportion")
-    digits = (shown[2] if shown else 0) + 1
-    return f"{100 * amount:.{digits}f} points" if row["unit"] == "proportion" else f"{amount:.{digits}f}"
+    scale = 100 if row["unit"] == "proportion" else 1
+    digits = max(0, -math.floor(math.log10(2 * scale * half_unit(row) or 1))) + 1  # one more than is printed
+    return f"{scale * amount:.{digits}f}{' points' if scale > 1 else ''}"
 
 
 def _distance(row: Row, difference: float) -> str:
