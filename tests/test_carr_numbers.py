@@ -93,19 +93,6 @@ def test_a_bias_of_the_network_and_one_of_the_patient_part_ways_in_the_mirror(fo
     assert set(estimate_table(found, ("image", "class"))["class"]) == {"all", "a", "b"}
 
 
-def test_saliency_within_the_lungs_is_set_beside_their_area():
-    maps, masks = np.ones((3, 4, 4)), np.zeros((3, 4, 4), bool)
-    masks[:, 1:3, 1:3] = True
-    maps[masks] = 3.0
-    found = numbers.mass_inside(maps, masks, ["a", "b", "c"])
-    assert found["area within"].value == 0.25 and found["saliency within"].value == pytest.approx(0.5)
-    assert found["saliency per area"].value == pytest.approx(2.0)
-    maps[0] = 0.0  # an empty map has no share, neither all nor nothing
-    one_less = numbers.mass_inside(maps, masks, ["a", "b", "c"])
-    assert one_less["saliency within"].value == pytest.approx(0.5) and one_less["saliency within"].n == 2
-    assert "1 of 3 maps are empty" in one_less["saliency per area"].note and one_less["area within"].n == 3
-
-
 def test_an_empty_map_has_no_side_and_a_class_of_empty_maps_no_index():
     maps = np.zeros((6, 4, 4))
     maps[:3, :, 0] = 1.0

@@ -11,20 +11,25 @@ from test_explain_gradients import SIZE, curved
 
 from helpers.data.catalogue import Catalogue, UserTableError
 from helpers.data.images import frame_of
+from helpers.data.masks import Masks
 from helpers.explain import gradients
 from helpers.explain.maps import Maps, from_logits, retina_borders, retina_mask
 from helpers.explain.scores import (
     MEASURES,
+    against_baseline,
     agreement,
     best_overlap,
     compare_methods,
     deletion_insertion,
     localisation,
     localised,
+    middle_of,
     peak_of,
+    point,
     randomised,
     rank_correlation,
     sanity_check,
+    share_in_lungs,
 )
 from helpers.kermany.localisation import diseased_cases, load_marks, mark_masks, reasons, size_curve, table_s3
 from helpers.plots.maps import lesions_against_box, localisation_curve
@@ -249,6 +254,34 @@ def test_a_mask_file_lies_over_the_whole_image(catalogue, tmp_path):
 def test_marks_that_cannot_be_used_say_which_and_why(catalogue, tmp_path, text, message):
     with pytest.raises(UserTableError, match=message):
         load_marks(written(tmp_path, text), catalogue)
+
+
+def test_a_map_is_set_beside_a_guess_that_sees_no_image_on_the_same_images():
+    lungs, masks = np.zeros((2, 6, 24, 24), bool)
+    lungs[:, 4:12, 8:24] = True
+    masks[:, 8, 16] = True
+    masks[3:, 8, 16], masks[3:, 20, 2] = False, True  # half of them far from the middle
+    known = {"label": list("aaabbb"), "patient_id": list("pqrstu")}
+    middle, sees = middle_of(lungs), maps_of(masks.astype(float))
+    assert all(abs(np.subtract(peak_of(one), (7.5, 15.5))).max() <= 1 for one in middle.maps)
+    found = {name: localisation(one, masks, 3).assign(**known) for name, one in {"map": sees, "guess": middle}.items()}
+    table = against_baseline(found, "guess").set_index(["map", "label", "measure"]).sort_index()
+    assert table.loc[("map", "all", "hit"), ["value", "difference"]].tolist() == [1.0, 0.5]
+    assert table.loc[("map", "b", "hit"), "difference"] == 1 and table.loc[("map", "a", "hit"), "difference"] == 0
+    assert table.loc[("guess", "b", "hit"), "value"] == 0 and table.loc["guess", "difference"].isna().all()
+    assert table.loc[("map", "a", "iou"), "chance"] == pytest.approx(1 / 24**2)
+
+
+def test_the_share_in_the_lungs_is_set_beside_their_area_and_flat_maps_have_none():
+    lungs, maps = np.zeros((3, 4, 4), bool), np.ones((3, 4, 4))
+    lungs[:, 1:3, 1:3] = True
+    maps[lungs], maps[2] = 3.0, 0.0
+    rows = pd.DataFrame({"label": "a", "patient_id": list("pqr")})
+    table = share_in_lungs(maps, Masks(rows, lungs, rows[:0])).set_index(["label", "measure"])
+    assert table.loc["all", "value"].tolist() == pytest.approx([0.5, 0.25, 0.25]) and set(table["n"]) == {2}
+    found = point(maps_of(maps), lungs & (np.arange(4) < 2), lungs)
+    assert found["mass within lungs"].tolist()[:2] == [0.5, 0.5] and np.isnan(found["mass within lungs"][2])
+    assert np.isnan(point(maps_of(maps), lungs, 0 * lungs)["mass within lungs_by_chance"]).all()
 
 
 # --- cases and comparison --------------------------------------------------------------------------------------------

@@ -81,6 +81,22 @@ def test_the_share_outside_the_lungs_counts_what_speaks_for_the_hospital_alone()
     assert found["outside"][0] == pytest.approx(0.75) and found["by_chance"][0] == 0.5 and np.isnan(found["outside"][1])
 
 
+def test_boxes_of_images_not_learnt_from_are_drawn_and_all_others_counted(tmp_path):
+    own = tiny_images(tmp_path, ("No Finding", "Finding"), (2, 1, 2))
+    catalogue, names = replace(own.catalogue, phantom=False), own.frame["image_id"]
+    none, why = heat.choose_marked(catalogue, own.frame, ["Mass"])
+    assert none.empty and "BBox_List_2017.csv" in why
+    tested, learnt = names[own.frame["split"] == "test"].tolist(), names[own.frame["split"] == "train"].tolist()
+    lines = [f"{tested[0]},Mass,512,0,512,256", f"{tested[0]},Mass,0,768,256,256", f"{tested[1]},Nodule,0,0,9,9"]
+    lines += [f"{learnt[0]},Mass,0,0,9,9", "elsewhere,Mass,0,0,9,9", f"{tested[1]},Mass,1000,0,99,9"]
+    (tmp_path / "BBox_List_2017.csv").write_text("Image Index,Finding Label,Bbox [x,y,w,h]\n" + "\n".join(lines))
+    chosen, sentence = heat.choose_marked(catalogue, own.frame, ["Mass", "Hernia"])
+    assert chosen.to_numpy().tolist() == [[tested[0], "Mass"]] and sentence.startswith("2 boxes on 1 test")
+    assert "1 whose image is not here, 1 on images learnt from, 1 of labels not learnt, 1 that cannot be" in sentence
+    mask = heat.read_findings(catalogue, pd.concat([chosen, chosen.assign(image_id=tested[1])]), 32)
+    assert mask[0, :8, 16:].all() and mask[0, 24:, :8].all() and mask[0].sum() == 8 * 24 and not mask[1].any()
+
+
 def test_explained_images_are_test_images_of_every_site_one_a_patient(study, monkeypatch):
     monkeypatch.setattr(heat, "COUNT", 9)
     frame = study.frame.assign(markers="on")

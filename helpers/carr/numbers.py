@@ -15,12 +15,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.carr.controls import WITH_MASKS
-from helpers.explain.scores import share_within
+from helpers.carr.controls import BOX, WITH_MASKS
+from helpers.data.catalogue import Catalogue
+from helpers.data.images import slices_of
+from helpers.data.masks import LESIONS, LUNGS, read_masks
+from helpers.explain.gradients import choose_background, gradient, gradient_shap
+from helpers.explain.maps import Classifier
+from helpers.explain.scores import middle_of, point
 from helpers.metrics.auroc import auroc, clustered_auroc
 from helpers.metrics.by_patient import Bounds, Clustered, clustered_mean, combine, mean_by_patient, over_trainings
 from helpers.metrics.classification import accuracy, clustered_f1, predicted_labels
 from helpers.metrics.estimate import Estimate, estimate_frame
+from helpers.model.experiment import pixels_of
+from helpers.run.profile import Profile
 
 QUANTITIES = ("accuracy", "sensitivity", "f1", "auroc")
 Points = Mapping[tuple[str, int], tuple[Estimate, list[Clustered]]]  # (start, images per class): mean; each draw
@@ -288,17 +295,6 @@ def _mean_of_known(values: np.ndarray, patients: np.ndarray, bounds: Bounds = No
     return replace(found, note="; ".join(filter(None, (found.note, empty))))
 
 
-def mass_inside(maps: np.ndarray, masks: np.ndarray, patients: Any) -> dict[str, Estimate]:
-    """Share of the maps' mass within the masks (n, h, w), beside the masks' share of the picture, which even attention
-    would give; and the ratio of the two."""
-    shares, area, patients = share_within(np.abs(maps), masks), masks.mean(axis=(1, 2)), np.asarray(patients)
-    return {
-        "saliency within": _mean_of_known(shares, patients, (0.0, 1.0)),
-        "area within": mean_by_patient(area, patients, (0.0, 1.0)),
-        "saliency per area": _mean_of_known(shares / np.maximum(area, 1e-9), patients),
-    }
-
-
 def describe_side(image: Estimate, mirror: Estimate) -> str:
     """The indices of the images and of their mirror images in a sentence."""
     if not (image.defined and mirror.defined):
@@ -313,3 +309,39 @@ def describe_side(image: Estimate, mirror: Estimate) -> str:
     if high < 0:
         meaning = "the network looks at one side of the picture, whichever side of the patient it is"
     return f"{sentence}; of the mirror images, in the patient's terms, {mirror.value:+.3f}: {meaning}."
+
+
+# --- maps against what people marked ----------------------------------------------------------------------------------
+
+LESION_IMAGES, SHAP_SAMPLES = 16, 48  # phantoms explained per class, and points that a SHAP map takes
+MIDDLE = "the middle of the lungs"
+
+
+def locate_lesions(
+    network: Classifier, catalogue: Catalogue, frame: pd.DataFrame, settings: Profile
+) -> tuple[dict[str, pd.DataFrame], str]:
+    """How well the true class's gradient and SHAP maps point at marked lesions, see `scores.point`, beside a guess that
+    sees no image; and a sentence that says which images these are. Nothing where nobody has marked a lesion.
+
+    One row per mask, with label and patient_id. The label says of images that the network learnt from that it did.
+    """
+    test = frame[frame["split"] == "test"].groupby("label").head(LESION_IMAGES)
+    size, rows = network.image_size, test if catalogue.phantom else frame
+    lesions, lungs = (read_masks(catalogue, rows, size, settings, kind) for kind in (LESIONS, LUNGS))
+    if lesions.rows.empty:
+        return {}, f"{lesions.describe()} With {LESIONS}/ in the data folder the maps would be scored against lesions."
+    shown = lesions.rows
+    place = pd.Series(range(len(lungs.rows)), lungs.rows["image_id"]).reindex(shown["image_id"]).to_numpy()
+    inside = np.array([lungs.pixels[int(k)] if k >= 0 else np.zeros((size, size), bool) for k in place])
+    thorax = inside.copy()
+    thorax[(~inside.any(axis=(1, 2)), *slices_of(BOX, (size, size)))] = True
+    background = choose_background(catalogue.subset(frame[frame["split"] == "train"]), size, seed=settings.seed)
+    once = shown.drop_duplicates("image_id")  # an image may have lesions of two kinds
+    asked = network, pixels_of(catalogue, once, size, settings.workers), once["label"].tolist()
+    shap = gradient_shap(*asked, background=background, samples=SHAP_SAMPLES, seed=settings.seed)
+    places = pd.Index(once["image_id"]).get_indexer(shown["image_id"])
+    maps = {"gradient": gradient(*asked).take(places), "SHAP": shap.take(places), MIDDLE: middle_of(thorax)}
+    label = shown["label"] + np.where(shown["split"] == "train", ", learnt from", "")
+    found = {name: point(one, lesions.pixels, inside) for name, one in maps.items()}
+    known = {"label": label, "patient_id": shown["patient_id"]}
+    return {name: each.assign(**known) for name, each in found.items()}, f"Lesions: {lesions.describe()}"

@@ -9,13 +9,14 @@ happens too, so the chance stands beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter, label, maximum_filter, uniform_filter
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
 
+from helpers.data.masks import Masks
 from helpers.explain.maps import Cases, Classifier, Maps, from_logits
 from helpers.metrics.by_patient import mean_by_patient
 from helpers.metrics.estimate import FIELDS
@@ -25,6 +26,11 @@ THRESHOLDS = 64  # of the map, tried for the best overlap
 STEPS = 16  # of deletion and insertion
 BLUR = 0.06  # standard deviation of the blur that stands for "no detail", as a share of the image's side
 MEASURES = ("hit", "mass", "iou", "deletion", "insertion", "on retina")  # of `compare_methods`
+# Of `against_baseline`, with the column of `localisation` that holds each one's chance: all of the image has its share
+# of the finding as its overlap.
+LOCATED = {"hit": "hit_by_chance", "mass": "mass_by_chance", "iou": "mass_by_chance"}
+LOCATED |= {"mass within lungs": "mass within lungs_by_chance"}  # where the lungs are known, too
+TOLERANCE = 15 / 224  # of the image's side: how far beside the finding a peak may lie, as in Zhang et al. 2016
 
 
 def importance(maps: np.ndarray) -> np.ndarray:
@@ -152,6 +158,63 @@ def means(
             found = mean_by_patient(known[column].to_numpy(float), known["patient_id"], bounds)
             rows.append({**dict(zip(by, names, strict=True)), "measure": column, **found.as_dict(), **summary})
     return pd.DataFrame(rows, columns=[*by, "measure", *FIELDS, *beside])
+
+
+def share_in_lungs(maps: np.ndarray, lungs: Masks) -> pd.DataFrame:
+    """Share of the maps' positive part, (n, h, w), that lies in the lungs of `lungs`, whose rows they are of; the
+    lungs' share of the image, which even attention would give; and the difference. By label, and for "all".
+
+    Columns label, measure ("inside", "area", "difference") and those of `means`; flat maps have no share.
+    """
+    each = lungs.rows[["label", "patient_id"]].assign(
+        inside=share_within(maps, lungs.pixels), area=lungs.pixels.mean(axis=(1, 2))
+    )
+    each = each.assign(difference=each["inside"] - each["area"]).dropna()
+    shares = means(each, ["inside", "area"], ["label"], total="all")
+    differences = means(each, ["difference"], ["label"], total="all", bounds=(-1.0, 1.0))
+    return pd.concat([shares, differences], ignore_index=True)
+
+
+def point(maps: Maps, masks: np.ndarray, lungs: np.ndarray | None = None) -> pd.DataFrame:
+    """`localisation` where a peak may lie beside the finding by `TOLERANCE`. With `lungs`, bool like the masks (empty
+    where they are not known), also of what the map shows in the lungs alone: "mass within lungs", and its chance.
+    """
+    window = max(1, round(TOLERANCE * masks.shape[1]))
+    found = localisation(maps, masks, 2 * window + 1, window)
+    if lungs is None:
+        return found
+    inside = {"mass within lungs": maps.maps, "mass within lungs_by_chance": np.ones(maps.maps.shape, np.float32)}
+    return found.assign(**{name: share_within(values * lungs, masks) for name, values in inside.items()})
+
+
+def middle_of(regions: np.ndarray) -> Maps:
+    """A guess that looks at no image: a bell over the middle of each region, bool (n, h, w), as wide as it is."""
+    bells = []
+    for region in regions:
+        places = np.argwhere(region)
+        sides = zip(region.shape, places.mean(axis=0), places.std(axis=0), strict=True)
+        bells.append(np.outer(*(norm.pdf(np.arange(side), middle, wide) for side, middle, wide in sides)))
+    return Maps(np.array(bells, np.float32), "the middle", "share", 0.0)
+
+
+def against_baseline(found: Mapping[str, pd.DataFrame], baseline: str) -> pd.DataFrame:
+    """How well maps of the same images point at what people marked, beside chance and a baseline that is one of them.
+
+    `found[name]` is the table of `localisation` with label and patient_id, the same rows for every name. Columns: map,
+    label ("all" the last), measure (`LOCATED`), value, low, high, n, method, note, chance, and the mean difference from
+    the baseline on the same images with its interval: difference, difference_low, difference_high.
+    """
+    tables = []
+    for (name, each), (measure, chance) in product(found.items(), LOCATED.items()):
+        if measure not in each:
+            continue
+        gained = each.assign(gain=each[measure] - found[baseline][measure])
+        table = means(each, [measure], ["label"], total="all", beside={"chance": (chance, "mean")})
+        gain = means(gained, ["gain"], ["label"], total="all", bounds=(-1.0, 1.0))
+        columns = {"value": "difference", "low": "difference_low", "high": "difference_high"}
+        gain = gain[list(columns)].rename(columns=columns)
+        tables.append(table.join(gain if name != baseline else np.nan * gain).assign(map=name))
+    return pd.concat(tables, ignore_index=True)
 
 
 def deletion_insertion(

@@ -81,6 +81,10 @@ STUDY = PaperStudy(
         "04_limited_data": Notebook("oct", ("multiclass", "limited", "learning_curve")),
         "05_expert_comparison": Notebook("oct", ("multiclass", "limited")),
         "06_occlusion": Notebook("oct", ("multiclass",)),
-        "07_pneumonia": Notebook("xray", ("pneumonia", "bacteria_virus", "referral_finetuned")),
+        "07_pneumonia": Notebook(
+            "xray",
+            ("pneumonia", "bacteria_virus", "referral_finetuned"),
+            folders="helpers.kermany.localisation:folders_lungs",
+        ),
     },
 )

@@ -1,4 +1,5 @@
-"""Kermany 2018's occlusion test: table S3, why its classes differ, and expert marks of lesions on real images.
+"""Kermany 2018's occlusion test: table S3, why its classes differ, and expert marks of lesions on real images; and how
+much of the pneumonia network's maps lies in the lungs.
 
 The paper's regions "were also verified by human experts to be the most clinically significant areas of pathology";
 those marks are not public. A user supplies marks in a CSV with a header, UTF-8, one row per mark:
@@ -26,13 +27,19 @@ import pandas as pd
 
 from helpers.data.catalogue import Catalogue, read_user_table, refuse_rows
 from helpers.data.images import UnreadableImage, frame_of, open_image, read_grey
-from helpers.data.masks import resize_mask
-from helpers.explain.maps import Cases, choose_cases
-from helpers.explain.scores import means, touched
+from helpers.data.masks import LUNGS, mask_folders, read_masks, resize_mask
+from helpers.explain.gradients import gradient
+from helpers.explain.maps import Cases, choose_cases, from_logits
+from helpers.explain.scores import means, share_in_lungs, touched
 from helpers.metrics.estimate import Estimate
+from helpers.model.backbones import load_backbone, with_depths
+from helpers.model.experiment import Experiment, pixels_of
+from helpers.model.finetune import FinetunedNetwork
+from helpers.run.profile import Profile
 
 LABELS = ("DRUSEN", "CNV", "DME")  # table S3's classes; a normal retina has no lesion to find
 BINS = 5  # of lesion sizes
+EXPLAINED = 60  # radiographs per class whose maps are compared with their lungs
 REASONS = ("size_over_box", "hidden", "contrast", "drop", "on_retina", "on_frame", "hit")
 
 
@@ -162,3 +169,34 @@ def _lesion(image: np.ndarray, mask: np.ndarray, box: int) -> tuple[float, float
     rim = binary_dilation(mask, iterations=max(2, box // 2)) & ~binary_dilation(mask, iterations=1)
     contrast = float(image[mask].mean()) - float(image[rim].mean()) if rim.any() else np.nan
     return min(1.0, float(covered.max() / mask.sum())), contrast
+
+
+# --- pneumonia: maps in the lungs -------------------------------------------------------------------------------------
+
+
+def share_in_known_lungs(
+    experiment: Experiment, catalogue: Catalogue, frame: pd.DataFrame, settings: Profile
+) -> tuple[pd.DataFrame, str]:
+    """How much of the first fine-tuned pneumonia network's gradient maps lies in the lungs (`scores.share_in_lungs`),
+    of up to `EXPLAINED` test images per class whose lungs are known; and a sentence that says which images these are.
+
+    The table is empty where nobody has marked the lungs.
+    """
+    test = frame[frame["split"] == "test"]
+    body = load_backbone(settings.backbone, "none", settings.finetune_size, settings.seed)
+    network = FinetunedNetwork.load(experiment.folder / "network_1", with_depths(body, settings.finetune_depths))
+    lungs = read_masks(catalogue, test, body.image_size, settings)
+    if lungs.rows.empty:
+        text = f"Nobody has marked the lungs; with {LUNGS}/ in the data folder the maps' share in them would be here."
+        return lungs.rows, f"{text} {lungs.describe()}"
+    kept = (lungs.rows.groupby("label").cumcount() < EXPLAINED).to_numpy()
+    some = replace(lungs, rows=lungs.rows[kept].reset_index(drop=True), pixels=lungs.pixels[kept])
+    pixels = pixels_of(catalogue, some.rows, body.image_size, settings.workers)
+    maps = gradient(from_logits(network.logits, network.classes), pixels, some.rows["label"].tolist()).maps
+    table = share_in_lungs(maps, some)
+    return table, f"{kept.sum()} of {len(test)} test images. Lungs: {lungs.describe()}"
+
+
+def folders_lungs(settings: Profile) -> list[Path]:
+    """Where people's masks of lungs lie, which notebook 07 reads; nothing for phantoms."""
+    return [] if settings.xray_source == "phantom_chest" else mask_folders(settings, LUNGS)

@@ -258,9 +258,10 @@ def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess:
     rows = next(way for ways in panels.values() for way in ways.values())
     names = [f"{display_name(row.label)} ({row.n})" for row in rows.itertuples()]
     figure, grid = canvas(DOUBLE, 0.24 * len(rows) + 0.95, 1, len(panels), sharey=True, squeeze=False)
+    label = "share of images, or of the map" if len(panels) < 3 else "share"
     for axes, (title, ways) in zip(grid[0], panels.items(), strict=True):
         first = next(iter(ways.values()))
-        places = draw_forest(axes, ways, names, "share of images, or of the map", step=0.3)
+        places = draw_forest(axes, ways, names, label, step=0.3)
         axes.plot(first["chance"], places, "k|", ms=8, mew=1.4, zorder=5, label=guess)
         for place in places[first["value"].isna()]:
             style = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "center", "fontsize": 5.5}
@@ -268,8 +269,24 @@ def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess:
         axes.axhline(len(rows) - 1.5, color=REFERENCE, lw=0.6)
         most = max(one.max() for way in ways.values() for one in (way["high"], way["chance"]))
         axes.set(title=title, xlim=(-0.02, min(1.02, 1.2 * most)))
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
+
+
+def shares_in_lungs(table: pd.DataFrame) -> Figure:
+    """How much of the maps lies in the lungs, by class, beside the lungs' share of the image. `table` from
+    `helpers.explain.scores.share_in_lungs`."""
+    of = dict(list(table.groupby("measure")))
+    inside = of["inside"].assign(chance=of["area"]["value"].to_numpy())
+    panel = {"share of the map in the lungs": {"size of the gradient": inside}}
+    return localisation_scores(panel, "the lungs' share of the image")
+
+
+def located_maps(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """How well each kind of map points at what people marked, beside a baseline and chance: a panel per measure of
+    `titles`. `table` from `helpers.explain.scores.against_baseline`."""
+    of = {measure: rows.groupby("map", sort=False) for measure, rows in table.groupby("measure")}
+    return localisation_scores({title: dict(list(of[measure])) for measure, title in titles.items()}, "chance")
 
 
 @print_style

@@ -1,30 +1,31 @@
 """Where Zech 2018's networks look: class activation maps of CheXNet's labels, occlusion maps of the hospital's network.
 
-Which images are explained, how often a map's peak lies on the finding, and how much of a map lies outside the lungs.
+Which images are explained, how well a map points at the finding, and how much of a map lies outside the lungs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import NO_FINDING, Catalogue
-from helpers.data.images import read_lungs, read_square
+from helpers.data.images import read_lungs, read_square, slices_of
 from helpers.explain.gradients import class_activation
 from helpers.explain.maps import Maps, from_head, from_logits, lesion_masks
 from helpers.explain.occlusion import default_box, occlusion
-from helpers.explain.scores import localisation, means, share_within
+from helpers.explain.scores import middle_of, point, share_within
 from helpers.model.finetune import FinetunedNetwork
 from helpers.model.head import Head
 from helpers.run.profile import Profile
 from helpers.zech import regions
+from helpers.zech.data import BOXES, ENTRIES, NIH_PLACE, folders_predictions, read_boxes
 
+MIDDLE = "the middle of the thorax"
 HEALTHY = 48  # images that maps are compared with
 COUNT = 24  # test images whose site is explained
-TOLERANCE = 15 / 224  # of the image's side: how far beside the finding a peak may lie, as in Zhang et al. 2016
 
 
 def clearest(scores: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
@@ -43,14 +44,45 @@ def nearest(scores: pd.DataFrame, label: str, probabilities: Sequence[float]) ->
     return pd.DataFrame({"image_id": found, "target": label})
 
 
-def alone(catalogue: Catalogue, labels: Sequence[str]) -> pd.DataFrame:
-    """Test images on which one finding alone was drawn, so that their mask is that finding's: image_id, target.
+def choose_marked(catalogue: Catalogue, frame: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, str]:
+    """Images that the network did not learn from and on which the place of a label is known: image_id, target; and a
+    sentence that says which these are.
 
-    Empty where the findings are not known (real images).
+    Of phantoms, test images on which one finding alone was drawn, so that their mask is that finding's; of real images,
+    those of the test or the tuning part with a radiologist's box.
     """
-    frame = catalogue.frame.reindex(columns=["image_id", "published_split", "findings"])
-    chosen = frame[(frame["published_split"] == "test") & frame["findings"].isin(list(labels))]
-    return chosen.rename(columns={"findings": "target"})[["image_id", "target"]].reset_index(drop=True)
+    if catalogue.phantom:
+        test = frame[(frame["split"] == "test") & frame["findings"].isin(list(labels))]
+        chosen = test.rename(columns={"findings": "target"})[["image_id", "target"]].reset_index(drop=True)
+        return chosen, f"{len(chosen)} test phantoms with one finding alone."
+    boxes, aside = read_boxes(catalogue.root)
+    if boxes.empty and aside.empty:
+        return boxes.rename(columns={"label": "target"}), (
+            f"Heat maps are not scored: with {BOXES} in {catalogue.root} their peak, their overlap and their share in "
+            "radiologists' boxes would be set beside chance and the middle of the thorax."
+        )
+    here = boxes.merge(frame[["image_id", "split"]], on="image_id")
+    usable = here[(here["split"] != "train") & here["label"].isin(list(labels))]
+    chosen = usable.rename(columns={"label": "target"})[["image_id", "target"]].drop_duplicates(ignore_index=True)
+    learnt, bad = (here["split"] == "train").sum(), "".join(f"; {row.path}: {row.reason}" for row in aside.itertuples())
+    return chosen, (
+        f"{len(usable)} boxes on {chosen['image_id'].nunique()} test and tuning images. Left out of {BOXES}: "
+        f"{len(boxes) - len(here)} whose image is not here, {learnt} on images learnt from, "
+        f"{len(here) - learnt - len(usable)} of labels not learnt, {len(aside)} that cannot be right{bad}."
+    )
+
+
+def read_findings(catalogue: Catalogue, chosen: pd.DataFrame, size: int) -> np.ndarray:
+    """Where the findings of `chosen` (image_id, target) are, bool (n, size, size): of phantoms all of the image's, of
+    real images the target's boxes; empty where that is not known."""
+    if catalogue.phantom:
+        return lesion_masks(catalogue, catalogue.frame.set_index("image_id").loc[chosen["image_id"]], size)
+    boxes, masks = read_boxes(catalogue.root)[0], np.zeros((len(chosen), size, size), bool)
+    places = chosen.assign(place=range(len(chosen))).rename(columns={"target": "label"})
+    for box in boxes.merge(places, on=["image_id", "label"]).itertuples():
+        corners = (((box.top, box.top + box.height), (box.left, box.left + box.width)), masks.shape[1:])
+        masks[box.place][slices_of(*corners)] = True
+    return masks
 
 
 def healthy(run: FinetunedNetwork, catalogue: Catalogue, frame: pd.DataFrame) -> np.ndarray:
@@ -64,29 +96,38 @@ def healthy(run: FinetunedNetwork, catalogue: Catalogue, frame: pd.DataFrame) ->
 
 def explain(
     run: FinetunedNetwork, catalogue: Catalogue, chosen: pd.DataFrame, reference: np.ndarray | None = None
-) -> tuple[np.ndarray, Maps, np.ndarray | None]:
+) -> tuple[np.ndarray, Maps, np.ndarray]:
     """The images of `chosen` (image_id, target) at the network's size, uint8 (n, size, size); the class activation map
-    of each one's target, less that of `reference` images; and the masks of their findings, bool (n, size, size), None
-    where they are not known."""
+    of each one's target, less that of `reference` images; and where their findings are (`read_findings`)."""
     rows = catalogue.frame.set_index("image_id").loc[chosen["image_id"]]
     size, network = run.backbone.image_size, from_logits(run.logits, run.classes, "sigmoid")
     images = np.stack([read_square(catalogue.file(path), size) for path in rows["path"]])
-    masks = lesion_masks(catalogue, rows, size) if "mask" in rows else None
-    return images, class_activation(network, images, chosen["target"].tolist(), reference), masks
+    maps = class_activation(network, images, chosen["target"].tolist(), reference)
+    return images, maps, read_findings(catalogue, chosen, size)
 
 
-def pointing_game(maps: Maps, masks: np.ndarray, chosen: pd.DataFrame, patients: Mapping[str, str]) -> pd.DataFrame:
-    """For each label, and for "all", the share of maps whose peak lies on the finding or within `TOLERANCE` of it.
-
-    Columns label, value, low, high (by patient), n, chance (that of a random place), share (of the map's
-    positive part that lies on the finding), method.
+def locate(
+    run: FinetunedNetwork, catalogue: Catalogue, chosen: pd.DataFrame, reference: np.ndarray
+) -> dict[str, pd.DataFrame]:
+    """How well maps of `chosen` (image_id, target) point at the findings, see `scores.point`, with label and
+    patient_id: those beyond the healthy of `reference`, those as they are, and `MIDDLE`, a guess that sees no image.
     """
-    window = max(1, round(TOLERANCE * masks.shape[1]))
-    found = localisation(maps, masks, 2 * window + 1, window)
-    found = found.assign(label=chosen["target"].to_numpy(), patient_id=chosen["image_id"].map(patients).to_numpy())
-    beside = {"chance": ("hit_by_chance", "mean"), "share": ("mass", "mean")}
-    table = means(found.sort_values("label", kind="stable"), ["hit"], ["label"], total="all", beside=beside)
-    return table[["label", "value", "low", "high", "n", "chance", "share", "method"]]
+    rows = catalogue.frame.set_index("image_id", drop=False).loc[chosen["image_id"]]
+    _, beyond, masks = explain(run, catalogue, chosen, reference)
+    _, plain, _ = explain(run, catalogue, chosen)
+    thorax = middle_of(read_lungs(catalogue, rows, masks.shape[1], regions.CROP))
+    known = {"label": chosen["target"].to_numpy(), "patient_id": rows["patient_id"].to_numpy()}
+    return {
+        name: point(maps, masks).assign(**known).sort_values("label", kind="stable")
+        for name, maps in {"beyond the healthy": beyond, "class activation as it is": plain, MIDDLE: thorax}.items()
+    }
+
+
+def folders_beside(settings: Profile) -> list[Path]:
+    """What notebook 11 reads beside the images, where it lies: the published predictions, and radiologists' boxes."""
+    tables = [path for path in NIH_PLACE.read_from(settings.data_dir) if path.name in ENTRIES]
+    boxes = {path.with_name(BOXES) for path in tables if path.with_name(BOXES).is_file()}
+    return [*folders_predictions(settings), *sorted(boxes)]
 
 
 def choose_images(frame: pd.DataFrame) -> pd.DataFrame:
