@@ -55,7 +55,9 @@ print_style = mpl.rc_context(RC)
 
 def display_name(label: str) -> str:
     """A label as a figure shows it."""
-    return NAMES.get(label, label.replace("_", " ").capitalize())
+    words = (word if word.isupper() else word.lower() for word in label.replace("_", " ").split(" "))
+    text = " ".join(words)
+    return NAMES.get(label, text[:1].upper() + text[1:])
 
 
 def canvas(width: float = DOUBLE, height: float = 2.6, rows: int = 1, columns: int = 1, **options):
