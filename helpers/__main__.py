@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides what matters
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if "KERAS_HOME" in os.environ:  # meant from where the user stands; notebooks run in their own folder
-    os.environ["KERAS_HOME"] = os.path.abspath(os.path.expanduser(os.environ["KERAS_HOME"]))
+    os.environ["KERAS_HOME"] = str(Path(os.environ["KERAS_HOME"]).expanduser().absolute())
 
 USAGE = """\
 python -m helpers reproduce [KEY=VALUE ...]   bring a run up to date: PROFILE= ONLY= JOBS= RUN= and any profile key

@@ -1,10 +1,8 @@
 """MedMNIST's files: read as published, streamed, and refused by name where they are damaged or laid out otherwise."""
 
-import io
-import json
+import hashlib
 import tracemalloc
 import warnings
-import zipfile
 
 import numpy as np
 import pytest
@@ -55,44 +53,38 @@ def test_images_labels_and_parts_are_those_of_the_file_and_no_patient_is_claimed
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("part", "change", "message"),
     [
-        (lambda a: a.pop("val_images"), "no array val_images"),
-        (lambda a: a.pop("test_labels"), "no array test_labels"),
-        (lambda a: a.update(test_images=a["test_images"][..., None].repeat(3, -1)), "expected uint8"),
-        (lambda a: a.update(train_images=a["train_images"][:, :20]), "expected uint8"),
-        (lambda a: a.update(train_images=a["train_images"] / 255), "expected uint8"),
-        (lambda a: a.update(val_images=a["val_images"][:, :14, :14]), "different sizes: 14, 28"),
-        (lambda a: a.update(train_labels=a["train_labels"][:-1]), "39 labels for 40 images"),
-        (lambda a: a.update(train_labels=a["train_labels"] + 1), "expected 0 to 3"),
-        (lambda a: a.update(train_labels=np.array([{}] * 40)), "expected whole numbers"),
-        (lambda a: a.update(test_images=np.asfortranarray(a["test_images"])), "lies by columns"),
-        (lambda a: a.update(test_images=a["test_images"][:0], test_labels=a["test_labels"][:0]), "expected uint8"),
+        ("val_images", lambda a: None, "no array val_images"),
+        ("test_images", lambda a: a[..., None].repeat(3, -1), "test_images is uint8 .16, 28, 28, 3."),
+        ("train_images", lambda a: a[:, :20], "squares of one size"),
+        ("val_images", lambda a: a[:, :14, :14], "squares of one size"),
+        ("train_images", lambda a: a / 255, "train_images is float64"),
+        ("test_images", np.asfortranarray, "by columns"),
+        ("test_labels", lambda a: a[:0], "test_labels is uint8 .0, 1."),
+        ("train_labels", lambda a: a[:-1], "39 labels, and not as many images"),
+        ("train_images", lambda a: a[:-1], "40 labels, and not as many images"),
+        ("train_labels", lambda a: a + 1, "not 0 to 3"),
+        ("train_labels", lambda a: np.array([{}] * 40), "train_labels is object"),
     ],
 )
-def test_a_file_of_another_layout_is_refused_with_its_name_and_what_is_wrong(tmp_path, change, message):
+def test_a_file_of_another_layout_is_refused_with_its_name_and_what_is_wrong(tmp_path, part, change, message):
     arrays = medmnist_arrays("octmnist")
-    change(arrays)
-    write(tmp_path, arrays=arrays)
+    changed = {name: change(array) if name == part else array for name, array in arrays.items()}
+    write(tmp_path, arrays={name: array for name, array in changed.items() if array is not None})
     with pytest.raises(CatalogueError, match=f"octmnist.npz cannot be read as OCTMNIST: .*{message}.*make data"):
         load(tmp_path)
     assert not list((tmp_path / "cache/medmnist").glob("*.unfinished"))
 
 
-@pytest.mark.parametrize("damage", ["cut", "a byte", "no zip", "empty", "a short member"])
+@pytest.mark.parametrize("damage", ["cut", "a byte", "no zip", "empty"])
 def test_a_damaged_file_is_refused_and_nothing_of_it_is_kept(tmp_path, damage):
     write(tmp_path, compressed=False)
     path = tmp_path / "octmnist.npz"
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1  # within the training images
-    changed = {"cut": content[: len(content) // 2], "a byte": content, "no zip": b"<html>", "empty": b""}
-    path.write_bytes(bytes(changed.get(damage, content)))
-    if damage == "a short member":
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, array in medmnist_arrays("octmnist").items():
-                stream = io.BytesIO()
-                np.save(stream, array)
-                archive.writestr(f"{name}.npy", stream.getvalue()[: -1000 if name == "val_images" else None])
+    cut = content[: len(content) // 2]
+    path.write_bytes(bytes({"cut": cut, "a byte": content, "no zip": b"<html>", "empty": b""}[damage]))
     with pytest.raises(CatalogueError, match="octmnist.npz cannot be read as OCTMNIST"):
         load(tmp_path)
     assert not [place for place in (tmp_path / "cache/medmnist").glob("*") if place.is_dir()]
@@ -121,20 +113,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     assert peak < 12e6
 
 
-def test_a_folder_that_lost_images_is_refused(tmp_path):
-    write(tmp_path)
-    found, _ = load(tmp_path)
-    found.file(found.frame["path"].iloc[0]).unlink()
-    with pytest.raises(CatalogueError, match="holds 67 of 68 images: delete it"):
-        load(tmp_path)
-
-
 def test_a_published_file_is_known_by_its_checksum(tmp_path, monkeypatch):
     write(tmp_path)
-    record = json.loads((load(tmp_path)[0].root / medmnist.RECORD).read_text())
-    monkeypatch.setattr(medmnist, "_published", lambda: {"octmnist": record["md5"]})
-    found, words = load(tmp_path)
-    assert len(words) == 1 and "not the published" not in medmnist.describe(found)[1]
+    monkeypatch.setattr(
+        medmnist, "_published", lambda: {hashlib.md5((tmp_path / "octmnist.npz").read_bytes()).hexdigest()}
+    )
+    assert len(load(tmp_path)[1]) == 1
 
 
 def test_every_size_has_a_card_with_its_checksum():

@@ -216,16 +216,14 @@ def _modules(imports: Iterable[tuple[str, list[str]]]) -> set[str]:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, remembered by size and time in data/cache/; 'missing' where there is none."""
-    if not path.is_file():
-        return "missing"
-    return _remembered("files", path, lambda: _read_digest(path))
+def file_digest(path: Path, kind: str = "sha256") -> str:
+    """A file's digest, remembered by size and time in data/cache/; 'missing' where there is none."""
 
+    def read() -> str:
+        with path.open("rb") as file:  # of gigabytes, perhaps
+            return hashlib.file_digest(file, kind).hexdigest()
 
-def _read_digest(path: Path) -> str:
-    with path.open("rb") as file:  # of gigabytes, perhaps
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return _remembered(kind, path, read) if path.is_file() else "missing"
 
 
 def _remembered(kind: str, path: Path, make: Callable[[], Any]) -> Any:
