@@ -48,7 +48,6 @@ LABELS = {"octmnist": ("CNV", "DME", "DRUSEN", "NORMAL"), "pneumoniamnist": ("NO
 WORDS = {"octmnist": ("OCTMNIST", "B-scans"), "pneumoniamnist": ("PneumoniaMNIST", "radiographs")}
 SIZES = (28, 64, 128, 224)  # pixels a side, as published
 PARTS = {"train": "train", "val": "train", "test": "test"}  # MedMNIST's part: published split of the original
-FOLDERS = (".", "medmnist")  # below the data folder
 PIECE = 1 << 24  # bytes of an array in memory at a time: the largest file holds 5 GB
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -58,44 +57,22 @@ def is_medmnist(source: str) -> bool:
     return source.split("_")[0] in LABELS
 
 
-def file_name(source: str) -> str:
-    """The name of a source's file, without its ending, and of its card in `data/datasets.toml`; 28 px where none is
-    asked for."""
-    return source.removesuffix("_28")
-
-
-def files_of(source: str, data_dir: Path) -> list[Path]:
-    """The .npz files below the data folder that a source may mean: of its size, or of any where it names none."""
-    places = [data_dir / folder / name for folder in FOLDERS for name in _file_names(source)]
-    return [path for path in places if path.is_file()]
-
-
-def _file_names(source: str) -> list[str]:
-    stems = [file_name(source)] if "_" in source else [file_name(f"{source}_{size}") for size in SIZES]
-    return [f"{stem}.npz" for stem in stems]
-
-
 def place_of(source: str) -> Place:
-    """The place of a source's file, as `make data` and `make check` look for it."""
-    names, remedy = tuple(_file_names(source)), "Get it with: make data PROFILE=medmnist"
-    return Place(
-        TITLES[source.partition("_")[0]], FOLDERS[1:], names, names, names[0], remedy, cards=(file_name(source),)
-    )
+    """Where a source's file lies: of its size, or of any where it names none; of 28 pixels where it must be fetched."""
+    sizes = [source] if "_" in source else [f"{source}_{size}" for size in SIZES]
+    names = tuple(f"{one.removesuffix('_28')}.npz" for one in sizes)  # as published: the smallest has none in its name
+    remedy, card = "Get it with: make data PROFILE=medmnist", names[0].removesuffix(".npz")
+    return Place(WORDS[source.split("_")[0]][0], (), names, names, " or ".join(names), remedy, cards=(card,))
 
 
 def find(source: str, data_dir: Path) -> Path:
     """The one file of a source. Raises FileNotFoundError where there is none, `CatalogueError` where there are two."""
-    found, name = files_of(source, data_dir), source.split("_")[0]
-    if not found:
-        others = ", ".join(path.name for path in files_of(name, data_dir))
-        raise FileNotFoundError(
-            f"no {file_name(source)}.npz in {data_dir}{f' (there is {others})' if others else ''}: looked there and in "
-            "medmnist/ below it. Get it with: make data PROFILE=medmnist"
-        )
-    if len(found) > 1:
+    place, name = place_of(source), source.split("_")[0]
+    place.find(data_dir)
+    if len(found := place.read_from(data_dir)) > 1:
         key = "OCT_SOURCE" if name == "octmnist" else "XRAY_SOURCE"
         raise CatalogueError(
-            f"{WORDS[name][0]} is there more than once: {', '.join(map(str, found))}. Which one? Name its size, such as "
+            f"{place.name} is there more than once: {', '.join(map(str, found))}. Which one? Name its size, such as "
             f"{key}={name}_{SIZES[0]}, or move the others away"
         )
     return found[0]
@@ -110,10 +87,8 @@ def load(source: str, data_dir: Path, cache: Path, workers: int = 0) -> Catalogu
     """
     path, name = find(source, data_dir), source.split("_")[0]
     root, title = _written(path, name, cache), WORDS[name][0]
-    text = (
-        f"{title} names no patients: no split of it is known to be patient-disjoint, and intervals 'by patient' are by"
-    )
-    warnings.warn(f"{text} image", UserWarning, stacklevel=3)
+    text = "no split of it is known to be patient-disjoint, and intervals 'by patient' are by image"
+    warnings.warn(f"{title} names no patients: {text}", UserWarning, stacklevel=3)
     if file_digest(path, "md5") not in _published():
         warnings.warn(f"{path} is not a published file of {title}: used as found", UserWarning, stacklevel=3)
     files, unreadable = scan(root, cache, workers, PARTS)
