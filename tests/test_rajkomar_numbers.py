@@ -67,13 +67,16 @@ def test_when_models_are_missing_then_nothing_is_compared_with_nothing(models):
 def scores_of(n=40):
     label = np.where(np.arange(n) % 4 == 0, "lateral", "frontal")
     p = np.where(label == "frontal", 0.9, 0.1) + np.linspace(0, 0.05, n)
-    return pd.DataFrame({"image_id": [f"i{k:02d}" for k in range(n)], "label": label, "p_frontal": p})
+    names = [f"i{k:02d}" for k in range(n)]
+    return pd.DataFrame({"image_id": names, "patient_id": names, "label": label, "p_frontal": p})
 
 
 def test_rates_at_a_cutoff_are_shares_of_all_frontal_and_lateral_images():
-    found = numbers.rates_at(scores_of(), 0.12)
+    found = numbers.accuracies_at(scores_of(), 0.12)
     assert (found["frontal"].value, found["lateral"].value) == (1.0, 0.4)
     assert (found["all images"].value, found["all images"].n) == (34 / 40, 40)
+    assert not numbers.accuracies_at(scores_of(), np.nan)["all images"].defined
+    assert not numbers.accuracies_at(scores_of(), 0.12, chosen_here=True)["frontal"].bounded
 
 
 def test_extreme_images_are_the_highest_and_lowest_of_each_view():

@@ -17,7 +17,7 @@ from helpers.run.workflow import _part_of, jobs_from, split_settings, wanted_not
 from helpers.study import open_study
 
 TINY = ("phantom_oct_train=120", "phantom_oct_test_per_class=6", "head_steps=40", "limited_per_class=4")
-TINY += ("image_size=64", "bootstrap=100", "validation_fraction=0.3")
+TINY += ("image_size=64", "validation_fraction=0.3")
 
 
 def test_settings_are_sorted_into_the_runs_own_and_the_profiles_whatever_their_case():

@@ -153,7 +153,7 @@ def laterality(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     `found` from `numbers.laterality_by_class`; both in the patient's terms, so that a network that looks at a side of
     the patient has its index on one side of zero twice, and one that looks at a side of the picture on both sides.
     """
-    known = [one for values in found.values() for one in values.values() if one.defined]
+    known = [one for values in found.values() for one in values.values() if one.bounded]
     most = 1.15 * max((abs(end) for one in known for end in (one.low, one.high)), default=1)
     label = "laterality index   (patient's left  ←   → patient's right)"
     return forest(found, label, (MARKS[2], ("s", "white", "#7A5300")), reference=0, limits=(-most, most))

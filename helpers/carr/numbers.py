@@ -154,6 +154,8 @@ def describe_gain(gains: pd.DataFrame) -> str:
     """The first pair of the table of `grid_differences` in a sentence."""
     pair = gains[(gains["start"] == gains["start"].iloc[0]) & (gains["over"] == gains["over"].iloc[0])]
     few, many, change = (pair.iloc[place] for place in (0, -2, -1))
+    if np.isnan(change["low"]):
+        return f"What '{few['start']}' is worth has no interval: {change['note']}."
     trend = "grows with more images" if change["high"] < 0 else "is not shown to shrink"
     trend = "shrinks with more images" if change["low"] > 0 else trend
     return (
@@ -227,8 +229,8 @@ def conclude_on_source(found: Mapping[str, Estimate]) -> str:
     exact, same = BLACKED_OUT in found, found[SAME]
     main = found.get(WITH_MASKS, found[WHOLE]) if exact else found[WHOLE]
     blind, hidden = (found[BLACKED_OUT], "the lungs") if exact else (found[BOX_OUT], "a box over the lungs")
-    if not (main.defined and blind.defined):
-        return "Nothing may be concluded: the classifier's or the control's AUROC is undefined."
+    if not (main.bounded and blind.bounded):
+        return "Nothing may be concluded: the classifier's or the control's AUROC has no interval."
     exposed, works = blind.low > CHANCE, main.low > CHANCE
     kept = f"{100 * min((blind.value - CHANCE) / max(main.value - CHANCE, 1e-9), 1.0):.0f} %"
     end = {
@@ -297,8 +299,8 @@ def _mean_of_known(values: np.ndarray, patients: np.ndarray, bounds: Bounds = No
 
 def describe_side(image: Estimate, mirror: Estimate) -> str:
     """The indices of the images and of their mirror images in a sentence."""
-    if not (image.defined and mirror.defined):
-        return "Every map is empty: there is no side to speak of."
+    if not (image.bounded and mirror.bounded):
+        return f"There is no side to speak of: {image.note or mirror.note}."
     side = "the patient's right" if image.low > 0 else "the patient's left" if image.high < 0 else "neither side"
     index = f"{image.value:+.3f}, {image.low:+.3f} to {image.high:+.3f}"
     sentence = f"On average the maps lie on {side} (laterality index {index})"

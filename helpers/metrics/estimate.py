@@ -178,7 +178,7 @@ def proportion_difference(a: int, n_a: int, b: int, n_b: int) -> Estimate:
 def unanimous_bounds(value: float, k: int, lowest: float, highest: float, alpha: float = ALPHA) -> tuple[float, float]:
     """Bounds on a mean, from `k` independent draws in `lowest` to `highest` that all gave the same `value`.
 
-    Such data have no spread, so that DeLong, Wald and the bootstrap all call the value certain. What holds exactly:
+    Such data have no spread, so that DeLong and Wald call the value certain. What holds exactly:
     were P(draw = value) below q = 0.025 ** (1 / k), then k such draws in a row had a chance below 2.5 %; so the mean
     lies between q value + (1 - q) lowest and q value + (1 - q) highest. For k successes of k this is the
     Clopper-Pearson limit. k = 0 gives the whole range.

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.metrics.by_patient import Comparison as Tested
-from helpers.metrics.classification import Plateau, rates
+from helpers.metrics.classification import Plateau, rates_at
 from helpers.metrics.comparison import clustered_accuracy, compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate, flatten
 from helpers.model.finetune import DROP, FinetuneSettings
@@ -159,12 +159,15 @@ def describe_ordering(answers: Mapping[str, Answer]) -> str:
 # --- the chosen model -------------------------------------------------------------------------------------------------
 
 
-def rates_at(scores: pd.DataFrame, cutoff: float) -> dict[str, Estimate]:
-    """Accuracy on all, on frontal and on lateral images at a cut-off, with Clopper-Pearson intervals.
+def accuracies_at(scores: pd.DataFrame, cutoff: float, chosen_here: bool = False) -> dict[str, Estimate]:
+    """Accuracy on all, on frontal and on lateral images at a cut-off, with intervals by patient; with `chosen_here`
+    without, since a cut-off that was chosen on these very images flatters itself.
 
     "images with a PFI >= J would be classified as a frontal image; otherwise [...] as a lateral".
     """
-    found = rates((scores["label"] == "frontal").to_numpy(), (scores["p_frontal"] >= cutoff).to_numpy())
+    found = rates_at(scores["label"] == "frontal", scores["p_frontal"], cutoff, scores["patient_id"])
+    if chosen_here:
+        found = {name: one.without_interval("the cut-off was chosen on these images") for name, one in found.items()}
     return {"all images": found["accuracy"], "frontal": found["sensitivity"], "lateral": found["specificity"]}
 
 

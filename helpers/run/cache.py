@@ -25,7 +25,7 @@ from helpers.run.profile import Profile, Settings, keys_matching
 from helpers.run.provenance import digest_of, driver_gpus, read_json, versions, write_json
 from helpers.run.steps import Step, data_function, data_set, needed, notebook_reads, paper_of, step_named
 
-NOTEBOOK_KEYS = ("seed", "bootstrap", "split", "backbone", "weights", "image_size", "engine", "precision")
+NOTEBOOK_KEYS = ("seed", "split", "backbone", "weights", "image_size", "engine", "precision")
 
 
 # These decide where a result lies and when it is made, never what it is, so that their code is part of no key.

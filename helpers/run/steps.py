@@ -214,7 +214,6 @@ class CoreKeys(BaseModel):
     head_evaluate_every: int = Field(1, ge=1, description="steps between held-out evaluations")
     head_l2: Penalties = Field((0.0,), min_length=1, description="weight penalties tried; validation chooses")
     head_standardise: bool = Field(False, description="centre and scale bottlenecks by the training images")
-    bootstrap: int = Field(2000, ge=100, description="resamples of patients for an interval")
 
     @field_validator("data_dir")
     @classmethod
