@@ -21,6 +21,7 @@ def test_the_readme_shows_what_the_committed_files_say():
     assert len(table) >= 12 and all((paths.ROOT / line.split("](")[1].split(")")[0]).is_file() for line in table)
     for word in ("Not reproduced", "Inconclusive", "Reproduced"):
         assert text.count(f"- **{word}**, by the numbers alone") == 1
+    assert pd.read_csv(results.REAL / "audit.csv", index_col=0).equals(results.audit_outcomes()), "make results"
     with pytest.raises(ProfileError, match="markers"):
         results.with_block("no markers")
 
