@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from helpers.audit.checks import Check
 from helpers.audit.facts import VALUES
 from helpers.audit.rules import neighbours
-from helpers.audit.rules_tables import TwoByTwo, auroc_width, interval, penalty_totals, set_of
+from helpers.audit.rules_tables import TwoByTwo, interval, penalty_totals, possible_widths, set_of
 from helpers.plots.style import DOUBLE, READERS, REFERENCE, canvas, letter, print_style
 
 POSSIBLE, IMPOSSIBLE = "#0072B2", "#D55E00"  # blue and vermilion, which colour-blind readers distinguish
@@ -145,7 +145,7 @@ def interval_widths(checks: Sequence[Check]) -> pd.DataFrame:
     for check in _titled(checks, "auroc_widths"):
         for fact in check.facts:
             *_, train, test, _ = fact.id.split(".")
-            width = auroc_width(fact, set_of(fact, check.names["test_sets"]))
+            width = np.mean(possible_widths(fact, set_of(fact, check.names["test_sets"])))
             rows.append((f"{train} to {test}", fact.width, width, "Hanley"))
     return pd.DataFrame(rows, columns=["what", "printed", "recomputed", "method"])
 

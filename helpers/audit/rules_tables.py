@@ -301,14 +301,6 @@ def interval_follows(fact: Fact, *, method: str, sizes: Sequence[Fact], whose: S
     return Answer((n, method) in fits, found, gap, show_limits(fact, k, n, method), more={"others": "; ".join(would)})
 
 
-@rule("printed interval follows from n")
-def interval_of_either(fact: Fact, *, method: str, sizes: Sequence[Fact], whose: Sequence[str]) -> Answer:
-    """Is the interval, where all are correct, that of any one of `sizes`?"""
-    tried = [(int(size.value), words) for size, words in zip(sizes, whose, strict=True)]
-    shown = "; ".join(f"{words} {show_limits(fact, n, n, method)}" for n, words in tried)
-    return Answer(any(fits_interval(fact, n, method) for n, _ in tried), shown)
-
-
 @rule("p value follows from the counts")
 def if_dependent(accuracy: Fact, *facts: Fact, units: Fact, models: Sequence[Sequence[int]], method: str) -> Answer:
     """What interval, and which p limits, would stand if only `units` images of each pooled model were independent?
@@ -337,9 +329,11 @@ def auroc_widths(*facts: Fact, test_sets: Mapping[str, ScoredSet]) -> Answer:
     outside = [f for f in facts if not f.limits[0] - f.half <= f.value <= f.limits[1] + f.half]
     if outside:
         return Answer(False, f"{outside[0].text} is not inside its limits", 1.0, "an interval that holds the value")
-    widths = [(fact, auroc_width(fact, set_of(fact, test_sets))) for fact in facts]
-    # NaN, where no number of positives is possible, is odd.
-    odd = [f.width / width for f, width in widths if not abs(f.width - width) <= LOOSE * width + 2 * f.half]
+    widths = [(fact, possible_widths(fact, set_of(fact, test_sets))) for fact in facts]
+    odd = []
+    for fact, (low, high) in widths:
+        if not (1 - LOOSE) * low - 2 * fact.half <= fact.width <= (1 + LOOSE) * high + 2 * fact.half:
+            odd.append(2 * fact.width / (low + high))  # NaN, where no number of positives is possible
     found = f"{len(facts) - len(odd)} of {len(facts)} are about as wide as Hanley and McNeil's"
     found += f", the others {min(odd):.2f} to {max(odd):.2f} times as wide" if odd else ""
     return Answer(None if odd else True, found)
@@ -350,9 +344,10 @@ def set_of(fact: Fact, test_sets: Mapping[str, ScoredSet]) -> ScoredSet:
     return test_sets[fact.id.split(".")[-2]]
 
 
-def auroc_width(fact: Fact, test_set: ScoredSet) -> float:
-    """The width of Hanley and McNeil's 95 % interval, with the middle of the numbers of positives that are possible."""
+def possible_widths(fact: Fact, test_set: ScoredSet) -> tuple[float, float]:
+    """The least and the greatest width of Hanley and McNeil's 95 % interval that the numbers of positives allow."""
     if not len(test_set.positives):
-        return math.nan
-    positives = int(np.mean(test_set.positives[[0, -1]]))
-    return 2 * 1.959964 * hanley_mcneil(fact.value, positives, test_set.n - positives)
+        return math.nan, math.nan
+    ends = {int(p) for p in test_set.positives[[0, -1]]}
+    widths = [2 * 1.959964 * hanley_mcneil(fact.value, p, test_set.n - p) for p in ends]
+    return min(widths), max(widths)
