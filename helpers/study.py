@@ -113,35 +113,31 @@ class Study:
         """Whether results may be held against the paper, and a sentence that says on which images they rest."""
         if not self._reads.data:
             return True, "The printed numbers themselves: no image is read."
-        same, sentence = self.comparable_images
-        words = [f"{what} {text}" for what, text in self.differs.items() if what != "images" or same]
-        if words and not self._source.catalogue.phantom:
-            sentence += f" Not as in the paper: {'; '.join(words)}."
-        return not self.differs, sentence
-
-    @cached_property
-    def comparable_images(self) -> tuple[bool, str]:
-        """Whether these are as many images as the paper's, of every data set that is read, and a sentence of them."""
-        described = (source.description for source in self._sources)
-        first = next(described)
-        return next((found for found in described if not found[0]), first) if first[0] else first
+        words = [f"{what} {text}" for what, text in self.differs.items() if what != "images" or self._images[0]]
+        further = f" Not as in the paper: {'; '.join(words)}." if words and not self._source.catalogue.phantom else ""
+        return not self.differs, self._images[1] + further
 
     @cached_property
     def differs(self) -> dict[str, str]:
         """What is not as in the paper, with the words: 'images' (or nobody verified them), 'network', 'training'."""
         if not self._reads.data:
             return {}
-        steps, (same, sentence) = needed(self._reads.steps), self.comparable_images
-        found = {} if same else {"images": sentence.rstrip(".")}
-        for source in self._sources if same else ():
-            if unknown := unverified(source.catalogue.root, source.frame["digest"]):
-                found["images"] = unknown
+        steps, (same, sentence) = needed(self._reads.steps), self._images
+        unknown = [unverified(one.catalogue.root, one.frame["digest"]) for one in self._sources] if same else [sentence]
         read = {key for step in steps for key in settings_of_step(step_named(step), self._profile).values()}
+        found = {"images": "; ".join(filter(None, unknown)).rstrip(".")}
         found |= other_recipe(paper_of(self._reads.data).paper, self._profile, read)
         records = [read_json(self.run.stage(step)) for step in steps if self.run.stage(step).is_file()]
         cut = [text for record in records for text in record["warnings"] if text.startswith("no GPU: ")]
-        training = [text for text in (found.pop("training", ""), *cut) if text]
-        return found | ({"training": "; ".join(training)} if training else {})
+        found["training"] = "; ".join(filter(None, (found.get("training"), *cut)))
+        return {what: text for what, text in found.items() if text}
+
+    @cached_property
+    def _images(self) -> tuple[bool, str]:
+        """Whether these are as many images as the paper's, of every data set that is read, and a sentence of them."""
+        described = (source.description for source in self._sources)
+        first = next(described)
+        return next((found for found in described if not found[0]), first) if first[0] else first
 
     @cached_property
     def _sources(self) -> list[Source]:

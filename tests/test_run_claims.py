@@ -60,16 +60,11 @@ def p(value, note=""):
         (row("98.0%", n=250), proportion(236, 250), "not reproduced"),
         (row("90.1%", n=234), proportion(196, 234), "inconclusive"),
         (row("100.0%", n=250), proportion(250, 250), "inconclusive"),  # 98.5 to 100 of 250, where 99 is asked
-        (row("100.0%", n=1000), proportion(1000, 1000), "reproduced"),
         (row("98.8%", "auroc", n=1000, n_positive=500), Estimate(0.986, 0.983, 0.989, 1000, ""), "reproduced"),
-        (row("98.8%", "auroc", n=1000, n_positive=500), Estimate(0.97, 0.96, 0.98, 1000, ""), "not reproduced"),
         (row("6.6%", "error", n=1000), Estimate(0.06, 0.051, 0.08, 1000, ""), "reproduced"),  # a quarter of 6.6 points
-        (row("6.6%", "error", n=1000), Estimate(0.11, 0.09, 0.13, 1000, ""), "not reproduced"),
         (row(n=500), exact(0.9), "inconclusive"),  # a sample's value without an interval
         (row(), Estimate.undefined(10, "DeLong", "no positives"), "inconclusive"),
-        (row("108,312", "count", "images"), exact(108_312), "reproduced"),
         (row("108,312", "count", "images"), exact(108_309), "not reproduced"),
-        (row("2 million", "count", "people"), exact(2_400_000), "reproduced"),
         (row("0.001", "setting", "1"), exact(0.001), "reproduced"),
         (row("0.001", "setting", "1"), exact(0.0014), "not reproduced"),
         (row("p < 0.001", "p", "1"), p(0.0002), "reproduced"),

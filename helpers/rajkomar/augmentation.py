@@ -36,8 +36,6 @@ from helpers.data.augment import Children, child_rows, generator
 from helpers.data.splits import SPLITS
 
 SHIFT = 3  # pixels
-TURNS = (2, 90)  # degrees, either way
-NEIGHBOURHOODS = (2, 5)  # pixels per side, of the noise reduction
 NOISE = 8.0  # standard deviation of the added noise in grey levels; the text names neither its kind nor its strength
 
 
@@ -115,11 +113,7 @@ MOVES = {
     "none": ("none", lambda image: image),
     "reflected left-right": ("reflection", np.fliplr),
     "reflected top-bottom": ("reflection", np.flipud),
-    **{
-        f"rotated {turn:+d}": ("rotation", functools.partial(rotate, degrees=turn))
-        for each in TURNS
-        for turn in (each, -each)
-    },
+    **{f"rotated {turn:+d}": ("rotation", functools.partial(rotate, degrees=turn)) for turn in (2, -2, 90, -90)},
     **{
         f"moved {name}": ("translation", functools.partial(translate, right=SHIFT * x, down=SHIFT * y))
         for name, (x, y) in DIRECTIONS.items()
@@ -129,13 +123,10 @@ MOVES = {
 GREYS = {
     "none": ("none", lambda image, rng: image),
     "spread": ("pixel spread", spread),
-    **{
-        f"{'after' if after else 'before'} median {size}": (
-            "noise reduction",
-            lambda image, rng, size=size, after=after: reduce_noise(image, size, after=after),
-        )
-        for size, after in product(NEIGHBOURHOODS, (False, True))
-    },
+    "before median 2": ("noise reduction", lambda image, rng: reduce_noise(image, 2, after=False)),
+    "after median 2": ("noise reduction", lambda image, rng: reduce_noise(image, 2, after=True)),
+    "before median 5": ("noise reduction", lambda image, rng: reduce_noise(image, 5, after=False)),
+    "after median 5": ("noise reduction", lambda image, rng: reduce_noise(image, 5, after=True)),
     "noise": ("noise addition", add_noise),
 }
 RANDOM = ("spread", "noise")

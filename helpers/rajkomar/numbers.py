@@ -249,8 +249,6 @@ def design_claims(counts: Mapping[str, int], summary: Mapping[str, Any], childre
             "finetuning_rate_head": view_models.RATE_HEAD,
         },
         "augmentation": {
-            **dict(zip(("rotation", "rotation_quarter"), augmentation.TURNS, strict=True)),
-            **dict(zip(("neighborhood", "neighborhood_large"), augmentation.NEIGHBOURHOODS, strict=True)),
             "translation": augmentation.SHIFT,
             "children": children,
             **{f"{part}_images": counts[f"{part} children"] for part in ("train", "validation")},

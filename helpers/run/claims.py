@@ -198,8 +198,8 @@ def compare(
     rows = []
     for _, row in claims.iterrows():
         result, group = obtained.get(row["id"]), group_of(row)
-        matters = {"results": list(differs), "counts of data": ["images"]}.get(group, [])
-        why = "; ".join(f"{what}: {differs[what]}" for what in matters if what in differs)
+        matters = {"results": differs, "counts of data": {"images"}}.get(group, ())
+        why = "; ".join(f"{what}: {text}" for what, text in differs.items() if what in matters)
         able, words = grounds.get(row["id"], (not why, ""))
         found = verdict(row, result, "" if able else words or why)
         text = f"{found.explanation}; {words}" if able and words else found.explanation
