@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ SAVE_EVERY = 10_000  # files; a killed scan of 110,000 goes on from there
 HASHED_FROM = 128  # pixels; large JPEGs are decoded at a fraction of their size, never below this
 DEEPEST = 4  # folders below the data folder that are searched: mirrors wrap the archives' folders in their own
 MOST_FOLDERS = 20_000  # that are searched: who gives a whole disk as the data folder does not wait for ever
+SETTLED = 1_000_000_000  # nanoseconds after which a folder's time tells whether it has changed
 DEEPEST_FILE = 32  # folders below a data set's folder; what lies deeper is set aside
 STRAYS = {"thumbs.db", "desktop.ini", "__macosx"}  # left by operating systems, as is all that starts with a dot
 UNOPENED = "cannot be opened"  # a reason that is not remembered: rights and disks change while files do not
@@ -66,7 +68,7 @@ class Place:
         """Every folder that is the data set's. A copy inside another is none of its own."""
         if self.layouts:
             tried = [path for layout in self.layouts for path in matching(data_dir, f"{layout.lower()}/")]
-            return [path for path in (data_dir, *tried) if _holds(path, self.marks, _entries)]
+            return [path for path in (data_dir, *tried) if _holds(path, self.marks)]
         return _search(data_dir, self.marks)
 
     def find(self, data_dir: Path) -> Path:
@@ -93,7 +95,7 @@ class Place:
     def _almost(self, data_dir: Path) -> str:
         """What lies there of the data set after all, and what to do with it, so that nobody downloads it again."""
         for above in list(data_dir.absolute().parents)[:2]:
-            if _holds(above, self.marks, _entries):
+            if _holds(above, self.marks):
                 return f"It is a folder inside the data set; give the whole: DATA_DIR={_text(above)}"
         if self.part and (found := _search(data_dir, (self.part,))):
             return f"{_text(found[0])} has a part of it, but the whole must lie in one folder, as published"
@@ -121,16 +123,12 @@ def matching(root: Path, pattern: str) -> list[Path]:
     Folders where the pattern ends in /, else files. Patterns are in small letters; a name's case and blanks around it
     do not count, and strays are passed over. What is neither (a pipe, a link to nothing) is not there.
     """
-    return _matching(root, pattern, _entries)
-
-
-def _matching(root: Path, pattern: str, entries: Callable[[Path], Entries]) -> list[Path]:
     found, parts = [root], pattern.removesuffix("/").split("/")
     for k, part in enumerate(parts):
         folder_wanted = k + 1 < len(parts) or pattern.endswith("/")
         inside = []
         for folder in found:
-            known = entries(folder)
+            known = _entries(folder)
             plain = [part] if part in known or not set("*?[") & set(part) else fnmatch.filter(known, part)
             named = [pair for name in plain for pair in known.get(name, ())]
             inside += [folder / name for name, is_folder in named if is_folder == folder_wanted]
@@ -139,20 +137,30 @@ def _matching(root: Path, pattern: str, entries: Callable[[Path], Entries]) -> l
 
 
 def _entries(folder: Path) -> Entries:
-    """Files and folders of one folder by their plain name, in small letters and without blanks around; {} of none."""
-    found: Entries = {}
+    """Files and folders of one folder by their plain name, in small letters and without blanks around; {} of none.
+
+    They are remembered as long as the folder's time stands, since many data sets are looked for in the same folders.
+    """
     try:
-        with os.scandir(folder) as opened:
-            for entry in opened:
-                if not is_stray(entry.name) and (kind := _kind(entry)):
-                    found.setdefault(entry.name.strip().lower(), []).append((entry.name, kind == "folder"))
+        changed = folder.stat().st_mtime_ns
+        settled = time.time_ns() - changed > SETTLED  # a change in the same tick of the clock would go unseen
+        return (_read_entries if settled else _read_entries.__wrapped__)(folder, changed)
     except OSError:  # it is missing, is none, or may not be read: `_state` and `scan` say so
         return {}
+
+
+@functools.lru_cache(maxsize=1000)
+def _read_entries(folder: Path, changed: int) -> Entries:
+    found: Entries = {}
+    with os.scandir(folder) as opened:
+        for entry in opened:
+            if not is_stray(entry.name) and (kind := _kind(entry)):
+                found.setdefault(entry.name.strip().lower(), []).append((entry.name, kind == "folder"))
     return found
 
 
-def _holds(folder: Path, marks: Iterable[str | tuple[str, ...]], entries: Callable[[Path], Entries]) -> bool:
-    return any(all(_matching(folder, mark, entries) for mark in _group(marked)) for marked in marks)
+def _holds(folder: Path, marks: Iterable[str | tuple[str, ...]]) -> bool:
+    return any(all(matching(folder, mark) for mark in _group(marked)) for marked in marks)
 
 
 def _group(mark: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -171,7 +179,6 @@ def _archived(archive: Path, marks: Iterable[str | tuple[str, ...]]) -> bool:
 
 def _search(data_dir: Path, marks: tuple[str | tuple[str, ...], ...]) -> list[Path]:
     """The folders down to `DEEPEST` in which `marks` lie, the nearest first; none inside another, none by two ways."""
-    entries = functools.cache(_entries)
     found, seen, level = [], set(), [data_dir] if data_dir.is_dir() else []
     for _ in range(DEEPEST + 1):
         inside = []
@@ -179,10 +186,10 @@ def _search(data_dir: Path, marks: tuple[str | tuple[str, ...], ...]) -> list[Pa
             if (identity := _identity(folder)) in seen or len(seen) >= MOST_FOLDERS:
                 continue
             seen.add(identity)
-            if _holds(folder, marks, entries):
+            if _holds(folder, marks):
                 found.append(folder)
             else:
-                names = [name for pairs in entries(folder).values() for name, is_folder in pairs if is_folder]
+                names = [name for pairs in _entries(folder).values() for name, is_folder in pairs if is_folder]
                 inside += [folder / name for name in sorted(names)]
         level = inside
     return found
