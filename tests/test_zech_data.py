@@ -199,7 +199,9 @@ def test_nihs_own_table_serves_where_the_clone_has_no_labels_and_without_any_it_
         data.load_predictions(tmp_path)
     table = nih_archive(tmp_path) / "Data_Entry_2017_v2020.csv"
     made = data.load_predictions(tmp_path)
-    assert {tuple(found) for found in made.scores.values()} == {("2020",)} and "it needs nih_labels" in made.notes[-1]
+    assert {tuple(found) for found in made.scores.values()} == {
+        ("2020",)
+    } and "the clone lacks nih_labels" in made.notes[-1]
     assert list(numbers.rescored_tables(made)) == ["rescored", "two_trainings"]
     table.rename(table.with_name("Data_Entry_2017.csv"))
     assert {tuple(found) for found in data.load_predictions(tmp_path).scores.values()} == {("2017",)}

@@ -378,14 +378,18 @@ def load_predictions(data_dir: Path) -> Predictions:
             of_talk = of_talk and RESCORED not in scores or folder.name == "pretrained-old"
             network = RESCORED if of_talk else RESCORED_LATER
             versions = sorted(labels, reverse=network == RESCORED_LATER)
-            scores[network] = {one: _beside(chances, labels[one], f"{folder}, {one}", notes) for one in versions}
+            scores[network] = {
+                one: _beside(chances, labels[one], f"{folder.name}, labels of {one}", notes) for one in versions
+            }
             aucs[network] = areas
         except CatalogueError as error:
             notes.append(str(error))
     if not scores:
         raise CatalogueError("; ".join(notes))
     if len(labels) < len(LABELS):
-        notes.append(f"What relabelling alone moves is not shown: it needs {' and '.join(LABELS.values())} in {root}")
+        notes.append(
+            f"What relabelling alone moves is not shown: it needs {' and '.join(LABELS.values())} in the clone"
+        )
     return Predictions(scores, aucs, max(map(len, labels.values())), notes)
 
 
@@ -434,7 +438,7 @@ def _read_areas(path: Path, notes: list[str]) -> tuple[pd.Series, bool]:
         areas = pd.to_numeric(table["retrained auc" if of_talk else "auc"], errors="coerce")
         return areas[~areas.index.duplicated()].reindex(list(FINDINGS)), of_talk
     except (FileNotFoundError, CatalogueError, KeyError) as error:
-        notes.append(f"{path}: the areas printed there are not shown: {error}")
+        notes.append(f"{path.parent.name}: the areas printed in {path.name} are not shown: {error}")
         return pd.Series(np.nan, list(FINDINGS)), False
 
 

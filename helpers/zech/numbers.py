@@ -62,12 +62,7 @@ def compare_scores(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> 
         change, alone = (area_of(a, label, unit) - area_of(b, label, unit) for unit in ("patient_id", "image_id"))
         row = {"label": label, **dict(zip(names, values, strict=True)), **change.row()}
         rows.append(row | {"p by image": alone.p, "design effect": _design_effect(change, alone)})
-    return add_holm(pd.DataFrame(rows))
-
-
-def add_holm(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with `p_holm`: its column `p` corrected for all rows that have one, which are a family."""
-    return table.assign(p_holm=holm(table["p"]))
+    return pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"]))
 
 
 def _design_effect(by_patient: Clustered, by_image: Clustered) -> float:
@@ -178,7 +173,7 @@ def _rescored(scores: pd.DataFrame, aucs: pd.Series) -> pd.DataFrame:
         row |= {"design effect": _design_effect(one, alone), "folder": aucs[label], "talk: retrained": talk[label]}
         p = 2 * norm.sf(abs(difference) / one.error) if one.error > 0 else np.nan
         rows.append(row | {"difference": difference, "p": p})
-    table = add_holm(pd.DataFrame(rows))
+    table = pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"]), patients=scores["patient_id"].nunique())
     return table.assign(equal=table["value"].round(4) == table["folder"].round(4))
 
 
