@@ -387,9 +387,7 @@ def load_predictions(data_dir: Path) -> Predictions:
     if not scores:
         raise CatalogueError("; ".join(notes))
     if len(labels) < len(LABELS):
-        notes.append(
-            f"What relabelling alone moves is not shown: it needs {' and '.join(LABELS.values())} in the clone"
-        )
+        notes.append(f"What relabelling alone moves is not shown: the clone lacks {' or '.join(LABELS.values())}")
     return Predictions(scores, aucs, max(map(len, labels.values())), notes)
 
 
