@@ -6,6 +6,7 @@ import pytest
 
 from helpers.rajkomar import numbers
 from helpers.rajkomar.numbers import ALL, COLOUR, FULL, LAST, METHODS, ORIGINAL, PRETRAININGS, SUBSET
+from helpers.run.claims import REVERSED
 
 AUGMENTED, LAYERS = "augmented vs original, last layer", "all layers vs last layer, augmented"
 
@@ -54,6 +55,8 @@ def test_the_paper_s_ordering_is_shown_only_where_every_comparison_is_as_publish
     turned = answers({(n, m): BY_METHOD[m] - better[n] for n in PRETRAININGS for m in METHODS})
     sentence = numbers.describe_ordering(turned)
     assert sentence.startswith("The paper's ordering is not shown: 3 of its 5 comparisons") and LAYERS in sentence
+    notes = [numbers.pooled_claims(way)["rajkomar2017.view.pooled.grey_color.p"].note for way in (found, turned)]
+    assert notes == ["", REVERSED]  # a published p value has a direction
     alone = answers({(COLOUR, method): share for method, share in BY_METHOD.items()})
     assert "5 lack pre-trainings" in numbers.describe_ordering(alone)
 
