@@ -180,7 +180,7 @@ def _apart(row: dict[str, Any], subset: dict[str, Any], published: pd.DataFrame)
 
 
 def _of_run(row: dict[str, Any], found: pd.Series, published: pd.DataFrame) -> dict[str, Any]:
-    numbers = {end: float(found[end] or "nan") for end in ("value", "low", "high")}
+    numbers = {end: float("nan" if found[end] == "" else found[end]) for end in ("value", "low", "high")}
     images = found["subset"].rpartition("; commit")[0]
     claim = published[published["id"] == row["claim"]]
     return row | found.to_dict() | numbers | {"images": images, **_published(claim)}
