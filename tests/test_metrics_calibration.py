@@ -36,6 +36,15 @@ def test_bins_hold_equal_numbers_and_have_exact_intervals():
     assert ((table["low"] <= table["predicted"]) & (table["predicted"] <= table["high"])).mean() > 0.7
 
 
+def test_a_probability_on_an_edge_is_in_the_bin_that_begins_there():
+    tenths = np.arange(11) / 10
+    table = reliability(np.zeros(110, bool), np.repeat(tenths, 10), 11)
+    assert len(table) >= 10
+    for _, row in table.iloc[:-1].iterrows():
+        inside = (tenths >= row["from"]) & (tenths < row["to"])
+        assert row["n"] == 10 * inside.sum() and row["predicted"] == pytest.approx(tenths[inside].mean())
+
+
 def test_brier_is_sklearns_and_rests_on_patients():
     from sklearn.metrics import brier_score_loss
 

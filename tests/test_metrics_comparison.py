@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from helpers.metrics.comparison import clustered_accuracy, compare_clustered, compare_pooled, holm, mcnemar
+from helpers.metrics.by_patient import mean_by_patient
+from helpers.metrics.comparison import compare_clustered, compare_pooled, holm, mcnemar
 from helpers.metrics.estimate import proportion
 
 
@@ -86,7 +87,7 @@ def test_with_one_image_per_parent_both_ways_agree():
     assert found.design_effect == pytest.approx(1, abs=0.01) and found.p == pytest.approx(paper.p, rel=0.1)
     ends = found.difference.low, found.difference.high
     assert ends == pytest.approx((paper.difference.low, paper.difference.high), abs=0.003)
-    alone = clustered_accuracy(a, np.arange(900))
+    alone = mean_by_patient(a, np.arange(900), (0, 1))
     exact = proportion(int(a.sum()), 900)
     assert (alone.low, alone.high) == pytest.approx((exact.low, exact.high), abs=0.004)
 

@@ -207,7 +207,9 @@ def reliability(truth: Any, probability: Any, bins: int = 10) -> pd.DataFrame:
     `low` to `high`, that takes images as independent.
     """
     t, p = as_arrays(truth=(truth, bool), probability=(probability, float))
-    edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1))) if len(p) else np.array([0.0, 1.0])
+    # Edges are probabilities that occur: an interpolated 0.3 may be the next number, and 0.3 then a bin too low.
+    ordered = np.sort(p) if len(p) else np.array([0.0, 1.0])
+    edges = np.unique(ordered[[*np.arange(bins) * len(ordered) // bins, -1]])
     edges = edges if len(edges) > 1 else np.repeat(edges, 2)
     place = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, len(edges) - 2)  # the highest is in the last bin
     rows = []

@@ -20,7 +20,7 @@ from scipy.stats import chi2_contingency
 from statsmodels.stats.contingency_tables import mcnemar as exact_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from helpers.metrics.by_patient import Comparison, clustered_mean, compare, mean_by_patient
+from helpers.metrics.by_patient import Comparison, clustered_mean, compare
 from helpers.metrics.estimate import Estimate, as_arrays, proportion, proportion_difference
 
 PAIRED = "Newcombe, paired"
@@ -107,11 +107,6 @@ def compare_clustered(correct_a: Any, parents_a: Any, correct_b: Any, parents_b:
     naive = sum(one.value * (1 - one.value) / max(one.n, 1) for one in (a, b))
     found = compare(a, b)
     return replace(found, design_effect=(a - b).error ** 2 / naive if naive else math.nan)
-
-
-def clustered_accuracy(correct: Any, parents: Any) -> Estimate:
-    """A share of correct images with an interval by parent."""
-    return mean_by_patient(as_arrays(correct=(correct, bool))[0], parents, (0, 1))
 
 
 def holm(p: Any) -> np.ndarray:

@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 
 from helpers.metrics.by_patient import Comparison as Tested
+from helpers.metrics.by_patient import mean_by_patient
 from helpers.metrics.classification import Plateau, rates_at
-from helpers.metrics.comparison import clustered_accuracy, compare_clustered, compare_pooled
+from helpers.metrics.comparison import compare_clustered, compare_pooled
 from helpers.metrics.estimate import Estimate, flatten
 from helpers.model.finetune import DROP, FinetuneSettings
 from helpers.rajkomar import augmentation, data
@@ -107,7 +108,7 @@ def validation_results(validation: pd.DataFrame) -> dict[Model, pd.DataFrame]:
 def validation_accuracies(results: Mapping[Model, pd.DataFrame]) -> dict[Model, Estimate | None]:
     """Validation accuracy of the nine, in figure 2's order, None for one that did not run; intervals by parent, for the
     children of one radiograph are not independent."""
-    ran = {model: clustered_accuracy(rows["correct"], rows["parent"]) for model, rows in results.items()}
+    ran = {model: mean_by_patient(rows["correct"], rows["parent"], (0, 1)) for model, rows in results.items()}
     return {model: ran.get(model) for model in product(PRETRAININGS, METHODS)}
 
 
