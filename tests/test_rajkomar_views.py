@@ -14,6 +14,8 @@ from helpers.model.experiment import Experiment
 from helpers.model.finetune import FinetunedNetwork, FinetuneSettings
 from helpers.model.finetune_training import assemble
 from helpers.rajkomar import views
+from helpers.run import paths
+from helpers.run.provenance import write_json
 
 SCENE = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
 
@@ -81,9 +83,12 @@ def test_the_command_classifies_with_the_trained_network_and_names_what_trains_o
 ):
     target = tmp_path / "out" / "views.csv"
     call = ["views", f"SOURCE={folder}", f"TARGET={target}", "RUN=none-yet"]
-    assert main(call) == 2 and "make reproduce PROFILE=phantom ONLY=08_view_classification RUN=none-yet" in (
-        capsys.readouterr().err
-    )
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    for _ in ("no such run", "one whose settings have a key that is gone"):
+        assert main(call) == 2
+        assert "make reproduce PROFILE=phantom ONLY=08_view_classification RUN=none-yet" in capsys.readouterr().err
+        write_json(tmp_path / "runs" / "none-yet" / "profile.json", {"profile": {"gone": 1}})
+    (tmp_path / "runs" / "none-yet" / "profile.json").unlink()
     body = load_backbone("SmallNet", "none", 32)
     weights = assemble(body, 2).get_weights()
     FinetunedNetwork(body, ("frontal", "lateral"), weights, 1, pd.DataFrame({"epoch": [1]}), FinetuneSettings()).save(

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from pydantic import ValidationError
 
 from helpers.data.damage import find_damage
 from helpers.data.dicom import MODALITIES, RADIOGRAPHS, picture_of, read_dicom
@@ -63,16 +64,19 @@ def classify_views(words: Sequence[str]) -> int:
 
 
 def _find_classifier(profile_name: str, run: Run) -> Experiment:
-    profile = run.load_profile() if run.profile_file.is_file() else load_profile(profile_name)
-    if trained := find_experiment(run.experiments, STEP, step_key(STEP, profile)):
-        if profile.view_source == "phantom_chest":
-            text = "this classifier was trained on phantoms and knows nothing of real radiographs"
-            print(f"warning: {text}; PROFILE=paper trains one that does", file=sys.stderr)
-        return trained
-    command = f"make reproduce PROFILE={profile_name} ONLY={NOTEBOOK} RUN={run.name}"
-    raise ProfileError(
-        f"run '{run.name}' has no view classifier of these data, settings and code; train it with: {command}"
-    )
+    try:
+        profile = run.load_profile() if run.profile_file.is_file() else load_profile(profile_name)
+        trained = find_experiment(run.experiments, STEP, step_key(STEP, profile))
+    except ValidationError:  # a run that was started before a setting came or went
+        trained = None
+    if trained is None:
+        command = f"make reproduce PROFILE={profile_name} ONLY={NOTEBOOK} RUN={run.name}"
+        text = f"run '{run.name}' has no view classifier of these data, settings and code; train it with"
+        raise ProfileError(f"{text}: {command}")
+    if profile.view_source == "phantom_chest":
+        text = "this classifier was trained on phantoms and knows nothing of real radiographs"
+        print(f"warning: {text}; PROFILE=paper trains one that does", file=sys.stderr)
+    return trained
 
 
 def doubt_threshold(scores: pd.DataFrame) -> tuple[float, int]:
