@@ -80,10 +80,6 @@ REGION_VALIDATION = 0.25  # of the training patients of images with and without 
 RESCORED, RESCORED_LATER = "re-scored", "re-scored, network of 2022"
 LABELS = {"2017": "nih_labels_2017.csv", "2020": "nih_labels.csv"}  # of the clone, by the year of NIH's table
 PREDICTED = 22_433  # images, as published
-WITHOUT = (
-    "Not run: the published predictions. Re-scored, they show the fourteen areas of the talk's network and of that of "
-    "2022, by patient, beside those printed, and what relabelling alone moves; nothing is trained."
-)
 PREDICTIONS = Place(
     "published predictions",
     ("reproduce-chexnet", "reproduce-chexnet-master"),
@@ -346,19 +342,12 @@ class Predictions:
         """Each network's scores with the labels of its own time, or with those there are."""
         return {network: next(iter(found.values())) for network, found in self.scores.items()}
 
-    def on_one_version(self) -> list[pd.DataFrame]:
-        """Every network's scores with the same labels, the oldest there are."""
-        return [found[min(found)] for found in self.scores.values()]
-
 
 def folders_predictions(settings) -> list[Path]:
     """What notebook 11 reads beside its images, where it lies: published predictions, labels, radiologists' boxes."""
-    predictions = PREDICTIONS.read_from(settings.data_dir)
-    try:
-        root = NIH_PLACE.find(settings.data_dir)
-    except (FileNotFoundError, CatalogueError):
-        return predictions
-    return [*predictions, *(path for name in (*ENTRIES, BOXES) if (path := root / name).is_file())]
+    roots, names = NIH_PLACE.all_in(settings.data_dir), (*ENTRIES, BOXES)
+    tables = [path for root in roots for name in names for path in matching(root, name.lower())]
+    return [*PREDICTIONS.read_from(settings.data_dir), *tables]
 
 
 def load_predictions(data_dir: Path) -> Predictions:
@@ -378,16 +367,12 @@ def load_predictions(data_dir: Path) -> Predictions:
             of_talk = of_talk and RESCORED not in scores or folder.name == "pretrained-old"
             network = RESCORED if of_talk else RESCORED_LATER
             versions = sorted(labels, reverse=network == RESCORED_LATER)
-            scores[network] = {
-                one: _beside(chances, labels[one], f"{folder.name}, labels of {one}", notes) for one in versions
-            }
+            scores[network] = {one: _beside(chances, labels[one], f"{folder.name}, {one}", notes) for one in versions}
             aucs[network] = areas
         except CatalogueError as error:
             notes.append(str(error))
     if not scores:
         raise CatalogueError("; ".join(notes))
-    if len(labels) < len(LABELS):
-        notes.append(f"What relabelling alone moves is not shown: the clone lacks {' or '.join(LABELS.values())}")
     return Predictions(scores, aucs, max(map(len, labels.values())), notes)
 
 
@@ -399,9 +384,7 @@ def _read_labels(root: Path, data_dir: Path, notes: list[str]) -> dict[str, pd.D
             table = read_table(root / name, [*names, *FINDINGS]).rename(columns=names)
             known = table[list(FINDINGS)].apply(pd.to_numeric, errors="coerce").gt(0)
             found[version] = pd.concat([table[["image_id", "patient_id"]], known.add_prefix("y_")], axis=1)
-        except FileNotFoundError:
-            pass
-        except CatalogueError as error:
+        except (FileNotFoundError, CatalogueError) as error:
             notes.append(str(error))
     try:
         nih = NIH_PLACE.find(data_dir)
@@ -422,9 +405,7 @@ def _read_chances(path: Path, notes: list[str]) -> pd.DataFrame:
     if not chances.apply(lambda column: column.between(0, 1)).all(axis=None) or table["image_id"].duplicated().any():
         raise CatalogueError(f"{path}: a value is no probability, or an image is there twice")
     if len(table) < PREDICTED:
-        notes.append(
-            f"{path}: {len(table):,} of the {PREDICTED:,} published predictions, so other areas than published"
-        )
+        notes.append(f"{path.parent.name}: {len(table):,} of the {PREDICTED:,} predictions, so not the published areas")
     return pd.concat([table["image_id"], chances], axis=1)
 
 
@@ -445,6 +426,5 @@ def _beside(chances: pd.DataFrame, labels: pd.DataFrame, where: str, notes: list
     if scores.empty:
         raise CatalogueError(f"{where}: no image of the predictions is in the table of labels")
     if lost := len(chances) - len(scores):
-        first = chances.loc[~chances["image_id"].isin(labels["image_id"]), "image_id"].iloc[0]
-        notes.append(f"{where}: {lost:,} images without labels are not scored, first {first}")
+        notes.append(f"{where}: {lost:,} images without labels are not scored")
     return scores[["image_id", "patient_id", *(f"{kind}_{label}" for kind in "yp" for label in FINDINGS)]]

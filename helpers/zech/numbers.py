@@ -52,7 +52,8 @@ def compare_scores(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> 
     """Two AUROCs per label on the same images, of two networks or of two versions of the labels, as a table.
 
     The difference's interval and p are by patient, with p by image and the design effect beside them; Holm's correction
-    is for the labels as one family. Images that only one of the two has are left out.
+    is for the labels as one family. Images that only one of the two has are left out; `relabelled` counts those whose
+    labels differ, where any do.
     """
     images = set(a["image_id"]) & set(b["image_id"])
     a, b = (one[one["image_id"].isin(images)].sort_values("image_id", ignore_index=True) for one in (a, b))
@@ -61,8 +62,11 @@ def compare_scores(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> 
         values = [area_of(one, label).value for one in (a, b)]
         change, alone = (area_of(a, label, unit) - area_of(b, label, unit) for unit in ("patient_id", "image_id"))
         row = {"label": label, **dict(zip(names, values, strict=True)), **change.row()}
-        rows.append(row | {"p by image": alone.p, "design effect": _design_effect(change, alone)})
-    return pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"]))
+        relabelled = int((a[f"y_{label}"] != b[f"y_{label}"]).sum())
+        row |= {"p by image": alone.p, "design effect": _design_effect(change, alone), "relabelled": relabelled}
+        rows.append(row)
+    table = pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"]))
+    return table if table["relabelled"].any() else table.drop(columns="relabelled")
 
 
 def _design_effect(by_patient: Clustered, by_image: Clustered) -> float:
@@ -143,24 +147,20 @@ def count_layers(model: Any) -> int:
     return 1 + sum(any(hasattr(layer, name) for name in kernels) for layer in model.layers)
 
 
-def rescored_tables(published: Predictions) -> dict[str, tuple[pd.DataFrame, str, str]]:
-    """What the published predictions say, by name: a table, what it shows, and its caption."""
-    aucs, shows = published.aucs, "Re-scored beside the folder's own areas, and beside the talk's"
-    table = pd.concat([_rescored(scores, aucs[name]).assign(network=name) for name, scores in published.own().items()])
-    caption = (
-        "By patient, then by image. p: against the talk's retrained area, taken as if what is printed had no error of "
-        "its own; Holm's correction is for a network's fourteen labels as one family."
-    )
-    tables, family = {"rescored": (table, shows, caption)}, "By patient; Holm's correction is for the fourteen labels."
-    if (table := relabelling_table(published.scores)) is not None:
-        shows = "Beyond the talk: what relabelling alone moves"
-        caption = f"The same predictions on NIH's labels of 2020 and of 2017, with the images relabelled. {family}"
-        tables["relabelling"] = table, shows, caption
-    if len(published.scores) > 1:
-        table = compare_scores(*published.on_one_version(), tuple(published.scores))
-        caption = f"Both networks on the same images and labels, of 2017 where they are there. {family}"
-        tables["two_trainings"] = table, "Beyond the talk: what retraining moves", caption
-    return tables
+def rescored_tables(published: Predictions) -> dict[str, pd.DataFrame]:
+    """What the published predictions say, as far as they lie there: `rescored` beside what is printed; `relabelling`,
+    the same predictions on NIH's labels of 2020 and of 2017; `two_trainings`, both networks on the same labels."""
+    years, scores = ("labels of 2020", "labels of 2017"), published.scores
+    tables = {
+        "rescored": {name: _rescored(one, published.aucs[name]) for name, one in published.own().items()},
+        "relabelling": {
+            name: compare_scores(one["2020"], one["2017"], years) for name, one in scores.items() if len(one) > 1
+        },
+    }
+    if len(scores) > 1:
+        same = [one[min(one)] for one in scores.values()]
+        tables["two_trainings"] = {"both": compare_scores(*same, tuple(scores))}
+    return {name: pd.concat(found, names=["network"]).reset_index("network") for name, found in tables.items() if found}
 
 
 def _rescored(scores: pd.DataFrame, aucs: pd.Series) -> pd.DataFrame:
@@ -175,18 +175,6 @@ def _rescored(scores: pd.DataFrame, aucs: pd.Series) -> pd.DataFrame:
         rows.append(row | {"difference": difference, "p": p})
     table = pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"]), patients=scores["patient_id"].nunique())
     return table.assign(equal=table["value"].round(4) == table["folder"].round(4))
-
-
-def relabelling_table(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame | None:
-    """Each network's AUROCs on the labels of 2020 and of 2017, with how many images were `relabelled`."""
-    tables = []
-    for network, found in scores.items():
-        if len(found) > 1:
-            table = compare_scores(found["2020"], found["2017"], ("labels of 2020", "labels of 2017"))
-            both = found["2020"].merge(found["2017"], on="image_id")
-            moved = [int((both[f"y_{label}_x"] != both[f"y_{label}_y"]).sum()) for label in table["label"]]
-            tables.append(table.assign(relabelled=moved, network=network))
-    return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def auroc_table(
