@@ -46,7 +46,7 @@ def test_images_labels_and_parts_are_those_of_the_file_and_no_patient_is_claimed
         np.testing.assert_array_equal(
             read_grey(found.file(rows["path"].iloc[-1])), arrays[f"{part}_images"][order.iloc[-1]]
         )
-    assert "names no patients" in words[0] and "not a published file" in words[1]
+    assert "not a published file" in words[0] and "names no patients" in words[1]
     same, sentence = medmnist.describe(found)
     assert not same and f"at {size} px" in sentence and "no patients are named" in sentence
     assert load(tmp_path, source)[0].fingerprint() == found.fingerprint()

@@ -124,7 +124,8 @@ def _shared(catalogue: Catalogue) -> list[str]:
     files, labels = int(both["digest"].isin(test["digest"]).sum()), frame.groupby("digest")["label"].nunique()
     twice, torn = len(frame) - len(labels), int((labels > 1).sum())
     leak = f"LEAK: {patients:,} patients of the test folder, and {files:,} of its files, are in train too"
-    facts = [leak if len(both) else "no patient and no file in both train and test"]
+    none = f"no {'patient and no file' if catalogue.patients_known else 'file'} in both train and test"
+    facts = [leak if len(both) else none]
     facts += [f"{twice:,} files are copies of others"] if twice else []
     return facts + ([f"DOUBTFUL: {torn:,} files have two labels"] if torn else [])
 

@@ -87,10 +87,10 @@ def load(source: str, data_dir: Path, cache: Path, workers: int = 0) -> Catalogu
     """
     path, name = find(source, data_dir), source.split("_")[0]
     root, title = _written(path, name, cache), WORDS[name][0]
-    text = "no split of it is known to be patient-disjoint, and intervals 'by patient' are by image"
-    warnings.warn(f"{title} names no patients: {text}", UserWarning, stacklevel=3)
     if file_digest(path, "md5") not in _published():
         warnings.warn(f"{path} is not a published file of {title}: used as found", UserWarning, stacklevel=3)
+    text = "no split of it is known to be patient-disjoint, and intervals 'by patient' are by image"
+    warnings.warn(f"{title} names no patients: {text}", UserWarning, stacklevel=3)
     files, unreadable = scan(root, cache, workers, PARTS)
     place = files["path"].str.extract(r"^(?P<part>[^/]+)/(?P<label>[^/]+)/(?P<number>\d+)\.png$")
     names = place["part"] + "/" + place["number"]
