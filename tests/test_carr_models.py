@@ -1,19 +1,23 @@
 """Carr's bridge: what starts are, what is learnt from, what may not be in the bridge, and the controls."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from keras import Input, Sequential
+from keras.layers import Dense, Flatten
 from PIL import Image
 from tiny import run_maker, tiny_images
 
-from helpers.carr import controls
+from helpers.carr import controls, numbers
 from helpers.carr import data as covid
 from helpers.carr import models as bridge
 from helpers.carr.controls import SOURCE, score_controls
 from helpers.carr.data import COVID_CLASSES as CLASSES
+from helpers.explain.maps import from_logits
 from helpers.model.backbones import load_backbone
 from helpers.model.experiment import Images
 from helpers.model.finetune import load_network
@@ -134,6 +138,26 @@ def test_controls_are_learnt_from_the_same_subjects_in_both_settings(tmp_path):
     assert table.loc[table["control"] == SOURCE, "p_NORMAL"].isna().all()
     tied = table[(table["setting"] == "tied") & (table["split"] == "test")]
     assert set(tied.loc[tied["label"] == "COVID-19", "site"]) == {"B"}
+
+
+def test_maps_are_scored_against_marked_lesions_of_two_kinds_and_training_images_say_so(tmp_path):
+    own = covid_data(tmp_path)
+    network = from_logits(Sequential([Input((32, 32, 1)), Flatten(), Dense(4)]), CLASSES)
+    profile = load_profile("phantom", SETTINGS | {"data_dir": str(tmp_path)})
+    catalogue = replace(own.catalogue, phantom=False)
+    none, why = numbers.locate_lesions(network, catalogue, own.frame, profile)
+    assert none == {} and "With lesion-masks/ in the data folder" in why
+    lesion = np.zeros((32, 32), np.uint8)
+    lesion[4:9, 20:26] = 255
+    first = {split: Path(rows["path"].iloc[0]).stem for split, rows in own.frame.groupby("split")}
+    (tmp_path / "lesion-masks").mkdir()
+    for name in (f"{first['test']}.a", f"{first['test']}.b", f"{first['train']}.a"):
+        Image.fromarray(lesion).save(tmp_path / "lesion-masks" / f"{name}.png")
+    found, which = numbers.locate_lesions(network, catalogue, own.frame, profile)
+    assert set(found) == {"gradient", "SHAP", numbers.MIDDLE} and "3 masks of 2 images" in which
+    for each in found.values():
+        assert each["label"].str.endswith(", learnt from").sum() == 1 and each["mass within lungs"].isna().all()
+        assert each["mass_by_chance"].tolist() == pytest.approx([30 / 32**2] * 3)
 
 
 def test_controls_with_masks_are_learnt_and_scored_on_images_that_have_one(tmp_path, monkeypatch):

@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from tiny import run_maker, tiny_images
 
 from helpers.data.kermany_images import XRAY_CLASSES
 from helpers.kermany import models
+from helpers.kermany.localisation import share_in_known_lungs
 from helpers.kermany.models import CLASSES, load_head
 from helpers.kermany.numbers import curve_points
 from helpers.model.experiment import Images
@@ -110,3 +112,15 @@ def test_the_networks_score_every_image_they_did_not_learn_from_and_are_averaged
     assert made.summary["chosen epochs"] == [2, 2]
     assert made.history["network"].unique().tolist() == [1, 2]
     assert (made.folder / "network_2" / "network.weights.h5").is_file()
+    profile = load_profile("phantom", small | {"backbone": "SmallNet", "data_dir": str(tmp_path)})
+    none, why = share_in_known_lungs(made, images.catalogue, images.frame, profile)
+    assert none.empty and "with lung-masks/ in the data folder" in why
+    lung, test = np.zeros((32, 32), np.uint8), images.frame[images.frame["split"] == "test"]
+    lung[8:24, 8:24] = 255
+    (tmp_path / "lung-masks").mkdir()
+    for path in test["path"][:-1]:
+        Image.fromarray(lung).save(tmp_path / "lung-masks" / path)
+    shares, which = share_in_known_lungs(made, images.catalogue, images.frame, profile)
+    found = shares.set_index(["measure", "label"])
+    assert found.loc[("area", "all"), ["value", "n"]].tolist() == [0.25, len(test) - 1]
+    assert 0 < found.loc[("inside", "all"), "value"] < 1 and f"{len(test) - 1} of {len(test)} test images" in which
