@@ -145,5 +145,5 @@ def test_a_fingerprint_changes_with_a_name_a_content_and_what_is_missing_and_not
 
 
 def test_what_a_data_set_is_read_from_is_listed_where_it_exists(folder):
-    place = Place("pictures", ("images", "nowhere"), ("*.png",), ("a/", "*.png"), "pictures")
+    place = Place("pictures", ("*.png",), ("a/", "*.png"), "pictures")
     assert place.read_from(folder.parent) == [folder / "3.png", folder / "a"] and place.find(folder.parent) == folder

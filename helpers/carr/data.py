@@ -54,7 +54,6 @@ OCTID_COUNTS = {"NORMAL": 206, "MH": 102, "DR": 107, "CSR": 102}  # as published
 OCTID_VALIDATION = 10  # B-scans per class, beside those to learn from, that choose penalties and epochs
 OCTID = Place(
     "OCTID images",
-    (),
     (tuple(f"{label.lower()}/" for label in OCTID_CLASSES),),
     tuple(f"{label.lower()}/" for label in OCTID_FOLDERS),
     f"folders {', '.join(OCTID_CLASSES)}",

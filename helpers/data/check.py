@@ -32,36 +32,32 @@ def real_places(profile: Profile) -> dict[str, tuple[Place, ...]]:
 
 def check(profile: Profile) -> int:
     """Print what each data set's folder holds; the exit status is 1 where something that lies there cannot be used."""
-    places, data_dir = real_places(profile), profile.data_dir
+    places, data_dir, states = real_places(profile), profile.data_dir, set()
     _print(f"{data_dir} (profile {profile.name}; {len(places)} data sets are looked for)")
-    states, roots = [], []
     for name, where in places.items():
-        found = [root for place in where for root in place.all_in(data_dir)]
-        roots += found
-        _print(f"{name} (notebooks {' '.join(_readers(name))}): {_sources(where, data_dir)}")
-        source, text, error = _read(name, profile)
-        states.append("missing" if isinstance(error, FileNotFoundError) else "bad" if error else "good")
+        readers = [notebook[:2] for notebook in all_notebooks() if name in _data_of(notebook)]
+        _print(f"{name} (notebooks {' '.join(readers)}): {_sources(where, data_dir)}")
+        source, warned, error = _read(name, profile)
+        state = "READ" if not error else "NOT THERE" if isinstance(error, FileNotFoundError) else "NOT USABLE"
+        states.add(state)
         if error:
-            _print(f"{'NOT THERE' if states[-1] == 'missing' else 'NOT USABLE'}: {error}", lines=4, indent=2)
-            continue
-        _print(f"{source.description[1]} {_patients(source.catalogue, where)}", lines=2, indent=2)
-        _print(_set_aside(source.catalogue), indent=2)
-        _print("; ".join([*_shared(source.catalogue), *text]), indent=2)
-    _print(_others(data_dir, roots, profile), lines=2)
-    return int("bad" in states or "good" not in states)
+            _print(f"{state}: {error}", lines=4, indent=2)
+        else:
+            _print(f"{source.description[1]} {_patients(source.catalogue, where)}", lines=2, indent=2)
+            _print(_set_aside(source.catalogue), indent=2)
+            _print("; ".join([*_shared(source.catalogue), *warned]), indent=2)
+    _print(_others(profile, places), lines=2)
+    return int("NOT USABLE" in states or "READ" not in states)
 
 
 def check_shortly(profile: Profile, notebooks: Iterable[str]) -> None:
     """Print one line per data set that these notebooks read: what was found, or what is missing."""
-    wanted, places = set(notebooks), real_places(profile)
-    for name, where in places.items():
-        if wanted & {notebook for notebook in all_notebooks() if name in _data_of(notebook)}:
+    wanted = {name for notebook in notebooks if notebook in all_notebooks() for name in _data_of(notebook)}
+    for name, where in real_places(profile).items():
+        if name in wanted:
             source, _, error = _read(name, profile)
-            if error:
-                _print(f"{name}: {error}", lines=3)
-            else:
-                size = f"{len(source.catalogue):,} images, {len(source.catalogue.excluded):,} set aside"
-                _print(f"{name}: {_sources(where, profile.data_dir)}: {size}")
+            found = f"{_sources(where, profile.data_dir)}; {_set_aside(source.catalogue)}" if not error else error
+            _print(f"{name}: {found}", lines=2)
 
 
 def _read(name: str, profile: Profile) -> tuple[Source, list[str], Exception | None]:
@@ -83,10 +79,6 @@ def _data_of(notebook: str) -> set[str]:
     return {reads.data, *(step_named(step).data for step in needed(reads.steps))}
 
 
-def _readers(name: str) -> list[str]:
-    return [notebook[:2] for notebook in all_notebooks() if name in _data_of(notebook)]
-
-
 def _sources(places: tuple[Place, ...], data_dir: Path) -> str:
     """The data sets by name, each with its folder below the data folder."""
     found = [(place.name, place.all_in(data_dir)) for place in places]
@@ -106,14 +98,15 @@ def _patients(catalogue: Catalogue, places: tuple[Place, ...]) -> str:
 
 
 def _set_aside(catalogue: Catalogue) -> str:
-    """How many files are not used, or absent, by reason, each with one of them."""
-    if catalogue.excluded.empty:
-        return "set aside: nothing"
-    reasons = catalogue.excluded["reason"].astype(str).str.split(":").str[0]
-    groups = catalogue.excluded["path"].groupby(reasons).agg(["size", "first"]).sort_values("size", ascending=False)
-    named = [f"{row['size']:,} {reason} ({row['first']})" for reason, row in groups.head(NAMED).iterrows()]
+    """How many images there are, and how many files are absent, or set aside for which reasons, the first one named."""
+    absent = len(catalogue.excluded) - len(catalogue.set_aside)
+    names = catalogue.set_aside["path"].str.split("/").str[-1]
+    groups = names.groupby(catalogue.set_aside["reason"].str.split(":").str[0]).agg(["size", "first"])
+    groups = groups.sort_values("size", ascending=False)
+    reasons = [f"{row['size']:,} {reason} ({row['first']})" for reason, row in groups.head(NAMED).iterrows()]
     more = [f"{len(groups) - NAMED} more reasons"] if len(groups) > NAMED else []
-    return f"set aside: {', '.join([*named, *more])}"
+    text = f"{len(catalogue):,} images" + (f"; absent: {absent:,}" if absent else "")
+    return f"{text}; set aside: {', '.join([*reasons, *more]) or 'none'}"
 
 
 def _shared(catalogue: Catalogue) -> list[str]:
@@ -130,16 +123,17 @@ def _shared(catalogue: Catalogue) -> list[str]:
     return facts + ([f"DOUBTFUL: {torn:,} files have two labels"] if torn else [])
 
 
-def _others(data_dir: Path, roots: list[Path], profile: Profile) -> str:
-    """What lies in the folder and is none of these."""
-    also = [path for reads in all_notebooks().values() if reads.folders for path in resolve(reads.folders)(profile)]
-    known = {path.relative_to(data_dir).parts[0] for path in [*roots, *also] if path != data_dir}
-    inside = os.scandir(data_dir) if data_dir.is_dir() else []
-    names = sorted(entry.name for entry in inside if entry.name not in known and not is_stray(entry.name))
-    if not names or data_dir in roots:
+def _others(profile: Profile, places: dict[str, tuple[Place, ...]]) -> str:
+    """What lies in the data folder and belongs to none of these."""
+    data_dir = profile.data_dir
+    read = [path for where in places.values() for place in where for path in place.all_in(data_dir)]
+    read += [path for reads in all_notebooks().values() if reads.folders for path in resolve(reads.folders)(profile)]
+    if data_dir in read or not data_dir.is_dir():
         return ""
+    known = {path.relative_to(data_dir).parts[0] for path in read if path.is_relative_to(data_dir)}
+    names = sorted({entry.name for entry in os.scandir(data_dir) if not is_stray(entry.name)} - known)
     more = f" and {len(names) - 2 * NAMED:,} more" if len(names) > 2 * NAMED else ""
-    return f"none of these: {', '.join(names[: 2 * NAMED])}{more}"
+    return f"none of these: {', '.join(names[: 2 * NAMED])}{more}" if names else ""
 
 
 def _print(text: str, lines: int = 1, indent: int = 0) -> None:

@@ -58,7 +58,6 @@ COLUMNS = ["patientid", "finding", "view", "filename"]  # the others vary
 LATER = ["modality", "folder"]  # columns that the first metadata.csv does not have
 PLACE = Place(
     "COVID-19 images",
-    (),
     (("metadata.csv", "images/"),),
     ("metadata.csv", "images/"),
     "metadata.csv and images/",

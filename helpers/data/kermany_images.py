@@ -63,7 +63,6 @@ OCT_FOLDERS = {"train": "train", "test": "test", "val": "test"}  # folder: publi
 OCT_NAME = rf"(?i)^(?P<says>{'|'.join(OCT_CLASSES)})-(?P<patient>\d+)-\d+\.\w+$"
 OCT = Place(
     "Kermany OCT images",
-    (),
     # Not NORMAL, which the chest X-rays have too.
     tuple(f"{folder}/{label.lower()}/" for folder in OCT_FOLDERS for label in OCT_CLASSES[:3]),
     tuple(f"{folder}/" for folder in OCT_FOLDERS),
@@ -102,7 +101,6 @@ XRAY_NAME = (
 )
 XRAY = Place(
     "Kermany chest X-rays",
-    (),
     tuple(f"{folder}/pneumonia/" for folder in XRAY_FOLDERS),  # the OCT images have a folder NORMAL too
     tuple(f"{folder}/" for folder in XRAY_FOLDERS),
     "train/ and test/ with folders NORMAL, PNEUMONIA",

@@ -62,7 +62,7 @@ def place_of(source: str) -> Place:
     sizes = [source] if "_" in source else [f"{source}_{size}" for size in SIZES]
     names = tuple(f"{one.removesuffix('_28')}.npz" for one in sizes)  # as published: the smallest has none in its name
     remedy, card = "Get it with: make data PROFILE=medmnist", names[0].removesuffix(".npz")
-    return Place(WORDS[source.split("_")[0]][0], (), names, names, " or ".join(names), remedy, cards=(card,))
+    return Place(WORDS[source.split("_")[0]][0], names, names, " or ".join(names), remedy, cards=(card,))
 
 
 def find(source: str, data_dir: Path) -> Path:

@@ -47,15 +47,13 @@ FACTS = {"digest": str, "width": "int32", "height": "int32", "mode": str, "avera
 class Place:
     """A data set as loaders, `make data`, `make check` and keys recognise it: by what lies in its folder.
 
-    A folder is the data set's where one of `marks` lies in it: a pattern, or a group of patterns of which none may be
-    missing. `part` has patterns that show that something of it lies there. `reads` are patterns of what its loader
-    reads. Patterns are written as for `matching`. Of `layouts`, folders below the data folder, only those are tried;
-    without any, every folder down to `DEEPEST`. `cards` name its archives in data/datasets.toml, the best first;
-    `patients` is their published number.
+    A folder is the data set's where one of `marks` lies in it: a pattern (see `matching`), or a group of patterns of
+    which none may be missing. It is looked for in the data folder and down to `DEEPEST` below. `reads` are patterns of
+    what its loader reads, `part` a group that shows that something of it lies there. `cards` name its archives in
+    data/datasets.toml, the best first; `patients` is their published number.
     """
 
     name: str
-    layouts: tuple[str, ...]
     marks: tuple[str | tuple[str, ...], ...]
     reads: tuple[str, ...]
     looked_for: str
@@ -66,9 +64,6 @@ class Place:
 
     def all_in(self, data_dir: Path) -> list[Path]:
         """Every folder that is the data set's. A copy inside another is none of its own."""
-        if self.layouts:
-            tried = [path for layout in self.layouts for path in matching(data_dir, f"{layout.lower()}/")]
-            return [path for path in (data_dir, *tried) if _holds(path, self.marks)]
         return _search(data_dir, self.marks)
 
     def find(self, data_dir: Path) -> Path:
@@ -82,8 +77,8 @@ class Place:
             )
         if found:
             return found[0]
-        where = f"there and in {', '.join(self.layouts)}" if self.layouts else f"in it and {DEEPEST} folders deep"
-        text = f"no {self.name} in {_text(data_dir)}{_state(data_dir)}: looked {where} for {self.looked_for}. "
+        where = f"{_text(data_dir)}{_state(data_dir)}"
+        text = f"no {self.name} in {where}: looked there, and down to {DEEPEST} folders below, for {self.looked_for}. "
         if unfit := self._almost(data_dir):
             raise CatalogueError(text + unfit)
         raise FileNotFoundError(text + self.remedy)

@@ -44,7 +44,6 @@ REPORTS = ("*reports/", "ecgen-radiology/")
 PROJECTIONS = "indiana_projections.csv"
 OPENI = Place(
     "Open-i images",
-    (),
     # As `make data` and file managers unpack the archives, and a copy that has a table of views in place of reports
     (("*png/", "*reports/"), ("*png/", "ecgen-radiology/"), (PROJECTIONS, "images*/")),
     ("*png/", "*reports/", "ecgen-radiology/", "images*/", PROJECTIONS),

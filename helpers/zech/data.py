@@ -64,7 +64,6 @@ BOXES, ORIGINAL = "BBox_List_2017.csv", 1024  # boxes are in pixels of the image
 LISTS = {"train_list.txt": "train", "val_list.txt": "train", "train_val_list.txt": "train", "test_list.txt": "test"}
 NIH_PLACE = Place(
     "ChestX-ray14",
-    (),
     tuple(name.lower() for name in ENTRIES),
     (*(name.lower() for name in (*ENTRIES, *LISTS)), "images*/"),
     ENTRIES[0],
@@ -82,7 +81,6 @@ LABELS = {"2017": "nih_labels_2017.csv", "2020": "nih_labels.csv"}  # of the clo
 PREDICTED = 22_433  # images, as published
 PREDICTIONS = Place(
     "published predictions",
-    ("reproduce-chexnet", "reproduce-chexnet-master"),
     ("pretrained*/preds.csv", "preds.csv"),
     ("pretrained*/preds.csv", "pretrained*/aucs.csv", "preds.csv", "aucs.csv", *LABELS.values()),
     "pretrained/preds.csv",
