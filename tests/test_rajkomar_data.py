@@ -10,6 +10,8 @@ from tiny_data import openi_archive, openi_report, picture, reasons
 from helpers.data.catalogue import Catalogue, CatalogueError
 from helpers.rajkomar import data
 from helpers.rajkomar.data import TRANSFORMS, read_openi, transformed, views_of
+from helpers.run.cache import step_key
+from helpers.run.profile import load_profile
 
 
 def views(catalogue: Catalogue) -> dict[str, str]:
@@ -106,6 +108,19 @@ def test_the_profile_takes_open_i_where_it_lies_and_else_says_so(tmp_path, monke
         settings.view_source = source
         with pytest.raises(FileNotFoundError, match=f"no {missing} images"):
             data.load_views(settings)
+
+
+def test_a_labels_file_that_the_profile_names_is_read_and_is_part_of_the_key(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
+    openi_archive(tmp_path)
+    keys = []
+    for view in ("PA", "L"):
+        (tmp_path / "views.csv").write_text(f"image,view\nCXR1_IM-0001-1001,{view}\n")
+        given = {"view_source": "openi", "data_dir": tmp_path, "view_labels_file": tmp_path / "views.csv"}
+        profile = load_profile("phantom", {key: str(value) for key, value in given.items()})
+        assert list(data.load_views(profile).frame["label"]) == [{"PA": "frontal", "L": "lateral"}[view]]
+        keys.append(step_key.__wrapped__("views_data", profile))
+    assert keys[0] != keys[1]
 
 
 # --- figure 6 ---

@@ -205,7 +205,7 @@ def test_nihs_own_table_serves_where_the_clone_has_no_labels_and_without_any_it_
     assert {tuple(found) for found in data.load_predictions(tmp_path).scores.values()} == {("2017",)}
     for folder in ("pretrained", "pretrained-old"):
         (clone / folder / "preds.csv").unlink()
-    with pytest.raises(FileNotFoundError, match="no published predictions.*reproduce-chexnet.*pretrained/preds.csv"):
+    with pytest.raises(FileNotFoundError, match="no published predictions.*pretrained/preds.csv.*reproduce-chexnet"):
         data.load_predictions(tmp_path)
 
 
