@@ -96,10 +96,11 @@ def test_f1_of_perfect_and_of_no_hits_is_clopper_pearsons_transformed(hits):
     assert clustered_f1([False, False], [True, False]).note == "no positives"
 
 
-def test_a_brier_score_that_hangs_on_few_images_of_a_class_has_no_interval():
+def test_a_brier_score_of_one_class_has_no_interval():
     p, truth = np.full(100, 0.1), np.arange(100) < 9
-    assert brier(truth, p, range(100)).value == pytest.approx(0.09 * 0.81 + 0.91 * 0.01)
-    assert not brier(truth, p, range(100)).bounded and brier(np.arange(100) < 10, p, range(100)).bounded
+    found = brier(truth, p, range(100))
+    assert found.value == pytest.approx(0.09 * 0.81 + 0.91 * 0.01) and found.bounded
+    assert not brier(truth & False, p, range(100)).bounded and not brier([], [], []).defined
 
 
 def test_without_a_threshold_there_are_no_rates():

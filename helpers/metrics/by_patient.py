@@ -40,6 +40,7 @@ from helpers.metrics.estimate import ALPHA, Estimate, as_arrays, logit_limits, u
 
 FEW = 5  # patients that differ from a bound: with fewer their variance says little
 TINY = 1e-12  # differences below this are rounding
+ROUNDING = 1e-6  # of values computed in single precision, beyond their bounds
 Bounds = tuple[float, float] | None  # the lowest and highest that a value can be
 Limits = Callable[[float], tuple[float, float]]  # of an interval that misses with probability alpha
 
@@ -131,7 +132,7 @@ def clustered_ratio(values: Any, sizes: Any, patients: Any, bounds: Bounds = Non
     numbers, each, who = as_arrays(values=(values, float), sizes=(sizes, float), patients=(patients, object))
     if (each < 0).any():
         raise ValueError("sizes: expected numbers of at least 0")
-    if bounds and ((numbers < bounds[0] * each - TINY) | (numbers > bounds[1] * each + TINY)).any():
+    if bounds and ((numbers < bounds[0] * each - ROUNDING) | (numbers > bounds[1] * each + ROUNDING)).any():
         raise ValueError(f"values: expected numbers from {bounds[0]} to {bounds[1]} for each unit of size")
     totals = pd.DataFrame({"value": numbers, "size": each}).groupby(who, sort=False).sum()
     totals, total = totals[totals["size"] > 0], math.fsum(each)

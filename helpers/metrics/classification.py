@@ -194,7 +194,6 @@ def youden_plateau(truth: Any, score: Any, steps: int = 1000) -> Plateau:
     return Plateau(low, high, float(index.max()), float(s[~t].max()), float(s[t].min()))
 
 
-RARE = 10  # patients of a class
 TINY = 1e-7  # probabilities are kept this far from 0 before their logarithm is taken
 COLUMNS = ("from", "to", "n", "predicted", "observed", "low", "high")
 
@@ -223,12 +222,11 @@ def reliability(truth: Any, probability: Any, bins: int = 10) -> pd.DataFrame:
 def brier(truth: Any, probability: Any, patients: Any) -> Estimate:
     """Mean squared distance of the probability from the truth (0 is best, 0.25 a coin), with its interval by patient.
 
-    No interval where under `RARE` patients have an image of one class: the score then hangs on those few.
+    No interval where the images are of one class: what the other would add is unknown.
     """
-    t, p, who = as_arrays(truth=(truth, bool), probability=(probability, float), patients=(patients, object))
-    found = mean_by_patient((p - t) ** 2, who, (0, 1))
-    rare = min(len(set(who[part])) for part in (t, ~t)) < RARE
-    return found.without_interval(f"under {RARE} patients of one class") if rare else found
+    t, p = as_arrays(truth=(truth, bool), probability=(probability, float))
+    found, why = mean_by_patient((p - t) ** 2, patients, (0, 1)), lacks_class(t)
+    return found.without_interval(why) if why else found
 
 
 def fit_temperature(probabilities: np.ndarray, labels: Any, classes: Sequence[str]) -> float:

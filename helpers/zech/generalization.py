@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs, compare_independent_aurocs
-from helpers.metrics.by_patient import Clustered, Comparison, average
+from helpers.metrics.by_patient import Clustered, Comparison, average, compare
 from helpers.metrics.classification import accuracy, rates_at
 from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame, flatten
 from helpers.zech.sites import POSITIVE, joined, site_sets
@@ -146,15 +146,15 @@ def site_id(sites: str) -> str:
 
 
 def external_tests(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
-    """Internal against external AUROC of each single hospital's head: DeLong's test of independent samples, on all
-    images of a hospital, and the same by patient."""
+    """Internal against external AUROC of each single hospital's head, on all images of a hospital, by patient; and
+    the p of DeLong's test of independent samples, which takes images as independent."""
     rows = []
     for trained, other in permutations(sites, 2):
         home, away = (test_rows(scores, trained, [site], natural=False) for site in (trained, other))
-        found = compare_independent_aurocs(truth_of(home), home[SCORE], truth_of(away), away[SCORE])
-        names = {"trained_on": trained, "tested_on": other}
-        names |= {"internal": str(found.a), "external": str(found.b)}
-        rows.append(names | found.row() | {"p by patient": (area_of(home) - area_of(away)).p})
+        found = compare(area_of(home), area_of(away))
+        by_image = compare_independent_aurocs(truth_of(home), home[SCORE], truth_of(away), away[SCORE])
+        names = {"trained_on": trained, "tested_on": other, "internal": str(found.a), "external": str(found.b)}
+        rows.append(names | found.row() | {"p by image": by_image.p})
     return pd.DataFrame(rows)
 
 
