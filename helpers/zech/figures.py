@@ -86,7 +86,7 @@ def roc_grid(
     last = grid.flat[-1]
     last.axis("off")
     for colour, (level, frame) in zip(colours, scores.items(), strict=True):
-        last.plot([], [], color=colour, label=f"{level}, {len(frame):,} images")
+        last.plot([], [], color=colour, label=f"{level}, {len(frame):,} images".replace(", ", ",\n"))
     last.legend(loc="center", title="AUROC in each panel")
     grid[-1, 2].set_xlabel("1 − specificity")
     grid[1, 0].set_ylabel("sensitivity")
