@@ -59,9 +59,9 @@ def compare_scores(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> 
     a, b = (one[one["image_id"].isin(images)].sort_values("image_id", ignore_index=True) for one in (a, b))
     rows = []
     for label in [label for label in labels_of(a) if f"p_{label}" in b]:
-        values = [area_of(one, label).value for one in (a, b)]
-        change, alone = (area_of(a, label, unit) - area_of(b, label, unit) for unit in ("patient_id", "image_id"))
-        row = {"label": label, **dict(zip(names, values, strict=True)), **change.row()}
+        pairs = [[area_of(one, label, unit) for one in (a, b)] for unit in ("patient_id", "image_id")]
+        change, alone = (one - other for one, other in pairs)
+        row = {"label": label, **{name: one.value for name, one in zip(names, pairs[0], strict=True)}, **change.row()}
         relabelled = int((a[f"y_{label}"] != b[f"y_{label}"]).sum())
         row |= {"p by image": alone.p, "design effect": _design_effect(change, alone), "relabelled": relabelled}
         rows.append(row)
