@@ -5,8 +5,8 @@
 Data are drawn from models whose truth is known, with fixed seeds; 400 repeats give a standard error of about one point.
 Chosen are the cases in which the intervals used before held the truth least often (last column, percent): few patients,
 few images of a class, few errors, values near 1, and comparisons with a perfect score. Quantities whose intervals did
-not cover, and have none any more, are not here: the spread over classes, rates at a threshold chosen on the same images.
-Repeats without an interval (a Brier score of images of one class) do not count.
+not cover, and have none any more, are not here: the spread over classes, rates at a threshold chosen on the same
+images. Repeats without an interval (a Brier score of images of one class) do not count.
 """
 
 from __future__ import annotations

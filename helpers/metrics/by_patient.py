@@ -132,8 +132,11 @@ def clustered_ratio(values: Any, sizes: Any, patients: Any, bounds: Bounds = Non
     numbers, each, who = as_arrays(values=(values, float), sizes=(sizes, float), patients=(patients, object))
     if (each < 0).any():
         raise ValueError("sizes: expected numbers of at least 0")
-    if bounds and ((numbers < bounds[0] * each - ROUNDING) | (numbers > bounds[1] * each + ROUNDING)).any():
-        raise ValueError(f"values: expected numbers from {bounds[0]} to {bounds[1]} for each unit of size")
+    if bounds:
+        within = np.clip(numbers, bounds[0] * each, bounds[1] * each)
+        if (np.abs(numbers - within) > ROUNDING).any():
+            raise ValueError(f"values: expected numbers from {bounds[0]} to {bounds[1]} for each unit of size")
+        numbers = within
     totals = pd.DataFrame({"value": numbers, "size": each}).groupby(who, sort=False).sum()
     totals, total = totals[totals["size"] > 0], math.fsum(each)
     n, m = int((each > 0).sum()), len(totals)
@@ -204,7 +207,7 @@ def widest(*intervals: Limits) -> Limits:
     return limits
 
 
-# --- comparisons -----------------------------------------------------------------------------------------
+# --- comparisons ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
