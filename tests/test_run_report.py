@@ -45,7 +45,8 @@ def calls(notebook: str) -> list[tuple[str, str, list[str]]]:
 
 def evaluated(node: ast.expr):
     """A literal, or `tuple(f"..." for letter in "ABCD")`: nothing that the notebook computes."""
-    return eval(compile(ast.Expression(node), "notebook", "eval"), {"__builtins__": {"tuple": tuple}})
+    whole = re.sub(r"\[: [^\]]*\]", "", ast.unparse(node))  # MedMNIST's classes make the first of them alone
+    return eval(whole, {"__builtins__": {"tuple": tuple}})
 
 
 def test_there_is_a_notebook_behind_most_figures():
