@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
@@ -19,6 +20,7 @@ from helpers.model import backbones  # noqa: E402
 from helpers.model.backbones import formula_record, load_backbone, weights_digest  # noqa: E402
 from helpers.model.finetune import FinetuneSettings  # noqa: E402
 from tools import convert as tool  # noqa: E402
+from tools import shift  # noqa: E402
 from tools.convert import ConversionError, convert, inception_v4_modules  # noqa: E402
 from tools.formula import LUMA, classes_digest, formula_classes, formula_image, formula_images  # noqa: E402
 from tools.pretrain import RECIPES, package, pretrain, retrain  # noqa: E402
@@ -189,3 +191,20 @@ def test_a_network_retrained_in_grey_fits_the_backbone_it_came_from(tmp_path, mo
         retrain(tmp_path, target, "SmallNet", ["fungus", "plant"], settings)
     monkeypatch.undo()
     assert load_backbone("SmallNet", str(target), 32).weights_digest != before
+
+
+def test_the_halves_of_a_shift_share_no_patient():
+    frame = pd.DataFrame(
+        [
+            ("train/NORMAL2-IM-12-1.jpeg", "train/IM12", "NORMAL"),
+            ("train/IM-3-1.jpeg", "train/IM3", "NORMAL"),
+            ("train/IM-3-2.jpeg", "train/IM3", "NORMAL"),
+            ("train/person1_virus_1.jpeg", "train/person1", "VIRUS"),
+            ("train/person9_virus_1.jpeg", "train/person9", "VIRUS"),
+            ("train/person9_virus_2.jpeg", "train/person9", "VIRUS"),
+        ],
+        columns=["image_id", "patient_id", "label"],
+    )
+    for half in shift.halves(frame, np.array([90.0, 60.0, 130.0, 80.0, 100.0, 70.0])).values():
+        assert pd.Series(half).groupby(frame["patient_id"]).nunique().eq(1).all()
+        assert set(half) == {0, 1}
