@@ -45,7 +45,7 @@ def calls(notebook: str) -> list[tuple[str, str, list[str]]]:
 
 def evaluated(node: ast.expr):
     """A literal, or `tuple(f"..." for letter in "ABCD")`: nothing that the notebook computes."""
-    whole = re.sub(r"\[: [^\]]*\]", "", ast.unparse(node))  # MedMNIST's classes make the first of them alone
+    whole = re.sub(r"\[:[^\]]*\]", "", ast.unparse(node))  # MedMNIST's classes make the first of them alone
     return eval(whole, {"__builtins__": {"tuple": tuple}})
 
 
