@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from helpers.run.profile import Profile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides what matters
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -47,33 +51,35 @@ def main(words: list[str]) -> int:
         return 130
 
 
-def _reproduce(*words: str) -> int:
-    from helpers.data.check import check_shortly
+def _profile_of(words: Sequence[str]) -> tuple[dict[str, str], Profile]:
+    """The run's own settings (PROFILE, ONLY ...) among `KEY=VALUE` words, and the profile that the others change."""
     from helpers.run.profile import load_profile
-    from helpers.run.workflow import reproduce, split_settings, wanted_notebooks
+    from helpers.run.workflow import split_settings
 
     own, overrides = split_settings(words)
-    check_shortly(load_profile(own["profile"], overrides), wanted_notebooks(own["only"]))
+    return own, load_profile(own["profile"], overrides)
+
+
+def _reproduce(*words: str) -> int:
+    from helpers.data.check import check_shortly
+    from helpers.run.workflow import reproduce, wanted_notebooks
+
+    own, profile = _profile_of(words)
+    check_shortly(profile, wanted_notebooks(own["only"]))
     return reproduce(words)
 
 
 def _check(*words: str) -> int:
     from helpers.data.check import check
-    from helpers.run.profile import load_profile
-    from helpers.run.workflow import split_settings
 
-    own, overrides = split_settings(("PROFILE=paper", *words))
-    return check(load_profile(own["profile"], overrides))
+    return check(_profile_of(("PROFILE=paper", *words))[1])
 
 
 def _data(*words: str) -> int:
     from helpers.data.check import real_places
     from helpers.data.download import fetch_place
-    from helpers.run.profile import load_profile
-    from helpers.run.workflow import split_settings
 
-    own, overrides = split_settings(words)
-    profile = load_profile(own["profile"], overrides)
+    _, profile = _profile_of(words)
     places = [place for found in real_places(profile).values() for place in found]
     if not places:
         print(f"profile {profile.name} makes its own images: nothing to download")
@@ -81,8 +87,6 @@ def _data(*words: str) -> int:
 
 
 def _dicom(*words: str) -> int:
-    from pathlib import Path
-
     from helpers.data.dicom import RADIOGRAPHS, WINDOWS, convert_folder, read_key
     from helpers.run.profile import ProfileError
 

@@ -117,9 +117,7 @@ def _features(name: str, run: Run, profile: Profile) -> dict[str, Any]:
         "kept": str(made.folder),
         "store": made.key,
         "width": made.features.shape[1],
-        "engine": made.engine,
-        "precision": made.precision,
-        "agreement": made.agreement,
+        **{name: getattr(made, name) for name in ("engine", "precision", "agreement")},
     }
 
 

@@ -9,9 +9,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from helpers.audit import checks as audit
 from helpers.audit import rules, rules_tables
-from helpers.audit.appraisal import load_appraisal, rate_domains
-from helpers.audit.checks import OUTCOMES, derived, load_checks, ranked, run_audit, tally
 from helpers.audit.facts import VALUES, ScoredSet, as_fact, braces, possible_positives
 from helpers.audit.rules import RULES
 from helpers.metrics.estimate import Estimate
@@ -272,12 +271,12 @@ def test_a_p_value_is_that_of_the_counts():
 
 @pytest.fixture(scope="module")
 def checks():
-    return load_checks()
+    return audit.load_checks()
 
 
 @pytest.fixture(scope="module")
 def table(checks):
-    return run_audit(checks)
+    return audit.run_audit(checks)
 
 
 @pytest.fixture(scope="module")
@@ -286,14 +285,14 @@ def outcome(table):
 
 
 def test_every_row_is_whole(checks, table):
-    assert len(checks) == len(table) and set(table["outcome"]) == set(OUTCOMES)
+    assert len(checks) == len(table) and set(table["outcome"]) == set(audit.OUTCOMES)
     assert (table[["rule", "paper", "where", "printed", "assumption", "found", "sentence"]] != "").all().all()
     assert ((table["mend"] != "") == (table["outcome"] != "consistent")).all()
     assert set(table["paper"].str.split(" and ").explode()) == set(load_published()["paper"])
     texts = table[["found", "sentence", "assumption", "mend"]].stack()
     assert not texts.str.contains(r"\bnan\b|[{}$]").any()
-    assert ranked(table)["matters"].is_monotonic_decreasing
-    assert tally(table).loc["all"].tolist() == [115, 12, 22, 149]  # by outcome, and in all
+    assert audit.ranked(table)["matters"].is_monotonic_decreasing
+    assert audit.tally(table).loc["all"].tolist() == [115, 12, 22, 149]  # by outcome, and in all
 
 
 def test_every_rule_is_used_and_every_entry_has_known_keys(checks):
@@ -301,7 +300,7 @@ def test_every_rule_is_used_and_every_entry_has_known_keys(checks):
     known = {"id", "paper", "rule", "facts", "given", "with", "formulas", "assumption", "matters", "otherwise", "title"}
     known |= {"found", "mend", "why", "sentence", "question", "derived", "rounding"}
     assert set().union(*(check.texts for check in checks)) <= known
-    assert {check.texts.get("otherwise", "inconsistent") for check in checks} <= set(OUTCOMES)
+    assert {check.texts.get("otherwise", "inconsistent") for check in checks} <= set(audit.OUTCOMES)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +329,7 @@ def test_the_outcome_follows_a_changed_number(tmp_path, outcome, name, printed, 
     value = printed_number(printed, rows.loc[name, "unit"] == "proportion")[0]
     rows.loc[(rows["id"] == name) | (rows["repeats"] == name), ["value", "printed"]] = [repr(value), printed]
     rows.to_csv(folder / f"{paper}.csv", index=False)
-    now = next(one for one in load_checks(folder) if one.id == f"{paper}.{check}").row()["outcome"]
+    now = next(one for one in audit.load_checks(folder) if one.id == f"{paper}.{check}").row()["outcome"]
     assert [outcome[f"{paper}.{check}"], now] == outcomes.split()
 
 
@@ -346,7 +345,7 @@ def test_every_consistent_check_fails_for_some_other_numbers(checks, monkeypatch
 
     monkeypatch.setattr("helpers.audit.facts.as_fact", other)
     for _ in range(20):
-        alike -= {check.id for check in load_checks() if check.id in alike and not check.answer().good}
+        alike -= {check.id for check in audit.load_checks() if check.id in alike and not check.answer().good}
     assert alike == set()
 
 
@@ -357,7 +356,7 @@ FOUND = """design.sensitivity_as_ranking design.sensitivity_definition counts.xr
 
 
 def test_what_survives_a_hostile_reading_is_listed_with_assumption_rounding_and_mend(table):
-    worst = ranked(table)
+    worst = audit.ranked(table)
     assert set(worst["check"]) == {f"kermany2018.{name}" for name in FOUND.split()}
     assert (worst[["assumption", "rounding", "mend"]] != "").all().all()
 
@@ -383,13 +382,13 @@ def test_a_slip_in_the_file_of_checks_is_named(tmp_path, old, new, message):
     assert old in text
     (folder / CHECKS).write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(ClaimError, match=message):
-        run_audit(load_checks(folder))
+        audit.run_audit(audit.load_checks(folder))
 
 
 def test_numbers_that_follow_from_others_are_the_claims_of_this_notebook(checks):
     published = load_published()
     mine = published[(published["notebook"] == "13_paper_audit") & (published["repeats"] == "")]
-    found = derived(checks)
+    found = audit.derived(checks)
     assert sorted(mine["id"]) == sorted(found)
     rows = mine.set_index("id", drop=False)  # the mean of four F1 is .3865, half-way to the printed .387
     assert {verdict(rows.loc[name], Estimate.exact(value)).word for name, value in found.items()} == {"reproduced"}
@@ -397,19 +396,19 @@ def test_numbers_that_follow_from_others_are_the_claims_of_this_notebook(checks)
 
 @pytest.mark.parametrize(("name", "items"), [("claim_2024", 44), ("probast_ai", 34)])
 def test_each_paper_is_held_against_every_item_of_a_checklist(tmp_path, name, items):
-    table = load_appraisal(name)
+    table = audit.load_appraisal(name)
     assert set(table["paper"]) == set(load_published()["paper"]) and (table.groupby("paper").size() == items).all()
     assert (table.groupby("item")["question"].nunique() == 1).all()
     for column, value, why in (("judgement", "maybe", "unknown"), ("quote", "", "quote"), ("place", "", "place")):
         table.assign(**{column: [value, *table[column][1:]]}).to_csv(tmp_path / f"{name}.csv", index=False)
         with pytest.raises(ClaimError, match=f"{why}.*kermany2018, item {table['item'][0]}"):
-            load_appraisal(name, tmp_path)
+            audit.load_appraisal(name, tmp_path)
 
 
 def test_one_no_makes_a_domain_a_high_risk_and_a_missing_answer_an_unclear_one():
     answers = {"D1.1": "yes", "D1.2": "probably no", "D2.1": "probably yes", "E4.1": "no information"}
     rows = {"item": list(answers), "judgement": list(answers.values()), "paper": "p"}
-    risks = rate_domains(pd.DataFrame(rows))
+    risks = audit.rate_domains(pd.DataFrame(rows))
     assert risks["p"].tolist() == ["high", "low", "unclear"]
 
 

@@ -49,7 +49,7 @@ def test_a_list_can_be_written_in_any_usual_way(given):
         ("phantom", "seed", "write key=value"),
         ("phantom", "name=other", "no key 'name'"),
         ("phantom", "curve_per_class=30,10", "rising"),
-        ("phantom", "head_l2=-1", "0 or more"),
+        ("phantom", "head_l2=-1", "greater than or equal to 0"),
     ],
 )
 def test_when_something_is_wrong_then_the_error_says_what_and_offers_the_nearest_name(name, overrides, words):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.audit.appraisal import JUDGEMENTS, NOT_STATED, load_appraisal
+from helpers.audit.checks import JUDGEMENTS, NOT_STATED, load_appraisal
 from helpers.run.claims import COLUMNS, ClaimError, load_published, margins, papers_known, printed_number
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import KEYS

@@ -4,6 +4,8 @@ Each answer is consistent, inconsistent or undecidable, under an assumption that
 only what no reading of the text, and no manner of rounding, mends: what was taken for granted, and the smallest mend,
 stand beside it, and nothing says why the number stands there. Undecidable means that the text tells too little, or
 that the answer hangs on a reading.
+
+At the end, what two checklists for reviewers ask of each paper: PROBAST+AI (risk of bias) and CLAIM 2024 (reporting).
 """
 
 from __future__ import annotations
@@ -213,3 +215,63 @@ def tally(table: pd.DataFrame, by: str = "paper") -> pd.DataFrame:
 def derived(checks: Sequence[Check]) -> dict[str, float]:
     """Ids of printed numbers that other numbers of the same text determine, and what those make of them."""
     return {check.facts[0].id: check.answer().value for check in checks if check.texts.get("derived")}
+
+
+# --- the reviewers' checklists ------------------------------------------------------------------------------------
+#
+# The answers are data, data/published/probast_ai.csv and claim_2024.csv: a judgement, the words of the text that it
+# rests on, their place, and what this project does about it.
+
+APPRAISAL_COLUMNS = ("paper", "item", "question", "judgement", "quote", "place", "here")
+JUDGEMENTS = {
+    "probast_ai": ("yes", "probably yes", "probably no", "no", "no information", "not applicable"),
+    "claim_2024": ("reported", "partly reported", "not stated", "not applicable"),
+}
+NOT_STATED = "not stated"  # in place of a quote, where the text has no words on an item
+DOMAINS = ("participants", "predictors", "outcome", "analysis")
+
+
+def load_appraisal(name: str, folder: Path = PUBLISHED) -> pd.DataFrame:
+    """The answers to one checklist, a row for each paper and item.
+
+    Raises `ClaimError` for an unknown judgement, and for one without the words that it rests on.
+    """
+    table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
+    if tuple(table.columns) != APPRAISAL_COLUMNS:
+        raise ClaimError(f"{name}.csv needs the columns {', '.join(APPRAISAL_COLUMNS)}")
+    open_ones = table["judgement"].isin(JUDGEMENTS[name][-2:])
+    wrong = {
+        "an unknown judgement": ~table["judgement"].isin(JUDGEMENTS[name]),
+        "a judgement without a quote": ~open_ones & table["quote"].isin(["", NOT_STATED]),
+        f"a quote where there is none ('{NOT_STATED}')": open_ones & (table["quote"] != NOT_STATED),
+        "a quote without its place": (table["quote"] != NOT_STATED) & (table["place"] == ""),
+        "nothing on what is done here": table["here"] == "",
+        "the same item twice": table.duplicated(["paper", "item"]),
+    }
+    for why, rows in wrong.items():
+        if rows.any():
+            first = table[rows].iloc[0]
+            raise ClaimError(f"{name}.csv has {why}: {first['paper']}, item {first['item']}")
+    return table
+
+
+def rate_domains(probast: pd.DataFrame) -> pd.DataFrame:
+    """The risk of bias in each domain of PROBAST+AI, one row for each part and domain, one column for each paper.
+
+    'high' where an answer is no or probably no, 'low' where all are yes or probably yes, else 'unclear'.
+    """
+
+    def rate(answers: pd.Series) -> str:
+        if answers.isin(["no", "probably no"]).any():
+            return "high"
+        return "unclear" if (answers == "no information").any() else "low"
+
+    part = probast["item"].str[0].map({"D": "development", "E": "evaluation"})
+    domain = probast["item"].str[1].astype(int).map(dict(enumerate(DOMAINS, 1)))
+    rated = probast.assign(part=part, domain=domain).groupby(["part", "domain", "paper"], sort=False)["judgement"]
+    return rated.agg(rate).unstack("paper").rename_axis(columns=None)
+
+
+def tally_judgements(table: pd.DataFrame) -> pd.DataFrame:
+    """How many items of a checklist got which judgement, one row for each paper."""
+    return pd.crosstab(table["paper"], table["judgement"]).rename_axis(columns=None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeFloat, field_validator
 
 from helpers.run import paths
 from helpers.run.paths import RAW, ROOT
@@ -181,14 +181,8 @@ def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-def _penalties(values: tuple[float, ...]) -> tuple[float, ...]:
-    if any(v < 0 for v in values):
-        raise ValueError("a weight penalty is 0 or more")
-    return values
-
-
 Rising = Annotated[tuple[int, ...], AfterValidator(_rising)]
-Penalties = Annotated[tuple[float, ...], AfterValidator(_penalties)]
+Penalties = tuple[NonNegativeFloat, ...]
 
 
 class CoreKeys(BaseModel):
