@@ -13,7 +13,7 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.download import unverified
+from helpers.data.folder import unverified
 from helpers.data.images import read_grey
 from helpers.data.splits import Source, Split
 from helpers.metrics.estimate import Estimate

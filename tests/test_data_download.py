@@ -19,9 +19,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers.data import download
-from helpers.data.check import real_places
-from helpers.data.download import DATASETS, MARKER, DownloadError, fetch, fetch_dataset, fetch_place, read_datasets
+from helpers.data import folder as download
+from helpers.data.folder import (
+    DATASETS,
+    MARKER,
+    DownloadError,
+    fetch,
+    fetch_dataset,
+    fetch_place,
+    read_datasets,
+    real_places,
+)
 from helpers.data.kermany_images import OCT, XRAY
 from helpers.run.profile import load_profile
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from tiny_data import medmnist_arrays
 
-from helpers.data import medmnist
 from helpers.data.catalogue import CatalogueError
-from helpers.data.download import DATASETS, read_datasets
+from helpers.data.folder import DATASETS, read_datasets
 from helpers.data.images import read_grey
 from helpers.data.splits import SplitError
 from helpers.kermany import data
@@ -27,7 +26,7 @@ def write(folder, name="octmnist", arrays=None, compressed=True):
 def load(folder, source="octmnist"):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        return medmnist.load(source, folder, folder / "cache"), [str(one.message) for one in caught]
+        return data.load_medmnist(source, folder, folder / "cache"), [str(one.message) for one in caught]
 
 
 @pytest.mark.parametrize("source", ["octmnist", "pneumoniamnist_64"])
@@ -37,17 +36,17 @@ def test_images_labels_and_parts_are_those_of_the_file_and_no_patient_is_claimed
     arrays = write(tmp_path, source, medmnist_arrays(name, size=size), compressed)
     found, words = load(tmp_path, source)
     assert found.name == name and not found.patients_known and len(found) == 68
-    for part, published in medmnist.PARTS.items():
+    for part, published in data.PARTS.items():
         rows = found.frame[found.frame["image_id"].str.startswith(part)]
         codes = arrays[f"{part}_labels"][:, 0]
         order = rows["image_id"].str.split("/").str[1].astype(int)
-        assert rows["label"].tolist() == [medmnist.LABELS[name][codes[k]] for k in order]
+        assert rows["label"].tolist() == [data.MEDMNIST[name][codes[k]] for k in order]
         assert set(rows["published_split"]) == {published} and set(rows["validation"]) == {part == "val"}
         np.testing.assert_array_equal(
             read_grey(found.file(rows["path"].iloc[-1])), arrays[f"{part}_images"][order.iloc[-1]]
         )
     assert "not a published file" in words[0] and "names no patients" in words[1]
-    same, sentence = medmnist.describe(found)
+    same, sentence = data.describe_oct(found)
     assert not same and f"at {size} px" in sentence and "no patients are named" in sentence
     assert load(tmp_path, source)[0].fingerprint() == found.fingerprint()
 
@@ -94,17 +93,17 @@ def test_one_size_is_found_by_itself_and_of_several_one_must_be_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no OCTMNIST in .*octmnist_224.npz.*make data PROFILE=medmnist"):
         load(tmp_path)
     write(tmp_path / "my downloads", "octmnist_64", medmnist_arrays("octmnist", size=64))
-    assert "at 64 px" in medmnist.describe(load(tmp_path)[0])[1]
+    assert "at 64 px" in data.describe_oct(load(tmp_path)[0])[1]
     with pytest.raises(FileNotFoundError, match="for octmnist.npz"):
         load(tmp_path, "octmnist_28")
     write(tmp_path / "my downloads")
     with pytest.raises(CatalogueError, match="more than once: .*octmnist.npz.*OCT_SOURCE=octmnist_28"):
         load(tmp_path)
-    assert "at 28 px" in medmnist.describe(load(tmp_path, "octmnist_28")[0])[1]
+    assert "at 28 px" in data.describe_oct(load(tmp_path, "octmnist_28")[0])[1]
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(medmnist, "PIECE", 1 << 20)
+    monkeypatch.setattr(data, "PIECE", 1 << 20)
     write(tmp_path, "octmnist_224", medmnist_arrays("octmnist", (600, 12, 12), 224))  # 31 MB of pixels
     tracemalloc.start()
     load(tmp_path, "octmnist_224")
@@ -115,14 +114,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
 
 def test_a_published_file_is_known_by_its_checksum(tmp_path, monkeypatch):
     write(tmp_path)
-    monkeypatch.setattr(
-        medmnist, "_published", lambda: {hashlib.md5((tmp_path / "octmnist.npz").read_bytes()).hexdigest()}
-    )
+    monkeypatch.setattr(data, "_published", lambda: {hashlib.md5((tmp_path / "octmnist.npz").read_bytes()).hexdigest()})
     assert len(load(tmp_path)[1]) == 1
 
 
 def test_every_size_has_a_card_with_its_checksum():
-    cards = {name: card["files"][0] for name, card in read_datasets(DATASETS).items() if medmnist.is_medmnist(name)}
+    cards = {name: card["files"][0] for name, card in read_datasets(DATASETS).items() if data.is_medmnist(name)}
     assert len(cards) == 8 == len({file.md5 for file in cards.values()})
     assert all(
         file.name == f"{name}.npz" and file.url.startswith("https://zenodo.org/") for name, file in cards.items()

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from helpers.carr.data import OCTID_FOLDERS
-from helpers.data import kermany_images, medmnist
+from helpers.data import kermany_images
 from helpers.data.catalogue import Catalogue
+from helpers.kermany.data import MEDMNIST, PARTS
 
 FOUND = ("No Finding", "Pneumonia|Effusion", "Consolidation", "Cardiomegaly|Effusion")  # by patient, of ChestX-ray14
 COHEN = ("COVID-19", "Streptococcus", "SARS", "No Finding")  # by patient, of Cohen's collection
@@ -155,8 +156,8 @@ def openi_archive(folder: Path, reports: int = 8) -> Path:
 
 def medmnist_arrays(name: str, counts: tuple[int, int, int] = (40, 12, 16), size: int = 28) -> dict[str, np.ndarray]:
     """The arrays of a file of MedMNIST's: stripes and noise, wider by class, `counts` images in train, val and test."""
-    rng, classes, arrays = np.random.default_rng(size), len(medmnist.LABELS[name]), {}
-    for part, count in zip(medmnist.PARTS, counts, strict=True):
+    rng, classes, arrays = np.random.default_rng(size), len(MEDMNIST[name]), {}
+    for part, count in zip(PARTS, counts, strict=True):
         labels = np.arange(count) % classes
         waves = np.sin(np.arange(size) / (1.5 + labels[:, None]))[:, :, None] * np.ones(size)
         arrays[f"{part}_images"] = (128 + 70 * waves + rng.normal(0, 20, waves.shape)).clip(0, 255).astype(np.uint8)

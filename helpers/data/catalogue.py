@@ -16,53 +16,17 @@ import pandas as pd
 
 from helpers.run.steps import nearest
 
-REQUIRED = {
-    "image_id": "unique name of the image within its data set",
-    "path": "where the file lies, relative to the catalogue's root",
-    "label": "one of the catalogue's classes, spelt as the data set spells it",
-    "patient_id": "images of one patient share it; empty strings are not allowed",
-    "published_split": "train or test, as published",
-    "digest": "SHA-256 of the file's bytes",
-}
-OPTIONAL = {
-    "site": "hospital or scanner",
-    "view": "projection or scan direction",
-    "validation": "True for an image of the training folder that its publisher keeps for validation",
-    "department": "of the hospital, or what stands for it",
-    "body": "what the image shows; images of one body differ in their signature alone",
-    "markers": "on: the image bears its site's signature; off: a neutral one",
-    "cohort": "natural, or reserve: patients for sets of another prevalence",
-    "mask": "lesion mask, a PNG relative to the root (phantoms only)",
-    "lung_mask": "mask of the lungs, a PNG relative to the root (phantoms only)",
-    "age": "years",
-    "labels": "every label of an image that has several, joined by |",
-    "findings": "what the image shows beside its label, joined by | (phantoms only)",
-    "signature": "whose markers, borders and contrast it bears (phantoms only)",
-    "severity": "0 (subtle) to 1 (plain) (phantoms only)",
-    "quality": "0 (noisy) to 1 (clean) (phantoms only)",
-    "width": "pixels",
-    "height": "pixels",
-    "average_hash": "64-bit perceptual hash as 16 hex digits, for near duplicates",
-}
-
+REQUIRED = ("image_id", "path", "label", "patient_id", "published_split", "digest")
+OPTIONAL = (
+    "site view validation department body markers cohort mask lung_mask age labels findings signature severity quality "
+    "width height average_hash"
+).split()
 
 # The 14 findings of ChestX-ray14, in the order of Zech's table. An image has any number of them; its column `labels`
 # joins them by |; its one label is whether it has any.
-FINDINGS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
+FINDINGS = tuple(
+    "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema Emphysema "
+    "Fibrosis Pleural_Thickening Hernia".split()
 )
 NO_FINDING = "No Finding"
 FINDING_CLASSES = (NO_FINDING, "Finding")
@@ -80,9 +44,35 @@ class CatalogueError(ValueError):
 class Catalogue:
     """A data set on disk.
 
-    `frame` has one row per image (columns of `REQUIRED`, any of `OPTIONAL`), `classes` the labels in the order that
-    figures and scores use, `excluded` the files set aside: a frame of `path` and `reason`. Where no `patients_known`,
-    each image stands for a patient of its own, and no number of patients may be shown.
+    `frame` has one row per image, `classes` the labels in the order that figures and scores use, `excluded` the files
+    set aside: a frame of `path` and `reason`. Where no `patients_known`, each image stands for a patient of its own,
+    and no number of patients may be shown. The columns of `frame`, those of `REQUIRED` and any of `OPTIONAL`:
+
+    image_id: unique name of the image within its data set
+    path: where the file lies, relative to the catalogue's root
+    label: one of the catalogue's classes, spelt as the data set spells it
+    patient_id: images of one patient share it; empty strings are not allowed
+    published_split: train or test, as published
+    digest: SHA-256 of the file's bytes
+
+    site: hospital or scanner
+    view: projection or scan direction
+    validation: True for an image of the training folder that its publisher keeps for validation
+    department: of the hospital, or what stands for it
+    body: what the image shows; images of one body differ in their signature alone
+    markers: on: the image bears its site's signature; off: a neutral one
+    cohort: natural, or reserve: patients for sets of another prevalence
+    mask: lesion mask, a PNG relative to the root (phantoms only)
+    lung_mask: mask of the lungs, a PNG relative to the root (phantoms only)
+    age: years
+    labels: every label of an image that has several, joined by |
+    findings: what the image shows beside its label, joined by | (phantoms only)
+    signature: whose markers, borders and contrast it bears (phantoms only)
+    severity: 0 (subtle) to 1 (plain) (phantoms only)
+    quality: 0 (noisy) to 1 (clean) (phantoms only)
+    width: pixels
+    height: pixels
+    average_hash: 64-bit perceptual hash as 16 hex digits, for near duplicates
     """
 
     name: str
