@@ -115,6 +115,8 @@ def test_only_what_was_left_open_is_fallen_back_on(machine, asked, plan):
 @pytest.mark.parametrize("name", ["openvino", "keras"])
 @pytest.mark.parametrize(("precision", "least"), [("float32", 0.9999999), ("bfloat16", 0.9999)])
 def test_each_engine_gives_what_keras_gives_also_for_a_ragged_batch(backbone, images, name, precision, least):
+    if (name, precision) == ("openvino", "bfloat16") and "BF16" not in engines.openvino_capabilities():
+        pytest.skip("this CPU has no bfloat16 instructions, so OpenVINO may compute in float32 instead")
     engine = Engine(name, precision)
     run = engines.compile_backbone(backbone, engine, batch_size=4, workers=1)
     measured = check_agreement(backbone, engine, run, images)
