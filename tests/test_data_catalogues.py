@@ -25,9 +25,10 @@ from tiny_data import (
 )
 
 from helpers.carr.data import read_covid, read_octid
-from helpers.data import cohen, kermany_images
+from helpers.data import cohen
 from helpers.data.catalogue import CatalogueError, UserTableError, read_table, read_user_table
 from helpers.data.cohen import finding_class, load_findings, load_views
+from helpers.data.kermany_images import OCT, XRAY, load_oct, load_xray
 from helpers.rajkomar.data import read_openi
 from helpers.zech.data import read_nih, read_sites
 
@@ -38,9 +39,9 @@ def two_collections(folder):
 
 
 LOADERS = {  # what lies there, and who reads it
-    "OCT": (lambda folder: oct_archive(folder / "OCT2017"), kermany_images.load_oct),
-    "X-rays, version 2": (lambda folder: xray_archive(folder / "chest_xray"), kermany_images.load_xray),
-    "X-rays, version 3": (lambda folder: xray_archive(folder / "CellData" / "chest_xray", 3), kermany_images.load_xray),
+    "OCT": (lambda folder: oct_archive(folder / "OCT2017"), load_oct),
+    "X-rays, version 2": (lambda folder: xray_archive(folder / "chest_xray"), load_xray),
+    "X-rays, version 3": (lambda folder: xray_archive(folder / "CellData" / "chest_xray", 3), load_xray),
     "views": (cohen_archive, load_views),
     "findings": (cohen_archive, load_findings),
     "Open-i": (openi_archive, read_openi),
@@ -63,13 +64,7 @@ def test_every_loader_keeps_the_contract(name, tmp_path):
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("load", "images"),
-    [
-        (kermany_images.load_oct, 683),
-        (kermany_images.load_xray, 2884),
-        (load_views, 200),
-        (read_nih, 800),
-        (read_sites, 3800),
-    ],
+    [(load_oct, 683), (load_xray, 2884), (load_views, 200), (read_nih, 800), (read_sites, 3800)],
 )
 def test_the_real_images_are_read(tmp_path, load, images):
     assert len(load(REAL_DATA, tmp_path)) >= images
@@ -78,7 +73,7 @@ def test_the_real_images_are_read(tmp_path, load, images):
 @pytest.mark.parametrize(
     ("load", "message"),
     [
-        (kermany_images.load_oct, "no Kermany OCT images.*train/ and test/ with folders CNV.*make data PROFILE=paper"),
+        (load_oct, "no Kermany OCT images.*train/ and test/ with folders CNV.*make data PROFILE=paper"),
         (load_views, "no COVID-19 images.*metadata.csv and images/.*note the commit"),
         (read_sites, "no ChestX-ray14.*Data_Entry_2017_v2020.csv"),
     ],
@@ -144,21 +139,14 @@ def test_a_file_that_is_no_table_is_refused_by_its_name_with_the_remedy(tmp_path
 # --- Kermany ---
 
 
-def test_of_two_versions_one_must_be_chosen(tmp_path):
-    _, second = (oct_archive(tmp_path / folder, patients=1) for folder in ("OCT2017", "CellData/OCT"))
-    with pytest.raises(CatalogueError, match="Which one.*DATA_DIR="):
-        kermany_images.load_oct(tmp_path, tmp_path / "cache")
-    assert kermany_images.load_oct(second, tmp_path / "cache").root == second
-
-
 def test_oct_images_and_chest_x_rays_are_not_taken_for_one_another(tmp_path):
     oct_archive(tmp_path / "CellData/OCT", 1)
     with pytest.raises(FileNotFoundError):
-        kermany_images.XRAY.find(tmp_path)
+        XRAY.find(tmp_path)
     xray_archive(tmp_path / "CellData/chest_xray", 3, 1)
-    assert kermany_images.XRAY.find(tmp_path).name == "chest_xray" and kermany_images.OCT.find(tmp_path).name == "OCT"
+    assert XRAY.find(tmp_path).name == "chest_xray" and OCT.find(tmp_path).name == "OCT"
     with pytest.raises(FileNotFoundError):
-        kermany_images.OCT.find(tmp_path / "CellData/chest_xray")
+        OCT.find(tmp_path / "CellData/chest_xray")
 
 
 MISFITS = [
@@ -173,7 +161,7 @@ MISFITS = [
 
 @pytest.mark.parametrize(
     ("load", "make", "misfits"),
-    [(kermany_images.load_oct, oct_archive, MISFITS[:3]), (kermany_images.load_xray, xray_archive, MISFITS[3:])],
+    [(load_oct, oct_archive, MISFITS[:3]), (load_xray, xray_archive, MISFITS[3:])],
 )
 def test_files_that_do_not_fit_are_set_aside_with_the_reason(tmp_path, load, make, misfits):
     root = make(tmp_path / "data", patients=1)
@@ -188,7 +176,7 @@ def test_a_folder_val_of_oct_is_test_and_a_number_under_two_classes_one_patient(
     root = oct_archive(tmp_path / "OCT2017", 1)
     picture(root / "val/NORMAL/NORMAL-9-1.jpeg")
     picture(root / "train/DRUSEN/DRUSEN-1000-1.jpeg")
-    frame = kermany_images.load_oct(tmp_path, tmp_path / "cache").frame
+    frame = load_oct(tmp_path, tmp_path / "cache").frame
     assert frame.set_index("path").loc["val/NORMAL/NORMAL-9-1.jpeg", "image_id"] == "test/NORMAL-9-1.jpeg"
     assert set(frame.loc[frame["patient_id"] == "1000", "label"]) == {"CNV", "DRUSEN"}
 
@@ -207,17 +195,17 @@ def test_a_folder_val_of_oct_is_test_and_a_number_under_two_classes_one_patient(
 )
 def test_an_x_rays_label_and_patient_come_from_its_name(tmp_path, file, label, patient):
     picture(xray_archive(tmp_path / "chest_xray", patients=1) / "train" / file)
-    row = kermany_images.load_xray(tmp_path, tmp_path / "cache").frame.set_index("path").loc[f"train/{file}"]
+    row = load_xray(tmp_path, tmp_path / "cache").frame.set_index("path").loc[f"train/{file}"]
     assert (row["label"], row["patient_id"], row["published_split"], row["view"]) == (label, patient, "train", "AP")
 
 
 def test_a_folder_val_of_x_rays_is_training_and_a_copy_inside_the_archive_is_read_once(tmp_path):
-    whole = kermany_images.load_xray(xray_archive(tmp_path / "a" / "chest_xray").parent, tmp_path / "cache")
+    whole = load_xray(xray_archive(tmp_path / "a" / "chest_xray").parent, tmp_path / "cache")
     moved = xray_archive(tmp_path / "b" / "chest_xray")
     (moved / "val" / "NORMAL").mkdir(parents=True)
     (moved / "train/NORMAL/IM-0100-0000.jpeg").rename(moved / "val/NORMAL/IM-0100-0000.jpeg")
     xray_archive(moved / "chest_xray")
-    copy = kermany_images.load_xray(moved.parent, tmp_path / "cache")
+    copy = load_xray(moved.parent, tmp_path / "cache")
     assert copy.fingerprint() == whole.fingerprint()
 
 

@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from helpers.data.damage import find_damage
 from helpers.data.images import MAX_PIXELS, MIN_SIDE, UnreadableImage, check_file, worker_count
-from helpers.data.scan import listing
+from helpers.data.scan import listing, read_digest
 
 TABLE, IMAGES = "images.csv", "images"
 COLUMNS = ["image", "view", "modality", "patient", "study", "rows", "columns"]
@@ -169,9 +169,7 @@ def _made(dataset: Dataset, path: Path, folder: Path, key: bytes, window: str, b
     modality, date = text("Modality").upper(), re.sub(r"[.\-/]", "", text("StudyDate"))
     if not burnt_in and (why := _may_bear_writing(dataset, modality)):
         raise UnreadableImage(f"{why} (BURNT_IN=keep takes it)")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    place = folder / f"{pseudonym('image', digest, *([window] if window != WINDOWS[0] else []))}.png"
+    place = folder / f"{pseudonym('image', read_digest(path), *([window] if window != WINDOWS[0] else []))}.png"
     if not place.exists():
         temporary = place.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         Image.fromarray(picture_of(dataset, window)).save(temporary, "PNG")

@@ -16,7 +16,6 @@ nothing that a loader reads.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import logging
 import os
@@ -41,7 +40,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from helpers.data.catalogue import Catalogue, CatalogueError
-from helpers.data.scan import Place, is_stray, printable
+from helpers.data.scan import Place, is_stray, printable, read_digest
 from helpers.data.splits import Source, dropped
 from helpers.run.cache import resolve, settings_of_step
 from helpers.run.paths import ROOT
@@ -203,7 +202,7 @@ def _bring(file: RemoteFile, data_dir: Path, progress: bool) -> None:
 def _checked(file: RemoteFile, path: Path, remedy: str = "Nothing of it was kept") -> str:
     """The file's digest, MD5 where that is published, else SHA-256; raises where it or the size is not as published."""
     size, kind, published = path.stat().st_size, "MD5" if file.md5 else "SHA-256", file.md5 or file.sha256
-    digest = _digest(path, kind.replace("-", "").lower())
+    digest = read_digest(path, kind.replace("-", "").lower())
     if file.size not in (None, size) or published not in (None, digest):
         _discard(path.with_name(file.name))
         wanted = f"{file.size or size:,} bytes, {kind} {published or 'not published'}"
@@ -331,7 +330,7 @@ def unpack(archive: Path, target: Path, *, flat: bool = False, note: dict | None
         root = staging if flat else staging / target.name
         if not root.is_dir():
             raise RuntimeError(f"it holds {', '.join(sorted(p.name for p in staging.iterdir()))}, not {target.name}")
-        files = sorted({_digest(path)[:DIGITS] for path in root.rglob("*") if path.is_file()})
+        files = sorted({read_digest(path)[:DIGITS] for path in root.rglob("*") if path.is_file()})
         (root / MARKER).write_text(json.dumps({**(note or {}), "files": files}), encoding="utf-8")
         root.rename(target)
     finally:
@@ -349,11 +348,6 @@ def unverified(root: Path, digests: Iterable[str]) -> str:
         return f"not verified, for {root.name} was not unpacked from its archive by `make data`"
     changed = {digest[:DIGITS] for digest in digests}.difference(*(note["files"] for note in notes))
     return f"{len(changed):,} are not as `make data` unpacked them" if changed else ""
-
-
-def _digest(path: Path, kind: str = "sha256") -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, kind).hexdigest()
 
 
 def _unzip(archive: Path, staging: Path, most: int) -> None:

@@ -71,13 +71,13 @@ class Place:
         found = self.all_in(data_dir)
         if len(found) > 1:
             raise CatalogueError(
-                f"{len(found)} copies or versions of {self.name}: {' and '.join(map(_text, found[:4]))}. Which one? "
-                "They are not mixed: move the others out of the data folder, or read one alone: "
-                f"DATA_DIR={_text(found[0])}"
+                f"{len(found)} copies or versions of {self.name}: {' and '.join(map(printable, found[:4]))}. "
+                "Which one? They are not mixed: move the others out of the data folder, or read one alone: "
+                f"DATA_DIR={printable(found[0])}"
             )
         if found:
             return found[0]
-        where = f"{_text(data_dir)}{_state(data_dir)}"
+        where = f"{printable(data_dir)}{_state(data_dir)}"
         text = f"no {self.name} in {where}: looked there, and down to {DEEPEST} folders below, for {self.looked_for}. "
         if unfit := self._almost(data_dir):
             raise CatalogueError(text + unfit)
@@ -91,12 +91,12 @@ class Place:
         """What lies there of the data set after all, and what to do with it, so that nobody downloads it again."""
         for above in list(data_dir.absolute().parents)[:2]:
             if _holds(above, self.marks):
-                return f"It is a folder inside the data set; give the whole: DATA_DIR={_text(above)}"
+                return f"It is a folder inside the data set; give the whole: DATA_DIR={printable(above)}"
         if self.part and (found := _search(data_dir, (self.part,))):
-            return f"{_text(found[0])} has a part of it, but the whole must lie in one folder, as published"
+            return f"{printable(found[0])} has a part of it, but the whole must lie in one folder, as published"
         for path in matching(data_dir, "*.zip"):
             if _archived(path, self.marks):
-                return f"{_text(path)} holds it: unpack it there"
+                return f"{printable(path)} holds it: unpack it there"
         return ""
 
     def read_from(self, data_dir: Path) -> list[Path]:
@@ -190,10 +190,6 @@ def _search(data_dir: Path, marks: tuple[str | tuple[str, ...], ...]) -> list[Pa
     return found
 
 
-def _text(path: Path) -> str:
-    return printable(str(path))
-
-
 def _state(folder: Path) -> str:
     """Why nothing can be found in a folder, for a sentence."""
     if folder.is_dir():
@@ -248,9 +244,10 @@ def fingerprint(paths: Iterable[Path], cache: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def _sha256(path: Path) -> str:
+def read_digest(path: Path, kind: str = "sha256") -> str:
+    """A file's digest, read from the disk in any case (`file_digest` remembers those of a few files)."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def is_stray(name: str) -> bool:
@@ -356,9 +353,9 @@ def _kind(entry: os.DirEntry) -> str:
         return ""
 
 
-def printable(name: str) -> str:
-    """A file's name, with what is no UTF-8 in it written out, so that any program can print and keep it."""
-    return name.encode(errors="backslashreplace").decode()
+def printable(name: str | Path) -> str:
+    """A file's name or text, with what is no UTF-8 in it written out, so that any program can print and keep it."""
+    return str(name).encode(errors="backslashreplace").decode()
 
 
 def examine(path: Path) -> tuple[str, int, int, str, str, str]:
@@ -366,7 +363,7 @@ def examine(path: Path) -> tuple[str, int, int, str, str, str]:
     digest = ""
     try:
         check_file(path)
-        digest = _sha256(path)
+        digest = read_digest(path)
         with open_image(path) as image:
             (width, height), mode = image.size, image.mode
             image.draft("L", (HASHED_FROM, HASHED_FROM))
