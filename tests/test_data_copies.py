@@ -1,6 +1,5 @@
 """The audit: counts beside the paper's, copies of images, shared patients, and what shared ids are worth."""
 
-import hashlib
 import io
 from pathlib import Path
 
@@ -8,27 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tiny_data import face
+from tiny_data import face, pictured
 
 from helpers.data import copies
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import average_hash, read_grey
 from helpers.kermany.numbers import shared_id_evidence
-
-
-def catalogue_of(folder: Path, rows: list[tuple[str, str, str, np.ndarray | bytes]]) -> Catalogue:
-    """From (published split, label, patient, pixels or a file's bytes)."""
-    made = []
-    for i, (published_split, label, patient, content) in enumerate(rows):
-        path = folder / f"{i:04d}.png"
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            Image.fromarray(content).save(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        made.append((f"{i:04d}", path.name, label, patient, published_split, digest, average_hash(read_grey(path))))
-    columns = ["image_id", "path", "label", "patient_id", "published_split", "digest", "average_hash"]
-    return Catalogue("made", folder, pd.DataFrame(made, columns=columns), ("A", "B"))
 
 
 def jpeg(pixels: np.ndarray, quality: int = 40, size: tuple[int, int] | None = None) -> bytes:
@@ -43,7 +26,7 @@ def small(tmp_path) -> Catalogue:
     """p1 is in both folders and both classes, p2 in two classes of train, the others once."""
     train = [("train", label, patient) for label, patient in ("A1", "A1", "B2", "A2", "B3")]
     rows = [*train, ("test", "A", "4"), ("test", "B", "1")]
-    return catalogue_of(tmp_path, [(*row, face(i)) for i, row in enumerate(rows)])
+    return pictured(tmp_path, [(*row, face(i)) for i, row in enumerate(rows)])
 
 
 def test_counts_stand_beside_the_papers_and_what_it_does_not_print_is_empty(small):
@@ -58,7 +41,7 @@ def test_counts_stand_beside_the_papers_and_what_it_does_not_print_is_empty(smal
 def test_exact_copies_are_found_beside_the_first_of_their_group_and_counted(tmp_path, small):
     one, two = face(1), face(2)
     rows = [("test", "A", "x", one), ("train", "A", "p", one), ("train", "B", "q", one), ("train", "A", "r", two)]
-    pairs = copies.duplicates(catalogue_of(tmp_path, rows))
+    pairs = copies.duplicates(pictured(tmp_path, rows))
     assert pairs[["kind", "image_a", "image_b", "where"]].sort_values("image_b").to_numpy().tolist() == [
         ["exact", "0001", "0000", "train and test"],
         ["exact", "0001", "0002", "train"],
@@ -76,7 +59,7 @@ def test_changed_copies_are_near_copies_in_whatever_blocks_they_are_compared(tmp
         (face(3) * 0.8).astype(np.uint8),
     ]
     rows = [("train", "A", f"p{i}", face(i)) for i in range(10)] + [("test", "A", "x", image) for image in changed]
-    catalogue = catalogue_of(tmp_path, rows)
+    catalogue = pictured(tmp_path, rows)
     pairs = copies.duplicates(catalogue)
     found = list(zip(pairs["image_a"], pairs["image_b"], strict=True))
     assert found == [(f"{i:04d}", f"{10 + i:04d}") for i in range(4)]
@@ -91,9 +74,7 @@ def test_images_with_one_hash_and_other_pixels_and_blank_ones_are_no_copies(tmp_
     noise = np.kron(np.random.default_rng(1).normal(0, 40, (48, 48)), np.ones((2, 2)))
     noise -= np.kron(noise.reshape(8, 12, 8, 12).mean(axis=(1, 3)), np.ones((12, 12)))  # blocks keep their means
     images = [blocks, np.clip(blocks + noise, 0, 255), np.zeros((96, 96)), np.full((96, 96), 90)]
-    catalogue = catalogue_of(
-        tmp_path, [("train", "A", str(i), image.astype(np.uint8)) for i, image in enumerate(images)]
-    )
+    catalogue = pictured(tmp_path, [("train", "A", str(i), image.astype(np.uint8)) for i, image in enumerate(images)])
     assert catalogue.frame["average_hash"].nunique() == 2
     pairs = copies.duplicates(catalogue)
     assert pairs.empty and "where" in pairs and copies.duplicate_counts(pairs)["pairs"].sum() == 0
@@ -108,7 +89,7 @@ def people(folder: Path, same: bool, ids: int = 40) -> Catalogue:
                 noise = np.random.default_rng([who, n, 5]).normal(0, 60, (12, 12))
                 pixels = np.clip(face(who) * 0.5 + 64 + np.kron(noise, np.ones((8, 8))), 0, 255)
                 rows.append((split, "AB"[i % 2], f"id{i}", pixels.astype(np.uint8)))
-    return catalogue_of(folder, rows)
+    return pictured(folder, rows)
 
 
 def test_when_ids_are_patients_the_evidence_says_so_and_follows_from_the_seed(tmp_path):
@@ -134,4 +115,4 @@ def test_when_there_is_too_little_to_see_or_nothing_shared_the_evidence_does_not
     assert apart.conclusion == "No patient id occurs in both train and test."
     assert apart.pairs == 0 and not apart.alike.defined
     rows = [(split, "A", f"id{i}", face(10 * i + len(split))) for i in range(4) for split in ("train", "test")]
-    assert "cannot show" in shared_id_evidence(catalogue_of(tmp_path, rows), seed=1).conclusion
+    assert "cannot show" in shared_id_evidence(pictured(tmp_path, rows), seed=1).conclusion

@@ -4,12 +4,10 @@ import struct
 import zlib
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import ExifTags, Image
-from tiny_data import face
+from tiny_data import face, pictured
 
-from helpers.data.catalogue import Catalogue
 from helpers.data.images import (
     UnreadableImage,
     average_hash,
@@ -31,12 +29,8 @@ def saved(tmp_path, image, name="image.png", **options):
     return path
 
 
-def catalogue_of(folder, count):
-    names = [f"{i:04d}.png" for i in range(count)]
-    for i, name in enumerate(names):
-        Image.fromarray(np.full((20, 30), i, np.uint8)).save(folder / name)
-    columns = {"image_id": names, "path": names, "label": "A", "patient_id": names, "digest": names}
-    return Catalogue("tiny", folder, pd.DataFrame(columns).assign(published_split="train"), ("A",))
+def numbered(folder, count):
+    return pictured(folder, [("train", "A", f"p{i}", np.full((20, 30), i, np.uint8)) for i in range(count)])
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "CMYK"])
@@ -135,7 +129,7 @@ def test_squares_are_squashed_and_a_large_jpeg_is_decoded_at_a_fraction_of_its_s
 
 @pytest.mark.parametrize(("count", "batch", "workers"), [(17, 5, 1), (17, 5, 4), (3, 8, 2)])
 def test_batches_come_in_order_whatever_the_number_of_threads(tmp_path, count, batch, workers):
-    catalogue = catalogue_of(tmp_path, count)
+    catalogue = numbered(tmp_path, count)
     made = list(batches(catalogue, 16, batch, workers))
     assert [rows for rows, _ in made] == [slice(k, min(k + batch, count)) for k in range(0, count, batch)]
     stack = np.concatenate([images for _, images in made])
@@ -160,7 +154,7 @@ def test_the_hash_of_a_known_picture_is_its_blocks():
 
 
 def test_examples_are_of_different_training_patients_and_follow_from_the_seed(tmp_path):
-    catalogue = catalogue_of(tmp_path, 30)
+    catalogue = numbered(tmp_path, 30)
     frame = catalogue.frame.assign(patient_id=[f"p{i // 3}" for i in range(30)])
     catalogue = catalogue.subset(frame.assign(published_split=["train"] * 24 + ["test"] * 6))
     chosen = choose_examples(catalogue, 3, seed=1)

@@ -1,10 +1,9 @@
 """Splits: no patient in two of them unless the publication put him there, and each follows from its seed alone."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_data import listed
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.splits import SplitError, binary, dropped, leaks, limited, split
@@ -13,18 +12,10 @@ CLASSES = ("A", "B", "NORMAL")
 DISJOINT, PUBLISHED = "patient-disjoint", "published"
 
 
-def catalogue_of(rows: list[tuple[str, str, str]], **columns) -> Catalogue:
-    """From (published split, label, patient), one image each."""
-    frame = pd.DataFrame(rows, columns=["published_split", "label", "patient_id"])
-    names = [f"image{i}" for i in range(len(frame))]
-    frame = frame.assign(**{"image_id": names, "path": names, "digest": names} | columns)
-    return Catalogue("made", Path(), frame, CLASSES)
-
-
 def few(patients: int, **columns) -> Catalogue:
     """`patients` training patients per class with one image, and a test patient per class."""
     rows = [("train", c, f"{c}{i}") for c in CLASSES for i in range(patients)] + [("test", c, f"t{c}") for c in CLASSES]
-    return catalogue_of(rows, **columns)
+    return listed(rows, CLASSES, **columns)
 
 
 @pytest.fixture
@@ -35,7 +26,7 @@ def catalogue() -> Catalogue:
     for label in CLASSES:
         rows += [("train", label, f"{label}{i}") for i in range(20) for _ in range(rng.integers(1, 6))]
         rows += [("test", label, f"{label}t{i}") for i in range(5) for _ in range(2)]
-    return catalogue_of([*rows, ("test", "A", "A0"), ("test", "B", "B1")])
+    return listed([*rows, ("test", "A", "A0"), ("test", "B", "B1")], CLASSES)
 
 
 @pytest.fixture
@@ -46,10 +37,8 @@ def frame(catalogue) -> pd.DataFrame:
 def test_patient_disjoint_shares_nobody_and_lists_what_it_dropped(catalogue):
     made = split(catalogue, DISJOINT, 0.2, seed=1)
     gone, frame = made.dropped, made.frame
-    assert frame["split"].eq("test").equals(frame["published_split"].eq("test")) and (made.kind, made.seed) == (
-        DISJOINT,
-        1,
-    )
+    assert frame["split"].eq("test").equals(frame["published_split"].eq("test"))
+    assert (made.kind, made.seed) == (DISJOINT, 1)
     assert leaks(frame)["patients"].tolist() == [0, 0, 0]
     assert set(gone["patient_id"]) == {"A0", "B1"} and set(gone["published_split"]) == {"train"}
     assert set(gone["reason"]) == {"the patient is in the test folder"}
@@ -112,7 +101,7 @@ def test_binary_keeps_two_classes_in_every_split(frame):
 
 
 def test_a_split_that_the_data_cannot_give_is_refused_with_the_reason(catalogue):
-    shared = catalogue_of([(s, c, f"{c}{i}") for s in ("train", "test") for c in CLASSES for i in range(3)])
+    shared = listed([(s, c, f"{c}{i}") for s in ("train", "test") for c in CLASSES for i in range(3)], CLASSES)
     with pytest.raises(SplitError, match="no training images of A, B, NORMAL once patients of the test folder are dr"):
         split(shared, DISJOINT, 0.2, seed=1)
     rows = catalogue.frame

@@ -3,6 +3,8 @@
 import csv
 import os
 import zlib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from PIL import Image
 from helpers.carr.data import OCTID_FOLDERS
 from helpers.data import kermany_images
 from helpers.data.catalogue import Catalogue
+from helpers.data.images import average_hash, read_grey
+from helpers.data.scan import read_digest
 from helpers.kermany.data import MEDMNIST, PARTS
 
 FOUND = ("No Finding", "Pneumonia|Effusion", "Consolidation", "Cardiomegaly|Effusion")  # by patient, of ChestX-ray14
@@ -42,10 +46,26 @@ def reasons(catalogue: Catalogue) -> dict[str, str]:
 def sized(train: dict[str, int], test: dict[str, int], phantom: bool = False, **columns: str) -> Catalogue:
     """A catalogue of that many images per class, without files, each of its own patient."""
     rows = [(part, c) for part, sizes in (("train", train), ("test", test)) for c, n in sizes.items() for _ in range(n)]
-    frame = pd.DataFrame(rows, columns=["published_split", "label"])
-    names = frame.index.astype(str)
-    frame = frame.assign(image_id=names, path=names, patient_id=names, digest=names, **columns)
-    return Catalogue("sized", Path(), frame, tuple(train), phantom=phantom)
+    made = listed([(*row, f"patient {i}") for i, row in enumerate(rows)], tuple(train), **columns)
+    return replace(made, phantom=phantom)
+
+
+def listed(rows: list[tuple[str, str, str]], classes: Iterable[str], root: Path = Path(), **columns) -> Catalogue:
+    """A catalogue from (published split, label, patient), one image each, without files."""
+    frame = pd.DataFrame(rows, columns=["published_split", "label", "patient_id"])
+    names = [f"{i:04d}" for i in range(len(frame))]
+    paths = [f"{name}.png" for name in names]
+    frame = frame.assign(**{"image_id": names, "path": paths, "digest": names} | columns)
+    return Catalogue("made", root, frame, tuple(classes))
+
+
+def pictured(root: Path, rows: list[tuple[str, str, str, np.ndarray | bytes]]) -> Catalogue:
+    """As `listed`, of classes A and B, with the files: each row's last is pixels, or a file's bytes."""
+    paths = [root / f"{i:04d}.png" for i in range(len(rows))]
+    for path, (*_, content) in zip(paths, rows, strict=True):
+        path.write_bytes(content) if isinstance(content, bytes) else Image.fromarray(content).save(path)
+    digests, hashes = [read_digest(path) for path in paths], [average_hash(read_grey(path)) for path in paths]
+    return listed([row[:3] for row in rows], "AB", root, digest=digests, average_hash=hashes)
 
 
 def oct_archive(root: Path, patients: int = 3) -> Path:

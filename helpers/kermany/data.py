@@ -179,14 +179,11 @@ def urgent_score(scores: pd.DataFrame) -> np.ndarray:
 def flow_boxes(catalogue: Catalogue, split: Split) -> tuple[list[tuple[str, str]], dict[int, str]]:
     """Figure 2B's boxes, (title, counts) from top to bottom, and what left after each, by place."""
     frame = split.frame
-    found = len(catalogue) + len(catalogue.excluded)
+    found, patient = len(catalogue) + len(catalogue.excluded), " and a patient" if catalogue.patients_known else ""
     parts = {name: frame[frame["split"] == name] for name in SPLITS}
     boxes = [
         ("Images found", f"{found:,} images"),
-        (
-            f"Readable images with a label{' and a patient' if catalogue.patients_known else ''}",
-            _count(catalogue, catalogue.frame),
-        ),
+        (f"Readable images with a label{patient}", _count(catalogue, catalogue.frame)),
         (f"Used: {split.kind} split", _count(catalogue, frame)),
         ("Training", _classes(catalogue, parts["train"])),
         ("Validation: models and steps are chosen here", _classes(catalogue, parts["validation"])),
@@ -266,9 +263,9 @@ def load_medmnist(source: str, data_dir: Path, cache: Path, workers: int = 0) ->
     path, name = _find_medmnist(source, data_dir), source.split("_")[0]
     root, title = _written(path, name, cache), TITLES[name][0]
     if file_digest(path, "md5") not in _published():
-        warnings.warn(f"{path} is not a published file of {title}: used as found", UserWarning, stacklevel=3)
+        warnings.warn(f"{path} is not a published file of {title}: used as found", UserWarning, stacklevel=4)
     text = "no split of it is known to be patient-disjoint, and intervals 'by patient' are by image"
-    warnings.warn(f"{title} names no patients: {text}", UserWarning, stacklevel=3)
+    warnings.warn(f"{title} names no patients: {text}", UserWarning, stacklevel=4)
     files, unreadable = scan(root, cache, workers, PARTS)
     place = files["path"].str.extract(r"^(?P<part>[^/]+)/(?P<label>[^/]+)/(?P<number>\d+)\.png$")
     names = place["part"] + "/" + place["number"]
