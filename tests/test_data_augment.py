@@ -10,9 +10,8 @@ RANDOM = np.random.default_rng(0)
 
 
 def test_a_light_variant_keeps_the_shape_and_changes_with_each_epoch():
-    pixels = np.stack([ndimage.gaussian_filter(RANDOM.integers(0, 256, (40, 30)), 3) for _ in range(3)]).astype(
-        np.uint8
-    )
+    smooth = [ndimage.gaussian_filter(RANDOM.integers(0, 256, (40, 30), np.uint8), 3) for _ in range(3)]
+    pixels = np.stack(smooth)
     before = pixels.copy()
     source = LightAugmentation(pixels, seed=1)
     first = source.batch(0, [0, 1, 2])

@@ -173,9 +173,7 @@ def test_halves_of_two_files_are_not_joined(server, get):
     assert held(get()) == IMAGES and server.sent == len(ARCHIVE)
 
 
-def test_a_busy_server_is_asked_again_a_refusal_is_reported_at_once_and_a_silent_one_given_up_on(
-    server, get, tmp_path, monkeypatch
-):
+def test_a_busy_server_is_asked_again_a_refusal_reported_and_silence_given_up_on(server, get, tmp_path, monkeypatch):
     server.statuses = [503, 429]
     assert held(get()) == IMAGES and len(server.seen) == 3
     shutil.rmtree(tmp_path / "data")
@@ -337,10 +335,8 @@ def test_make_data_fetches_what_the_loader_does_not_find_and_nothing_else(tmp_pa
     places = [place for found in real_places(load_profile("paper")).values() for place in found]
     assert real_places(load_profile("phantom")) == {}
     assert [fetch_place(place, tmp_path) for place in dict.fromkeys(places)] == [1, 1, 1, 0, 0, 0]  # none was brought
-    assert (
-        asked == ["kermany-v2-oct", "kermany-v2-xray", "open-i"]
-        and "there, and note the commit" in capsys.readouterr().err
-    )
+    assert asked == ["kermany-v2-oct", "kermany-v2-xray", "open-i"]
+    assert "there, and note the commit" in capsys.readouterr().err
     (tmp_path / "ZhangLabData.zip").touch()
     (tmp_path / "x/OCT2017 /train/cnv").mkdir(parents=True)
     assert fetch_place(OCT, tmp_path) == 0 and "ready" in capsys.readouterr().out

@@ -43,9 +43,8 @@ XRAY_COPIES = ["chest_xray", "ChestXRay2017/chest_xray", "chest_xray/chest_xray"
 )
 def test_a_copy_in_any_folder_and_any_spelling_is_the_same_data(tmp_path, make, folder):
     load = load_oct if make is oct_archive else load_xray
-    root = make(
-        tmp_path / "data" / folder, patients=1, **({"version": 3} if folder.startswith("CellData/chest") else {})
-    )
+    version = {"version": 3} if folder.startswith("CellData/chest") else {}
+    root = make(tmp_path / "data" / folder, patients=1, **version)
     whole = load(root, tmp_path / "cache").fingerprint()
     respelt(root, SPELT[len(folder) % len(SPELT)])
     shutil.copytree(root, tmp_path / "data" / "__MACOSX" / folder)
@@ -64,10 +63,7 @@ def test_open_i_is_found_as_it_circulates(tmp_path):
         "uid,filename,projection\n1,1_IM-0001-4001.dcm.png,Frontal\n1,1_IM-0001-3001.dcm.png,Lateral\n"
     )
     copy = read_openi(tmp_path / "c", tmp_path / "cache")
-    assert list(zip(copy.frame["label"], copy.frame["patient_id"], strict=True)) == [
-        ("lateral", "CXR1"),
-        ("frontal", "CXR1"),
-    ]
+    assert copy.frame["label"].tolist() == ["lateral", "frontal"] and set(copy.frame["patient_id"]) == {"CXR1"}
     assert set(reasons(copy).values()) == {"not in indiana_projections.csv"}
 
 
@@ -138,8 +134,7 @@ def fill_with_rubbish(folder):
     strange = folder / os.fsdecode(b"\xff")
     strange.mkdir()
     (strange / os.fsdecode(b"\xfe.jpeg")).touch()
-    deep = folder / "/".join(["d"] * (DEEPEST_FILE + 2))
-    deep.mkdir(parents=True)
+    (folder / "/".join(["d"] * (DEEPEST_FILE + 2))).mkdir(parents=True)
 
 
 @pytest.mark.timeout(60)

@@ -123,9 +123,7 @@ def test_linked_folders_are_followed_and_loops_end(folder, cache, tmp_path):
     assert list(scan(folder, cache)[0]["path"]) == ["3.png", "a/1.png", "a/2.png", "b/4.png"]
 
 
-def test_a_fingerprint_changes_with_a_name_a_content_and_what_is_missing_and_not_with_the_place(
-    folder, cache, tmp_path
-):
+def test_a_fingerprint_changes_with_names_contents_and_what_is_missing_not_with_the_place(folder, cache, tmp_path):
     extra = tmp_path / "table.csv"
     seen = [fingerprint([folder, extra], cache)]
     for change in (
