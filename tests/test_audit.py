@@ -16,7 +16,7 @@ from helpers.audit.rules import RULES
 from helpers.metrics.estimate import Estimate
 from helpers.run.claims import ClaimError, load_published, printed_number, verdict
 from helpers.run.paths import PUBLISHED
-from helpers.zech.prevalence import POSSIBLE_POSITIVES
+from helpers.zech.generalization import POSSIBLE_POSITIVES
 
 CHECKS = "audit_checks.toml"
 BOTH = "grim.xray.bacterial_viral.specificity"

@@ -9,7 +9,6 @@ from test_zech_numbers import scores
 from helpers.explain.maps import Maps
 from helpers.plots.maps import localisation_scores
 from helpers.zech import figures as zech
-from helpers.zech import figures_sites as plots
 from helpers.zech import generalization, numbers
 
 RANDOM = np.random.default_rng(0)
@@ -45,7 +44,7 @@ ORIGINS = {"which hospital": ORIGINS.assign(**{"most frequent": 0.4}), "which de
 LUNGS = pd.DataFrame({"site": ["N", "N"], "measure": ["outside", "by_chance"], "value": 0.5, "low": 0.4, "high": 0.6})
 WAYS = pd.DataFrame({"way": ["whole, low", "whole", "found region"], "value": 0.5, "low": 0.4, "high": 0.6})
 REGION = (IMAGE, {"found region": (1, 2), "true region": (3, 4)}, {"whole, low": IMAGE}, WAYS, 16)
-CURVE = [(markers, ratio, name) for markers in ("on", "off") for ratio in (1.0, 9.0) for name in plots.LINES]
+CURVE = [(markers, ratio, name) for markers in ("on", "off") for ratio in (1.0, 9.0) for name in zech.LINES]
 CURVE = pd.DataFrame(CURVE, columns=["markers", "ratio", "measure"])
 CURVE = CURVE.assign(value=0.7, low=0.6, high=0.8, least=0.65, most=0.75)
 
@@ -58,7 +57,7 @@ def f1():
 
 def resolution():
     table = generalization.remedy_table(OF_SITES, ("N", "M"), generalization.RESOLUTIONS)
-    return plots.resolution(IMAGE[::2, ::2], IMAGE, table, ORIGINS["which hospital"])
+    return zech.resolution(IMAGE[::2, ::2], IMAGE, table, ORIGINS["which hospital"])
 
 
 test_figures_draw = drawing_test(
@@ -67,20 +66,17 @@ test_figures_draw = drawing_test(
         "areas, not re-scored": (lambda: zech.areas(PRINTED, {"phantom": AREAS["phantom"]}, "phantom"), "not run"),
         "ROC": (lambda: zech.roc_grid(TESTED, AREAS, PRINTED.index), "AUROC in each panel"),
         "F1": (f1, "not learnt"),
-        "pointing": (
-            lambda: localisation_scores({"peak": POINTING}, "a random place"),
-            "too few patients",
-        ),
+        "pointing": (lambda: localisation_scores({"peak": POINTING}, "a random place"), "too few patients"),
         "answer": (lambda: zech.network_answer(SHOWN[0], "SmallNet"), "14 outputs"),
         "explored": (lambda: zech.explored(SHOWN), "P(Nodule) = "),
         "heat maps": (lambda: zech.heat_maps(SHOWN), "the finding"),
-        "table 3": (lambda: plots.table_3({"on": TABLE_3, "off": TABLE_3.assign(auroc=np.nan)}), "trained on\nN + M"),
-        "imbalance": (lambda: plots.imbalance_curve(CURVE, "M", "N", 0.2), "36 : 4"),
-        "origin": (lambda: plots.origin_accuracy({"N": IMAGE, "M": IMAGE}, ORIGINS), "low resolution, markers on"),
+        "table 3": (lambda: zech.table_3({"on": TABLE_3, "off": TABLE_3.assign(auroc=np.nan)}), "trained on\nN + M"),
+        "imbalance": (lambda: zech.imbalance_curve(CURVE, "M", "N", 0.2), "36 : 4"),
+        "origin": (lambda: zech.origin_accuracy({"N": IMAGE, "M": IMAGE}, ORIGINS), "low resolution, markers on"),
         "resolution": (resolution, "32 × 32"),
-        "maps": (lambda: plots.site_maps({"N": IMAGE}, {"N": IMAGE / 255}, {"N": IMAGE > 9}, LUNGS), "of the map"),
-        "remedies": (lambda: plots.remedies(generalization.remedy_table(OF_SITES, ("N", "M"))), "joint less within"),
-        "regions": (lambda: plots.regions(*REGION), "AUROC, small nodule"),
+        "maps": (lambda: zech.site_maps({"N": IMAGE}, {"N": IMAGE / 255}, {"N": IMAGE > 9}, LUNGS), "of the map"),
+        "remedies": (lambda: zech.remedies(generalization.remedy_table(OF_SITES, ("N", "M"))), "joint less within"),
+        "regions": (lambda: zech.regions(*REGION), "AUROC, small nodule"),
     }
 )
 
@@ -97,6 +93,6 @@ def test_an_image_has_its_map_its_probabilities_and_its_labels():
 
 
 def test_table_3_shows_its_numbers_and_a_question_not_asked_has_no_panel():
-    axes = plots.table_3({"on": TABLE_3}).axes[0]
+    axes = zech.table_3({"on": TABLE_3}).axes[0]
     assert axes.lines[0].get_xdata() == pytest.approx(TABLE_3["auroc"]) and len(axes.get_yticklabels()) == 15
-    assert "which department" not in words_of(plots.origin_accuracy({"N": IMAGE}, ORIGINS))
+    assert "which department" not in words_of(zech.origin_accuracy({"N": IMAGE}, ORIGINS))

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.metrics.auroc import auroc
 from helpers.run.claims import load_published
-from helpers.zech import generalization, prevalence
+from helpers.zech import generalization
 
 # --- table 3 --------------------------------------------------------------------------------------------------------
 
@@ -94,17 +94,17 @@ def test_sorting_by_hospital_agrees_with_the_area_of_the_prevalence_as_a_score()
     counts = [(200, 20), (100, 40), (50, 5)]
     truth = np.concatenate([np.arange(n) < k for n, k in counts])
     rate = np.concatenate([np.full(n, k / n) for n, k in counts])
-    assert prevalence.auroc_of_prevalence(counts) == pytest.approx(auroc(truth, rate).value)
+    assert generalization.auroc_of_prevalence(counts) == pytest.approx(auroc(truth, rate).value)
 
 
 def test_a_hospital_of_equal_prevalence_adds_nothing_and_heads_at_chance_leave_the_hospital_alone():
-    assert prevalence.auroc_with_hospital_known([(100, 20), (100, 20)], [0.8, 0.8]) == pytest.approx(0.8, abs=1e-3)
-    alone = prevalence.auroc_of_prevalence([(100, 1), (100, 60)])
-    assert prevalence.auroc_with_hospital_known([(100, 1), (100, 60)], [0.5, 0.5]) == pytest.approx(alone, abs=1e-6)
+    assert generalization.auroc_with_hospital_known([(100, 20), (100, 20)], [0.8, 0.8]) == pytest.approx(0.8, abs=1e-3)
+    alone = generalization.auroc_of_prevalence([(100, 1), (100, 60)])
+    assert generalization.auroc_with_hospital_known([(100, 1), (100, 60)], [0.5, 0.5]) == pytest.approx(alone, abs=1e-6)
 
 
 def test_the_talks_joint_aurocs_are_those_of_its_parts_with_the_hospital_known():
-    table = prevalence.sorting_in_talk()
+    table = generalization.sorting_in_talk()
     assert table["hospital alone low"].between(0.85, 0.87).all()
     assert (table["with hospital known low"] - 0.0005 <= table["printed"]).all()
     assert (table["printed"] <= table["with hospital known high"] + 0.0005).all()
@@ -127,8 +127,8 @@ def test_the_curve_rises_with_markers_and_stays_without():
                     names = [f"{name}{k}" for k in range(300)]
                     setting = {"ratio": ratio, "draw": draw, "markers": markers, "trained_on": name, "prevalence": rate}
                     rows.append(part.assign(image_id=names, patient_id=names, **setting))
-    curve = prevalence.imbalance_curve(pd.concat(rows), "M", "N")
-    verdicts = prevalence.imbalance_verdicts(curve).set_index(["markers", "ratio", "measure"])["verdict"]
+    curve = generalization.imbalance_curve(pd.concat(rows), "M", "N")
+    verdicts = generalization.imbalance_verdicts(curve).set_index(["markers", "ratio", "measure"])["verdict"]
     assert verdicts["on", 9.0, "joint - internal, high"] == verdicts["on", 9.0, "joint - joint head, high"] == "exceeds"
     assert verdicts["off", 9.0, "joint - internal, high"] == "no difference shown"
     alone = curve[curve["measure"] == "hospital alone"].groupby("ratio")["value"].first()
