@@ -85,42 +85,33 @@ def windows(classifier, image, plan=None, stride=1, side=SIDE):
     return sweep
 
 
-@pytest.mark.parametrize("stride", [1, 3, 5])  # blocks of many positions, and of few
-def test_windows_give_the_obvious_ways_probabilities_at_any_stride(tiny, image, stride):
-    corners = every_corner(positions(SIZE, SIDE, stride))
-    found = windows(tiny, image[0], stride=stride).at(40.0, corners)
-    expected = by_hand(tiny, image[0], corners, SIDE, 40)
+def check_windows(classifier, size, stride, plan=None):
+    """Windows give the probabilities of the obvious way."""
+    corners, image = every_corner(positions(size, SIDE, stride)), picture(size)
+    expected = by_hand(classifier, image, corners, SIDE, 40)
     assert np.ptp(expected[:, 0]) > 0.01  # else anything would pass
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(windows(classifier, image, plan, stride).at(40.0, corners), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [32, 33, 47])
-def test_windows_end_correctly_at_the_borders_of_images_of_any_size(size):
-    classifier, image = network(branching, size=size), picture(size, size)
-    corners = every_corner(positions(size, SIDE, 4))
-    found = windows(classifier, image, stride=4).at(0.0, corners)
-    np.testing.assert_allclose(found, by_hand(classifier, image, corners, SIDE, 0), atol=1e-5)
+# Blocks of many positions and of few; images that end anywhere in a block.
+@pytest.mark.parametrize(("size", "stride"), [(SIZE, 1), (SIZE, 3), (SIZE, 5), (32, 4), (33, 4), (47, 4)])
+def test_windows_are_exact_at_any_stride_and_at_the_borders_of_images_of_any_size(size, stride):
+    check_windows(network(branching, size=size), size, stride)
 
 
 @pytest.mark.parametrize(("size", "stride"), [(32, 1), (45, 4)])
 def test_all_of_smallnet_is_recomputed_in_windows_and_is_exact(size, stride):
-    classifier, image = small(size), picture(size)
+    classifier = small(size)
     steps = trace(classifier.model)
     plan = make_plan(steps, cuts(steps)[-1], SIDE)
     assert plan.last == len(steps) - 1
-    corners = every_corner(positions(size, SIDE, stride))
-    found = windows(classifier, image, plan, stride).at(90.0, corners)
-    expected = by_hand(classifier, image, corners, SIDE, 90)
-    assert np.ptp(expected[:, 0]) > 0.01
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    check_windows(classifier, size, stride, plan)
 
 
-def test_windows_are_exact_wherever_the_network_is_cut(tiny, image):
-    steps, corners = trace(tiny.model), every_corner(positions(SIZE, SIDE, 5))
-    expected = by_hand(tiny, image[0], corners, SIDE, 0)
+def test_windows_are_exact_wherever_the_network_is_cut(tiny):
+    steps = trace(tiny.model)
     for last in cuts(steps)[::4]:
-        found = windows(tiny, image[0], make_plan(steps, last, SIDE), 5).at(0.0, corners)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        check_windows(tiny, SIZE, 5, make_plan(steps, last, SIDE))
 
 
 def test_an_unknown_layer_is_left_to_the_rest_of_the_network(image):

@@ -100,12 +100,8 @@ def test_the_command_classifies_with_the_trained_network_and_names_what_trains_o
     monkeypatch.setattr(views, "find_experiment", lambda *asked: made)
     assert main(call) == 0
     shown, warned = capsys.readouterr()
-    assert (
-        "9 files" in shown
-        and "images per second" in shown
-        and "3 validation images" in shown
-        and "trained on phantoms" in warned
-    )
+    assert all(words in shown for words in ("9 files", "images per second", "3 validation images"))
+    assert "trained on phantoms" in warned
     table = pd.read_csv(target, keep_default_na=False)
     assert len(table) == 9 and set(table["view"]) <= {"frontal", "lateral", ""}
 
