@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+
 from helpers.run.paths import ROOT
 
 PARTS = ("helpers", "notebooks", "profiles", "data/published", "Snakefile", "Makefile", "pyproject.toml")
@@ -19,6 +21,15 @@ profile = load_profile("phantom", sys.argv[1:])
 keys = {name: step_key(name, profile) for name in all_steps()}
 print(json.dumps(keys | {name: notebook_key(name, profile) for name in all_notebooks()}))
 """
+
+
+def write_notebook(path: Path, code: str, parameters: str = "x = 1") -> Path:
+    """A notebook of two code cells, the first of them tagged as its parameters; without parameters, of one."""
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})] if parameters else []
+    notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(code)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+    return path
 
 
 def copy_checkout(folder: Path) -> Path:

@@ -27,6 +27,18 @@ def before(checkout):
 
 
 @pytest.fixture
+def changed_by(checkout, before):
+    """What a constant more in a file of the copy changes."""
+
+    def add(file):
+        with (checkout / file).open("a", encoding="utf-8") as code:
+            code.write("\nADDED = 7\n")
+        return changed(before, keys_of(checkout))
+
+    return add
+
+
+@pytest.fixture
 def restored(checkout):
     """Puts back what a test edits in the copy."""
     yield checkout
@@ -47,26 +59,19 @@ def test_comments_docstrings_and_layout_change_no_key(restored, before):
     assert keys_of(restored) == before
 
 
-def test_a_constant_in_one_papers_training_changes_that_papers_results_alone(restored, before):
-    path = restored / "helpers/carr/models.py"
-    path.write_text(path.read_text(encoding="utf-8") + "\nPATIENCE = 7\n", encoding="utf-8")
-    assert changed(before, keys_of(restored)) == CARR
+def test_a_constant_in_one_papers_training_changes_that_papers_results_alone(restored, changed_by):
+    assert changed_by("helpers/carr/models.py") == CARR
 
 
-def test_the_head_trainer_changes_what_is_trained_with_it_and_no_data(restored, before):
-    path = restored / "helpers/model/head.py"
-    path.write_text(path.read_text(encoding="utf-8") + "\nMOMENTUM = 7\n", encoding="utf-8")
-    after = changed(before, keys_of(restored))
+def test_the_head_trainer_changes_what_is_trained_with_it_and_no_data(restored, changed_by):
+    after = changed_by("helpers/model/head.py")
     assert {"multiclass", "02_multiclass_roc", "pneumonia", "07_pneumonia"} <= after
     assert not after & {name for name, step in all_steps().items() if step.kind in ("data", "features")}
     assert not after & {"00_data", "13_paper_audit"}
 
 
-def test_a_figures_code_changes_its_notebooks_and_no_step(restored, before):
-    path = restored / "helpers/zech/figures.py"
-    path.write_text(path.read_text(encoding="utf-8") + "\nWIDTH = 7\n", encoding="utf-8")
-    after = changed(before, keys_of(restored))
-    assert after and after <= {"11_chexnet", "12_generalization"}
+def test_a_figures_code_changes_its_notebooks_and_no_step(restored, changed_by):
+    assert set() < changed_by("helpers/zech/figures.py") <= {"11_chexnet", "12_generalization"}
 
 
 def test_a_sentence_of_a_notebook_changes_that_notebook_alone(restored, before):

@@ -1,7 +1,9 @@
 """Running one notebook: where the good and the failed ones land, and what never starts."""
 
-import nbformat
+from functools import partial
+
 import pytest
+from checkout import write_notebook
 
 from helpers.run.notebooks import check_parameters, execute
 from helpers.run.profile import ProfileError
@@ -9,17 +11,7 @@ from helpers.run.profile import ProfileError
 
 @pytest.fixture
 def make_notebook(tmp_path):
-    """Writes a notebook with a parameters cell `x = 1` and one more code cell."""
-
-    def make(code, parameters="x = 1"):
-        first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
-        notebook = nbformat.v4.new_notebook(cells=[first, nbformat.v4.new_code_cell(code)])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        path = tmp_path / "one.ipynb"
-        nbformat.write(notebook, path)
-        return path
-
-    return make
+    return partial(write_notebook, tmp_path / "one.ipynb")
 
 
 @pytest.fixture
@@ -69,9 +61,6 @@ def test_when_a_profile_or_override_is_wrong_then_it_is_refused_before_a_kernel_
         check_parameters(path, {"profile": "papr"})
 
 
-def test_when_a_notebook_has_no_parameters_cell_then_it_is_refused(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "bare.ipynb")
+def test_when_a_notebook_has_no_parameters_cell_then_it_is_refused(make_notebook):
     with pytest.raises(ProfileError, match="no cell tagged 'parameters'"):
-        check_parameters(tmp_path / "bare.ipynb", {})
+        check_parameters(make_notebook("1", parameters=""), {})

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from pydantic import ValidationError
 
 from helpers.run.paths import ROOT
 from helpers.run.profile import KEYS, ProfileError, Run, load_profile, parse_overrides, profile_names
@@ -24,6 +23,7 @@ def test_an_override_is_read_from_words_text_and_mapping_alike():
     for given in (["HEAD_STEPS=7", "seed=3"], "head-steps=7 seed=3", {"head_steps": 7, "seed": "3"}):
         profile = load_profile("phantom", given)
         assert (profile.head_steps, profile.seed) == (7, 3)
+    assert parse_overrides(None) == parse_overrides("") == parse_overrides({}) == {}
 
 
 def test_a_backbone_that_is_asked_for_is_meant_for_every_network_that_is_not_named_as_well():
@@ -57,31 +57,18 @@ def test_when_something_is_wrong_then_the_error_says_what_and_offers_the_nearest
         load_profile(name, overrides)
 
 
-def test_when_a_toml_file_has_an_unknown_key_then_it_is_refused_by_name(tmp_path):
+def test_a_toml_file_that_is_given_by_path_names_the_profile_and_an_unknown_key_in_it_is_refused(tmp_path):
     path = tmp_path / "mine.toml"
+    path.write_text("seed = 9\n")
+    profile = load_profile(str(path))
+    assert (profile.name, profile.seed) == ("mine", 9)
     path.write_text('backbon = "SmallNet"\n')
     with pytest.raises(ProfileError, match=r"mine.toml.*did you mean backbone\?"):
         load_profile(str(path))
 
 
-def test_when_a_toml_file_is_given_by_path_then_it_is_named_after_the_file(tmp_path):
-    path = tmp_path / "mine.toml"
-    path.write_text("seed = 9\n")
-    profile = load_profile(str(path))
-    assert (profile.name, profile.seed) == ("mine", 9)
-
-
-def test_a_profile_cannot_be_changed():
-    with pytest.raises(ValidationError, match="frozen"):
-        load_profile("phantom").seed = 2
-
-
 def test_a_relative_data_folder_is_meant_from_the_project():
     assert load_profile("paper", "data_dir=somewhere").data_dir == ROOT / "somewhere"
-
-
-def test_overrides_of_nothing_are_empty():
-    assert parse_overrides(None) == parse_overrides("") == parse_overrides({}) == {}
 
 
 PATHS = [key for key in KEYS if key.endswith("_file")] + ["weights", "view_colour", "view_grey", "view_subset"]

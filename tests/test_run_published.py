@@ -2,6 +2,7 @@
 
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from helpers.run.profile import KEYS
 from helpers.run.steps import notebook_names
 
 K = "kermany2018."
+TEXTS = tomllib.loads((Path(__file__).parent / "fixtures/papers.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -21,42 +23,15 @@ def published():
     return load_published("kermany2018")
 
 
-def at(published, name):
-    return published.set_index("id").loc[K + name]
-
-
 # --- what must be there -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "n"),
-    [
-        ("kermany2018.oct.data.train_images", 108312, 108312),
-        ("kermany2018.oct.multiclass.accuracy", 0.966, 1000),
-        ("kermany2018.oct.drusen_normal.auroc", 0.9996, 500),
-        ("kermany2018.xray.pneumonia.specificity", 0.901, 234),
-        ("rajkomar2017.data.images", 1885, None),
-        ("rajkomar2017.augmentation.children", 106, None),
-        ("rajkomar2017.augmentation.train_images", 119674, 119674),
-        ("rajkomar2017.setting.finetuning_rate_head", 0.005, None),
-        ("rajkomar2017.view.pooled.color", 0.932, 2 * 39856 + 376),
-        ("rajkomar2017.view.validation.accuracy", 0.9973, 39856),
-        ("rajkomar2017.view.test.accuracy", 1, 1377),
-        ("rajkomar2017.view.cutoff", 0.996, None),
-        ("rajkomar2017.transformed.lateral.labeled.frontal", 0.0002, None),
-        ("zech2018.auroc.retrained.hernia", 0.9010, None),
-        ("zech2018.generalization.msh_nih.iu.sensitivity", 0.974, None),
-        ("zech2018.generalization.nih.msh.accuracy", 0.476, 8388),
-        ("zech2018.quoted.gale.parameters", 1434176, None),
-        ("carr2020.covid.augmentation.images", 1122, None),
-        ("carr2020.retina.data.bridge_images", 108309, None),
-        ("carr2020.covid.f1.spread", 0.0525, None),
-    ],
-)
-def test_a_number_looked_up_is_the_papers(name, value, n):
+@pytest.mark.parametrize("name", TEXTS["numbers"])
+def test_a_number_looked_up_is_the_papers(name):
+    value, *n = TEXTS["numbers"][name]
     row = load_published().set_index("id").loc[name]
     assert row["value"] == pytest.approx(value)
-    assert pd.isna(row["n"]) if n is None else row["n"] == n
+    assert pd.isna(row["n"]) if not n else row["n"] == n[0]
 
 
 def test_when_an_interval_is_printed_then_it_is_kept():
@@ -186,34 +161,6 @@ def test_an_unknown_paper_and_a_file_without_the_columns_are_refused(tmp_path):
 
 # --- against the text ---------------------------------------------------------------------------------------------
 
-# What is no number of a study: numbering, citations, addresses, "greater than 1", the cells of a table that has a file.
-EVERYWHERE = r"(Figures?|Tables?|Fig\.) \[?S?\d[A-F]?((, | and |, and )S?\d[A-F]?)*"
-NOT_COUNTED = {
-    "kermany2018": [
-        r"\([123]\) |\(patient \d\)|three-dimensional|finally, a third tier",
-        r", (19|20)\d\d(?=[;)])|et al\. \\?\(\d{4}|https?://\S+",
-        r"\(1 – specificity|ratio (greater|less) than 1",
-        r"NORMAL 0 1 1 1 DRUSEN 1 0 1 1 CNV 4 2 0 1 DME 4 2 1 0",
-    ],
-    "rajkomar2017": [
-        r"\[\d+([-,] ?\d+)*\]|6\.7\.7–10|several million",
-        r"Alvin Rajkomar Alvin\.rajkomar@.*?CA, USA (?=\(95 % CI)|<sup>&</sup>.*?94143-0131",
-    ],
-    "carr2020": [r"\[\d(,\d)*\]|COVID-19|- [123]\. (Init|Fine|Train)"],
-    "zech2018": [
-        r"(et al\.|Zech) \(?20\d\d\)?|Hubel and Wiesel, 1962|https?://\S+|<sup>[^<]*</sup>|2D DenseUNet",
-        r"\*\*1\*\* Department of Medicine.*?equally to this work|Adelaide, SA 5000|a6\.bradley@|QLD 4001",
-        r"\b[1-4]\. (Kerat|Malig|Filter|Locate|Exclude|Custom)|Radiologist [1-4] |F_1 = |\\frac\{[12]\}|= 2 \\cdot",
-        r"``` 62 def train_model.*?start_epoch(?= = 1)|Exam Number:.*?contact@|Jul 8 · 9 min read",
-    ],
-}
-# Where a paper's own words begin and end: no title page, no references.
-PARTS = {
-    "kermany2018": [("SUMMARY", "ACKNOWLEDGMENTS"), ("REAGENT or RESOURCE", "")],
-    "rajkomar2017": [("Abstract The study", "Acknowledgments We")],
-    "zech2018": [("The rise of the machines", "Thank you!")],
-    "carr2020": [("### Introduction", "References: [1]")],
-}
 SLIDES = ("zech2018",)  # a talk says a thing again on its next slides: there a quote may stand several times
 AMOUNT = re.compile(
     r"\b(\d[\d,.]*|(two|three|four|five|six|seven|eight|nine|ten|hundred|thousand|million)\b)", re.IGNORECASE
@@ -244,8 +191,7 @@ def test_when_the_text_is_at_hand_then_every_quote_of_a_checklist_is_in_it(paper
 
 
 def test_when_the_text_is_at_hand_then_every_number_in_it_has_a_row(paper):
-    name, published, text = paper
-    covered = set()
+    (name, published, text), not_counted, covered = paper, TEXTS["not_counted"], set()
     for row in published[published["kind"] == "number"].itertuples():
         for found in re.finditer(re.escape(row.quote), text):
             start = found.start() + row.quote.index(shown(row.printed))
@@ -254,11 +200,11 @@ def test_when_the_text_is_at_hand_then_every_number_in_it_has_a_row(paper):
                 value = (printed_number(other[0], row.unit == "proportion") or [None])[0]
                 if value in (pytest.approx(row.low), pytest.approx(row.high)):
                     covered |= set(range(found.start() + other.start(), found.start() + other.end()))
-    for found in re.finditer("|".join([EVERYWHERE, *NOT_COUNTED[name]]), text, re.IGNORECASE):
+    for found in re.finditer("|".join([not_counted["everywhere"], *not_counted[name]]), text, re.IGNORECASE):
         covered |= set(range(*found.span()))
     left = [
         text[max(0, found.start() - 40) : found.end() + 20]
-        for start, end in PARTS[name]
+        for start, end in TEXTS["parts"][name]
         for found in AMOUNT.finditer(text, text.index(start), text.index(end) if end else len(text))
         if found.start() not in covered
     ]

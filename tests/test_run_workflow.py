@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from checkout import copy_checkout, edit, run_python
+from checkout import copy_checkout, edit, run_python, write_notebook
 
 from helpers.run.paths import ROOT
 from helpers.run.profile import ProfileError, Run, load_profile
@@ -120,18 +120,7 @@ def test_an_edit_makes_again_what_depends_on_it_and_a_comment_nothing(checkout):
 
 def test_a_notebooks_kernel_imports_the_code_beside_it(checkout):
     """Also where the environment was made for another checkout."""
-    notebook = {
-        "cells": [
-            {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": "x = 1", "outputs": []},
-            {"cell_type": "code", "metadata": {}, "source": "import helpers; print(helpers.__file__)", "outputs": []},
-        ],
-        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-        "nbformat": 4,
-        "nbformat_minor": 4,
-    }
-    for cell in notebook["cells"]:
-        cell["execution_count"] = None
-    (checkout / "mine.ipynb").write_text(json.dumps(notebook))
+    write_notebook(checkout / "mine.ipynb", "import helpers; print(helpers.__file__)")
     code = (
         "from pathlib import Path; from helpers.run.notebooks import execute;"
         "print(execute(Path('mine.ipynb'), Path('good.ipynb'), Path('failed.ipynb')))"
