@@ -16,33 +16,18 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if "KERAS_HOME" in os.environ:  # meant from where the user stands; notebooks run in their own folder
     os.environ["KERAS_HOME"] = str(Path(os.environ["KERAS_HOME"]).expanduser().absolute())
 
-USAGE = """\
-python -m helpers reproduce [KEY=VALUE ...]   bring a run up to date: PROFILE= ONLY= JOBS= RUN= and any profile key
-python -m helpers data [KEY=VALUE ...]        download and unpack the real data sets of a profile
-python -m helpers check [KEY=VALUE ...]       what lies in a data folder: DATA_DIR= PROFILE=
-python -m helpers keys                        the profile's keys by paper, their defaults and what they mean
-python -m helpers step NAME RUN               one step of a run (used by the Snakefile)
-python -m helpers notebook NAME RUN           one notebook of a run (used by the Snakefile)
-python -m helpers dicom KEY=VALUE ...         DICOM radiographs to PNG, without patient data: SOURCE= TARGET= KEY=,
-                                              WINDOW=stored (minmax), BURNT_IN=keep
-python -m helpers views KEY=VALUE ...         frontal or lateral, for each file of a folder: SOURCE= TARGET= RUN=
-python -m helpers report RUN                  the report of a run, from what it has so far
-python -m helpers compare RUN                 figures/RUN beside the committed figures/reference
-python -m helpers reference RUN               make figures/RUN the new reference
-"""
-
 
 def main(words: list[str]) -> int:
     """Returns the exit status: 0 done, 1 something failed, 2 the call was wrong (and nothing was started)."""
     from helpers.run.profile import ProfileError
 
     command, *rest = words or ["help"]
-    call = COMMANDS.get(command)
-    if call is None:
-        print(USAGE, file=sys.stderr if command != "help" else sys.stdout)
+    if command not in COMMANDS:
+        lines = (f"python -m helpers {f'{name} {given}':29} {text}" for name, (_, given, text) in COMMANDS.items())
+        print("\n".join(lines), file=sys.stderr if command != "help" else sys.stdout)
         return 0 if command == "help" else 2
     try:
-        return call(*rest) or 0
+        return COMMANDS[command][0](*rest) or 0
     except ProfileError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -138,18 +123,21 @@ def _of_a_run(function: str) -> Callable[..., int | None]:
     return call
 
 
-COMMANDS = {
-    "reproduce": _reproduce,
-    "data": _data,
-    "check": _check,
-    "dicom": _dicom,
-    "views": _views,
-    "keys": _keys,
-    "step": _of_a_run("helpers.runner:run_step"),
-    "notebook": _of_a_run("helpers.run.notebooks:run_notebook"),
-    "report": _of_a_run("helpers.run.report:build_report"),
-    "compare": _of_a_run("helpers.run.compare:compare_with_reference"),
-    "reference": _of_a_run("helpers.run.compare:make_reference"),
+COMPARE = "helpers.run.compare"
+DICOM = "DICOM radiographs to PNG, without patient data: SOURCE= TARGET= KEY=, WINDOW=stored (minmax), BURNT_IN=keep"
+PAIRS, MORE = "KEY=VALUE ...", "[KEY=VALUE ...]"
+COMMANDS = {  # each with its words, and what it does
+    "reproduce": (_reproduce, MORE, "bring a run up to date: PROFILE= ONLY= JOBS= RUN= and any profile key"),
+    "data": (_data, MORE, "download and unpack the real data sets of a profile"),
+    "check": (_check, MORE, "what lies in a data folder: DATA_DIR= PROFILE="),
+    "keys": (_keys, "", "the profile's keys by paper, their defaults and what they mean"),
+    "step": (_of_a_run("helpers.runner:run_step"), "NAME RUN", "one step of a run (used by the Snakefile)"),
+    "notebook": (_of_a_run("helpers.run.notebooks:run_notebook"), "NAME RUN", "one notebook of a run (likewise)"),
+    "dicom": (_dicom, PAIRS, DICOM),
+    "views": (_views, PAIRS, "frontal or lateral, for each file of a folder: SOURCE= TARGET= RUN="),
+    "report": (_of_a_run("helpers.run.report:build_report"), "RUN", "the report of a run, from what it has so far"),
+    "compare": (_of_a_run(f"{COMPARE}:compare_with_reference"), "RUN", "figures/RUN beside figures/reference"),
+    "reference": (_of_a_run(f"{COMPARE}:make_reference"), "RUN", "make figures/RUN the new reference"),
 }
 
 if __name__ == "__main__":
