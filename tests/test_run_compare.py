@@ -11,6 +11,7 @@ from helpers.run.profile import ProfileError, Run
 
 ROW = {"quantity": "accuracy", "step": 970, "value": 0.9, "low": 0.87, "high": 0.92, "n": 600, "note": ""}
 COMPARED = {"counts": "exactly", "metrics": "by interval", "texts": "by interval", "one": "by shape"}
+COUNT = {"split": "train", "images": 2400, "share": 1 / 3}
 TEXT = {"quantity": "AUROC", "obtained": "0.93 (0.90 to 0.95), n = 298", "verdict": "reproduced"}
 
 
@@ -20,12 +21,8 @@ def folders(tmp_path):
     for name in ("reference", "run"):
         folder = tmp_path / name / "02_multiclass_roc"
         folder.mkdir(parents=True)
-        pd.DataFrame({"split": ["train"], "images": [2400], "share": [1 / 3]}).to_csv(
-            folder / "counts.csv", index=False
-        )
-        pd.DataFrame([ROW]).to_csv(folder / "metrics.csv", index=False)
-        pd.DataFrame([TEXT]).to_csv(folder / "texts.csv", index=False)
-        pd.DataFrame([ROW]).to_csv(folder / "one.csv", index=False)
+        for file, row in {"counts": COUNT, "metrics": ROW, "texts": TEXT, "one": ROW}.items():
+            pd.DataFrame([row]).to_csv(folder / f"{file}.csv", index=False)
         picture = Image.new("L", (40, 30), 255)
         picture.putpixel((3, 3), 0)
         picture.save(folder / "figure.png")

@@ -157,12 +157,8 @@ def _rows(csv: Path) -> dict[str, Any]:
     if len(frame) > SHOWN_ROWS:
         count += f", the first and last {SHOWN_ROWS // 2} of which are here"
     with pd.option_context("display.max_colwidth", None):  # pandas would cut sentences at 50 letters
-        html = frame.to_html(index=False, border=0, na_rep="", max_rows=SHOWN_ROWS, float_format=_number)
+        html = frame.to_html(index=False, border=0, na_rep="", max_rows=SHOWN_ROWS, float_format="{:.4g}".format)
     return {"html": html, "folded": count if len(frame) > OPEN_ROWS else ""}
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}"
 
 
 def _warnings(run: Run, records: dict[str, dict]) -> list[tuple[str, str]]:
@@ -221,15 +217,10 @@ def files_made(run: Run, records: dict[str, dict]) -> dict[str, list[dict[str, s
         for suffix, items in ((".png", record["figures"]), (".csv", record["tables"])):
             for item in items:
                 file = f"figures/{run.name}/{notebook}/{item['name']}{suffix}"
-                shown = {"file": file, "href": f"../../{file}", "anchor": anchor(notebook, item["name"])}
+                shown = {"file": file, "href": f"../../{file}", "anchor": f"{notebook}-{item['name']}"}
                 for published in item["published"]:
                     found.setdefault(published, []).append(shown)
     return found
-
-
-def anchor(notebook: str, name: str) -> str:
-    """Where the report shows a figure or table."""
-    return f"{notebook}-{name}"
 
 
 def _why_not_made(run: Run, notebook: str, records: dict[str, dict]) -> str:
