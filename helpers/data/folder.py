@@ -406,7 +406,8 @@ def check(profile: Profile) -> int:
         else:
             _print(f"{source.description[1]} {_patients(source.catalogue, where)}", lines=2, indent=2)
             _print(_set_aside(source.catalogue), indent=2)
-            _print("; ".join([*_shared(source.catalogue), *warned]), indent=2)
+            told = [text.replace(f"{data_dir}/", "") for text in warned]  # a long path would leave no room for the rest
+            _print("; ".join([*_shared(source.catalogue), *told]), lines=3, indent=2)
     _print(_others(profile, places), lines=2)
     return int("NOT USABLE" in states or "READ" not in states)
 
