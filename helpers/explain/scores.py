@@ -255,14 +255,13 @@ def _paths(image: np.ndarray, order: np.ndarray, shares: np.ndarray) -> np.ndarr
 
 
 def compare_methods(
-    methods: Mapping[str, Maps], cases: Cases, classifier: Classifier, box: int, **options
+    methods: Mapping[str, Maps], cases: Cases, classifier: Classifier, box: int
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """Scores of each method on the same images, with intervals by patient, and the deletion and insertion curves.
 
     The table has explainer, measure (`MEASURES`), value, low, high, n, method, note, seconds (per image). A last row of
     each measure, "a guess", is chance: a place on the retina for `hit`, the lesion's share of the retina for `mass`,
-    pixels in random order for deletion and insertion, the retina's share of the image for `on retina`. `options` are
-    those of `means`.
+    pixels in random order for deletion and insertion, the retina's share of the image for `on retina`.
     """
     asked = (cases.images, classifier.codes(cases.labels, len(cases.images)))
     predict, frames, curves = classifier.predictor(), [], {}
@@ -270,12 +269,12 @@ def compare_methods(
         areas, curves[name] = deletion_insertion(*asked, maps.maps, predict)
         scored = {"on retina": share_within(maps.maps, cases.retina), "seconds": maps.seconds / len(maps.maps)}
         frames.append(localised(maps, cases, box).assign(explainer=name, **scored, **areas))
-    areas, curves["random order"] = deletion_insertion(*asked, maps.maps, predict, options.get("seed", 1))
+    areas, curves["random order"] = deletion_insertion(*asked, maps.maps, predict, 1)
     guess = frames[-1].assign(explainer="a guess", seconds=0.0, iou=np.nan, **areas)
     guess = guess.assign(hit=guess["hit_by_chance"], mass=guess["mass_by_chance"])
     guess["on retina"] = cases.retina.mean(axis=(1, 2))
     seconds = {"seconds": ("seconds", "max")}
-    return means(pd.concat([*frames, guess]), MEASURES, ["explainer"], beside=seconds, **options), curves
+    return means(pd.concat([*frames, guess]), MEASURES, ["explainer"], beside=seconds), curves
 
 
 def randomised(classifier: Classifier, seed: int = 1) -> Classifier:
@@ -312,33 +311,31 @@ def _cells(maps: np.ndarray, cell: int) -> np.ndarray:
     return kept.reshape(n, rows, cell, columns, cell).mean(axis=(2, 4)).reshape(n, -1)
 
 
-def agreement(methods: Mapping[str, Maps], patients: np.ndarray, *, cell: int, **options) -> pd.DataFrame:
+def agreement(methods: Mapping[str, Maps], patients: np.ndarray, *, cell: int) -> pd.DataFrame:
     """The mean rank correlation of each pair of methods' maps of the same images, with its interval.
 
-    Columns: a, b, value, low, high, n, method, note. `patients` names the patient of each image. `options` are those
-    of `means`.
+    Columns: a, b, value, low, high, n, method, note. `patients` names the patient of each image.
     """
     pairs = {names: tuple(methods[name] for name in names) for names in combinations(methods, 2)}
-    return _correlations(pairs, ["a", "b"], patients, cell, options)
+    return _correlations(pairs, ["a", "b"], patients, cell)
 
 
 def sanity_check(
-    trained: Mapping[str, Maps], shuffled: Mapping[str, Maps], patients: np.ndarray, *, cell: int, **options
+    trained: Mapping[str, Maps], shuffled: Mapping[str, Maps], patients: np.ndarray, *, cell: int
 ) -> pd.DataFrame:
     """Mean rank correlation of each method's maps with those of the network with shuffled weights: near 0 is sound.
 
-    Columns: explainer, value, low, high, n, method, note. `options` are those of `means`.
+    Columns: explainer, value, low, high, n, method, note.
     """
     pairs = {(name,): (maps, shuffled[name]) for name, maps in trained.items()}
-    return _correlations(pairs, ["explainer"], patients, cell, options)
+    return _correlations(pairs, ["explainer"], patients, cell)
 
 
 def _correlations(
-    pairs: Mapping[tuple[str, ...], tuple[Maps, Maps]], by: list[str], patients: np.ndarray, cell: int, options: dict
+    pairs: Mapping[tuple[str, ...], tuple[Maps, Maps]], by: list[str], patients: np.ndarray, cell: int
 ) -> pd.DataFrame:
     frames = []
     for names, (first, second) in pairs.items():
         values = {"correlation": rank_correlation(first.maps, second.maps, cell), "patient_id": patients}
         frames.append(pd.DataFrame(values).assign(**dict(zip(by, names, strict=True))))
-    found = means(pd.concat(frames), ["correlation"], by, bounds=(-1.0, 1.0), **options)
-    return found.drop(columns="measure")
+    return means(pd.concat(frames), ["correlation"], by, bounds=(-1.0, 1.0)).drop(columns="measure")

@@ -108,25 +108,25 @@ def mark_masks(marks: pd.DataFrame, catalogue: Catalogue, image_ids: Iterable[st
     return masks
 
 
-def table_s3(frame: pd.DataFrame, **options) -> tuple[pd.DataFrame, dict[str, Estimate]]:
+def table_s3(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Estimate]]:
     """Table S3: localisation accuracy of each class and of all, and the estimates by name ("all" the last).
 
     Beside it stands what a guess would get (`hit_by_chance`), so that easy targets are not taken for good maps. `frame`
-    is what `scores.localised` returns, `options` are those of `means`.
+    is what `scores.localised` returns.
     """
     beside = {
         "by chance": ("hit_by_chance", "mean"),
         "lesion size over box (median)": ("size_over_box", "median"),
         "highest mean drop (median)": ("peak", "median"),
     }
-    found = means(frame, ["hit"], ["label"], total="all", beside=beside, **options)
+    found = means(frame, ["hit"], ["label"], total="all", beside=beside)
     names = {"label": "class", "n": "images", "value": "localisation accuracy", "method": "interval"}
     columns = ["class", "images", "localisation accuracy", "low", "high", *beside, "interval"]
     rows = found.set_index("label").drop(columns=["measure", *beside]).to_dict("index")
     return found.rename(columns=names)[columns], {label: Estimate(**row) for label, row in rows.items()}
 
 
-def size_curve(frames: Mapping[int, pd.DataFrame], **options) -> pd.DataFrame:
+def size_curve(frames: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """Localisation accuracy against the lesion's size over the box's: a curve per box, in quantile bins of that ratio.
 
     `frames[box]` is what `scores.localised` returns for that box. Columns: box, centre (the bin's median), value, low,
@@ -138,10 +138,10 @@ def size_curve(frames: Mapping[int, pd.DataFrame], **options) -> pd.DataFrame:
     every = every.assign(bin=bins).sort_values(["box", "bin"], kind="stable")
     beside = {"centre": ("size_over_box", "median"), "chance": ("hit_by_chance", "mean"), "drop": ("peak", "median")}
     columns = ["box", "centre", "value", "low", "high", "n", "method", "note", "chance", "drop"]
-    return means(every, ["hit"], ["box", "bin"], beside=beside, **options)[columns]
+    return means(every, ["hit"], ["box", "bin"], beside=beside)[columns]
 
 
-def reasons(frame: pd.DataFrame, cases: Cases, box: int, **options) -> tuple[pd.DataFrame, pd.DataFrame]:
+def reasons(frame: pd.DataFrame, cases: Cases, box: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a lesion is to the box, by class: (a row per image, a row per class and measure with its interval).
 
     `frame` is what `scores.localised` returns for these cases. Measures (`REASONS`): `size_over_box`; `hidden`, the
@@ -156,7 +156,7 @@ def reasons(frame: pd.DataFrame, cases: Cases, box: int, **options) -> tuple[pd.
     known = frame.assign(hidden=lesions[:, 0], contrast=lesions[:, 1], drop=frame["peak"])
     known = known.assign(on_retina=cases.retina[peaks].astype(float), on_frame=frames[peaks].astype(float))
     known = known[known["hit"].notna()].reset_index(drop=True)
-    return known, means(known, REASONS, ["label"], bounds=None, **options)
+    return known, means(known, REASONS, ["label"], bounds=None)
 
 
 def _lesion(image: np.ndarray, mask: np.ndarray, box: int) -> tuple[float, float]:
