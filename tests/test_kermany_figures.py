@@ -22,6 +22,7 @@ AREA = Estimate(0.9, 0.85, 0.95, 80, "DeLong")
 TABLE = pd.DataFrame(RANDOM.integers(1, 9, (4, 4)), index=CLASSES, columns=CLASSES)
 POINTS = pd.DataFrame(product(("trained", "random"), (10, 20), (1, 2)), columns=["initialisation", "per_class", "seed"])
 POINTS["accuracy"] = 0.5 + POINTS["per_class"] / 100 + POINTS["seed"] / 50
+MEANS = POINTS[POINTS["seed"] == 1].assign(quantity="accuracy", value=0.7, low=0.6, high=0.8)
 INFINITE = {"model": Estimate(9, 4, 20, 80, "log"), "Reader 1": Estimate(np.inf, 30, np.inf, 80, "exact")}
 READERS = pd.DataFrame({"reader": ["Reader 1"], "sensitivity": [0.9], "specificity": [0.8]})
 LABELS = np.array(["BACTERIA"] * 40 + ["VIRUS"] * 20 + ["NORMAL"] * 60)
@@ -34,7 +35,7 @@ DRAWN = {
     "figure 1": (lambda: kermany.schematic("InceptionV3", "imagenet", CLASSES), "ImageNet, 1,000 categories"),
     "figure 2B": (lambda: kermany.flow([("Found", "9 images"), ("Test", "3")], {0: "set aside: 6"}), "set aside: 6"),
     "figure 4A": (lambda: kermany.roc({"model": CURVE}, READERS, "1 SIMULATED readers"), "1 SIMULATED readers"),
-    "learning curve": (lambda: kermany.learning_curve(POINTS, "accuracy", "share", 0.9), "images per class"),
+    "learning curve": (lambda: kermany.learning_curve(POINTS, MEANS, "accuracy", "share", 0.9), "images per class"),
     "figure 4C": (lambda: kermany.weighted_errors({"model": AREA}, {"model"}, {"printed": 0.066}), "per 100 images"),
     "figure S3": (lambda: kermany.likelihood_ratios(INFINITE, INFINITE, {"model"}), "positive likelihood ratio"),
     "figure S4A": (lambda: kermany.penalties(TABLE), "penalty points"),

@@ -10,7 +10,7 @@ from helpers.data.kermany_images import XRAY_CLASSES
 from helpers.kermany import models
 from helpers.kermany.localisation import share_in_known_lungs
 from helpers.kermany.models import CLASSES, load_head
-from helpers.kermany.numbers import curve_points
+from helpers.kermany.numbers import curve_parts, curve_points, full_against_limited
 from helpers.model.experiment import Images
 from helpers.run.profile import load_profile
 
@@ -79,7 +79,7 @@ def test_the_learning_curve_trains_each_draw_on_both_initialisations(tmp_path, m
     monkeypatch.setattr(models, "_features_of", random_features)
     profile = PROFILE.model_copy(update={"curve_per_class": (3, 5), "curve_seeds": 2, "head_learning_rate": 0.1})
     made = run_maker(models.train_learning_curve, Images(None, frame), profile, tmp_path, features=features)
-    points, means = curve_points(made.table("curve"), OCT)
+    points, means = curve_points(drawn := curve_parts(made.table("curve"), OCT))
     assert list(points.columns) == ["initialisation", "per_class", "seed", "accuracy", "auroc"]
     assert len(points) == 8 and points["seed"].nunique() == 2
     assert len(means) == 8 and set(means["method"]) == {"test patients and 2 trainings"}
@@ -87,6 +87,17 @@ def test_the_learning_curve_trains_each_draw_on_both_initialisations(tmp_path, m
     mean = points.groupby("initialisation")["accuracy"].mean()
     assert mean["pre-trained"] > 0.6 > mean["random initialisation"]
     assert len(asked[0]) < len(frame) and asked[0]["image_id"].is_unique
+    many, few = (part for _, part in made.table("curve").query("per_class == 5").groupby("initialisation"))
+    table = full_against_limited(many, few, drawn, per_class=3)
+    assert list(table["compared"][1:3]) == [
+        "full less limited model, one training each",
+        "5 less 3 images per class, 2 draws",
+    ]
+    mean = points[points["initialisation"] == "pre-trained"].groupby("per_class")["auroc"].mean()
+    assert table["difference"].iloc[3] == pytest.approx(mean[5] - mean[3])  # over draws, one by one
+    assert (
+        table["p_holm"].min() == pytest.approx(min(1, 4 * table["p"].min())) and table["p by image"][:2].notna().all()
+    )
 
 
 def test_the_curve_leaves_out_what_the_smallest_class_cannot_give_and_nests_its_draws():

@@ -108,10 +108,21 @@ def test_the_model_is_compared_on_the_images_a_reader_read():
     label, referral = table.loc["label"], table.loc["referral"]
     assert (label["both"], label["only_model"], label["only_reader"], label["neither"]) == (2, 3, 0, 0)
     assert (referral["both"], referral["only_model"], referral["n"]) == (3, 2, 5)
-    assert label["difference"] == pytest.approx(0.6) and label["p"] == pytest.approx(0.25)
+    assert label["difference"] == pytest.approx(0.6) and label["p by image"] == pytest.approx(0.25)
     several = readers.model_against_readers(readers.simulate_readers(frame, CLASSES, readers=6), scores, CLASSES)
-    for _, one in several.groupby("question"):
-        assert one["p_holm"].min() == pytest.approx(min(1, 6 * one["p"].min()))
+    assert several["p_holm"].min() == pytest.approx(min(1, 12 * several["p"].min()))  # both questions are one family
+
+
+def test_readers_are_compared_by_patient_first():
+    frame = images(120)
+    scores = pd.concat([scored(frame).assign(image_id=frame["image_id"] + f"/{k}") for k in range(4)])
+    reads = scores[["image_id"]].assign(
+        reader="Dr A", label=[*scored(frame, 0.85, seed=9).filter(like="p_").idxmax(axis=1).str[2:]] * 4
+    )
+    table = readers.model_against_readers(reads, scores, CLASSES)  # each image four times: no more evidence than once
+    once = readers.model_against_readers(reads[:120], scores[:120], CLASSES)
+    np.testing.assert_allclose(table["p"], once["p"], rtol=1e-9)
+    assert (table["p by image"] < table["p"] / 3).all()
 
 
 def test_the_range_of_weighted_errors_is_over_readers_and_not_over_networks():

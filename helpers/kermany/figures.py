@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from statsmodels.stats.weightstats import DescrStatsW
 
 from helpers.metrics.estimate import Estimate
 from helpers.plots import curves as plots
@@ -106,20 +105,19 @@ def roc(curves: Mapping[str, plots.Curve], readers: pd.DataFrame | None = None, 
 
 
 @print_style
-def learning_curve(points: pd.DataFrame, measure: str, label: str, reference: float) -> Figure:
+def learning_curve(points: pd.DataFrame, means: pd.DataFrame, measure: str, label: str, reference: float) -> Figure:
     """Beyond the paper: `measure` on the test set against the training images per class, one line per initialisation.
 
-    `points` has columns initialisation, per_class, seed and `measure`: a dot per run, a line through the means, a band
-    of the t interval of the mean over seeds. A line at `reference` is what all training images gave.
+    `points` and `means` from `numbers.curve_points`: a dot per run, a line through the means, a band of their
+    intervals. A line at `reference` is what all training images gave.
     """
-    import seaborn as sns
-
     figure, axes = canvas(SINGLE * 1.3, 2.6)
-    options = {"x": "per_class", "y": measure, "hue": "initialisation", "ax": axes}
-    options["palette"] = [palette.NETWORK, palette.VALIDATION]
-    band = {"errorbar": lambda shares: np.clip(DescrStatsW(shares).tconfint_mean(), 0, 1)}
-    sns.lineplot(points, **options, **band, marker="o", ms=3, mec="none")
-    sns.scatterplot(points, **options, s=5, alpha=0.5, legend=False)
+    colours, mine = (palette.NETWORK, palette.VALIDATION), means[means["quantity"] == measure]
+    for colour, (name, mean) in zip(colours, mine.groupby("initialisation", sort=False), strict=False):
+        axes.plot(mean["per_class"], mean["value"], "o-", color=colour, ms=3, label=name)
+        axes.fill_between(mean["per_class"], mean["low"], mean["high"], color=colour, alpha=0.2, lw=0)
+        dots = points[points["initialisation"] == name]
+        axes.scatter(dots["per_class"], dots[measure], color=colour, s=5, alpha=0.5)
     axes.axhline(reference, color="0.4", lw=0.7, ls="--")
     axes.text(0.01, reference, "all training images", transform=axes.get_yaxis_transform(), va="bottom", fontsize=6)
     axes.set(xscale="log", xlabel="training images per class", ylabel=label)

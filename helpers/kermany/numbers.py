@@ -21,9 +21,10 @@ import pandas as pd
 from helpers.data.catalogue import Catalogue
 from helpers.data.copies import standardise, thumbnails
 from helpers.kermany.data import is_urgent, urgent_score
-from helpers.metrics.auroc import auroc, clustered_auroc
+from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs
 from helpers.metrics.by_patient import Clustered, clustered_mean, mean_by_patient, over_trainings
 from helpers.metrics.classification import accuracy, predicted_labels, probabilities_of, rates
+from helpers.metrics.comparison import holm, mcnemar
 from helpers.metrics.estimate import Estimate, estimate_frame, places_of
 from helpers.run.paths import PUBLISHED
 
@@ -84,21 +85,55 @@ def binary_numbers(scores: pd.DataFrame, classes: tuple[str, str]) -> dict[str, 
     }
 
 
-def curve_points(curve: pd.DataFrame, classes: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+Drawn = dict[tuple[str, int, int], dict[str, Clustered]]  # of the learning curve: initialisation, per_class, seed
+
+
+def curve_parts(curve: pd.DataFrame, classes: Sequence[str]) -> Drawn:
+    """`four_class_parts` of every training of the learning curve. `curve`: `models.train_learning_curve`'s table."""
+    groups = curve.groupby(["initialisation", "per_class", "seed"], sort=False)
+    return {key: four_class_parts(scores, classes) for key, scores in groups}
+
+
+def curve_points(drawn: Drawn) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The learning curve: every run (initialisation, per_class, seed, accuracy, auroc), and their means over the draws.
 
     The means have initialisation, per_class, quantity, value, low, high, n, method and note; their intervals hold the
     test patients' error and the spread between draws, and draws of many images overlap. Accuracy is that of all
-    classes, AUROC that of urgent referral. `curve` is the table of `models.train_learning_curve`.
+    classes, AUROC that of urgent referral.
     """
     runs, points = {}, []
-    for (name, size, seed), scores in curve.groupby(["initialisation", "per_class", "seed"], sort=False):
-        one = four_class_parts(scores, classes)
+    for (name, size, seed), one in drawn.items():
         points.append({"initialisation": name, "per_class": size, "seed": seed} | {q: x.value for q, x in one.items()})
         for quantity, each in one.items():
             runs.setdefault((name, size, quantity), []).append(each)
     found = {key: over_trainings(each).estimate() for key, each in runs.items()}
     return pd.DataFrame(points), estimate_frame(found, "initialisation", "per_class", "quantity")
+
+
+def full_against_limited(full: pd.DataFrame, limited: pd.DataFrame, drawn: Drawn, per_class: int) -> pd.DataFrame:
+    """What more training images are worth on the same test images, by patient; one family of tests (`p_holm`).
+
+    First the two models, one training each, with p of McNemar's and of DeLong's test, which take images as independent;
+    then over the draws of the learning curve, its largest size less the one nearest to `per_class`: that interval
+    holds the spread between the draws as well.
+    """
+    classes = [name[2:] for name in full.columns if name.startswith("p_")]
+    a, b = (four_class_parts(scores, classes) for scores in (full, limited))
+    right = (scores["label"] == predicted_labels(scores, classes) for scores in (full, limited))
+    areas = compare_aurocs(is_urgent(full["label"]), urgent_score(full), urgent_score(limited))
+    rows = []
+    for quantity, test, by_image in (("accuracy", "McNemar", mcnemar(*right)), ("auroc", "DeLong", areas)):
+        row = {"compared": "full less limited model, one training each", "quantity": quantity}
+        row |= (a[quantity] - b[quantity]).row()
+        rows.append(row | {"p by image": by_image.p, "test by image": test})
+    trained = {(size, seed): one for (name, size, seed), one in drawn.items() if name == "pre-trained"}
+    sizes = sorted({size for size, _ in trained})
+    most, near = sizes[-1], min(sizes, key=lambda size: abs(np.log(size / per_class)))
+    for quantity in a:
+        each = [one[quantity] - trained[near, seed][quantity] for (size, seed), one in trained.items() if size == most]
+        name = f"{most:,} less {near:,} images per class, {len(each)} draws"
+        rows.append({"compared": name, "quantity": quantity, **over_trainings(each).row()})
+    return pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"]))
 
 
 def four_class_parts(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, Clustered]:

@@ -28,7 +28,7 @@ from helpers.data.catalogue import Catalogue, read_user_table, refuse_rows
 from helpers.kermany.data import URGENT, is_urgent
 from helpers.kermany.numbers import PENALTIES, weighted_error
 from helpers.metrics.classification import accuracy, confusion, predicted_labels, rates
-from helpers.metrics.comparison import holm, mcnemar
+from helpers.metrics.comparison import compare_clustered, holm, mcnemar
 from helpers.metrics.estimate import FIELDS, Estimate, estimate_frame, likelihood_ratios
 from helpers.run.steps import nearest
 
@@ -153,26 +153,25 @@ def reader_statistics(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequen
 
 
 def model_against_readers(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """McNemar's exact test of the model against each reader on the images that reader read.
+    """The model against each reader on the images that reader read, by patient, and by McNemar's exact test beside it.
 
     The paper calls model and experts "statistically similar" because intervals overlap; this compares image by image.
     One row per reader and question ("label": the right one of the classes; "referral": urgent or not): the four counts,
-    n, the difference of the accuracies (model less reader) with its interval, p, and p_holm, which allows for asking
-    one question of several readers (Holm).
+    n, the difference of the accuracies (model less reader) with its interval, p and p_holm by patient (Holm's
+    correction, all rows being one family), and p by image.
     """
     people = _predictions(reads, scores, classes)
     model = people.pop(MODEL).set_index("image_id")["predicted"]
     rows = []
     for who, one in people.items():
-        guesses = model.loc[one["image_id"]].to_numpy(), one["predicted"].to_numpy()
+        guesses, patients = (model.loc[one["image_id"]].to_numpy(), one["predicted"].to_numpy()), one["patient_id"]
         for question, answer in {"label": np.asarray, "referral": is_urgent}.items():
-            test = mcnemar(*(answer(one["label"]) == answer(guess) for guess in guesses))
-            rows.append({"reader": who, "question": question, **vars(test), **test.difference.row("difference")})
-    names = {"only_a": "only_model", "only_b": "only_reader"}
-    counted = ["reader", "question", "both", *names.values(), "neither"]
-    table = pd.DataFrame(rows).rename(columns=names)[[*counted, "n", "difference", "low", "high", "p"]]
-    table["p_holm"] = table.groupby("question")["p"].transform(holm)
-    return table
+            a, b = (answer(one["label"]) == answer(guess) for guess in guesses)
+            found, by_image = compare_clustered(a, patients, b, patients), mcnemar(a, b)
+            row = {"reader": who, "question": question, "both": by_image.both, "only_model": by_image.only_a}
+            row |= {"only_reader": by_image.only_b, "neither": by_image.neither, "n": len(one), **found.row()}
+            rows.append(row | {"p by image": by_image.p})
+    return pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"]))
 
 
 def reader_confusions(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.DataFrame]:

@@ -102,6 +102,8 @@ class Clustered:
             low, high = self.limits(math.exp(log_alpha))
             return low if self.value > 0 else -high
 
+        if distance(0.0) <= 0:  # an interval of exact bounds holds more than the value at every level
+            return 1.0
         least = -690.0  # e^-690 is the smallest normal number, about
         return 0.0 if distance(least) > 0 else math.exp(brentq(distance, least, 0.0, xtol=1e-13))
 
