@@ -75,6 +75,10 @@ def test_remedies_are_measured_against_the_first_and_what_is_missing_is_left_out
     assert set(table["remedy"]) == {"as they are", "markers off"}
     excess = table[table["part"] == "excess"].set_index("remedy")
     assert excess.loc["as they are", "low"] > 0 and excess.loc["markers off", "p"] < 0.01
+    assert table["p_holm"].min() == pytest.approx(4 * table["p"].min())  # the four parts are one family
+    assert generalization.describe_family(table).startswith("Of 4 tests, one family, ")
+    for found in (generalization.external_tests(scores, SITES), generalization.joint_tests(scores, SITES[:2])):
+        assert found["p_holm"].min() == pytest.approx(min(1, len(found) * found["p"].min()))
 
 
 def test_the_model_is_chosen_on_the_hospital_that_was_named(scores):
@@ -85,6 +89,7 @@ def test_the_model_is_chosen_on_the_hospital_that_was_named(scores):
     table = generalization.model_choices(pd.concat([bad, one.assign(candidate="good")]))
     assert (table["own"][:-1] == "bad").all() and (table["elsewhere"][:-1] == "good").all()
     assert table["difference"].iloc[-1] > 0.1 and table["p"].iloc[-1] < 0.01
+    assert table["p_holm"].min() == pytest.approx(6 * table["p"][:-1].min()) and np.isnan(table["p_holm"].iloc[-1])
 
 
 # --- the hospital alone ---------------------------------------------------------------------------------------------
@@ -116,7 +121,7 @@ def test_the_talks_joint_aurocs_are_those_of_its_parts_with_the_hospital_known()
 def test_the_curve_rises_with_markers_and_stays_without():
     rng, rows = np.random.default_rng(0), []
     for ratio, rates in {1.0: (0.2, 0.2), 9.0: (0.36, 0.04)}.items():
-        for draw in range(3):
+        for draw in range(6):
             for markers in ("on", "off"):
                 for name in ("joint", "high", "low"):
                     site = np.repeat({"joint": ["M", "N"], "high": ["M"] * 2, "low": ["N"] * 2}[name], 150)
@@ -134,3 +139,8 @@ def test_the_curve_rises_with_markers_and_stays_without():
     alone = curve[curve["measure"] == "hospital alone"].groupby("ratio")["value"].first()
     assert alone[1.0] == pytest.approx(0.5) and alone[9.0] == pytest.approx(0.75, abs=0.01)
     assert not curve.loc[curve["measure"] == "external", "value"].notna().any()
+    one = curve[curve["markers"] == "on"]
+    assert one["p_holm"].min() == pytest.approx(8 * one["p"].min())  # four differences at two ratios
+    spread = (curve["most"] - curve["least"]) / 2.534 / 6**0.5  # the range of six is 2.534 deviations, on average
+    wide = curve["high"] - curve["low"] > 2 * spread
+    assert wide[curve["measure"] == "joint"].all()  # the spread between the draws is in the interval

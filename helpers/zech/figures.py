@@ -350,7 +350,7 @@ def site_maps(
 
 @print_style
 def remedies(table: pd.DataFrame) -> Figure:
-    """One row per remedy, one panel per part of `generalization.judge_remedy`; a star where the change has p < 0.05."""
+    """One row per remedy, one panel per part of `generalization.judge_remedy`; a star where the p_holm is < 0.05."""
     names = list(dict.fromkeys(table["remedy"]))
     figure, grid = canvas(DOUBLE, 0.25 * len(names) + 0.85, 1, len(PARTS), sharey=True)
     for axes, (part, title) in zip(grid, PARTS.items(), strict=True):
@@ -358,7 +358,7 @@ def remedies(table: pd.DataFrame) -> Figure:
         label = "AUROC" if part != "excess" else "difference"
         draw_forest(axes, {"": mine}, names, label, [SETTINGS["on"]], reference=mine["value"].iloc[0])
         draw_intervals(axes, mine[:1], [0], ("o", "white", "0.35"))
-        for at in np.flatnonzero(mine["p"] < 0.05):
+        for at in np.flatnonzero(mine["p_holm"] < 0.05):
             axes.annotate("*", (mine["high"].iloc[at], at), (3, -3.5), textcoords="offset points", fontsize=9)
         axes.set_title(title)
     letter_panels(grid)

@@ -17,8 +17,9 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs, compare_independent_aurocs
-from helpers.metrics.by_patient import Clustered, Comparison, average, compare
+from helpers.metrics.by_patient import Clustered, Comparison, average, compare, over_trainings
 from helpers.metrics.classification import accuracy, rates_at
+from helpers.metrics.comparison import holm
 from helpers.metrics.estimate import Estimate, as_arrays, estimate_frame, flatten
 from helpers.run.claims import load_published
 from helpers.zech.sites import POSITIVE, joined, site_sets
@@ -149,8 +150,8 @@ def site_id(sites: str) -> str:
 
 
 def external_tests(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
-    """Internal against external AUROC of each single hospital's head, on all images of a hospital, by patient; and
-    the p of DeLong's test of independent samples, which takes images as independent."""
+    """Internal against external AUROC of each single hospital's head, on all images of a hospital, by patient, the
+    pairs of hospitals being one family (`p_holm`); and the p of DeLong's test, which takes images as independent."""
     rows = []
     for trained, other in permutations(sites, 2):
         home, away = (test_rows(scores, trained, [site], natural=False) for site in (trained, other))
@@ -158,19 +159,19 @@ def external_tests(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
         by_image = compare_independent_aurocs(truth_of(home), home[SCORE], truth_of(away), away[SCORE])
         names = {"trained_on": trained, "tested_on": other, "internal": str(found.a), "external": str(found.b)}
         rows.append(names | found.row() | {"p by image": by_image.p})
-    return pd.DataFrame(rows)
+    return _with_holm(pd.DataFrame(rows))
 
 
 def joint_tests(scores: pd.DataFrame, pair: Sequence[str]) -> pd.DataFrame:
     """Whether the head trained and tested on both hospitals does better than each at home, trained on it alone: by what
-    each patient contributes, for the sets overlap."""
+    each patient contributes, for the sets overlap. The rows are one family of tests (`p_holm`)."""
     both = find_head(scores, pair)
     together, rows = area_of(test_rows(scores, both, pair)), []
     for site, (name, trained) in product(pair, (("internal", ""), ("joint head", both))):
         alone = area_of(test_rows(scores, trained or site, [site]))
         names = {"joint": str(together.estimate()), "against": f"{site}, {name}", "alone": str(alone.estimate())}
         rows.append(names | (together - alone).row())
-    return pd.DataFrame(rows)
+    return _with_holm(pd.DataFrame(rows))
 
 
 # --- the hospital as a predictor --------------------------------------------------------------------------------------
@@ -204,7 +205,8 @@ def judge_remedy(scores: pd.DataFrame, pair: Sequence[str]) -> dict[str, Cluster
 def remedy_table(
     scores: pd.DataFrame, pair: Sequence[str], settings: Mapping[str, tuple[str, str, str]] = REMEDIES
 ) -> pd.DataFrame:
-    """One row per remedy and part: value with its interval, and the change against the first remedy with its p.
+    """One row per remedy and part: value with its interval, and the change against the first remedy with its p; all
+    changes are one family of tests (`p_holm`).
 
     The test images are the same throughout (with markers off, the same bodies), and so are the patients. Remedies that
     these scores do not have (markers off, of real images) are left out.
@@ -215,7 +217,17 @@ def remedy_table(
     for (name, part), area in flatten(found).items():
         change = _change(area - found[first][part]) | ({"p": np.nan} if name == first else {})
         rows.append({"remedy": name, "part": part, **area.estimate().row(), **change})
-    return pd.DataFrame(rows)
+    return _with_holm(pd.DataFrame(rows))
+
+
+def describe_family(table: pd.DataFrame) -> str:
+    """How many of a table's tests, one family, are below 0.05 before and after Holm's correction."""
+    tests, before, after = (int(n) for n in (table["p"].notna().sum(), *(table[["p", "p_holm"]] < 0.05).sum()))
+    return f"Of {tests} tests, one family, {before} have p < 0.05, and {after} with Holm's correction (p_holm)."
+
+
+def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(p_holm=holm(table["p"]))
 
 
 def _change(change: Comparison | Clustered) -> dict[str, float]:
@@ -228,8 +240,8 @@ def model_choices(candidates: pd.DataFrame) -> pd.DataFrame:
     """Which model would be kept, and its value at a third hospital: the candidate of the highest AUROC on the training
     hospital's own validation patients, or on those of one other hospital.
 
-    One row per order of three hospitals (trained on, chosen on, tested on), and a last one of all: AUROC of either
-    choice, the difference (elsewhere less own) with its interval, and p.
+    One row per order of three hospitals (trained on, chosen on, tested on), one family of tests (`p_holm`), and a last
+    one of all: AUROC of either choice, the difference (elsewhere less own) with its interval, and p.
     """
     rows, pairs = [], []
     parts = dict(list(candidates.groupby(["trained_on", "split", "site"])))
@@ -243,7 +255,7 @@ def model_choices(candidates: pd.DataFrame) -> pd.DataFrame:
     pairs.append([average(areas) for areas in zip(*pairs, strict=True)])
     for row, (own, elsewhere) in zip(rows, pairs, strict=True):
         row |= {"auroc_own": own.value, "auroc_elsewhere": elsewhere.value, **(elsewhere - own).row(), "n": own.n}
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"].where(table["trained_on"] != "all")))
 
 
 def _best(tuned: pd.DataFrame) -> str:
@@ -253,7 +265,8 @@ def _best(tuned: pd.DataFrame) -> str:
 
 
 def region_table(scores: pd.DataFrame, ways: Sequence[str]) -> pd.DataFrame:
-    """The small lesion: AUROC of each way of showing the image, and DeLong's paired test against the first."""
+    """The small lesion: AUROC of each way of showing the image, and its change against the first, by patient; these
+    are one family of tests (`p_holm`)."""
     test = {way: scores[(scores["way"] == way) & (scores["split"] == "test")].sort_values("image_id") for way in ways}
     truth, first = (test[ways[0]]["label"] == "Nodule").to_numpy(), test[ways[0]]["p_Nodule"].to_numpy()
     patients = test[ways[0]]["patient_id"].to_numpy()
@@ -261,7 +274,7 @@ def region_table(scores: pd.DataFrame, ways: Sequence[str]) -> pd.DataFrame:
     for way, part in test.items():
         found = compare_aurocs(truth, part["p_Nodule"].to_numpy(), first, patients)
         rows.append({"way": way, **found.a.row(), **(_change(found) if way != ways[0] else {})})
-    return pd.DataFrame(rows)
+    return _with_holm(pd.DataFrame(rows))
 
 
 def stack_tables(tables: Mapping[str, pd.DataFrame], column: str = "question") -> pd.DataFrame:
@@ -361,27 +374,29 @@ def _weighted_area(above: np.ndarray, p: np.ndarray, below: np.ndarray, q: np.nd
 def imbalance_curve(engineered: pd.DataFrame, high: str, low: str) -> pd.DataFrame:
     """The engineered experiment: a row per setting of the markers, ratio and measure, the mean AUROC over the draws.
 
-    Measures: `MEASURES`, "hospital alone", and "joint - ..." for each of `DIFFERENCES`, with `p` (two-sided).
-    Intervals by patient, over all draws a patient is in; what training on another draw would change is not in them,
-    but in `least` and `most`, over the draws. n: different test images.
+    Measures: `MEASURES`, "hospital alone", and "joint - ..." for each of `DIFFERENCES`, with `p` (two-sided), those of
+    a setting of the markers being one family (`p_holm`). Intervals hold the error of the patients, each over all draws
+    it is in, and the spread between the draws, which overlap. n: different test images.
     """
     place = engineered["site"].map({high: "high", low: "low"}).fillna("away")
     settings = engineered.assign(place=place).groupby(["markers", "ratio"], sort=False)
     tables = {setting: pd.DataFrame(_means_over_draws(part)) for setting, part in settings}
-    return pd.concat(tables, names=["markers", "ratio"]).reset_index(["markers", "ratio"]).reset_index(drop=True)
+    table = pd.concat(tables, names=["markers", "ratio"]).reset_index(["markers", "ratio"]).reset_index(drop=True)
+    return table.assign(p_holm=table.groupby("markers")["p"].transform(holm))
 
 
 def _means_over_draws(part: pd.DataFrame) -> list[dict[str, Any]]:
-    averages, rows = {}, []
+    drawn, rows = {}, []
     for name, (trained, places, score) in MEASURES.items():
         shown = part[(part["trained_on"] == trained) & part["place"].isin(places)]
         areas = [area_of(shown[shown["draw"] == draw], score) for draw in sorted(part["draw"].unique())]
         values = pd.Series([one.value for one in areas]).dropna()
-        averages[name], n = average(areas), part.loc[(part["place"] == "away") == (name == "external"), "image_id"]
-        row = {"measure": name, **averages[name].estimate().row(), "n": n.nunique()}
+        drawn[name], n = areas, part.loc[(part["place"] == "away") == (name == "external"), "image_id"]
+        row = {"measure": name, **over_trainings(areas).estimate().row(), "n": n.nunique()}
         rows.append(row | {"draws": len(values), "least": values.min(), "most": values.max()})
     for name in DIFFERENCES:
-        row = {"measure": f"joint - {name}", **(averages["joint"] - averages[name]).row("value")}
+        each = [joint - other for joint, other in zip(drawn["joint"], drawn[name], strict=True)]
+        row = {"measure": f"joint - {name}", **over_trainings(each).row("value")}
         rows.append(row | {"draws": part["draw"].nunique(), "n": rows[0]["n"]})
     return rows
 
@@ -389,9 +404,10 @@ def _means_over_draws(part: pd.DataFrame) -> list[dict[str, Any]]:
 def imbalance_verdicts(curve: pd.DataFrame) -> pd.DataFrame:
     """In words, at the least and the greatest imbalance: whether the joint AUROC exceeds what it is compared with.
 
-    "exceeds": the difference's interval lies above 0; "below": under it; else "no difference shown"."""
+    "exceeds" or "below" with p_holm < 0.05; else "no difference shown"."""
     ends = curve["ratio"].isin([curve["ratio"].min(), curve["ratio"].max()])
     found = curve[curve["measure"].str.startswith("joint - ") & ends]
-    word = np.select([found["low"] > 0, found["high"] < 0], ["exceeds", "below"], "no difference shown")
-    columns = ["markers", "ratio", "measure", "value", "low", "high", "p"]
+    shown = found["p_holm"] < 0.05
+    word = np.select([shown & (found["value"] > 0), shown], ["exceeds", "below"], "no difference shown")
+    columns = ["markers", "ratio", "measure", "value", "low", "high", "p", "p_holm"]
     return found[columns].assign(verdict=word).round(4).reset_index(drop=True)
