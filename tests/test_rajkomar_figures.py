@@ -8,12 +8,14 @@ from helpers.metrics.comparison import compare_pooled
 from helpers.metrics.estimate import proportion
 from helpers.rajkomar import figures as rajkomar
 from helpers.rajkomar.data import TRANSFORMS
+from helpers.rajkomar.numbers import Answer
 
 RANDOM = np.random.default_rng(0)
 PRE, TUNE = ("colour", "full grey", "subset grey"), ("last layer", "last layer, augmented", "all layers, augmented")
 MODELS = {(a, b): proportion(90 + 2 * i + j, 100) for i, a in enumerate(PRE) for j, b in enumerate(TUNE)}
 MODELS["subset grey", TUNE[2]] = None
-FOUND = rajkomar.describe_tests(compare_pooled(990, 1000, 930, 1000), compare_pooled(99, 100, 93, 100))
+TESTS = compare_pooled(990, 1000, 930, 1000), compare_pooled(99, 100, 93, 100)
+FOUND = rajkomar.describe_tests(Answer(((), ()), TESTS, (), 0.06))
 ABOVE, BESIDE = [(("full grey", "subset grey"), ("colour",), FOUND)], [(TUNE[1:2], TUNE[:1], FOUND)]
 FRONTAL = np.repeat([True, False], 50)
 PFI = np.concatenate([RANDOM.uniform(0.9, 1, 50), RANDOM.uniform(0, 0.1, 50)])

@@ -25,8 +25,10 @@ def validation(accuracy, parents=60, children=4):
     return pd.concat(rows, ignore_index=True)
 
 
-def answers(accuracy):
-    return numbers.compare_models(numbers.validation_results(validation(accuracy)))
+def answers(accuracy, each=1):
+    """Compared, with `each` parent images per patient."""
+    frame = pd.DataFrame({"image_id": np.arange(60).astype(str), "patient_id": np.arange(60) // each})
+    return numbers.compare_models(numbers.validation_results(validation(accuracy), frame))
 
 
 BY_METHOD = {ORIGINAL: 0.5, LAST: 0.7, ALL: 0.95}
@@ -35,17 +37,20 @@ BY_METHOD = {ORIGINAL: 0.5, LAST: 0.7, ALL: 0.95}
 def test_with_one_pretraining_the_ways_of_fine_tuning_are_compared_and_the_rest_names_what_is_missing():
     found = answers({(COLOUR, method): share for method, share in BY_METHOD.items()})
     assert {name for name, answer in found.items() if answer.tests} == {AUGMENTED, LAYERS}
-    paper, by_parent = found[AUGMENTED].tests
+    paper, by_patient = found[AUGMENTED].tests
     assert (paper.a.value, paper.b.value) == (0.7, 0.5) and paper.a.n == 240
     table = numbers.comparison_table(found).set_index("comparison")
     assert table.loc[AUGMENTED, "order"] == "as in the paper; full greyscale and subset greyscale not run"
     missing = "not run: no full greyscale and no subset greyscale pre-training"
     assert table.loc["greyscale vs colour", "order"] == missing
-    assert np.isfinite(table.loc[LAYERS, ["difference", "low", "high", "p", "p by parent"]].astype(float)).all()
+    assert np.isfinite(table.loc[LAYERS, ["difference", "low", "high", "p", "p, chi-squared"]].astype(float)).all()
+    assert by_patient.a.method.endswith("by patient") and found[AUGMENTED].p_holm == min(2 * by_patient.p, 1)
+    fewer = answers({(COLOUR, method): share for method, share in BY_METHOD.items()}, each=4)[AUGMENTED]
+    assert fewer.tests[1].p > by_patient.p  # four images of one patient are less evidence than those of four patients
     assert numbers.pooled_claims(found) == {}  # a part of the pools is not what the paper printed
 
 
-def test_the_paper_s_ordering_is_shown_only_where_every_comparison_is_as_published_by_parent():
+def test_the_paper_s_ordering_is_shown_only_where_every_comparison_is_as_published_by_patient():
     better = {COLOUR: -0.2, FULL: 0.04, SUBSET: -0.02}
     nine = {(n, m): BY_METHOD[m] + better[n] for n in PRETRAININGS for m in METHODS}
     found = answers(nine)
@@ -63,7 +68,7 @@ def test_the_paper_s_ordering_is_shown_only_where_every_comparison_is_as_publish
 
 @pytest.mark.parametrize("models", [[], [(COLOUR, LAST)], [(FULL, ORIGINAL), (SUBSET, LAST)]])
 def test_when_models_are_missing_then_nothing_is_compared_with_nothing(models):
-    found = numbers.compare_models({model: pd.DataFrame({"correct": [True], "parent": ["a"]}) for model in models})
+    found = numbers.compare_models({model: pd.DataFrame({"correct": [True], "patient_id": ["a"]}) for model in models})
     assert all(answer.tests is None for answer in found.values())
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers.metrics.by_patient import Comparison
 from helpers.metrics.classification import Plateau
 from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import GREY, Box, draw_flowchart, draw_intervals, numbers_of
@@ -104,14 +103,15 @@ def pools(compared: Mapping[str, Answer]) -> tuple[list[Pools], list[Pools]]:
         answer = compared[name]
         if answer.tests is not None and "last layer, greyscale" not in name:
             sides = answer.pretraining if comparison.of_pretraining else comparison.methods
-            (before if comparison.of_pretraining else after).append((*sides, describe_tests(*answer.tests)))
+            (before if comparison.of_pretraining else after).append((*sides, describe_tests(answer)))
     return before, after
 
 
-def describe_tests(paper: Comparison, by_parent: Comparison) -> str:
-    """'93.2 vs 99.5 %, p < 0.001 (by parent: p = 0.02)'."""
+def describe_tests(answer: Answer) -> str:
+    """'93.2 vs 99.5 %, p < 0.001 (by patient: p = 0.02)', the latter with Holm's correction."""
+    paper = answer.tests[0]
     shares = f"{100 * paper.a.value:.1f} vs {100 * paper.b.value:.1f} %"
-    return f"{shares}, {_p(paper.p)} (by parent: {_p(by_parent.p)})"
+    return f"{shares}, {_p(paper.p)} (by patient: {_p(answer.p_holm)})"
 
 
 def _p(p: float) -> str:

@@ -3,13 +3,14 @@
 Methods: "Validation performance between models was assessed using chi-squared statistics with a significance level of
 5 %. To assess the effect of pre-training and different fine-tuning, we pooled the validation accuracy of relevant
 models". The 39,856 validation images are the 106 children of 376: that test takes them as independent, so each
-comparison is also made with the parent images as units (`metrics.comparison`).
+comparison is also made with the patients as units (`metrics.comparison`), and Holm's correction for the five.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -18,7 +19,7 @@ import pandas as pd
 from helpers.metrics.by_patient import Comparison as Tested
 from helpers.metrics.by_patient import mean_by_patient
 from helpers.metrics.classification import Plateau, rates_at
-from helpers.metrics.comparison import compare_clustered, compare_pooled
+from helpers.metrics.comparison import compare_clustered, compare_pooled, holm
 from helpers.metrics.estimate import Estimate, flatten
 from helpers.model.finetune import DROP, FinetuneSettings
 from helpers.rajkomar import augmentation, data
@@ -69,11 +70,13 @@ COMPARISONS = {
 @dataclass(frozen=True)
 class Answer:
     """One of `COMPARISONS` in a run: the pre-trainings that ran, either side; the paper's chi-squared test and the one
-    by parent (None where a side is empty); and the pre-trainings of the text's pools that did not run."""
+    by patient (None where a side is empty); the pre-trainings of the text's pools that did not run; and p by patient
+    with Holm's correction, `COMPARISONS` being the family."""
 
     pretraining: tuple[tuple[str, ...], tuple[str, ...]]
     tests: tuple[Tested, Tested] | None
     missing: tuple[str, ...]
+    p_holm: float = math.nan
 
     @property
     def whole(self) -> bool:
@@ -83,37 +86,40 @@ class Answer:
     @property
     def order(self) -> str:
         """Whether the first pool is the better one, as in each of the text's comparisons, and whether that is
-        significant by parent; or what is missing."""
+        significant by patient, after Holm's correction; or what is missing."""
         if self.tests is None:
             return f"not run: no {' and no '.join(self.missing)} pre-training"
-        paper, by_parent = self.tests
+        paper, _ = self.tests
         order = "as in the paper" if paper.a.value > paper.b.value else "not as in the paper"
         order = "equal" if paper.a.value == paper.b.value else order
-        order += "" if by_parent.p < 0.05 else ", not significant by parent"
+        order += "" if self.p_holm < 0.05 else ", not significant by patient"
         return f"{order}; {' and '.join(self.missing)} not run" if self.missing else order
 
 
-def validation_results(validation: pd.DataFrame) -> dict[Model, pd.DataFrame]:
-    """For each model that ran, one row per validation image: parent, and correct by "top prediction", as in figure 2.
+def validation_results(validation: pd.DataFrame, frame: pd.DataFrame) -> dict[Model, pd.DataFrame]:
+    """For each model that ran, one row per validation image: patient_id, and correct by "top prediction" (figure 2).
+
+    `frame`, the split frame, says whose a parent image is: a patient's images and their children stand together.
 
     "For the models fine-tuned on original radiographs, validation sets consisted of 376 original radiographs. For
     models fine-tuned on augmented radiographs, validation sets consisted of 39,856 augmented radiographs".
     """
     right = (validation["p_frontal"] >= 0.5) == (validation["label"] == "frontal")
     own = (validation["on"] == "originals") == (validation["method"] == ORIGINAL)
-    table = validation.assign(correct=right)[own]
+    patients = validation["parent"].map(frame.set_index("image_id")["patient_id"])
+    table = validation.assign(correct=right, patient_id=patients)[own]
     return {model: rows for model, rows in table.groupby(["pretraining", "method"], sort=False)}
 
 
 def validation_accuracies(results: Mapping[Model, pd.DataFrame]) -> dict[Model, Estimate | None]:
-    """Validation accuracy of the nine, in figure 2's order, None for one that did not run; intervals by parent, for the
-    children of one radiograph are not independent."""
-    ran = {model: mean_by_patient(rows["correct"], rows["parent"], (0, 1)) for model, rows in results.items()}
+    """Validation accuracy of the nine, in figure 2's order, None for one that did not run; intervals by patient, for
+    the children of one radiograph are not independent."""
+    ran = {model: mean_by_patient(rows["correct"], rows["patient_id"], (0, 1)) for model, rows in results.items()}
     return {model: ran.get(model) for model in product(PRETRAININGS, METHODS)}
 
 
 def compare_models(results: Mapping[Model, pd.DataFrame]) -> dict[str, Answer]:
-    """Each of `COMPARISONS` by the paper's chi-squared test and by parent, over the pre-trainings that ran.
+    """Each of `COMPARISONS` by the paper's chi-squared test and by patient, over the pre-trainings that ran.
 
     Ways of fine-tuning are compared within the same pre-trainings, so one is enough; pre-trainings need one each side.
     """
@@ -128,33 +134,34 @@ def compare_models(results: Mapping[Model, pd.DataFrame]) -> dict[str, Answer]:
             models = [product(*side) for side in zip(sides, comparison.methods, strict=True)]
             a, b = (pd.concat([results[model] for model in pool], ignore_index=True) for pool in models)
             paper = compare_pooled(a["correct"].sum(), len(a), b["correct"].sum(), len(b))
-            tests = paper, compare_clustered(a["correct"], a["parent"], b["correct"], b["parent"])
+            tests = paper, compare_clustered(a["correct"], a["patient_id"], b["correct"], b["patient_id"])
         answers[name] = Answer(sides, tests, tuple(name for name in PRETRAININGS if name in needed))
-    return answers
+    corrected = holm([answer.tests[1].p if answer.tests else math.nan for answer in answers.values()])
+    return {name: replace(answer, p_holm=p) for (name, answer), p in zip(answers.items(), corrected, strict=True)}
 
 
 def comparison_table(answers: Mapping[str, Answer]) -> pd.DataFrame:
-    """One row per comparison, with the paper's test and the one by parent, and whether the order is the paper's."""
+    """One row per comparison, with the paper's test and the one by patient, and whether the order is the paper's."""
     rows = []
     for name, answer in answers.items():
         row = {"comparison": name}
         if answer.tests is not None:
-            paper, by_parent = answer.tests
-            row |= {"first": paper.a.value, "second": paper.b.value, **by_parent.difference.row("difference")}
-            row |= {"p": paper.p, "p by parent": by_parent.p, "design effect": by_parent.design_effect}
+            paper, by_patient = answer.tests
+            row |= {"first": paper.a.value, "second": paper.b.value, **by_patient.row(), "p_holm": answer.p_holm}
+            row |= {"p, chi-squared": paper.p, "design effect": by_patient.design_effect}
         rows.append(row | {"order": answer.order})
     return pd.DataFrame(rows).drop(columns="n", errors="ignore")
 
 
 def describe_ordering(answers: Mapping[str, Answer]) -> str:
-    """In a sentence, whether the grid shows the paper's ordering: every comparison as published, by parent."""
+    """In a sentence, whether the grid shows the paper's ordering: every comparison as published, by patient."""
     agreeing = [name for name, answer in answers.items() if answer.order == "as in the paper"]
     partial = sum(bool(answer.missing) for answer in answers.values())
     shown = "shown" if len(agreeing) == len(answers) else "not shown"
-    count = f"{len(agreeing)} of its {len(answers)} comparisons are as published and significant by parent"
+    count = f"{len(agreeing)} of its {len(answers)} comparisons are as published and significant by patient"
     names = f" ({', '.join(agreeing)})" if 0 < len(agreeing) < len(answers) else ""
     missing = f"; {partial} lack pre-trainings that did not run" if partial else ""
-    return f"The paper's ordering is {shown}: {count}{names}{missing}."
+    return f"The paper's ordering is {shown}: {count}{names}{missing}; one training per model."
 
 
 # --- the chosen model -------------------------------------------------------------------------------------------------
@@ -194,13 +201,13 @@ HEADINGS = dict(zip(data.TRANSFORMS, ("original", "labeled", "rotated", "top_hal
 
 
 def pooled_claims(answers: Mapping[str, Answer]) -> dict[str, Estimate]:
-    """The text's five comparisons: two accuracies and a p value each, with parents as units. One over part of the
+    """The text's five comparisons: two accuracies and a p value each, with patients as units. One over part of the
     text's pre-trainings answers another question than the printed number, and is no claim."""
     claims = {}
     for name, comparison in COMPARISONS.items():
         if answers[name].whole:
             found = answers[name].tests[1]
-            p = Estimate(*[found.p] * 3, found.a.n, "t test by parent", REVERSED if found.difference.value < 0 else "")
+            p = Estimate(*[found.p] * 3, found.a.n, "t test by patient", REVERSED if found.difference.value < 0 else "")
             values = (found.a, found.b, p)
             claims |= {f"view.pooled.{claim}": value for claim, value in zip(comparison.claims, values, strict=True)}
     return _with_ids(claims)
