@@ -23,9 +23,10 @@ from helpers.explain.gradients import choose_background, gradient, gradient_shap
 from helpers.explain.maps import Classifier
 from helpers.explain.scores import middle_of, point
 from helpers.metrics.auroc import auroc, clustered_auroc
-from helpers.metrics.by_patient import Bounds, Clustered, clustered_mean, combine, mean_by_patient, over_trainings
+from helpers.metrics.by_patient import Bounds, Clustered, clustered_mean, combine, over_trainings
 from helpers.metrics.classification import accuracy, clustered_f1, predicted_labels
-from helpers.metrics.estimate import Estimate, estimate_frame
+from helpers.metrics.comparison import holm
+from helpers.metrics.estimate import Estimate, estimate_frame, flatten
 from helpers.model.experiment import pixels_of
 from helpers.run.profile import Profile
 
@@ -280,6 +281,23 @@ def laterality_by_class(
 
     `maps`: "image" and "mirror image", (n, h, w) each, the latter as the network saw it (not turned back).
     """
+    found = _sides(maps, labels, patients, classes)
+    return {name: {group: one.estimate() for group, one in each.items()} for name, each in found.items()}
+
+
+def laterality_table(
+    maps: Mapping[str, np.ndarray], labels: Any, patients: Any, classes: Sequence[str]
+) -> pd.DataFrame:
+    """The same as a table, with p of an index of 0; the classes, on both images, are one family of tests (`p_holm`)."""
+    found = flatten(_sides(maps, labels, patients, classes))
+    table = estimate_frame({key: one.estimate() for key, one in found.items()}, "image", "class")
+    table = table.assign(p=[one.p for one in found.values()])
+    return table.assign(p_holm=holm(table["p"].where(table["class"] != "all")))
+
+
+def _sides(
+    maps: Mapping[str, np.ndarray], labels: Any, patients: Any, classes: Sequence[str]
+) -> dict[str, dict[str, Clustered]]:
     labels, patients = np.asarray(labels), np.asarray(patients)
     groups = {"all": np.ones(len(labels), bool)} | {one: labels == one for one in classes if one in labels}
     indices = {name: laterality_index(values, name == "mirror image") for name, values in maps.items()}
@@ -289,27 +307,27 @@ def laterality_by_class(
     }
 
 
-def _mean_of_known(values: np.ndarray, patients: np.ndarray, bounds: Bounds = None) -> Estimate:
+def _mean_of_known(values: np.ndarray, patients: np.ndarray, bounds: Bounds = None) -> Clustered:
     """The mean by patient over the images whose value is known: an empty map has no side, and no share anywhere."""
     known = ~np.isnan(values)
-    found = mean_by_patient(values[known], patients[known], bounds)
+    found = clustered_mean(values[known], patients[known], bounds)
     empty = "" if known.all() else f"{(~known).sum()} of {len(known)} maps are empty and left out"
     return replace(found, note="; ".join(filter(None, (found.note, empty))))
 
 
 def describe_side(image: Estimate, mirror: Estimate) -> str:
-    """The indices of the images and of their mirror images in a sentence."""
+    """The indices of the images and of their mirror images in a sentence, of one trained network."""
     if not (image.bounded and mirror.bounded):
         return f"There is no side to speak of: {image.note or mirror.note}."
     side = "the patient's right" if image.low > 0 else "the patient's left" if image.high < 0 else "neither side"
     index = f"{image.value:+.3f}, {image.low:+.3f} to {image.high:+.3f}"
-    sentence = f"On average the maps lie on {side} (laterality index {index})"
+    sentence = f"On average this network's maps lie on {side} (laterality index {index}; one training)"
     if side == "neither side":
         return f"{sentence}."
     low, high = (mirror.low, mirror.high) if image.low > 0 else (-mirror.high, -mirror.low)
-    meaning = "what the network looks at turns with the patient" if low > 0 else "the index does not differ from zero"
+    meaning = "what this network looks at turns with the patient" if low > 0 else "the index does not differ from zero"
     if high < 0:
-        meaning = "the network looks at one side of the picture, whichever side of the patient it is"
+        meaning = "this network looks at one side of the picture, whichever side of the patient it is"
     return f"{sentence}; of the mirror images, in the patient's terms, {mirror.value:+.3f}: {meaning}."
 
 

@@ -18,7 +18,8 @@ from scipy.stats import norm, spearmanr
 
 from helpers.data.masks import Masks
 from helpers.explain.maps import Cases, Classifier, Maps, from_logits
-from helpers.metrics.by_patient import mean_by_patient
+from helpers.metrics.by_patient import clustered_mean, mean_by_patient
+from helpers.metrics.comparison import holm
 from helpers.metrics.estimate import FIELDS
 from helpers.model.engine import Function
 
@@ -202,7 +203,8 @@ def against_baseline(found: Mapping[str, pd.DataFrame], baseline: str) -> pd.Dat
 
     `found[name]` is the table of `localisation` with label and patient_id, the same rows for every name. Columns: map,
     label ("all" the last), measure (`LOCATED`), value, low, high, n, method, note, chance, and the mean difference from
-    the baseline on the same images with its interval: difference, difference_low, difference_high.
+    the baseline on the same images with its interval: difference, difference_low, difference_high; and its p, the
+    labels and measures of a map being one family of tests (`p_holm`, without "all").
     """
     tables = []
     for (name, each), (measure, chance) in product(found.items(), LOCATED.items()):
@@ -212,9 +214,17 @@ def against_baseline(found: Mapping[str, pd.DataFrame], baseline: str) -> pd.Dat
         table = means(each, [measure], ["label"], total="all", beside={"chance": (chance, "mean")})
         gain = means(gained, ["gain"], ["label"], total="all", bounds=(-1.0, 1.0))
         columns = {"value": "difference", "low": "difference_low", "high": "difference_high"}
-        gain = gain[list(columns)].rename(columns=columns)
+        parts = [*(part for _, part in gained.groupby("label", sort=False, observed=True)), gained]
+        gain = gain[list(columns)].rename(columns=columns).assign(p=list(map(_p_of_gain, parts)))
         tables.append(table.join(gain if name != baseline else np.nan * gain).assign(map=name))
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    single = table["p"].where(table["label"] != "all")
+    return table.assign(p_holm=single.groupby(table["map"]).transform(holm))
+
+
+def _p_of_gain(part: pd.DataFrame) -> float:
+    known = part.dropna(subset="gain")
+    return clustered_mean(known["gain"], known["patient_id"], (-1.0, 1.0)).p
 
 
 def deletion_insertion(
