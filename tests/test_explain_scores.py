@@ -271,10 +271,8 @@ def test_a_map_is_set_beside_a_guess_that_sees_no_image_on_the_same_images():
     assert table.loc[("guess", "b", "hit"), "value"] == 0 and table.loc["guess", "difference"].isna().all()
     assert table.loc[("map", "a", "iou"), "chance"] == pytest.approx(1 / 24**2)
     single = table.loc["map"].drop("all")  # two labels by three measures: one family
-    assert (
-        single["p_holm"].min() == pytest.approx(6 * single["p"].min())
-        and table.loc[("map", "all"), "p_holm"].isna().all()
-    )
+    assert single["p_holm"].min() == min(1, 6 * single["p"].min()) and single["p"].min() < 0.3
+    assert table.loc[("map", "all"), "p_holm"].isna().all() and table.loc["guess", "p"].isna().all()
 
 
 def test_the_share_in_the_lungs_is_set_beside_their_area_and_flat_maps_have_none():

@@ -335,6 +335,7 @@ def describe_side(image: Estimate, mirror: Estimate) -> str:
 
 LESION_IMAGES, SHAP_SAMPLES = 16, 48  # phantoms explained per class, and points that a SHAP map takes
 MIDDLE = "the middle of the lungs"
+HOW_LOCATED = "Intervals by patient, of one training; the classes and measures of a map are one family (p_holm)."
 
 
 def locate_lesions(
