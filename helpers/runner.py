@@ -81,7 +81,8 @@ def features_of(source: Source, run: Run, profile: Profile) -> np.ndarray:
     if is_made(step, run, step_key(step, profile)):
         left = read_json(run.stage(step))
         return FeatureStore(Path(left["kept"]), left["store"]).gather(digests, left["width"])[0]
-    return _extract(source).of(source.frame["image_id"])
+    own = settings_of_step(step_named(step), profile)  # who reads features need not name what they are made by
+    return _extract(Source(source.name, own)).of(source.frame["image_id"])
 
 
 def _extract(source: Source) -> Features:
