@@ -96,6 +96,7 @@ def set_tensor(values, fault):
         ("zeros", "conv2d_3", "0", "kernel is 0 throughout"),
         ("one value", "conv2d_2", "0", "kernel is 0.1 throughout"),
         ("zeros", "batch_normalization_4", "0", "gamma is 0 throughout"),
+        ("zeros", "batch_normalization_4", "3", "moving_variance is 0 throughout"),
         ("negative", "batch_normalization_4", "3", "moving_variance is negative"),
         ("all zeros", "", "", "kernel is 0 throughout"),
         ("truncated", "", "", "not readable as weights"),

@@ -31,6 +31,7 @@ SIGNED = (1 / 127.5, [-1.0, -1.0, -1.0])  # 0..255 to -1..1
 TORCH = ([1 / (255 * s) for s in (0.229, 0.224, 0.225)], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
 CAFFE = (1.0, [-103.939, -116.779, -123.68])
 
+SCALES = ("gamma", "moving_variance")  # tensors of a normalisation that multiply or divide
 WEIGHTS_FOLDER = Path(__file__).resolve().parent / "weights"  # SmallNet's, packaged, and how each file was made
 FORMULA_WEIGHTS = {
     "formula": "smallnet_formula_grey.weights.h5",
@@ -291,7 +292,7 @@ def _examine(model: keras.Model, path: Path) -> None:
         problem = ""
         if not np.isfinite(value).all():
             problem = "is not finite"
-        elif (value.ndim > 1 and value.min() == value.max()) or (variable.name == "gamma" and not value.any()):
+        elif value.min() == value.max() and (value.ndim > 1 or variable.name in SCALES and not value.any()):
             problem = f"is {value.flat[0]:g} throughout"
         elif variable.name == "moving_variance" and (value < 0).any():
             problem = "is negative"
