@@ -199,6 +199,7 @@ PAGE = b"\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
         (ARCHIVE[:-1] + bytes([ARCHIVE[-1] ^ 1]), "application/gzip", f"expected .*SHA-256 {DIGEST}; got "),
         (ARCHIVE[:-1000], "application/gzip", f"expected {len(ARCHIVE):,} bytes; the server's file has"),
     ],
+    ids=["web page", "another format", "longer", "changed", "shorter"],  # the archive holds the time of day
 )
 def test_another_file_than_the_one_expected_is_named_and_not_kept(server, get, tmp_path, body, kind, message):
     server.body, server.kind = body, kind
