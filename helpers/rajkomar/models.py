@@ -54,7 +54,7 @@ def train_view_models(inputs: Inputs) -> Results:
 
     Tables: `scores` (validation and test images, by the chosen model), `validation` (every model on the validation
     images, `on` originals and children: pretraining, method, image_id, parent, label, p_frontal), `robustness` (test
-    images under each transform of figure 6: image_id, label, transform, p_frontal), `history` (of every model).
+    images under each transform of figure 6: image_id, patient_id, label, transform, p_frontal), `history` (of every model).
     """
     profile, weights = inputs.settings, _pretrainings(inputs.settings)
     sources = _sources(inputs.own, next(iter(weights.values())), profile)
@@ -187,7 +187,10 @@ def _final(
         rate = len(rows) / (time.perf_counter() - began)
         scores.append(scores_of(originals.frame.iloc[rows], found, VIEWS, "validation"))
     rows = originals.rows("test")
-    kept, pixels = originals.frame.iloc[rows][["image_id", "label"]].reset_index(drop=True), originals.batch(0, rows)
+    kept, pixels = (
+        originals.frame.iloc[rows][["image_id", "patient_id", "label"]].reset_index(drop=True),
+        originals.batch(0, rows),
+    )
     robust = [kept.assign(transform=name, p_frontal=predict(transformed(pixels, name))[:, 0]) for name in TRANSFORMS]
     tables = {"scores": pd.concat(scores, ignore_index=True), "robustness": pd.concat(robust, ignore_index=True)}
     tables["speed"] = pd.DataFrame({"images": [len(rows)], "images_per_second": [rate]})
