@@ -54,7 +54,8 @@ def train_view_models(inputs: Inputs) -> Results:
 
     Tables: `scores` (validation and test images, by the chosen model), `validation` (every model on the validation
     images, `on` originals and children: pretraining, method, image_id, parent, label, p_frontal), `robustness` (test
-    images under each transform of figure 6: image_id, patient_id, label, transform, p_frontal), `history` (of every model).
+    images under each transform of figure 6: image_id, patient_id, label, transform, p_frontal), `history` (of every
+    model).
     """
     profile, weights = inputs.settings, _pretrainings(inputs.settings)
     sources = _sources(inputs.own, next(iter(weights.values())), profile)
