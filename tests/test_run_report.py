@@ -64,6 +64,8 @@ def test_a_notebook_publishes_every_figure_and_table_that_names_it_and_no_other(
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_the_file_that_shows_it_is_among_the_reference_figures(notebook):
+    if not (paths.REFERENCE / notebook).is_dir():
+        pytest.skip(f"the reference lacks {notebook}: `make reproduce` to the end, then `make reference`")
     suffix = {"figure": ".png", "table": ".csv"}
     wanted = {f"{name}{suffix[kind]}" for kind, name, ids in calls(notebook) if ids}
     assert sorted(name for name in wanted if not (paths.REFERENCE / notebook / name).is_file()) == []
