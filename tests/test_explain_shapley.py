@@ -1,9 +1,5 @@
 """Shapley maps: the closed form of a linear model, completeness, and backgrounds that are known."""
 
-import os
-
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # shap's tree of a tiny image is built sooner than it is compiled
-
 import numpy as np
 import pandas as pd
 import pytest
