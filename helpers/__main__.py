@@ -46,7 +46,7 @@ def _profile_of(words: Sequence[str]) -> tuple[dict[str, str], Profile]:
 
 
 def _reproduce(*words: str) -> int:
-    from helpers.data.folder import check_shortly
+    from helpers.data.check import check_shortly
     from helpers.run.workflow import reproduce, wanted_notebooks
 
     own, profile = _profile_of(words)
@@ -55,13 +55,14 @@ def _reproduce(*words: str) -> int:
 
 
 def _check(*words: str) -> int:
-    from helpers.data.folder import check
+    from helpers.data.check import check
 
     return check(_profile_of(("PROFILE=paper", *words))[1])
 
 
 def _data(*words: str) -> int:
-    from helpers.data.folder import fetch_place, real_places
+    from helpers.data.check import real_places
+    from helpers.data.download import fetch_place
 
     _, profile = _profile_of(words)
     places = [place for found in real_places(profile).values() for place in found]

@@ -13,8 +13,8 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.folder import unverified
 from helpers.data.images import read_grey
+from helpers.data.scan import unverified
 from helpers.data.splits import Source, Split
 from helpers.metrics.estimate import Estimate
 from helpers.plots.style import add_footnote, save_figure, shows_pixels

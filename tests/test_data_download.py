@@ -19,8 +19,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers.data import folder as download
-from helpers.data.folder import (
+from helpers.data import download
+from helpers.data.check import real_places
+from helpers.data.download import (
     DATASETS,
     MARKER,
     DownloadError,
@@ -28,7 +29,6 @@ from helpers.data.folder import (
     fetch_dataset,
     fetch_place,
     read_datasets,
-    real_places,
 )
 from helpers.data.kermany_images import OCT, XRAY
 from helpers.run.profile import load_profile

@@ -9,7 +9,7 @@ import pytest
 from tiny_data import medmnist_arrays
 
 from helpers.data.catalogue import CatalogueError
-from helpers.data.folder import DATASETS, read_datasets
+from helpers.data.download import DATASETS, read_datasets
 from helpers.data.images import read_grey
 from helpers.data.splits import SplitError
 from helpers.kermany import data

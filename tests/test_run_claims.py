@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from tiny_data import oct_archive, picture
 
 from helpers.data import kermany_images
-from helpers.data.folder import unpack
+from helpers.data.download import unpack
 from helpers.kermany import data as kermany_data
 from helpers.metrics.estimate import Estimate, proportion
 from helpers.run import paths

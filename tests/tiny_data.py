@@ -16,8 +16,8 @@ from helpers.carr.data import OCTID_FOLDERS
 from helpers.data import kermany_images
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import average_hash, read_grey
-from helpers.data.scan import read_digest
 from helpers.kermany.data import MEDMNIST, PARTS
+from helpers.run.cache import read_digest
 
 FOUND = ("No Finding", "Pneumonia|Effusion", "Consolidation", "Cardiomegaly|Effusion")  # by patient, of ChestX-ray14
 COHEN = ("COVID-19", "Streptococcus", "SARS", "No Finding")  # by patient, of Cohen's collection

@@ -36,7 +36,8 @@ from tqdm import tqdm
 
 from helpers.data.damage import find_damage
 from helpers.data.images import MAX_PIXELS, MIN_SIDE, UnreadableImage, check_file, worker_count
-from helpers.data.scan import listing, read_digest
+from helpers.data.scan import listing
+from helpers.run.cache import read_digest
 
 TABLE, IMAGES = "images.csv", "images"
 COLUMNS = ["image", "view", "modality", "patient", "study", "rows", "columns"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import hashlib
+import json
 import os
 import sys
 import time
@@ -23,9 +24,8 @@ import pandas as pd
 from PIL import ExifTags
 
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
-from helpers.data.damage import find_damage
 from helpers.data.images import UnreadableImage, average_hash, check_file, open_image, to_grey, worker_count
-from helpers.run.cache import code_digest, file_digest
+from helpers.run.cache import code_digest, file_digest, read_digest
 
 SAVE_EVERY = 10_000  # files; a killed scan of 110,000 goes on from there
 HASHED_FROM = 128  # pixels; large JPEGs are decoded at a fraction of their size, never below this
@@ -33,6 +33,8 @@ DEEPEST = 4  # folders below the data folder that are searched: mirrors wrap the
 MOST_FOLDERS = 20_000  # that are searched: who gives a whole disk as the data folder does not wait for ever
 SETTLED = 1_000_000_000  # nanoseconds after which a folder's time tells whether it has changed
 DEEPEST_FILE = 32  # folders below a data set's folder; what lies deeper is set aside
+MARKER = ".unpacked.json"  # in a folder that `make data` unpacked: what it came from, and the digests of its files
+DIGITS = 16  # of each SHA-256 that are kept there
 STRAYS = {"thumbs.db", "desktop.ini", "__macosx"}  # left by operating systems, as is all that starts with a dot
 UNOPENED = "cannot be opened"  # a reason that is not remembered: rights and disks change while files do not
 KEY = {"path": str, "size": "int64", "mtime_ns": "int64"}  # a file is read again when one of them changes
@@ -244,10 +246,17 @@ def fingerprint(paths: Iterable[Path], cache: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def read_digest(path: Path, kind: str = "sha256") -> str:
-    """A file's digest, read from the disk in any case (`file_digest` remembers those of a few files)."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
+def unverified(root: Path, digests: Iterable[str]) -> str:
+    """Why files are not known to be an archive's own; '' where `make data` unpacked it and they are unchanged.
+
+    `root`: the folder that a loader reads, in the unpacked one or that itself; `digests`: SHA-256 of the files.
+    """
+    places = (root, *root.parents[:2], *(place for place in root.iterdir() if place.is_dir()))
+    notes = [json.loads((place / MARKER).read_text("utf-8")) for place in places if (place / MARKER).is_file()]
+    if not notes or not all(note.get("sha256") and note.get("files") for note in notes):
+        return f"not verified, for {root.name} was not unpacked from its archive by `make data`"
+    changed = {digest[:DIGITS] for digest in digests}.difference(*(note["files"] for note in notes))
+    return f"{len(changed):,} are not as `make data` unpacked them" if changed else ""
 
 
 def is_stray(name: str) -> bool:
@@ -360,6 +369,8 @@ def printable(name: str | Path) -> str:
 
 def examine(path: Path) -> tuple[str, int, int, str, str, str]:
     """The `FACTS` of one file. The reason is empty for a readable image; else the other facts may be."""
+    from helpers.data.damage import find_damage  # numba takes half a second to import, and keys and notebooks need none
+
     digest = ""
     try:
         check_file(path)

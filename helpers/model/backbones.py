@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from helpers.run.cache import record_download
+from helpers.run.cache import file_digest, record_download
 from helpers.run.profile import nearest
 from helpers.run.provenance import digest_of
 
@@ -251,7 +251,7 @@ def _is_published(path: Path, name: str, published: str | int) -> bool:
     if isinstance(published, int):
         found, unit = path.stat().st_size, "bytes, and Keras states no checksum"
     else:
-        found, unit = hashlib.md5(path.read_bytes()).hexdigest(), "as MD5"
+        found, unit = file_digest(path, "md5"), "as MD5"
     if found != published:
         text = f"{path} is not Keras's own file of {name}: it has {found} where Keras's has {published} {unit}"
         warnings.warn(f"{text}. It is used as found; results rest on these weights", WeightsWarning, stacklevel=5)

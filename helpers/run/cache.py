@@ -218,12 +218,13 @@ def _modules(imports: Iterable[tuple[str, list[str]]]) -> set[str]:
 
 def file_digest(path: Path, kind: str = "sha256") -> str:
     """A file's digest, remembered by size and time in data/cache/; 'missing' where there is none."""
+    return _remembered(kind, path, lambda: read_digest(path, kind)) if path.is_file() else "missing"
 
-    def read() -> str:
-        with path.open("rb") as file:  # of gigabytes, perhaps
-            return hashlib.file_digest(file, kind).hexdigest()
 
-    return _remembered(kind, path, read) if path.is_file() else "missing"
+def read_digest(path: Path, kind: str = "sha256") -> str:
+    """A file's digest, read from the disk in any case, a piece at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def _remembered(kind: str, path: Path, make: Callable[[], Any]) -> Any:
