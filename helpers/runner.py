@@ -95,9 +95,8 @@ def _data(name: str, run: Run, profile: Profile) -> dict[str, Any]:
     step = step_named(name)
     source = Source(step.data, settings_of_step(step, profile))
     catalogue, split = source.catalogue, source.split
-    for row in catalogue.excluded_by_reason():
-        first = ", ".join(row["first"].split(", ")[:3])
-        print(f"{row['data']}: {row['files']:,} not used, {row['reason']}: {first}", file=sys.stderr)
+    for row in catalogue.excluded_by_reason(named=3):
+        print(f"{row['data']}: {row['files']:,} not used, {row['reason']}: {row['first']}", file=sys.stderr)
     return {
         "kept": str(catalogue.root),
         "source": catalogue.name,
@@ -118,7 +117,9 @@ def _features(name: str, run: Run, profile: Profile) -> dict[str, Any]:
         "kept": str(made.folder),
         "store": made.key,
         "width": made.features.shape[1],
-        **{name: getattr(made, name) for name in ("engine", "precision", "agreement")},
+        "engine": made.engine,
+        "precision": made.precision,
+        "agreement": made.agreement,
     }
 
 

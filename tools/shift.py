@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from helpers.data.splits import shuffled
@@ -51,7 +52,8 @@ NORMALISATIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def halves(frame: pd.DataFrame, brightness: np.ndarray) -> dict[str, np.ndarray]:
-    """For each cut, which half (0 or 1) an image is in; no patient is in both."""
+    """For each cut, which half (0 or 1) an image is in. A patient may be in both where a number occurs with NORMAL2 and
+    without: `judge` leaves such out."""
     normal = (frame["label"] == "NORMAL").to_numpy()
     number = frame["patient_id"].str.extract(r"(\d+)$")[0].astype(int)
     second = frame["image_id"].str.contains("NORMAL2").to_numpy()
@@ -70,9 +72,8 @@ def judge(frame: pd.DataFrame, features: np.ndarray, learnt: np.ndarray, judged:
         truth = (frame["label"] != "NORMAL").to_numpy()
     both = set(frame["patient_id"][learnt]) & set(frame["patient_id"][judged])
     judged = judged & ~frame["patient_id"].isin(both).to_numpy()
-    scaler = StandardScaler().fit(features[learnt])
-    layer = LogisticRegression(C=PENALTY, max_iter=2000).fit(scaler.transform(features[learnt]), truth[learnt])
-    score = layer.decision_function(scaler.transform(features[judged]))
+    layer = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=2000))
+    score = layer.fit(features[learnt], truth[learnt]).decision_function(features[judged])
     return auroc(truth[judged], score, frame["patient_id"][judged])
 
 

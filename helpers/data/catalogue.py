@@ -110,15 +110,15 @@ class Catalogue:
         """Those of `excluded` whose file is there."""
         return self.excluded[self.excluded["reason"] != ABSENT]
 
-    def excluded_by_reason(self) -> list[dict[str, Any]]:
-        """How many files each reason excludes, and the first of them: of a subset, 100,000 others may be absent.
+    def excluded_by_reason(self, named: int = NAMED) -> list[dict[str, Any]]:
+        """How many files each reason excludes, and the first `named`: of a subset, 100,000 others may be absent.
 
         Reasons beyond `NAMED` count as one, so that the list is short whatever lies in a folder.
         """
         counts = self.excluded["reason"].value_counts()
         reason = self.excluded["reason"].where(self.excluded["reason"].isin(counts.index[:NAMED]), "other reasons")
         return [
-            {"data": self.name, "reason": why, "files": len(paths), "first": ", ".join(paths.head(NAMED))}
+            {"data": self.name, "reason": why, "files": len(paths), "first": ", ".join(paths.head(named))}
             for why, paths in self.excluded["path"].groupby(reason, sort=False)
         ]
 
