@@ -16,7 +16,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +24,7 @@ import pandas as pd
 from helpers.carr import data as covid
 from helpers.carr.models import PENALTIES, Plan, train_bridge
 from helpers.data.images import Box, slices_of
-from helpers.data.masks import LUNGS, Masks, mask_folders, read_masks
+from helpers.data.masks import LUNGS, Masks, folders_of, read_masks
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, pixels_of, scores_of
 from helpers.model.head import Head, fit_head
@@ -182,11 +181,5 @@ def hide_lungs(pixels: np.ndarray, lungs: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def folders_lungs(settings: Profile) -> list[Path]:
-    """Where people's masks of lungs lie, which the controls read; nothing for phantoms."""
-    return [] if settings.covid_source == "phantom_chest" else mask_folders(settings, LUNGS)
-
-
-def folders_masks(settings: Profile) -> list[Path]:
-    """Where people's masks of lungs and of lesions lie, which notebook 09 reads; nothing for phantoms."""
-    return [] if settings.covid_source == "phantom_chest" else mask_folders(settings)
+folders_lungs = folders_of("covid_source", LUNGS)  # which the controls read
+folders_masks = folders_of("covid_source")  # which notebook 09 reads: of lungs and of lesions

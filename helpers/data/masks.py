@@ -10,6 +10,7 @@ are known.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -58,6 +59,14 @@ def mask_folders(settings, *kinds: str) -> list[Path]:
     places = {LUNGS: (given,), LESIONS: (settings.data_dir / LESIONS, given.parent / LESIONS)}
     found = (next((place for place in places[kind] if place.is_dir()), None) for kind in kinds or places)
     return [folder for folder in found if folder]
+
+
+def folders_of(source: str, *kinds: str) -> Callable[..., list[Path]]:
+    """The function `folders(settings)` of a step or notebook: where people's masks lie; nothing for phantoms.
+
+    `source` names the setting that says which images they are; `kinds` as for `mask_folders`.
+    """
+    return lambda settings: [] if getattr(settings, source).startswith("phantom") else mask_folders(settings, *kinds)
 
 
 def read_masks(catalogue: Catalogue, frame: pd.DataFrame, size: int, settings, kind: str = LUNGS) -> Masks:

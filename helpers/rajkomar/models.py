@@ -188,10 +188,8 @@ def _final(
         rate = len(rows) / (time.perf_counter() - began)
         scores.append(scores_of(originals.frame.iloc[rows], found, VIEWS, "validation"))
     rows = originals.rows("test")
-    kept, pixels = (
-        originals.frame.iloc[rows][["image_id", "patient_id", "label"]].reset_index(drop=True),
-        originals.batch(0, rows),
-    )
+    pixels = originals.batch(0, rows)
+    kept = originals.frame.iloc[rows][["image_id", "patient_id", "label"]].reset_index(drop=True)
     robust = [kept.assign(transform=name, p_frontal=predict(transformed(pixels, name))[:, 0]) for name in TRANSFORMS]
     tables = {"scores": pd.concat(scores, ignore_index=True), "robustness": pd.concat(robust, ignore_index=True)}
     tables["speed"] = pd.DataFrame({"images": [len(rows)], "images_per_second": [rate]})

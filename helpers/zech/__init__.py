@@ -62,7 +62,7 @@ STUDY = PaperStudy(
         ),
     },
     notebooks={
-        "11_chexnet": Notebook("nih", ("chexnet",), folders="helpers.zech.maps:folders_beside"),
+        "11_chexnet": Notebook("nih", ("chexnet",), folders="helpers.zech.data:folders_predictions"),
         "12_generalization": Notebook(
             "sites", ("site_models", "region_models"), files=("data/published/audit_facts.csv",)
         ),

@@ -21,7 +21,7 @@ from helpers.model.finetune import FinetunedNetwork
 from helpers.model.head import Head
 from helpers.run.profile import Profile
 from helpers.zech import regions
-from helpers.zech.data import BOXES, ENTRIES, NIH_PLACE, folders_predictions, read_boxes
+from helpers.zech.data import BOXES, read_boxes
 
 MIDDLE = "the middle of the thorax"
 HEALTHY = 48  # images that maps are compared with
@@ -121,13 +121,6 @@ def locate(
         name: point(maps, masks).assign(**known).sort_values("label", kind="stable")
         for name, maps in {"beyond the healthy": beyond, "class activation as it is": plain, MIDDLE: thorax}.items()
     }
-
-
-def folders_beside(settings: Profile) -> list[Path]:
-    """What notebook 11 reads beside the images, where it lies: the published predictions, and radiologists' boxes."""
-    tables = [path for path in NIH_PLACE.read_from(settings.data_dir) if path.name in ENTRIES]
-    boxes = {path.with_name(BOXES) for path in tables if path.with_name(BOXES).is_file()}
-    return [*folders_predictions(settings), *sorted(boxes)]
 
 
 def choose_images(frame: pd.DataFrame) -> pd.DataFrame:
