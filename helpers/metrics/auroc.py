@@ -8,7 +8,8 @@ Processing Letters 21:1389) get the placements from midranks, in O(n log n). Wit
 The interval is built on the logit scale, then transformed back: near 1, where these papers' results lie, the plain
 interval runs past 1 and misses too often. Where few images of a class lie among the other's scores, DeLong's variance
 rests on those few, and of perfect separation it is 0: Newcombe's method 5 then takes the variance that the numbers of
-images allow (`by_patient` has the rule, `benchmarks/coverage.py` the coverage).
+images allow, and with one patient in a class, whose area is not 1, no less than the exact bound for one draw
+(`by_patient` has the rule, `benchmarks/coverage.py` the coverage).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
 
-from helpers.metrics.by_patient import Clustered, Comparison, Limits, compare, logit_t, widest
+from helpers.metrics.by_patient import Clustered, Comparison, Limits, compare, logit_t, unanimous, widest
 from helpers.metrics.estimate import Estimate, as_arrays, lacks_class
 
 BEHIND = 10  # patients of a class that the variance rests on; with fewer it says little
@@ -86,8 +87,10 @@ def clustered_auroc(truth: Any, score: Any, patients: Any = None) -> Clustered:
         return replace(found, limits=method_5(area, *counts), method=f"{NEWCOMBE}{by}", sparse=True, note=note)
     if min(behind) >= BEHIND:
         return replace(found, limits=logit_t(found))
-    limits = widest(logit_t(found), method_5(area, *counts))
-    return replace(found, limits=limits, method=f"DeLong or {NEWCOMBE}{by}", sparse=True)
+    limits, method = widest(logit_t(found), method_5(area, *counts)), f"DeLong or {NEWCOMBE}{by}"
+    if found.units == 1:  # of a class with one patient nothing is known but that patient
+        limits, method = widest(limits, unanimous(found)), f"exact bound{by}"
+    return replace(found, limits=limits, method=method, sparse=True)
 
 
 def method_5(area: float, positives: int, negatives: int) -> Limits:
