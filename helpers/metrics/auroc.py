@@ -9,7 +9,7 @@ The interval is built on the logit scale, then transformed back: near 1, where t
 interval runs past 1 and misses too often. Where few images of a class lie among the other's scores, DeLong's variance
 rests on those few, and of perfect separation it is 0: Newcombe's method 5 then takes the variance that the numbers of
 images allow, and with one patient in a class, whose area is not 1, no less than the exact bound for one draw
-(`by_patient` has the rule, `benchmarks/coverage.py` the coverage).
+(`by_patient` has the rule, `benchmarks/intervals.py` the coverage).
 """
 
 from __future__ import annotations

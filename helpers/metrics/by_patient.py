@@ -21,7 +21,7 @@ One rule for all intervals, each with its reason:
 - over several trainings: the test's interval and that over the trainings, squared and added;
 - no interval (NaN, with the reason) for one patient, and for equal values without bounds.
 
-`benchmarks/coverage.py` measures how often these intervals hold the truth.
+`benchmarks/intervals.py` measures how often these intervals hold the truth.
 """
 
 from __future__ import annotations

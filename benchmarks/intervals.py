@@ -1,6 +1,6 @@
 """How often the 95 % intervals hold the truth, case by case; fails where one does in under 90 % of the repeats.
 
-    python benchmarks/coverage.py [REPEATS]
+    python benchmarks/intervals.py [REPEATS]
 
 Data are drawn from models whose truth is known, with fixed seeds; 400 repeats give a standard error of about one point.
 Chosen are the cases in which the intervals used before held the truth least often (last column, percent): few patients,
