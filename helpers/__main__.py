@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from helpers.run.profile import Profile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides what matters
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if "KERAS_HOME" in os.environ:  # meant from where the user stands; notebooks run in their own folder
     os.environ["KERAS_HOME"] = str(Path(os.environ["KERAS_HOME"]).expanduser().absolute())

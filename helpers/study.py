@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from IPython.display import Image
+from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
 from helpers.data.catalogue import Catalogue
@@ -21,6 +21,7 @@ from helpers.plots.style import add_footnote, save_figure, shows_pixels
 from helpers.run import paths
 from helpers.run.cache import notebook_key, settings_of_notebook, settings_of_step
 from helpers.run.claims import compare, load_published, other_recipe, settings
+from helpers.run.notebooks import MADE
 from helpers.run.profile import Profile, ProfileError, Run, load_profile, nearest, parse_overrides
 from helpers.run.provenance import (
     collected_warnings,
@@ -80,6 +81,7 @@ class Study:
         self._experiments: dict[str, Experiment] = {}
         self._figures: list[dict] = []
         self._tables: list[dict] = []
+        self._found: list[str] = []
         self._claims: dict[str, Estimate] = {}
         self._grounds: dict[str, tuple[bool, str]] = {}
         self._collecting = collected_warnings(self.warnings)
@@ -147,8 +149,8 @@ class Study:
 
     # --- what the study leaves ----------------------------------------------------------------------------------
 
-    def figure(self, name: str, figure: Figure, *, shows: str, caption: str, published: Published = ()) -> Image:
-        """Save `figure` as PDF and PNG under figures/<run>/<notebook>/ and return the picture for the notebook.
+    def figure(self, name: str, figure: Figure, *, shows: str, caption: str, published: Published = ()) -> None:
+        """Save `figure` as PDF and PNG under figures/<run>/<notebook>/ and show it here and now.
 
         `shows` is what it reproduces ('Figure 4A'), `published` the ids of its rows in data/published/, if it has any.
         What is no evidence about the paper says so at its foot. Files carry no date: the same figure is the same file.
@@ -161,7 +163,8 @@ class Study:
             write_atomically(folder / f"{name}{suffix}", lambda file: save_figure(figure, file))
         self._figures.append(_item(name, shows, caption, published, pixels=pixels))
         width = round(figure.get_size_inches()[0] * 110)
-        return Image(data=(folder / f"{name}.png").read_bytes(), format="png", width=width)
+        picture = Image(data=(folder / f"{name}.png").read_bytes(), format="png", width=width)
+        display(picture, metadata={MADE: f"{name}.png"})
 
     def table(
         self,
@@ -172,8 +175,9 @@ class Study:
         caption: str,
         published: Published = (),
         compared: Literal["exactly", "by interval", "by shape"] = "by interval",
-    ) -> pd.DataFrame:
-        """Save `table` as CSV under figures/<run>/<notebook>/ and return it for the notebook to show.
+        shown: Any = None,
+    ) -> None:
+        """Save `table` as CSV under figures/<run>/<notebook>/ and show it here and now, or `shown` in its place.
 
         `compared` says what `make compare` asks of it on another machine: the same table ("exactly"), for no training
         is behind it; 95 % intervals that allow one value; or the same rows and columns ("by shape"), where one
@@ -182,7 +186,15 @@ class Study:
         path, named = self.run.figures / self.notebook / f"{name}.csv", any(table.index.names)
         write_atomically(path, lambda file: table.to_csv(file, index=named, float_format="%.6g", lineterminator="\n"))
         self._tables.append(_item(name, shows, caption, published, compared=compared))
-        return table
+        with pd.option_context("display.precision", 3, "display.max_colwidth", 120):
+            display(table if shown is None else shown, metadata={MADE: f"{name}.csv"})
+
+    def found(self, sentences: Iterable[str]) -> None:
+        """Show what this run found as a list, and keep it for the report: three to six sentences, made from numbers."""
+        self._found = list(sentences)
+        if not 3 <= len(self._found) <= 6:
+            raise ValueError(f"{self.notebook}: three to six sentences say what was found, not {len(self._found)}")
+        display(Markdown("\n".join(f"- {one}" for one in self._found)), metadata={MADE: "found"})
 
     def claim(self, claim: str, obtained: Estimate | float, grounds: tuple[bool, str] | None = None) -> None:
         """Record what this study obtained for the published number with this id; it must be one in data/published/.
@@ -225,6 +237,7 @@ class Study:
             "excluded": self.catalogue.excluded_by_reason() if self._reads.data else [],
             "figures": self._figures,
             "tables": self._tables,
+            "found": self._found,
             "claims": claims.to_dict("records"),
             "obtained": {name: found.as_dict() for name, found in self._claims.items()},
             "warnings": self.warnings,

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from checkout import write_notebook
 
-from helpers.run.notebooks import check_parameters, execute
+from helpers.run.notebooks import check_parameters, execute, not_shown
 from helpers.run.profile import ProfileError
 
 
@@ -64,3 +64,10 @@ def test_when_a_profile_or_override_is_wrong_then_it_is_refused_before_a_kernel_
 def test_when_a_notebook_has_no_parameters_cell_then_it_is_refused(make_notebook):
     with pytest.raises(ProfileError, match="no cell tagged 'parameters'"):
         check_parameters(make_notebook("1", parameters=""), {})
+
+
+def test_a_figure_or_table_that_is_not_shown_exactly_once_is_named(make_notebook, run_it, tmp_path):
+    show = "[display(name, metadata={'made': name}) for name in ('a.png', 't.csv', 't.csv')]"
+    assert run_it(make_notebook(show)) == ""
+    made = {"figures": [{"name": "a"}, {"name": "b"}], "tables": [{"name": "t"}]}
+    assert not_shown(tmp_path / "good" / "one.ipynb", made) == ["b.png", "t.csv"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -12,9 +13,10 @@ from typing import Any
 
 from helpers.run.paths import NOTEBOOKS, ROOT
 from helpers.run.profile import ProfileError, Run, load_profile, nearest
-from helpers.run.provenance import write_json
+from helpers.run.provenance import read_json, write_json
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+MADE = "made"  # the key of an output's metadata that names the figure or table it shows
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
@@ -67,6 +69,7 @@ def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Pa
 
     with tempfile.TemporaryDirectory(prefix="nb-") as folder:  # short: a socket's path holds 107 characters at most
         ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/k"}})
+        ipc.NotebookClient.extra_arguments = ["--IPKernelApp.capture_fd_output=False"]  # no start-up lines of C++ code
         stream = log.open("w", encoding="utf-8") if log else None
         try:
             papermill.execute_notebook(
@@ -98,5 +101,17 @@ def run_notebook(name: str, run: Run) -> int:
     if not error and not run.record(name).is_file():
         good.replace(failed)
         error = "it ended without study.finish(), which its last cell must call"
+    elif not error and (hidden := not_shown(good, read_json(run.record(name)))):
+        good.replace(failed)
+        error = f"made and not shown exactly once: {', '.join(hidden)}"
     write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": error})
     return 1 if error else 0
+
+
+def not_shown(notebook: Path, record: Mapping[str, Any]) -> list[str]:
+    """The files of figures and tables that a notebook made, as its record says, and did not show, or showed twice."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    shown = [output.get("metadata", {}).get(MADE) for output in outputs if output["output_type"] == "display_data"]
+    made = [f"{item['name']}.png" for item in record["figures"]] + [f"{item['name']}.csv" for item in record["tables"]]
+    return [file for file in made if shown.count(file) != 1]
