@@ -7,11 +7,9 @@ images from its rows. The name of its folder ends in a key of the settings and o
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from joblib.externals.loky import ProcessPoolExecutor
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
@@ -55,9 +54,6 @@ class PhantomSet:
         next call and never read half-made; of two at once, one waits for the other. Raises `CatalogueError` for a set
         that was damaged on disk.
         """
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            # A worker that imports the caller's script would load again, and wait for the lock its parent holds.
-            raise RuntimeError(f'load {self.name} below `if __name__ == "__main__":`, or with workers=1')
         root = Path(cache) / f"{self.name}-{make_key({self.plan.__module__, self.draw.__module__}, settings)}"
         if not root.exists():
             root.parent.mkdir(parents=True, exist_ok=True)
@@ -138,13 +134,10 @@ def _map(function: Callable[[list[dict]], list[dict]], items: list, workers: int
         with threadpool_limits(1):
             yield from map(function, items)
         return
-    # Spawned, not forked: the caller may hold TensorFlow's threads, which do not survive a fork. One thread each: with
-    # several, a matrix product adds in another order and a few grey values differ.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        worker_count(workers), mp_context=spawn, initializer=threadpool_limits, initargs=(1,)
-    ) as pool:
-        yield from pool.map(function, items, chunksize=4)
+    # Loky's workers are new processes that import no script of the caller's: TensorFlow's threads would not survive a
+    # fork, and a script would load again. One thread each: with several, sums are added in another order.
+    with ProcessPoolExecutor(worker_count(workers), initializer=threadpool_limits, initargs=(1,)) as pool:
+        yield from pool.map(function, items, chunksize=8)
 
 
 def _draw_body(phantoms: PhantomSet, part: Path, seed: int, rows: list[dict]) -> list[dict]:
@@ -152,7 +145,7 @@ def _draw_body(phantoms: PhantomSet, part: Path, seed: int, rows: list[dict]) ->
     if not all((part / row[column]).exists() for row in rows for column in FILES if column in row):
         images, masks = phantoms.draw(seed, rows)
         for column, mask in masks.items():
-            _write(part / rows[0][column], mask.astype(np.uint8) * 255, format="PNG", compress_level=3)
+            _write(part / rows[0][column], mask, format="PNG", compress_level=1)
         for row, grey in zip(rows, images, strict=True):
             _write(part / row["path"], grey, format="JPEG", quality=phantoms.jpeg_quality)
     return [row | _describe(part / row["path"]) for row in rows]
@@ -169,6 +162,7 @@ def _describe(path: Path) -> dict[str, str]:
     """Digest and perceptual hash of a file that was written."""
     content = path.read_bytes()
     with Image.open(BytesIO(content)) as image:
+        image.draft("L", (31, 31))  # the hash needs 8 x 8 means: an eighth of the size, or a little more, is enough
         return {"digest": hashlib.sha256(content).hexdigest(), "average_hash": average_hash(np.asarray(image))}
 
 
