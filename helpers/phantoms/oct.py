@@ -2,11 +2,11 @@
 
 Card. What: grey JPEG in folders as the published archives have them (`train|test/<CLASS>/<CLASS>-<patient>-<n>.jpeg`),
 with a lesion mask each and a table of the truth, `phantom.csv`. No patient is in two folders, or in both sets.
-    `OCT`: 512 x 496 or 768 x 496 pixels, CNV, DME, DRUSEN and NORMAL; training in the published proportions, test
-    balanced. After Kermany et al. 2018 ('37,206 with choroidal neovascularization, 11,349 with diabetic macular edema,
-    8,617 with drusen, and 51,140 normal'; figure 3: 'images with more noise and lower quality were also included in
-    the training set'). Settings: `train` images, `test_per_class`, `seed`.
-    `OCTID`: 750 x 500 pixels, one image per patient, NORMAL, MH (macular hole), DR (diabetic retinopathy) and CSR
+    `OCT`: 256 x 248 or 384 x 248 pixels (half the published sides), CNV, DME, DRUSEN and NORMAL; training in the
+    published proportions, test balanced. After Kermany et al. 2018 ('37,206 with choroidal neovascularization, 11,349
+    with diabetic macular edema, 8,617 with drusen, and 51,140 normal'; figure 3: 'images with more noise and lower
+    quality were also included in the training set'). Settings: `train` images, `test_per_class`, `seed`.
+    `OCTID`: 375 x 250 pixels, one image per patient, NORMAL, MH (macular hole), DR (diabetic retinopathy) and CSR
     (central serous retinopathy), as many images in each. After Carr 2020 ("We limited our dataset to 50 samples per
     diagnosis") and OCTID (Gholami et al. 2020), which is from another scanner than Kermany's scans: the same eyes and
     field, but a haze, coarser speckle, another grey curve, stretched pixels and no white padding, so that a network
@@ -16,26 +16,29 @@ Licence: the project's. Made, not measured: no result on it is evidence about pa
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from helpers.phantoms.oct_lesions import LESIONS
-from helpers.phantoms.oct_retina import AXIAL_UM, LAYERS, Anatomy, Blob, BScan, Streak, healthy
+from helpers.phantoms.oct_retina import AXIAL_UM, LAYERS, Anatomy, Blob, BScan, Streak, add_vessels, healthy
 from helpers.phantoms.store import PhantomSet, draw_truth, image_row, numbered, rng_of, share_out, sizes, vary
 
 PUBLISHED = {"CNV": 37_206, "DME": 11_349, "DRUSEN": 8_617, "NORMAL": 51_140}  # training images, of 108,312
-HEIGHT, NARROW, WIDE = 496, 512, 768
+HEIGHT, NARROW, WIDE = 248, 256, 384  # half of what is published: networks here see 128 pixels
 WIDE_SHARE = 0.22
 GOLDEN = 0.618034  # its multiples spread evenly between 0 and 1, whatever part of the series is looked at
 # Chance of 1, 2, 3 ... images per patient: 3.2 on average; in the test folder 1.6, as published (1,000 images of 633).
 IMAGES = {"train": (0.20, 0.22, 0.20, 0.14, 0.10, 0.06, 0.05, 0.03), "test": (0.62, 0.22, 0.10, 0.06)}
 NOISY = {"train": 0.35, "test": 0.05}  # share of the patients whose images are poor
 RARE = ("NORMAL", "MH", "DR", "CSR")
-STRETCHED = (750, 500)  # width and height of the other scanner's files
-SOFT = (1.5, 4.0, 7.0, 4.5, 4.0, 5.0, 2.0, 1.6, 2.0, 1.2, 1.6, 1.5)  # pixels over which a layer's upper edge changes
-TEXTURED = 150  # pixels below Bruch's membrane that show the choroid's vessels
+STRETCHED = (375, 250)  # width and height of the other scanner's files
+SOFT = (1.0, 2.0, 3.5, 2.2, 2.0, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # pixels over which a layer's upper edge changes
+TEXTURED = 75  # pixels below Bruch's membrane that show the choroid's vessels
+POOL = (512, 640)  # pixels of the textures that images take their pieces from
 SHOWS = 0.8  # pixels of thickness from which a space opened by a lesion belongs to its mask
 
 
@@ -49,20 +52,20 @@ def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.nd
     (row,) = rows
     label, patient, image = row["image_id"].split("-")
     patient, image, other = int(patient), int(image), row["width"] == STRETCHED[0]
-    eye = Anatomy(rng_of(seed, patient, 0, 0))
-    pose, texture, noise, frame = (rng_of(seed, patient, image, k) for k in (2, 3, 4, 5))
-    scan = healthy(eye, width=NARROW if other else row["width"], height=HEIGHT, rng=pose)
+    eye, rng = Anatomy(rng_of(seed, patient, 0, 0)), rng_of(seed, patient, image, 2)
+    scan = healthy(eye, width=NARROW if other else row["width"], height=HEIGHT, rng=rng)
     if other:
         scan.blend("nerve fibres", 0.72, np.full(scan.width, 0.6))
     LESIONS[label](scan, float(np.nan_to_num(row["severity"])), rng_of(seed, patient, 0, 1))
+    add_vessels(scan, eye)
     scan.settle()
-    tones, mask = paint(scan, eye, texture)
+    tones, mask = paint(scan, eye, rng)
     if other:
-        grey, mask = capture_hazy(tones, row["quality"], noise), mask.astype(np.uint8) * 255
+        grey, mask = capture_hazy(tones, row["quality"], rng), mask.astype(np.uint8) * 255
         return [_stretched(grey)], {"mask": _stretched(mask) > 127}
-    grey = capture(tones, row["quality"], noise)
+    grey = capture(tones, row["quality"], rng)
     # The narrow scans are those that the archive straightened; of the wide ones it did so seldom.
-    white = padding(scan.top["choroid"], grey.shape, 0.75 if scan.width < WIDE else 0.05, frame)
+    white = padding(scan.top["choroid"], grey.shape, 0.75 if scan.width < WIDE else 0.05, rng)
     grey[white] = 255
     return [grey], {"mask": mask & ~white}
 
@@ -121,12 +124,11 @@ def paint(scan: BScan, eye: Anatomy, rng: np.random.Generator) -> tuple[np.ndarr
     `rng` decides the fine texture, which differs from scan to scan.
     """
     tones, mask = np.zeros((scan.height, scan.width), np.float32), np.zeros((scan.height, scan.width), bool)
-    grain = _noise(scan.height, scan.width, 2.0, 2.8, rng)
+    grain = _texture(tones.shape, (0.5, 0.7), rng)
     _retina(tones, scan, grain)
     _choroid(tones, scan, eye, rng)
     _membranes(tones, scan, eye, rng)
     _spaces(tones, mask, scan, grain)
-    _add_vessels(scan, eye)
     for blob in scan.blobs:
         _blob(tones, mask, scan, blob)
     for streak in scan.streaks:
@@ -134,15 +136,23 @@ def paint(scan: BScan, eye: Anatomy, rng: np.random.Generator) -> tuple[np.ndarr
     return tones, mask
 
 
-def _noise(height: int, width: int, down: float, across: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise of unit variance, float32 (height, width), with the given correlation lengths in pixels.
+def _texture(shape: tuple[int, int], smooth: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Normal noise of unit variance, float32, that a Gaussian filter of so many pixels, down and across, has smoothed.
 
-    Drawn on a coarser grid and interpolated, which is many times faster than filtering at full size.
+    A piece of one large texture, from anywhere in it and perhaps mirrored, which costs next to nothing.
     """
-    coarse = rng.standard_normal((int(height / down) + 3, int(width / across) + 3), np.float32) * np.float32(1.5)
-    left, top = 0.5 - 0.5 / across, 0.5 - 0.5 / down
-    box = (left, top, left + width / across, top + height / down)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR, box=box))
+    pool = _pool(*smooth)
+    spare = (pool.shape[0] - shape[0] + 1, pool.shape[1] - shape[1] + 1)
+    top, left, upside, mirrored = rng.integers(0, (*spare, 2, 2)).tolist()
+    piece = pool[top : top + shape[0], left : left + shape[1]]
+    return piece[:: 1 - 2 * upside, :: 1 - 2 * mirrored]
+
+
+@cache
+def _pool(down: float, across: float) -> np.ndarray:
+    noise = rng_of(int(100 * down), int(100 * across)).standard_normal(POOL, np.float32)
+    noise = gaussian_filter(noise, (down, across), mode="wrap", truncate=3)
+    return noise / noise.std()
 
 
 def _retina(tones: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
@@ -163,83 +173,80 @@ def _choroid(tones: np.ndarray, scan: BScan, eye: Anatomy, rng: np.random.Genera
     """Below Bruch's membrane: a bright sheet of capillaries, then vessels, dark in a grey stroma, fading with depth."""
     first = max(int(scan.top["choroid"].min()) - 1, 0)
     depth = np.arange(first, scan.height, dtype=np.float32)[:, None] - scan.top["choroid"]
-    d = np.arange(int(depth.max()) + 2, dtype=np.float32)[:, None]
-    thick, coarse = eye.choroid_um / AXIAL_UM, eye.choroid_grain
-    inside = 1 / (1 + np.exp((d - thick) / 6))
-    tissue = np.exp(-d / eye.choroid_fade) * (0.82 + 0.18 * inside) * (1 + 0.5 * np.exp(-d / 5))
-    field = tissue * (1 + 0.045 * _noise(1, scan.width, 1, 5, rng) * np.clip(d / 40, 0, 1))
+    covered = np.clip(depth + np.float32(0.5), 0, 1)
+    d = np.arange(max(int(depth[-1].max()) + 1, 1), dtype=np.float32)[:, None]
+    thick, fade, coarse = eye.choroid_um / AXIAL_UM, eye.choroid_fade, round(eye.choroid_grain * 4) / 4
+    inside = 1 / (1 + np.exp((d - thick) / 3))
+    tissue = np.exp(-d / fade) * (0.82 + 0.18 * inside) * (1 + 0.5 * np.exp(-d / 2.5))
+    field = tissue * (1 + 0.045 * _texture((1, scan.width), (0, 1.3), rng) * np.clip(d / 20, 0, 1))
     deep = min(TEXTURED, len(d))
     small, middle, large = (
-        _noise(deep, scan.width, down * coarse, across * coarse, rng) for down, across in ((3.2, 4), (6.5, 9), (13, 22))
+        _texture((deep, scan.width), (down * coarse, across * coarse), rng)
+        for down, across in ((0.8, 1), (1.6, 2.2), (3.2, 5.5))
     )
     d = d[:deep]
-    near = np.exp(-d / 26) * np.clip(d / 4, 0, 1)
-    lumen = 0.3 * near * np.clip(middle, 0, 1.3)
-    lumen += 0.34 * inside[:deep] * np.clip(d / 18 - 0.6, 0, 1) * np.clip(large - 0.2, 0, 1.2)
+    near = np.exp(-d / 13) * np.clip(d / 2, 0, 1)
+    lumen = 0.22 * near * np.clip(middle, 0, 1.3)
+    lumen += 0.26 * inside[:deep] * np.clip(d / 9 - 0.6, 0, 1) * np.clip(large - 0.2, 0, 1.2)
     field[:deep] *= np.clip(1 + (0.15 * near + 0.04 * inside[:deep]) * small - lumen, 0.3, None)
-    index = np.clip(depth, 0, len(field) - 1).astype(np.intp)
-    tone = np.take_along_axis(field, index, axis=0) * scan.tone["choroid"]
-    tones[first:] += tone * np.clip(depth + np.float32(0.5), 0, 1)
+    field *= scan.tone["choroid"]
+    np.clip(depth, 0, len(field) - 1, out=depth)
+    covered *= field.ravel()[depth.astype(np.int32) * scan.width + np.arange(scan.width, dtype=np.int32)]
+    tones[first:] += covered
 
 
 def _membranes(tones: np.ndarray, scan: BScan, eye: Anatomy, rng: np.random.Generator) -> None:
     """Thin bright lines: the inner and the external limiting membrane, Bruch's where the epithelium has left it, and
     the back of the vitreous where that has come off the retina.
     """
-    top, glint = scan.top, np.clip(_noise(1, scan.width, 1, 22, rng)[0], 0, 2)
+    top, glint = scan.top, np.clip(_texture((1, scan.width), (0, 5.5), rng)[0], 0, 2)
     lines = [
-        (top["nerve fibres"] + 1, 0.03 + 0.08 * glint),
-        (top["myoid"], 0.075),
-        (top["pigment epithelium"] + 1, 0.07),
-        (top["choroid"], 0.16 * np.clip((top["choroid"] - top["sub-RPE"]) / 4 - 0.5, 0, 1)),
+        (top["nerve fibres"] + 0.5, 0.016 + 0.05 * glint),
+        (top["myoid"], 0.045),
+        (top["pigment epithelium"] + 0.5, 0.04),
+        (top["choroid"], 0.1 * np.clip((top["choroid"] - top["sub-RPE"]) / 2 - 0.5, 0, 1)),
     ]
     if eye.hyaloid:
         off = eye.hyaloid / AXIAL_UM * np.clip(np.abs(scan.x_mm) / 1.6, 0.03, 1.6) ** 0.8
         row = np.round(top["nerve fibres"].mean() * 0.25 + top["nerve fibres"] * 0.75 - off)
-        strength = np.clip(0.13 + 0.05 * _noise(1, scan.width, 1, 40, rng)[0], 0.03, 0.3)
-        lines.append((row, strength * (row < top["nerve fibres"] - 3)))
-    columns = np.arange(scan.width)
+        strength = np.clip(0.09 + 0.035 * _texture((1, scan.width), (0, 10), rng)[0], 0.03, 0.22)
+        lines.append((row, strength * (row < top["nerve fibres"] - 2)))
+    columns, steps = np.arange(scan.width), np.arange(-1, 3)[:, None]
     for centre, strength in lines:
-        for step in range(-2, 4):
-            row = np.floor(centre).astype(int) + step
-            inside = (row >= 0) & (row < scan.height)
-            weight = np.exp(-0.7 * (row - centre) ** 2) * strength
-            tones[row[inside], columns[inside]] += weight[inside].astype(np.float32)
+        rows = np.floor(centre).astype(int) + steps
+        weight = np.exp(-0.9 * (rows - centre) ** 2) * strength * ((rows >= 0) & (rows < scan.height))
+        tones[np.clip(rows, 0, scan.height - 1), columns] += weight
 
 
 def _spaces(tones: np.ndarray, mask: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
     """Texture of what lies in opened spaces, heaps of material, and the mask of both."""
     for space, below in (("subretinal", "pigment epithelium"), ("sub-RPE", "choroid")):
+        shown = scan.top[below] - scan.top[space] > SHOWS
+        if not shown.any():
+            continue
         # The epithelium that is lifted belongs to the lesion as well.
         upper = scan.top["pigment epithelium" if space == "sub-RPE" else space]
-        shown = scan.top[below] - scan.top[space] > SHOWS
-        window, inside = _cover(scan, shown, upper - 0.5, scan.top[below] + 0.5)
-        area = (inside > 0.5) & shown[window[1]]
-        mask[window] |= area
+        area = (_between(scan, upper - 0.5, scan.top[below] + 0.5) > 0.5) & shown
+        mask |= area
         if space == "sub-RPE":
-            tones[window] *= 1 + np.float32(0.08) * grain[window] * area
+            tones *= 1 + np.float32(0.08) * grain * area
     for fill in scan.fills:
         thick = fill.bottom - fill.top
-        window, inside = _cover(scan, thick > 0.05, fill.top, fill.bottom)
-        inside *= np.clip(thick[window[1]], 0, 1)
-        tones[window] += inside * (fill.tone * (1 + fill.grain * grain[window]) - tones[window])
-        mask[window] |= (inside > 0.5) & (thick[window[1]] > SHOWS)
+        inside = _between(scan, fill.top, fill.bottom) * np.clip(thick, 0, 1)
+        tones += inside * (fill.tone * (1 + fill.grain * grain) - tones)
+        mask |= (inside > 0.5) & (thick > SHOWS)
 
 
-def _cover(scan: BScan, shown: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> tuple[tuple, np.ndarray]:
-    """Slices of the image that hold the columns `shown` between two edges, and how much of each pixel lies between."""
-    wide = np.flatnonzero(shown)
-    columns = slice(int(wide[0]), int(wide[-1]) + 1) if wide.size else slice(0, 1)
-    rows = slice(max(int(top[columns].min()) - 2, 0), min(int(bottom[columns].max()) + 3, scan.height))
-    row = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
-    inside = np.clip(row - top[columns] + 0.5, 0, 1) * np.clip(bottom[columns] - row + 0.5, 0, 1)
-    return (rows, columns), inside
+def _between(scan: BScan, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """How much of each pixel lies between two edges."""
+    row = np.arange(scan.height, dtype=np.float32)[:, None]
+    return np.clip(row - top + 0.5, 0, 1) * np.clip(bottom - row + 0.5, 0, 1)
 
 
 def _blob(tones: np.ndarray, mask: np.ndarray, scan: BScan, blob: Blob) -> None:
     reach = blob.half_width + abs(blob.lean) * blob.half_height + 2
     left, right = max(int(blob.column - reach), 0), min(int(blob.column + reach) + 2, scan.width)
-    upper, lower = max(int(blob.row - blob.half_height) - 8, 0), min(int(blob.row + blob.half_height) + 9, scan.height)
+    upper, lower = max(int(blob.row - blob.half_height) - 4, 0), min(int(blob.row + blob.half_height) + 5, scan.height)
     if left >= right or upper >= lower:
         return
     middle = min(max(round(blob.column), 0), scan.width - 1)
@@ -255,14 +262,6 @@ def _blob(tones: np.ndarray, mask: np.ndarray, scan: BScan, blob: Blob) -> None:
         mask[upper:lower, left:right] |= inside > 0.5
 
 
-def _add_vessels(scan: BScan, eye: Anatomy) -> None:
-    """Retinal vessels: a bright spot in the nerve fibres or ganglion cells, and the shadow under it."""
-    for place, half_width, shade in eye.vessels:
-        column, row = scan.column(place), scan.row("ganglion cells", place) + half_width
-        scan.blobs.append(Blob(column, row, half_width, half_width * 1.2, 0.56, shade * 1.6, lesion=False))
-        scan.streaks.append(Streak(column, half_width, scan.top["ganglion cells"] + 3 * half_width, -shade))
-
-
 def _streak(tones: np.ndarray, scan: BScan, streak: Streak) -> None:
     column, half_width, start = streak.column, streak.half_width, np.broadcast_to(streak.row, scan.width)
     left, right = max(int(column - 3 * half_width), 0), min(int(column + 3 * half_width) + 2, scan.width)
@@ -271,7 +270,7 @@ def _streak(tones: np.ndarray, scan: BScan, streak: Streak) -> None:
     place = (np.arange(left, right, dtype=np.float32) - column) / half_width
     across = np.float32(streak.gain) * np.exp(-0.5 * place**2)
     first = max(int(start[left:right].min()) - 1, 0)
-    below = np.clip((np.arange(first, scan.height, dtype=np.float32)[:, None] - start[left:right]) / 6, 0, 1)
+    below = np.clip((np.arange(first, scan.height, dtype=np.float32)[:, None] - start[left:right]) / 3, 0, 1)
     tones[first:, left:right] *= np.clip(1 + across * below, 0.1, 2)
 
 
@@ -281,33 +280,33 @@ def capture(tones: np.ndarray, quality: float, rng: np.random.Generator) -> np.n
     `quality` from 0 (noisy, blurred, faint) to 1 (clean).
     """
     poor = 1 - quality
-    blur = 0.45 + 0.75 * poor * rng.uniform(0.5, 1)
-    signal = gaussian_filter(tones, blur, truncate=2.5)
+    signal = gaussian_filter(tones, 0.3 + 0.35 * poor * rng.uniform(0.5, 1), radius=1)
     signal *= np.float32(rng.uniform(0.86, 1.2) * (1 - 0.32 * poor * rng.uniform(0.4, 1)))
     # Brightness falls a little at the sides, and more where the pupil cut the beam.
     x = np.linspace(-1, 1, tones.shape[1], dtype=np.float32)
     dark = rng.uniform(0, 0.12) * x**4 + np.clip(rng.normal(0, 0.07), -0.16, 0.16) * x
     signal *= (1 - dark).astype(np.float32)
-    across = rng.uniform(0.2, 0.7)  # roughly the correlation of neighbours; down it is 0.67
-    speckle = np.float32(0.05 + 0.11 * poor**1.3)
-    level = np.float32((13 + 9 * rng.random() + 24 * poor**1.6) / 255)
-    level = level * np.linspace(1.08, rng.uniform(0.4, 0.9), tones.shape[0])[:, None].astype(np.float32)
-    depth = np.float32(rng.uniform(0.38, 0.55) + 0.12 * poor)
-    noise = _speckle(tones.shape, 0.65, 0.62 * across, rng)
+    speckle = np.float32(0.043 + 0.095 * poor**1.3)
+    level = (13 + 9 * rng.random() + 24 * poor**1.6) / 255
+    level = (level * np.linspace(1.08, rng.uniform(0.4, 0.9), tones.shape[0])[:, None]).astype(np.float32)
+    depth = np.float32(rng.uniform(0.33, 0.48) + 0.1 * poor)
+    noise = _texture(tones.shape, (0.5, (0.3, 0.38, 0.46)[rng.integers(3)]), rng)
     # Powers of signal and background add, and the screen shows the fourth root; so the stronger the signal, the less
     # the background's noise shows. Products are many times faster than powers.
     squared, base = level * level, signal * signal
-    base = np.sqrt(np.sqrt(base * base + squared * squared))
-    noise -= np.float32(0.12) * (noise * noise - 1)  # the tail towards black is the longer one
-    noise *= depth * level * squared / (base * base) + speckle * signal
-    grey = base + noise
-    return np.clip(grey * 255, 0, 248).astype(np.uint8)
+    power = np.sqrt(base * base + squared * squared)
+    noise = noise - np.float32(0.12) * (noise * noise - 1)  # the tail towards black is the longer one
+    signal *= speckle
+    signal += depth * level * squared / power
+    noise *= signal
+    noise += np.sqrt(power)
+    return np.clip(noise * 255, 0, 248).astype(np.uint8)
 
 
 def padding(floor: np.ndarray, shape: tuple[int, int], often: float, rng: np.random.Generator) -> np.ndarray:
     """Where the archive's straightening of a tilted scan left white: bool, of `shape` (height, width).
 
-    With chance `often`: oblique wedges above and below, slivers at the sides. They stay 130 pixels above and 60 below
+    With chance `often`: oblique wedges above and below, slivers at the sides. They stay 65 pixels above and 30 below
     `floor`, the row of Bruch's membrane per column, which no disease moves: padding does not depend on the label.
     """
     height, width = shape
@@ -316,10 +315,10 @@ def padding(floor: np.ndarray, shape: tuple[int, int], often: float, rng: np.ran
         return np.zeros(shape, bool)
     across, down, columns = np.arange(width) - width / 2, np.arange(height)[:, None], np.arange(width)
     slope = 0.045 * draws[0]
-    top = np.minimum(14 + 22 * draws[1] + slope * across, floor.min() - 130)
-    bottom = height - 8 + 14 * draws[2] + (slope + 0.004 * draws[3]) * across
-    bottom = np.maximum(bottom, floor.max() + 60)
-    side = np.clip(1.2 * draws[5] - slope * (down - height / 2) * 0.25, -4, 4)
+    top = np.minimum(7 + 11 * draws[1] + slope * across, floor.min() - 65)
+    bottom = height - 4 + 7 * draws[2] + (slope + 0.004 * draws[3]) * across
+    bottom = np.maximum(bottom, floor.max() + 30)
+    side = np.clip(0.6 * draws[5] - slope * (down - height / 2) * 0.25, -2, 2)
     return (down < np.round(top)) | (down >= np.round(bottom)) | (columns < side) | (columns >= width + side)
 
 
@@ -328,26 +327,17 @@ def capture_hazy(tones: np.ndarray, quality: float, rng: np.random.Generator) ->
     power to grey that lets the nerve fibres saturate; a haze.
     """
     poor = 1 - quality
-    haze = gaussian_filter(tones, (14, 9), truncate=2)
-    signal = gaussian_filter(tones, (0.55 + 0.5 * poor, 0.8), truncate=2.5) * np.float32(0.9) + haze * np.float32(0.12)
+    haze = gaussian_filter(tones, (7, 4.5), truncate=2)
+    signal = gaussian_filter(tones, 0.42 + 0.25 * poor, radius=1) * np.float32(0.9) + haze * np.float32(0.12)
     signal = np.clip(signal, 0, None) ** np.float32(rng.uniform(0.78, 0.92))
     signal *= np.float32(rng.uniform(0.95, 1.25) * (1 - 0.3 * poor))
     tilt = np.linspace(-1, 1, tones.shape[1], dtype=np.float32)
     signal *= 1 - np.float32(rng.uniform(0.05, 0.2)) * tilt * tilt
-    speckle = _speckle(tones.shape, 0.71, 0.71, rng)
     floor = np.float32((20 + 14 * rng.random() + 26 * poor) / 255)
-    grey = np.sqrt(signal * signal + floor * floor) * (1 + np.float32(0.10 + 0.14 * poor) * speckle)
-    grey += floor * np.float32(0.42) * _speckle(tones.shape, 0.71, 0.71, rng)
+    grey = np.sqrt(signal * signal + floor * floor)
+    grey *= 1 + np.float32(0.095 + 0.13 * poor) * _texture(tones.shape, (0.55, 0.55), rng)
+    grey += floor * np.float32(0.4) * _texture(tones.shape, (0.55, 0.55), rng)
     return np.clip(grey * 255, 0, 255).astype(np.uint8)
-
-
-def _speckle(shape: tuple[int, int], down: float, across: float, rng: np.random.Generator) -> np.ndarray:
-    """Normal noise of unit variance, float32 (height, width); a neighbour's weight is `down` and `across`, of 1."""
-    noise = rng.standard_normal((shape[0] + 2, shape[1] + 2), np.float32)
-    for weight in (down, across):  # slices are twice as fast as scipy's filters
-        noise = (noise[1:-1] + np.float32(weight) * (noise[:-2] + noise[2:])).T
-    noise /= np.float32(np.sqrt((1 + 2 * down**2) * (1 + 2 * across**2)))
-    return noise
 
 
 OCT = PhantomSet("phantom_oct", tuple(PUBLISHED), plan_oct, draw, jpeg_quality=90)

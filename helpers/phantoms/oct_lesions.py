@@ -18,18 +18,20 @@ from helpers.phantoms.oct_retina import AXIAL_UM, LATERAL_MM, Blob, BScan, Fill,
 VITREOUS = 0.0  # tone of what is no tissue
 # Spots scattered over a lesion: how many at most, over how much of its half width, the upper edges they lie between,
 # half width in pixels, height relative to width, tones of rim and middle, and the shadow's gain. Hard exudates; plaques
-# of them in the outer plexiform layer, 80 to 200 um wide; microaneurysms of 40 to 110 um, bright with a darker middle.
+# of them in the outer plexiform layer, 80 to 200 um wide; microaneurysms of 40 to 110 um, bright with a darker middle;
+# hyperreflective foci, dots of some 30 um in all layers of the retina.
 SPOTS = {
-    "exudates": (8, 0.9, ("inner nuclear", "myoid"), (1.2, 3.4), (0.5, 0.9), (0.80, 0.80), -0.30),
-    "plaques": (5, 0.8, ("outer plexiform", "outer nuclear"), (3.5, 8.5), (0.4, 0.7), (0.84, 0.84), -0.45),
-    "microaneurysms": (6, 0.8, ("inner nuclear", "outer nuclear"), (2.1, 4.8), (1.25, 1.25), (0.58, 0.30), -0.16),
+    "exudates": (8, 0.9, ("inner nuclear", "myoid"), (0.6, 1.7), (0.5, 0.9), (0.80, 0.80), -0.30),
+    "plaques": (5, 0.8, ("outer plexiform", "outer nuclear"), (1.75, 4.25), (0.4, 0.7), (0.84, 0.84), -0.45),
+    "foci": (14, 0.8, ("ganglion cells", "myoid"), (0.6, 0.95), (0.9, 1.4), (0.78, 0.78), -0.05),
+    "microaneurysms": (6, 0.8, ("inner nuclear", "outer nuclear"), (1.05, 2.4), (1.25, 1.25), (0.58, 0.30), -0.16),
 }
 
 
 def drusen(scan: BScan, severity: float, rng: np.random.Generator) -> None:
     """Bumps of middling tone between the pigment epithelium and Bruch's membrane, and no fluid.
 
-    From four of up to 28 um (7 pixels) at severity 0 to 14 of up to 102 um at 1.
+    From four of up to 28 um at severity 0 to 14 of up to 102 um at 1.
     """
     _drusen(scan, count=4 + 10 * severity, tallest_um=28 + 74 * severity, spread_mm=0.85, rng=rng)
 
@@ -70,8 +72,8 @@ def choroidal_neovascularisation(scan: BScan, severity: float, rng: np.random.Ge
 
 
 def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generator) -> None:
-    """Fluid in the retina: it thickens, the pit fills, cysts open in the inner and outer nuclear layers; hard exudates
-    shine and cast shadows; now and then fluid gathers under the fovea.
+    """Fluid in the retina: it thickens, the pit fills, cysts open in the inner and outer nuclear layers; bright
+    foci lie about, hard exudates shine and cast shadows; now and then fluid gathers under the fovea.
     """
     centre, half = rng.normal(0, 0.45), rng.uniform(0.55, 1.2)
     cut = float(scan.seen(rng.normal(0, 0.1), 1.0))
@@ -82,21 +84,22 @@ def diabetic_macular_edema(scan: BScan, severity: float, rng: np.random.Generato
     pool = rng.random()
     dome = lens(scan.x_mm, centre, 0.5 * half) * 100 * severity * cut / AXIAL_UM
     scan.open("subretinal", dome * (pool < 0.18))
-    seeds = rng.spawn(3)
+    seeds = rng.spawn(4)
     _scatter(scan, "exudates", centre, half, count=7 * severity * rng.random(), rng=seeds[2])
+    _scatter(scan, "foci", centre, half, count=(3 + 9 * severity) * rng.uniform(0.5, 1.2), rng=seeds[3])
+    taken = ()
     if seeds[0].random() < 0.7 * severity:
         place = centre + seeds[0].normal(0, 0.1)
         upper, lower = scan.row("ganglion cells", place), scan.row("myoid", place)
         tall = 0.46 * (lower - upper) * (0.55 + 0.4 * severity)
         wide = tall * seeds[0].uniform(0.4, 0.85)
-        _cavity(scan, scan.column(place), (upper + lower) / 2, wide, tall, 0.05, np.zeros(3))
+        taken = ((scan.column(place) - wide, scan.column(place) + wide),)
+        _cavity(scan, scan.column(place), (upper + lower) / 2, wide, tall, 0.05, seeds[0].normal(0, 1, 3))
     count = 3 + 19 * severity * rng.uniform(0.4, 1.0)
-    cysts(scan, centre, half, count=count, size=(0.42 + 0.5 * severity) * cut, rng=seeds[1])
+    cysts(scan, centre, half, count=count, size=(0.42 + 0.5 * severity) * cut, rng=seeds[1], taken=taken)
 
 
-def _swell(
-    scan: BScan, shares: dict, microns: float, reach: np.ndarray, tone: float = 0.0, amount: float = 0.0
-) -> None:
+def _swell(scan: BScan, shares: dict, microns: float, reach: np.ndarray, tone: float = 0, amount: float = 0) -> None:
     """Thicken layers by their shares of `microns` within `reach` (0 to 1 per column), and blend their tone."""
     for layer, share in shares.items():
         scan.open(layer, microns * share / AXIAL_UM * reach)
@@ -113,45 +116,47 @@ def _drusen(scan: BScan, *, count: float, tallest_um: float, spread_mm: float, r
     bumps = heights[:, None] * np.exp(-(np.abs((scan.x_mm - place[:, None]) / half_mm[:, None]) ** 2.4))
     rise = bumps.max(axis=0) / AXIAL_UM
     scan.open("sub-RPE", rise)
-    scan.blend("ellipsoid", 0.42, np.clip(rise / 18, 0, 0.6))
-    scan.blend("outer segments", 0.34, np.clip(rise / 10, 0, 0.6))
+    scan.blend("ellipsoid", 0.42, np.clip(rise / 9, 0, 0.6))
+    scan.blend("outer segments", 0.34, np.clip(rise / 5, 0, 0.6))
 
 
-def cysts(scan: BScan, centre: float, half: float, *, count: float, size: float, rng: np.random.Generator) -> None:
+def cysts(
+    scan: BScan, centre: float, half: float, *, count: float, size: float, rng: np.random.Generator, taken: tuple = ()
+) -> None:
     """Dark cavities, taller than wide, in the inner or the outer nuclear layer; the first is near the centre.
 
-    One that would overlap another of its layer moves aside until a thin septum is between them.
+    One that would overlap another of its layer, or columns that are `taken`, moves aside until a septum is between.
     """
     place = centre + half * rng.normal(0, 0.6, 24)
     place[0] = centre + half * rng.normal(0, 0.2)
     inner, share = rng.random(24) < 0.45, rng.uniform(0.5, 1.0, 24)
     slim, tone, shape = (rng.uniform(0.3, 0.95, 24), rng.uniform(0.05, 0.12, 24), rng.normal(0, 1, (24, 3)))
-    taken: dict[str, list[tuple[float, float]]] = {"inner nuclear": [], "outer nuclear": []}
+    full = {"inner nuclear": list(taken), "outer nuclear": list(taken)}
     for k in np.flatnonzero((place > scan.x_mm[0]) & (place < scan.x_mm[-1]))[: round(count)]:
         layer, below = ("inner nuclear", "outer plexiform") if inner[k] else ("outer nuclear", "myoid")
         upper, lower = scan.row(layer, place[k]), scan.row(below, place[k])
         away = 1 - 0.5 * min(1.0, abs(place[k] - centre) / (1.5 * half))
-        tall = max(2.6, 0.5 * (lower - upper) * share[k] * away * (0.5 + 0.8 * size))
-        wide = max(1.8, tall * slim[k])
-        column = _beside(scan.column(place[k]), wide, taken[layer], 1.0 if place[k] > centre else -1.0)
-        taken[layer].append((column - wide, column + wide))
+        tall = max(1.3, 0.5 * (lower - upper) * share[k] * away * (0.5 + 0.8 * size))
+        wide = max(0.9, tall * slim[k])
+        column = _beside(scan.column(place[k]), wide, full[layer], 1.0 if place[k] > centre else -1.0)
+        full[layer].append((column - wide, column + wide))
         # The layer is found again: the cavity may have moved to where the retina is thinner or lies deeper.
-        there = float(np.interp(column, (0, scan.width - 1), (scan.x_mm[0], scan.x_mm[-1])))
+        there = float(scan.x_mm[0]) + column * LATERAL_MM
         row = (scan.row(layer, there) + scan.row(below, there)) / 2
         _cavity(scan, column, row, wide, tall, tone[k], shape[k])
 
 
 def _beside(column: float, wide: float, taken: list[tuple[float, float]], way: float) -> float:
-    """The nearest place from `column` in direction `way` where a cavity clears the others by a septum of 2 pixels."""
+    """The nearest place from `column` in direction `way` where a cavity clears the others by a septum of a pixel."""
     for left, right in sorted(taken, reverse=way < 0):
-        if left - 2 < column + wide and column - wide < right + 2:
-            column = right + 2 + wide if way > 0 else left - 2 - wide
+        if left - 1 < column + wide and column - wide < right + 1:
+            column = right + 1 + wide if way > 0 else left - 1 - wide
     return column
 
 
 def _cavity(scan: BScan, column: float, row: float, wide: float, tall: float, tone: float, shape: np.ndarray) -> None:
     lean, taper, bend = 0.1 * shape[0], 0.2 * np.tanh(shape[1]), 0.2 * np.tanh(shape[2])
-    wall = Blob(column, row, wide + 1.5, tall + 1.5, 0.37, 0.5, lean, taper, bend, lesion=False)
+    wall = Blob(column, row, wide + 0.75, tall + 0.75, 0.37, 0.5, lean, taper, bend, lesion=False)
     scan.blobs += [wall, Blob(column, row, wide, tall, tone, 0.97, lean, taper, bend)]
 
 
@@ -165,12 +170,12 @@ def _scatter(scan: BScan, kind: str, centre: float, half: float, *, count: float
         row, tall = high + depth[k] * (scan.row(lower, place) - high), wide[k] * flat[k]
         scan.blobs.append(Blob(column, row, wide[k], tall, rim, 0.95))
         scan.blobs.append(Blob(column, row, 0.5 * wide[k], 0.5 * tall, middle, 0.9))
-        scan.streaks.append(Streak(column, 0.8 * wide[k], row + tall + 2, shadow))
+        scan.streaks.append(Streak(column, 0.8 * wide[k], row + tall + 1, shadow))
 
 
 def _windows(scan: BScan, centre: float, half: float, strength: float, rng: np.random.Generator) -> None:
     """Light through gaps in the pigment epithelium, and shadows of what lies thick on it."""
-    place, wide, gain = (centre + half * rng.uniform(-1, 1, 9), rng.uniform(1, 9, 9), rng.normal(0.1, 1, 9))
+    place, wide, gain = (centre + half * rng.uniform(-1, 1, 9), rng.uniform(0.5, 4.5, 9), rng.normal(0.1, 1, 9))
     for x, half_width, factor in zip(place, wide, gain, strict=True):
         scan.streaks.append(Streak(scan.column(x), half_width, scan.row("choroid", x), strength * factor))
 
@@ -192,7 +197,8 @@ def ripple(x_mm: np.ndarray, rng: np.random.Generator, scale_mm: float) -> np.nd
 
 def macular_hole(scan: BScan, severity: float, rng: np.random.Generator) -> None:
     """A full-thickness defect at the fovea: nothing between the vitreous and the pigment epithelium, edges that are
-    swollen, lifted by a cuff of fluid and full of cysts, photoreceptors lost around it; at times the lid floats above.
+    swollen, round, lifted by a cuff of fluid and full of cysts, photoreceptors lost around it; at times the lid floats
+    above.
 
     From 130 um across its narrowest part at severity 0 to 640 um at 1.
     """
@@ -201,33 +207,35 @@ def macular_hole(scan: BScan, severity: float, rng: np.random.Generator) -> None
     half = (0.065 + 0.255 * severity) * shape[0] * cut
     away = np.abs(scan.x_mm - centre)
     # The retina thickens towards the hole, so that the pit's slope becomes a blunt edge.
-    rim = np.exp(-0.5 * (np.clip(away - half - 0.06, 0, None) / 0.3) ** 2)
+    rim = np.exp(-0.5 * (np.clip(away - half - 0.12, 0, None) / 0.32) ** 2)
     shares = {"outer nuclear": 0.45, "outer plexiform": 0.1, "inner nuclear": 0.45}
-    _swell(scan, shares, (45 + 95 * severity) * shape[1], rim)
-    cuff = (14 + 62 * severity) * shape[2] / AXIAL_UM
-    reach = half * 1.25 + 0.13 * shape[3]
-    scan.open("subretinal", cuff * np.clip((reach - away) / 0.16, 0, 1))
+    _swell(scan, shares, (60 + 95 * severity) * shape[1], rim)
+    cuff = (20 + 62 * severity) * shape[2] / AXIAL_UM
+    reach = half * 1.25 + 0.2 * shape[3]
+    scan.open("subretinal", cuff * np.clip((reach - away) / 0.2, 0, 1) ** 0.8)
     lost = np.clip((1.5 * reach - away) / 0.12, 0, 1)
     for layer in ("myoid", "ellipsoid", "outer segments"):
         scan.blend(layer, 0.24, 0.9 * lost)
     seeds, side = rng.spawn(3), rng.choice((-1, 1))
     for k, way in enumerate((side, -side)):
-        beside = centre + way * (half + 0.24)
-        cysts(scan, beside, 0.17, count=(2.5 + 4 * severity) * (1 - 0.35 * k), size=0.25 + 0.3 * severity, rng=seeds[k])
+        beside = centre + way * (half + 0.3)
+        cysts(scan, beside, 0.18, count=(3 + 4 * severity) * (1 - 0.3 * k), size=0.4 + 0.4 * severity, rng=seeds[k])
     _gap(scan, away, half)
     if seeds[2].random() < 0.3:  # an operculum: the tissue that was torn out, in the vitreous above the hole
-        row = scan.row("nerve fibres", centre) - seeds[2].uniform(16, 42)
-        column, tall = scan.column(centre + seeds[2].normal(0, 0.05)), seeds[2].uniform(2.2, 4.0)
-        scan.blobs.append(Blob(column, row, max(4.0, 0.6 * half / LATERAL_MM), tall, 0.42, 0.9))
+        row = scan.row("nerve fibres", centre) - seeds[2].uniform(8, 21)
+        column, tall = scan.column(centre + seeds[2].normal(0, 0.05)), seeds[2].uniform(1.1, 2.0)
+        scan.blobs.append(Blob(column, row, max(2.0, 0.6 * half / LATERAL_MM), tall, 0.42, 0.9))
 
 
 def _gap(scan: BScan, away: np.ndarray, half: float) -> None:
-    """The hole itself, open to the vitreous: as wide as `half` (mm) says at its neck, with rounded upper shoulders."""
+    """The hole itself, open to the vitreous: `half` (mm) from its middle to its neck, round edges on both sides."""
     scan.settle()
     ceiling, floor = scan.top["nerve fibres"], scan.top["pigment epithelium"]
-    u = np.clip((away - half) / 0.11, 0, 1)
-    deep = np.where(away < half, 1, 0.42 * (1 - np.sqrt(1 - (1 - u) ** 2)))
-    scan.fills.append(Fill(ceiling - 3 * (u < 1), ceiling + deep * (floor - ceiling), VITREOUS))
+    for wide, start, end in ((0.14, floor, ceiling), (0.2, ceiling, floor)):
+        u = np.clip(1 - (away - half) / wide, 0, 1)
+        reached = start + np.where(away < half, 1, 0.5 * (1 - np.sqrt(1 - u**2))) * (end - start)
+        over = 1.5 * (u > 0) * (start is ceiling)  # the vitreous begins above the retina's soft edge
+        scan.fills.append(Fill(np.minimum(start, reached) - over, np.maximum(start, reached), VITREOUS))
 
 
 def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> None:
@@ -240,7 +248,7 @@ def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> No
     cut = max(0.5, float(scan.seen(rng.normal(0, 0.15), 1.1)))
     rise = lens(scan.x_mm, centre, half) * (45 + 285 * severity) * rng.uniform(0.75, 1.15) * cut / AXIAL_UM
     rough, under, detached = ripple(scan.x_mm, rng, 0.12), rng.uniform(-0.6, 0.6), rng.random() < 0.6
-    lifted = np.clip(rise / 6, 0, 1)
+    lifted = np.clip(rise / 3, 0, 1)
     # Outer segments that nothing sheds any more: longer where the retina is lifted, uneven, middling bright.
     scan.open("outer segments", lifted * (10 + 22 * severity) * np.clip(0.75 + 0.35 * rough, 0, None) / AXIAL_UM)
     scan.blend("outer segments", 0.40, 0.7 * lifted)
@@ -252,39 +260,25 @@ def central_serous(scan: BScan, severity: float, rng: np.random.Generator) -> No
     scan.blend("sub-RPE", 0.14, detached * np.clip(blister, 0, 1))
     seeds = rng.spawn(1)[0]
     for place in centre + half * seeds.uniform(-0.8, 0.8, 6)[: round(1 + 4 * severity)]:
-        dot = seeds.uniform(0.9, 1.8)  # precipitates on the underside of the retina
-        scan.blobs.append(Blob(scan.column(place), scan.row("subretinal", place) + 1, dot, dot, 0.62, 0.8))
+        dot = seeds.uniform(0.45, 0.9)  # precipitates on the underside of the retina
+        scan.blobs.append(Blob(scan.column(place), scan.row("subretinal", place) + 0.5, dot, dot, 0.62, 0.8))
 
 
 def diabetic_retinopathy(scan: BScan, severity: float, rng: np.random.Generator) -> None:
     """Small things scattered over the retina: microaneurysms, hard exudates, single and run together, with their
-    shadows, small cysts, some swelling, and at times a cotton-wool spot in the nerve fibres. More fluid would be
-    macular oedema.
+    shadows, small cysts and some swelling. More fluid would be macular oedema.
 
     From four spots and 10 um of swelling at severity 0 to some 18 and 70 um at 1.
     """
     centre, half = rng.normal(0, 0.5), rng.uniform(0.7, 1.3)
-    seeds, swell, spots = rng.spawn(5), rng.uniform(0.5, 1.2), rng.uniform(0.6, 1.0)
+    seeds, swell, spots = rng.spawn(4), rng.uniform(0.5, 1.2), rng.uniform(0.6, 1.0)
     reach = np.exp(-0.5 * ((scan.x_mm - centre) / (0.6 * half)) ** 2)
     shares = {"outer plexiform": 0.3, "inner nuclear": 0.4, "inner plexiform": 0.3}
     _swell(scan, shares, (10 + 60 * severity) * swell, reach, tone=0.34, amount=0.4 * severity)
-    _scatter(scan, "plaques", centre, 0.7 * half, count=1 + 4 * severity * spots, rng=seeds[4])
+    _scatter(scan, "plaques", centre, 0.7 * half, count=1 + 4 * severity * spots, rng=seeds[3])
     _scatter(scan, "exudates", centre, 0.8 * half, count=2 + 5.5 * severity * spots, rng=seeds[0])
     _scatter(scan, "microaneurysms", centre, half, count=1 + 5 * severity * spots, rng=seeds[1])
     cysts(scan, centre, 0.8 * half, count=8 * severity * swell, size=-0.05 + 0.3 * severity, rng=seeds[2])
-    if seeds[3].random() < 0.15 + 0.4 * severity:
-        _cotton_wool(scan, seeds[3], severity)
-
-
-def _cotton_wool(scan: BScan, rng: np.random.Generator, severity: float) -> None:
-    """Swollen nerve fibres where a small vessel has closed: a bright lens at the top of the retina, with a shadow."""
-    place, half = rng.choice((-1, 1)) * rng.uniform(0.8, 1.9), rng.uniform(0.2, 0.36)
-    tall = (24 + 26 * severity) / AXIAL_UM * plateau(scan.x_mm, place, half)
-    scan.open("nerve fibres", tall)
-    top = scan.top["nerve fibres"]
-    scan.fills.append(Fill(top, top + 1.1 * tall, tone=0.66, grain=0.12))
-    column, half_width = scan.column(place), half / LATERAL_MM
-    scan.streaks.append(Streak(column, 0.7 * half_width, scan.row("ganglion cells", place) + 4, -0.22))
 
 
 LESIONS: dict[str, Callable[[BScan, float, np.random.Generator], None]] = {

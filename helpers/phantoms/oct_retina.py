@@ -1,7 +1,7 @@
 """The phantom eye: where the layers of a healthy retina lie in a B-scan and how bright each is, and what lesions add.
 
 Thicknesses follow measured macular profiles in round numbers: 230 um at the centre of the fovea, 345 um at its rim.
-Pixels have about the pitch of the published scans (Spectralis; Kermany et al. 2018, 'Images from Human Subjects').
+Pixels have twice the pitch of the published scans (Spectralis; Kermany et al. 2018, 'Images from Human Subjects').
 Brightness ('tone') is the grey level on the screen, 0 to 1, which in these scans is about the fourth root of the
 reflected power. Nothing in this module knows a diagnosis.
 """
@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.fft import dct, idct
 from scipy.ndimage import gaussian_filter1d
 
-AXIAL_UM = 3.9  # micrometres per pixel, down
-LATERAL_MM = 0.0115  # millimetres per pixel, across
+AXIAL_UM = 7.8  # micrometres per pixel, down
+LATERAL_MM = 0.023  # millimetres per pixel, across
 
 LAYERS = (  # from the vitreous down
     "nerve fibres",
@@ -31,7 +32,7 @@ LAYERS = (  # from the vitreous down
     "sub-RPE",  # likewise
     "choroid",  # its upper edge is Bruch's membrane
 )
-TONES = (0.49, 0.385, 0.425, 0.285, 0.372, 0.225, 0.24, 0.70, 0.37, 0.09, 0.76, 0.40, 0.32)
+TONES = (0.46, 0.35, 0.39, 0.26, 0.345, 0.205, 0.22, 0.70, 0.35, 0.09, 0.76, 0.40, 0.31)
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,12 @@ class BScan:
 
         The retina bridges what is narrow: each edge follows the one under it more smoothly.
         """
-        rise = np.asarray(height_px, np.float32)
-        for step, name in enumerate(reversed(LAYERS[: LAYERS.index(layer) + 1])):
-            if step:
-                rise = gaussian_filter1d(rise, 1.2 + 1.5 * step, mode="nearest")
+        lifted = LAYERS[LAYERS.index(layer) :: -1]
+        # Gaussian filters follow each other, so variances add; cosines turn all of them into one product.
+        variance = np.cumsum(np.append(0, (0.6 + 0.75 * np.arange(1, len(lifted))) ** 2))
+        waves = (np.pi / self.width * np.arange(self.width)) ** 2
+        rises = idct(dct(np.asarray(height_px, float)) * np.exp(-0.5 * variance[:, None] * waves)).astype(np.float32)
+        for name, rise in zip(lifted, rises, strict=True):
             self.top[name] = self.top[name] - rise
 
     def blend(self, layer: str, tone: float, amount: np.ndarray) -> None:
@@ -136,14 +139,14 @@ class Anatomy:
         self.pit_width = float(np.clip(rng.normal(1, 0.18), 0.6, 1.5))  # of the foveal pit, relative
         self.thickness = np.clip(rng.normal(1, 0.09, len(LAYERS)), 0.75, 1.3) * rng.normal(1, 0.05)  # likewise a factor
         # Pixels that the image's edges rise above its centre, at 2.9 mm; amplitude (px) and phase of slow undulations.
-        self.bowl = float(np.clip(rng.normal(11, 12), -12, 45))
-        self.wave = np.stack([rng.normal(0, 1.2, 4), rng.uniform(0, 2 * np.pi, 4)], axis=1)
+        self.bowl = float(np.clip(rng.normal(7.5, 8.5), -7, 30))
+        self.wave = np.stack([rng.normal(0, 0.6, 4), rng.uniform(0, 2 * np.pi, 4)], axis=1)
         self.choroid_um = float(rng.uniform(140, 420))  # thickness
-        self.choroid_fade = float(rng.uniform(55, 130))  # pixels over which the choroid's tone falls to 1/e
+        self.choroid_fade = float(rng.uniform(27, 65))  # pixels over which the choroid's tone falls to 1/e
         self.choroid_grain = float(rng.uniform(0.7, 1.5))  # how coarse its vessels are, relative
         # Retinal vessels (n, 3): place in mm, half width in pixels, depth of the shadow from 0 to 1.
         place = side * rng.uniform(0.5, 4.2, vessels)
-        self.vessels = np.stack([place, rng.uniform(1.0, 4.0, vessels), rng.uniform(0.04, 0.26, vessels)], axis=1)
+        self.vessels = np.stack([place, rng.uniform(0.5, 2.0, vessels), rng.uniform(0.04, 0.26, vessels)], axis=1)
         self.disc = float(rng.normal(3.75, 0.2))  # millimetres from the fovea to the edge of the optic disc
         # Micrometres by which the vitreous has come off; 0: attached.
         self.hyaloid = float(rng.uniform(40, 260)) if rng.random() < 0.22 else 0.0
@@ -151,20 +154,19 @@ class Anatomy:
 
 def healthy(eye: Anatomy, *, width: int, height: int, rng: np.random.Generator) -> BScan:
     """A B-scan of the healthy eye; `rng` decides how the patient sat and moved for this image."""
-    x_mm = ((np.arange(width) - width / 2) * LATERAL_MM + rng.normal(0, 0.28)).astype(np.float32)
+    across = np.arange(width) - width / 2
+    x_mm = (across * LATERAL_MM + rng.normal(0, 0.28)).astype(np.float32)
     z_mm = float(np.clip(rng.normal(0, 0.14), -0.35, 0.35))
     wander = _wander(width, rng)
     fovea = np.hypot(x_mm, z_mm)
     microns = _thicknesses(eye, x_mm, fovea)
     bowl = eye.bowl * (x_mm / 2.9) ** 2
     waves = sum(a * np.sin(x_mm * (0.7 + 0.5 * k) + phase) for k, (a, phase) in enumerate(eye.wave))
-    tilt = np.clip(rng.normal(0, 0.05), -0.14, 0.14) * (np.arange(width) - width / 2)
+    tilt = np.clip(rng.normal(0, 0.05), -0.14, 0.14) * across
     row = height * np.clip(rng.normal(0.49, 0.07), 0.36, 0.64) - bowl + waves + tilt + wander
-    top = {"choroid": row.astype(np.float32)}
-    for k in range(len(LAYERS) - 2, -1, -1):
-        top[LAYERS[k]] = (top[LAYERS[k + 1]] - microns[k] / AXIAL_UM).astype(np.float32)
-    ones = np.ones(width, np.float32)
-    tone = {name: np.float32(grey * f) * ones for name, grey, f in zip(LAYERS, TONES, eye.tones, strict=True)}
+    above = np.cumsum(microns[::-1], axis=0)[::-1] / AXIAL_UM
+    top = dict(zip(LAYERS, np.vstack([row - above, row]).astype(np.float32), strict=True))
+    tone = dict(zip(LAYERS, np.outer(TONES * eye.tones, np.ones(width)).astype(np.float32), strict=True))
     nasal = np.clip(x_mm * eye.nasal / 3, 0, 1)
     tone["nerve fibres"] *= 0.9 + 0.42 * nasal
     tone["outer segments"] *= 1 - 0.12 * np.exp(-((fovea / 0.3) ** 2))
@@ -194,7 +196,7 @@ def _thicknesses(eye: Anatomy, x_mm: np.ndarray, fovea: np.ndarray) -> np.ndarra
         17 + 0 * r,
         21 + 12 * cone,
         0 * r,
-        35 + 0 * r,
+        30 + 0 * r,
         0 * r,
     ]
     return np.stack(layers) * eye.thickness[: len(layers), None]
@@ -216,10 +218,15 @@ def _disc(scan: BScan, eye: Anatomy) -> None:
 
 
 def _wander(width: int, rng: np.random.Generator) -> np.ndarray:
-    """Pixels of axial eye movement per column: a slow drift, a tremor, and seldom a jump the tracker missed."""
-    drift = gaussian_filter1d(np.cumsum(rng.normal(0, 0.22, width)), 6)
-    tremor = gaussian_filter1d(rng.normal(0, 1, width), 1.5) * rng.uniform(0.1, 0.7)
-    jump = np.zeros(width)
-    if rng.random() < 0.12:
-        jump[rng.integers(width // 8, width - width // 8) :] = rng.normal(0, 4)
-    return (drift - drift.mean() + tremor + jump).astype(np.float32)
+    """Pixels of axial eye movement per column: a slow drift and a tremor."""
+    drift = gaussian_filter1d(np.cumsum(rng.normal(0, 0.16, width)), 3)
+    tremor = gaussian_filter1d(rng.normal(0, 0.35, width), 0.75) * rng.uniform(0.1, 0.7)
+    return (drift - drift.mean() + tremor).astype(np.float32)
+
+
+def add_vessels(scan: BScan, eye: Anatomy) -> None:
+    """Retinal vessels: a bright spot in the nerve fibres or ganglion cells, and the shadow under it."""
+    for place, half_width, shade in eye.vessels.tolist():
+        column, row = scan.column(place), scan.row("ganglion cells", place) + half_width
+        scan.blobs.append(Blob(column, row, half_width, half_width * 1.2, 0.56, shade * 1.6, lesion=False))
+        scan.streaks.append(Streak(column, half_width, scan.top["ganglion cells"] + 3 * half_width, -shade))
