@@ -26,7 +26,7 @@ ifdef KERAS_HOME
 export KERAS_HOME := $(shell cd "$(KERAS_HOME)" 2>/dev/null && pwd || echo "$(KERAS_HOME)")
 endif
 
-.PHONY: help setup install reproduce test lab data check report compare reference results benchmarks keys views count clean gpu
+.PHONY: help setup install reproduce test lab data check report compare reference results site benchmarks keys views count clean gpu
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -81,6 +81,9 @@ reference: setup  ## make the figures and tables of the default run the committe
 
 results: setup  ## bring a run on real images into figures/real and the README: make results RUN=mine
 	@$(PYTHON) -m tools.results $(RUN)
+
+site: setup  ## a static site from a finished run, in build/site: make site RUN=phantom
+	@$(PYTHON) -m tools.site $(or $(RUN),phantom)
 
 benchmarks: setup  ## the speed claims, measured here
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done

@@ -45,7 +45,8 @@ BRIDGE = (*FEATURES_KEYS, "bridge_", "head_standardise")
 
 STUDY = PaperStudy(
     paper="carr2020",
-    title="Carr et al. 2020, From retinal disease to COVID-19, deep learning CNNs for biomedical image classification",
+    title="Carr et al. 2020, From Retinal Disease to COVID-19, Deep Learning CNNs for Biomedical Image Classification: "
+    "Achieving Accuracy and Interpretability Despite Small Sample Sizes",
     keys=CarrKeys,
     data={
         "covid": DataSet(DATA, ("seed", "split", "covid_source", "phantom_covid_", "bridge_covid_subjects")),

@@ -56,7 +56,7 @@ def _train(maker: str, data: str, keys: tuple[str, ...] = HEAD, after: str = "fe
 
 STUDY = PaperStudy(
     paper="kermany2018",
-    title="Kermany et al. 2018, Identifying medical diagnoses and treatable diseases by image-based deep learning",
+    title="Kermany et al. 2018, Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning",
     keys=KermanyKeys,
     data={
         "oct": DataSet(DATA, ("oct_source", "phantom_oct_", *SPLIT)),

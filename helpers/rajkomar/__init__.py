@@ -35,7 +35,8 @@ KEYS = (*FEATURES_KEYS, "view_", "head_standardise")
 
 STUDY = PaperStudy(
     paper="rajkomar2017",
-    title="Rajkomar et al. 2017, High-throughput classification of radiographs using deep CNNs",
+    title="Rajkomar et al. 2017, High-Throughput Classification of Radiographs "
+    "Using Deep Convolutional Neural Networks",
     keys=RajkomarKeys,
     data={"views": DataSet(DATA, ("seed", "split", "view_source", "view_labels_file", "phantom_view_"))},
     steps={

@@ -1,14 +1,23 @@
-"""One self-contained HTML page from what a run has left: claims, figures and tables, coverage, and what ran."""
+"""One self-contained HTML page from what a run has left: findings, figures, claims, coverage, and what ran."""
 
 from __future__ import annotations
 
 import base64
+import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import mistune
+import nbformat
 import pandas as pd
+from PIL import Image
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 from helpers.run.cache import notebook_key
 from helpers.run.claims import GROUPS, compare, coverage, load_published, margins, stated
@@ -17,31 +26,32 @@ from helpers.run.provenance import read_json, write_atomically
 from helpers.run.steps import left_out, needed, notebook_names, notebook_reads, studies
 
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not comparable", "not run")
+HEADLINES = 5
 SHOWN_ROWS = 60  # of a table; the CSV has all
-OPEN_ROWS = 25  # a longer table is folded
-PIXELS_PER_INCH = 130  # of a figure: what is 7 pt in print can be read
+OPEN_ROWS = 8  # a longer table is folded
+PIXELS_PER_INCH = 110  # of a figure on the page
+COLOURS = 64  # of a drawn figure: its lines, letters and their soft edges
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
 STATUS = {"made": "made", "not made": "not in this run", "no notebook": "left out"}
 
 
 def build_report(run: Run) -> Path:
     """Write `run`'s report from the records its notebooks left; a notebook without one is listed as failed or not run.
 
-    Returns the page's path. Pictures are embedded, so that the file can be sent to somebody.
+    Returns the page's path. Pictures are embedded, so that the file can be sent to somebody. The executed notebooks
+    become HTML pages beside them.
     """
-    import jinja2
-
     records, papers = records_of(run), paper_titles()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"words": _words, "picture": _picture, "rows": _rows}
+    pages = [write_notebook(path) for path in run.folder.glob("*/*.ipynb")]
     claims = claims_table(records)
-    page = environment.get_template("report_template.html").render(
+    TEMPLATES.filters |= {"words": _words, "rows": _rows, "tables": _tables_of, "picture": _picture}
+    page = TEMPLATES.get_template("report_template.html").render(
         run=run,
         profile=read_json(run.profile_file) if run.profile_file.is_file() else {},
+        without=[name for name in notebook_names() if name not in records],
+        grounds=_grounds(records),
         headlines=_headlines(records),
         tallies=tally_claims(claims),
         alone=Counter(claims.loc[(claims["group"] == "results") & (claims["alone"] != ""), "alone"]),
@@ -49,10 +59,11 @@ def build_report(run: Run) -> Path:
         stated=stated(load_published()).to_dict("records"),
         verdicts=VERDICTS,
         papers=papers,
-        short={paper: f"{paper[:-4].title()} {paper[-4:]}" for paper in papers},
         claims={paper: claims[claims["paper"] == paper].to_dict("records") for paper in papers},
         failures=_failures(run, records),
-        sections={name: (_papers_of(record), record) for name, record in records.items()},
+        records=records,
+        pages={page.stem: page.read_text(encoding="utf-8") for page in pages if page.parent.name == "notebooks"},
+        parts=_by_paper(records),
         coverage=coverage_of(run, records, papers),
         warnings=_warnings(run, records),
         excluded={str(row): row for record in records.values() for row in record["excluded"]}.values(),
@@ -91,26 +102,49 @@ def tally_claims(claims: pd.DataFrame) -> dict[str, Counter]:
 
 
 def summary(run: Run) -> str:
-    """The claims in a few lines, for the terminal."""
+    """Verdicts and findings in a few lines, for the terminal."""
     records = records_of(run)
-    table = claims_table(records)
-    shown = table[~table["verdict"].isin(["not run"]) & (table["obtained"] != "")]
-    tallies = tally_claims(table).items()
+    tallies = tally_claims(claims_table(records)).items()
     lines = [f"{group:15}  {', '.join(f'{n} {word}' for word, n in found.items())}" for group, found in tallies]
-    lines += [f"                 {line}" for line in _headlines(records)]
-    for row in shown[shown["measure"].isin(["proportion", "auroc"])].to_dict("records") if len(shown) else []:
-        lines.append(f"  {row['quantity'][:58]:58}  {row['published']:>22}  {row['obtained']:>28}  {row['verdict']}")
+    lines += [f"                 {', '.join(names)}: {data}" for data, names in _grounds(records).items()]
+    lines += [f"  {row['topic']}: {row['sentence']}" for row in _headlines(records)]
     return "\n".join(lines)
 
 
-def _headlines(records: dict[str, dict]) -> list[str]:
-    """On which images the results rest: one sentence per data set, with the notebooks it holds for."""
+# --- the first screen ---
+
+
+def _grounds(records: dict[str, dict]) -> dict[str, list[str]]:
+    """On which images the results rest: a sentence per data set, with the numbers of the notebooks it holds for."""
     notebooks: dict[str, list[str]] = {}
     for name, record in records.items():
         notebooks.setdefault(record["data"], []).append(name.split("_")[0])
-    return [f"{', '.join(names)}: {data}" for data, names in notebooks.items()] or [
-        "No notebook of this run has finished."
-    ]
+    return notebooks
+
+
+def _told() -> dict[str, list[dict]]:
+    """What report.toml says of headlines and of warnings."""
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
+def _headlines(records: dict[str, dict]) -> list[dict[str, Any]]:
+    """The run's first findings: topic, notebook, a sentence made from its numbers, and a figure."""
+    found = []
+    for row in _told()["headlines"]:
+        record = records.get(row["notebook"], {"figures": []})
+        sentence = _finding(record) if record["figures"] else ""
+        named = [item for item in record["figures"] if item["name"] == row["figure"]]
+        if sentence:
+            found.append(row | {"sentence": sentence, "item": (named or record["figures"])[0]})
+    return found[:HEADLINES]
+
+
+def _finding(record: dict[str, Any]) -> str:
+    """The first sentence of what the notebook found; its first claim where its record has none, '' without either."""
+    claims = [row for row in record["claims"] if row["group"] == "results" and row["obtained"]]
+    told = [f"{row['quantity']}: published {row['published']}, obtained {row['obtained']}." for row in claims]
+    sentence = next(iter([*record.get("found", ()), *told]), "")
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _failures(run: Run, records: dict[str, dict]) -> list[dict[str, str]]:
@@ -123,48 +157,76 @@ def _failures(run: Run, records: dict[str, dict]) -> list[dict[str, str]]:
     for name in notebook_names():
         if run.failed(name).is_file():
             error = read_json(run.timing(name))["error"] if run.timing(name).is_file() else ""
-            found.append({"what": f"{name} failed.", "file": f"failed/{name}.ipynb", "error": error or "stopped"})
+            found.append({"what": f"{name} failed.", "file": f"failed/{name}.html", "error": error or "stopped"})
         elif run.record(name).is_file() and name not in records:
             what = f"{name} is not shown: it was run from other code, data or settings. Run it again."
             found.append({"what": what, "file": "", "error": ""})
+    return [row | {"file": row["file"] if (run.folder / row["file"]).is_file() else ""} for row in found]
+
+
+def _warnings(run: Run, records: dict[str, dict]) -> list[dict[str, str]]:
+    """Each warning once, with the step or notebook that gave it first and why it is serious; serious ones first."""
+    made, rules = _left(run, "stages") | records, _told()["serious"]
+    first = {text: name for name in reversed(made) for text in made[name]["warnings"]}
+    found = []
+    for text, name in reversed(first.items()):
+        why = next((rule["why"] for rule in rules if re.search(rule["pattern"], text)), "")
+        found.append({"where": name, "text": text, "why": why})
+    return sorted(found, key=lambda warning: not warning["why"])
+
+
+# --- figures, tables and notebooks ---
+
+
+def _by_paper(records: dict[str, dict]) -> dict[str, dict[str, dict]]:
+    """The records by the paper whose STUDY has their notebook; 'audit' of all papers, 'own' of none."""
+    owner = {name: study.paper or "audit" for study in studies().values() for name in study.notebooks}
+    found: dict[str, dict[str, dict]] = {name: {} for name in (*paper_titles(), "own", "audit")}
+    for name, record in records.items():
+        found[owner.get(name, "own")][name] = record
     return found
 
 
-def _papers_of(record: dict[str, Any]) -> str:
-    """The papers whose claims, figures or tables the notebook holds."""
-    ids = [claim["id"] for claim in record["claims"]]
-    ids += [name for item in record["figures"] + record["tables"] for name in item["published"]]
-    papers = {name.split(".")[0] for name in ids}
-    return (
-        paper_titles()[papers.pop()] if len(papers) == 1 else f"{len(papers)} papers" if papers else "beyond the papers"
-    )
+def _tables_of(record: dict[str, Any], figure: dict[str, Any]) -> list[str]:
+    """The names of the tables that hold a figure's numbers: those of its name or its place in the paper."""
+    ids = set(figure["published"])
+    return [item["name"] for item in record["tables"] if item["name"] == figure["name"] or ids & set(item["published"])]
 
 
-def _picture(png: Path) -> dict[str, Any]:
-    """The file as text for an HTML page, and its width there in pixels."""
-    from PIL import Image
-
-    with Image.open(png) as image:
-        inches = image.width / image.info.get("dpi", (PIXELS_PER_INCH,))[0]
-    return {"data": base64.b64encode(png.read_bytes()).decode(), "width": round(inches * PIXELS_PER_INCH)}
+def _picture(item: dict[str, Any], run: Run, notebook: str) -> dict[str, Any]:
+    """A figure as WebP, kept beside the report until it changes: its text for an HTML page, width and height there."""
+    source = run.figures / notebook / f"{item['name']}.png"
+    kept = run.folder / "pictures" / notebook / f"{item['name']}.webp"
+    with Image.open(source) as image:
+        scale = PIXELS_PER_INCH / image.info.get("dpi", (PIXELS_PER_INCH,))[0]
+        size = {"width": round(image.width * scale), "height": round(image.height * scale)}
+        if not kept.is_file() or kept.stat().st_mtime < source.stat().st_mtime:
+            how = {"quality": 75, "method": 2} if item.get("pixels", True) else {"lossless": True, "quality": 40}
+            small = image.convert("RGB") if item.get("pixels", True) else image.convert("RGB").quantize(COLOURS)
+            write_atomically(kept, lambda file: small.convert("RGB").save(file, "WEBP", **how))
+    return {"data": base64.b64encode(kept.read_bytes()).decode(), **size}
 
 
 def _rows(csv: Path) -> dict[str, Any]:
-    """A CSV as an HTML table, whose cells pandas escapes; `folded` says what stands there instead of a long one."""
+    """A CSV's heading and rows as text; `left` rows in the middle of a long one are not shown."""
     frame = pd.read_csv(csv)
-    frame.columns = [str(name).replace("_", " ") for name in frame.columns]  # a heading can then wrap
-    count = f"{len(frame):,} rows"
-    if len(frame) > SHOWN_ROWS:
-        count += f", the first and last {SHOWN_ROWS // 2} of which are here"
-    with pd.option_context("display.max_colwidth", None):  # pandas would cut sentences at 50 letters
-        html = frame.to_html(index=False, border=0, na_rep="", max_rows=SHOWN_ROWS, float_format="{:.4g}".format)
-    return {"html": html, "folded": count if len(frame) > OPEN_ROWS else ""}
+    half = SHOWN_ROWS // 2
+    shown = pd.concat([frame.head(half), frame.tail(half)]) if len(frame) > SHOWN_ROWS else frame
+    heading = [str(name).replace("_", " ") for name in frame.columns]  # it can then wrap
+    return {"heading": heading, "rows": shown.to_numpy(object).tolist(), "of": len(frame), "open": OPEN_ROWS}
 
 
-def _warnings(run: Run, records: dict[str, dict]) -> list[tuple[str, str]]:
-    """Each warning once, with the step or notebook that gave it first."""
-    made = _left(run, "stages") | records
-    return list({text: (name, text) for name in reversed(made) for text in made[name]["warnings"]}.values())[::-1]
+def write_notebook(path: Path, target: Path | None = None, **links: str) -> Path:
+    """An executed notebook as an HTML page beside it, or as `target`, unless that is newer; it needs no network."""
+    page = target or path.with_suffix(".html")
+    if not page.is_file() or page.stat().st_mtime < path.stat().st_mtime:
+        style = HtmlFormatter(nowrap=True)
+        TEMPLATES.filters["markdown"] = mistune.create_markdown(escape=False, plugins=["table"])
+        TEMPLATES.filters["code"] = lambda source: highlight(source, PythonLexer(), style)
+        given = {"cells": nbformat.read(path, as_version=4).cells, "style": style.get_style_defs(".code")}
+        text = TEMPLATES.get_template("notebook_template.html").render(name=path.stem, links=links, **given)
+        write_atomically(page, lambda file: file.write_text(text, encoding="utf-8"))
+    return page
 
 
 def _left(run: Run, folder: str) -> dict[str, dict]:
@@ -178,7 +240,7 @@ def _words(value: Any) -> str:
         return ", ".join(f"{key.replace('_', ' ')} {_words(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return ("" if value != value else f"{value:.4g}") if isinstance(value, float) else str(value)
 
 
 # --- coverage: every figure and table of the texts, with the file that shows it or why none does ---

@@ -38,7 +38,7 @@ NETWORK = (*FEATURES_KEYS, "sites_")
 
 STUDY = PaperStudy(
     paper="zech2018",
-    title="Zech 2018, Deep learning in radiology: promise and caveats",
+    title="Zech 2018, Deep Learning in Radiology: Promise and Caveats",
     keys=ZechKeys,
     data={
         "nih": DataSet(DATA, ("seed", "split", "nih_source", "phantom_nih_")),
