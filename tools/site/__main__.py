@@ -15,7 +15,7 @@ import mistune
 
 from helpers.run import paths, report
 from helpers.run.profile import ProfileError, Run
-from tools.results import BEGIN, END
+from tools.results import BEGIN, END, REAL
 from tools.site import provenance
 from tools.site.thresholds import questions_of
 
@@ -81,7 +81,7 @@ def copy_files(run: Run, records: dict[str, dict], target: Path) -> None:
     for folder in ("failed", "logs"):
         if (run.folder / folder).is_dir():
             shutil.copytree(run.folder / folder, target / folder)
-    shutil.copytree(paths.FIGURES / "real", target / "real")
+    shutil.copytree(REAL, target / "real")
     text = run.report.read_text(encoding="utf-8").replace(f"../../figures/{run.name}/", "figures/")
     text = text.replace('<main id="top">', '<main id="top">\n<p class="soft"><a href="index.html">The site</a></p>')
     (target / "report.html").write_text(text, encoding="utf-8")

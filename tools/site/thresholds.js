@@ -97,9 +97,10 @@ if (typeof document !== "undefined" && document.getElementById("scores")) {
 
   // What a reader must not overlook: the goal that the threshold was chosen for, missed on another sample.
   function warning(found, first, sample) {
-    const worse = ["sensitivity", "specificity"].filter(name => found[name].high < first[name].value);
+    const apart = (a, b) => a.value - b.value > Math.hypot(a.value - a.low, b.high - b.value); // square-and-add
+    const worse = ["sensitivity", "specificity"].filter(name => apart(first[name], found[name]));
     if (sample === state.question.samples[0] || !worse.length) return "";
-    return `<p class="bad"><b>The threshold fails here.</b> ${worse.map(name => `Its ${name} was ${(100 * first[name].value).toFixed(1)} % where it was chosen, and is ${percent(found[name])} here`).join("; ")}.</p>`;
+    return `<p class="bad"><b>The threshold fails here.</b> ${worse.map(name => `Its ${name} was ${percent(first[name])} where it was chosen, and is ${percent(found[name])} here`).join("; ")}.</p>`;
   }
 
   function show() {

@@ -18,7 +18,7 @@ from helpers.run.profile import Run
 from helpers.run.provenance import read_json
 from helpers.run.steps import step_named
 
-DIGITS = 5  # of a probability
+DIGITS = 7  # of a probability
 QUESTIONS = Path(__file__).with_name("questions.toml")
 
 
@@ -85,7 +85,7 @@ def sample(name: str, scores: pd.DataFrame, positive: list[str]) -> dict[str, An
     if truth.all() or not truth.any():
         return None
     area = auroc(truth, score, scores["patient_id"])
-    made = {"name": name, "auroc": str(area), "quantiles": {}}
+    made = {"name": name, "auroc": area.percent(), "quantiles": {}}
     numbers = pd.Series(pd.factorize(scores["patient_id"])[0], scores.index)
     for kind, rows in {"positive": truth, "negative": ~truth}.items():
         patients = int(numbers[rows].nunique())
