@@ -9,25 +9,28 @@ it comes from the patient.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 from helpers.phantoms.chest_anatomy import Body
-from helpers.phantoms.chest_bones import curve
 from helpers.phantoms.chest_findings import FINDINGS, SHAPES
 from helpers.phantoms.chest_scene import Pose, Scene, enlarge
 from helpers.phantoms.store import rng_of
 
-SIZE = 256  # pixels per side
-TURN, TURN_HARD, TURN_MOST = 3.0, 24.0, 38.0  # degrees about the long axis: deviation, what `hard` adds, and a limit
+SIZE = 192  # pixels per side
+TURN, TURN_HARD, TURN_MOST = 3.0, 34.0, 58.0  # degrees about the long axis: deviation, what `hard` adds, and a limit
 TILT, TILT_HARD = 1.6, 6.0  # degrees in the image's plane
 LEAN = {"PA": 0.0, "AP": 6.0, "lateral": 0.0}  # degrees by which the beam comes from above
-TIGHT = 0.6  # share of hard patients whose image was collimated to a part of the chest, ...
-PART = 0.55  # ... by up to this share of its width
+TIGHT = 0.75  # share of hard patients whose image was collimated to a part of the chest, ...
+PART = 0.62  # ... by up to this share of its width
+LOW, HIGH, TONES = -0.5, 2.0, 4096  # the contrast curve's table
 TEXT_PLACE = (0.04, 0.03)  # from the left and from the top, as shares of the side
+font = cache(ImageFont.load_default)
 RIGHT = 0.6  # share of lateral patients who look to the image's right
 
 
@@ -56,24 +59,14 @@ SIGNATURES = {
     "neutral": Signature(marker=""),
     "A": Signature(),
     # Site A's images after its archive changed: another curve, a tighter crop, more noise.
-    "A2": Signature(
-        marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.9, zoom=0.88, black=0.04,
-    ),
-    "B": Signature(
-        marker="L", marker_shape="box", marker_place=(0.08, 0.06), marker_size=0.05, gamma=1.25, slope=4.2,
-        collimation=0.015, local=0.25, noise=0.8, blur=0.35,
-    ),
-    "C": Signature(
-        marker="L", marker_shape="circle", marker_place=(0.1, 0.16), marker_size=0.04, gamma=0.9, slope=2.4,
-        black=0.06, white=0.86, local=0.45, noise=1.3, blur=0.7,
-    ),
+    "A2": Signature(marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.9, zoom=0.88),
+    "B": Signature("L", "box", gamma=1.25, slope=4.2, collimation=0.015, local=0.25, noise=0.8),
+    "C": Signature("L", "circle", (0.1, 0.16), 0.04, gamma=0.9, slope=2.4, black=0.06, white=0.86, noise=1.3, blur=0.7),
     "portable": Signature(
-        marker="", text="PORTABLE", gamma=0.85, slope=2.6, black=0.05, white=0.97, local=0.15, noise=1.9, blur=0.9,
-        collimation=0.03, lines=0.6,
+        "", text="PORTABLE", gamma=0.85, slope=2.6, local=0.15, noise=1.9, blur=0.9, collimation=0.03, lines=0.6,
     ),
     "portable-ED": Signature(  # the emergency department's, beside the inpatients' portable scanner
-        marker="L", marker_shape="box", marker_place=(0.12, 0.07), gamma=0.95, slope=2.6, black=0.05, white=0.97,
-        local=0.15, noise=1.6, blur=0.9, lines=0.25,
+        "L", "box", (0.12, 0.07), gamma=0.95, slope=2.6, local=0.15, noise=1.6, blur=0.9, lines=0.25,
     ),
 }  # fmt: skip
 SIGNATURES["portable-inpatient"] = SIGNATURES["portable"]
@@ -102,11 +95,11 @@ def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.nd
     scene = Scene(body, pose, row["width"], rng_of(seed, patient, image, 3))
     for k, (label, level) in findings:
         FINDINGS[label](scene, level, rng_of(seed, patient, 0, 7, k))
-    pictures, quality = [], row["quality"] * (1 - 0.7 * row["hard"])
-    for signature in (SIGNATURES[other["signature"]] for other in rows):
-        noise, frame = (rng_of(seed, patient, image, k) for k in (4, 5))
-        grey = capture(scene, signature, quality, noise)
-        pictures.append(decorate(grey, signature, pose, frame))
+    ways = [SIGNATURES[other["signature"]] for other in rows]
+    greys = capture(scene, ways, row["quality"] - 0.9 * row["hard"], rng_of(seed, patient, image, 4))
+    pictures = [
+        decorate(grey, way, pose, rng_of(seed, patient, image, 5)) for grey, way in zip(greys, ways, strict=True)
+    ]
     return pictures, {"mask": scene.findings[1], "lung_mask": scene.lung_mask}
 
 
@@ -134,43 +127,48 @@ def _stand(anatomy: np.random.Generator, row: dict, zoom: float, rng: np.random.
     )
 
 
-def capture(scene: Scene, signature: Signature, quality: float, rng: np.random.Generator) -> np.ndarray:
-    """The image, uint8 (size, size), of the healthy scene and its findings.
+def capture(scene: Scene, ways: list[Signature], quality: float, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """The image by each signature, uint8 (size, size), of the healthy scene and its findings.
 
     `quality` from 0 (noisy, blurred, badly exposed) to 1. The window is chosen on the healthy part and its lungs: a
     finding changes no pixel elsewhere.
     """
     healthy, poor, scale = scene.healthy, 1 - quality, scene.size / 256
     # Dark is the attenuation of clear lung, and bright that of the densest seventh of the trunk.
-    trunk, lung = healthy[healthy > 0.9], healthy[scene.lung_mask]
+    sample, inside = healthy[::3, ::3], scene.lung_mask[::3, ::3]
+    trunk, lung = sample[sample > 0.9], sample[inside]
     bright = float(np.percentile(trunk, 86)) if trunk.size else 4.0
-    dark = float(np.percentile(lung, 6)) if lung.size > 50 else 0.35 * bright
+    dark = float(np.percentile(lung, 6)) if lung.size > 6 else 0.35 * bright
     bright = max(bright, dark + 0.8)
-    draws = rng.normal(size=6)
+    draws, smear = rng.normal(size=6), rng.random()
     dark += (bright - dark) * (0.05 * draws[0] - 0.17 + 0.10 * poor * draws[1])
     bright += (bright - dark) * (0.06 * draws[2] + 0.12 * poor * draws[3])
-    t = (healthy + scene.findings[0] - dark) / (bright - dark)
+    t = (healthy + scene.findings[0] - np.float32(dark)) * np.float32(1 / (bright - dark))
     slow = gaussian_filter(np.clip((healthy[::4, ::4] - dark) / (bright - dark), -0.5, 1.2), 9 * scale, truncate=2)
-    t -= np.float32(signature.local) * (enlarge(slow, scene.size) - np.float32(0.45))
+    slow = enlarge(slow, scene.size) - np.float32(0.45)
     # Quantum noise: the fewer photons come through, the more; processing evens it out in part.
-    level = np.float32(0.021 * signature.noise * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]))
-    absorbed = np.clip(healthy * scene.body.thick - 2, -2, 6)
-    t = t + rng.standard_normal(t.shape, np.float32) * level * np.exp(0.22 * absorbed)
-    t = gaussian_filter(t, (signature.blur + 0.9 * poor * rng.random()) * scale, truncate=2.5)
-    grey = _curve(t, signature, np.exp(0.07 * draws[5]))
+    absorbed = np.clip(healthy * np.float32(scene.body.thick) - 2, -2, 6)
+    grain = rng.standard_normal(t.shape, np.float32) * np.exp(np.float32(0.15) * absorbed)
+    grain *= np.float32(0.015 * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]))
     # Where there is no patient, processing makes the image black whatever the curve.
-    grey *= np.clip(gaussian_filter(healthy, scale, truncate=2) / np.float32(0.55), 0, 1) ** 0.7
-    grey = np.float32(signature.black) + np.float32(signature.white - signature.black) * grey
-    return np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)
+    body = np.sqrt(np.minimum(healthy / np.float32(0.55), 1))
+    for way in ways:
+        grey = t - np.float32(way.local) * slow + np.float32(way.noise) * grain
+        grey = gaussian_filter(grey, (way.blur + 0.9 * poor * smear) * scale, truncate=2.5)
+        place = ((grey - np.float32(LOW)) * np.float32(TONES / (HIGH - LOW))).astype(np.int32)
+        tone = _curve(way, np.exp(0.07 * draws[5])).take(place, mode="clip") * body
+        yield (np.float32(way.black * 255 + 0.5) + np.float32((way.white - way.black) * 255) * tone).astype(np.uint8)
 
 
-def _curve(t: np.ndarray, signature: Signature, gamma: float) -> np.ndarray:
-    """The contrast curve: an S from 0 to 1 with a long shoulder, so that heart and spine differ little, and a power."""
-    s = np.float32(signature.slope)
-    t = t - np.float32(0.55) * np.maximum(t - np.float32(0.7), 0)
-    low, high = 1 / (1 + np.exp(s * 0.44)), 1 / (1 + np.exp(-s * 0.66))
-    grey = (1 / (1 + np.exp(-s * (t - np.float32(0.38)))) - low) / (high - low)
-    return np.clip(grey, 0, 1) ** np.float32(signature.gamma * gamma)
+def _curve(signature: Signature, gamma: float) -> np.ndarray:
+    """The contrast curve at `TONES` values from LOW to HIGH: an S from 0 to 1 with a long shoulder, so that heart and
+    spine differ little, and a power.
+    """
+    t, s = np.linspace(LOW, HIGH, TONES), signature.slope
+    t = t - 0.55 * np.maximum(t - 0.62, 0)
+    low, high = 1 / (1 + np.exp(s * 0.44)), 1 / (1 + np.exp(-s * 0.56))
+    grey = (1 / (1 + np.exp(-s * (t - 0.38))) - low) / (high - low)
+    return (np.clip(grey, 0, 1) ** (signature.gamma * gamma)).astype(np.float32)
 
 
 def decorate(grey: np.ndarray, signature: Signature, pose: Pose, rng: np.random.Generator) -> np.ndarray:
@@ -189,7 +187,7 @@ def decorate(grey: np.ndarray, signature: Signature, pose: Pose, rng: np.random.
         _letter(draw, signature, (away if left else size - away, down), tall)
     if signature.text:
         place = [(p + b) * size for p, b in zip(TEXT_PLACE, borders[[0, 2]], strict=True)]
-        draw.text(place, signature.text, fill=235, font=ImageFont.load_default(0.038 * size))
+        draw.text(place, signature.text, fill=235, font=font(0.038 * size))
     left, right, top, bottom = (int(round(b * size)) for b in borders)
     inner = slice(top, size - bottom), slice(left, size - right)
     frame = np.zeros_like(grey)
@@ -205,15 +203,14 @@ def _letter(draw, signature: Signature, place: tuple[float, float], tall: float)
     elif signature.marker_shape == "circle":
         draw.ellipse(box, outline=235, width=max(1, round(tall / 9)))
     ink = 40 if signature.marker_shape == "box" else 240
-    draw.text((x, y), signature.marker, fill=ink, font=ImageFont.load_default(tall * 1.15), anchor="mm")
+    draw.text((x, y), signature.marker, fill=ink, font=font(round(tall * 1.15, 1)), anchor="mm")
 
 
 def _leads(draw, size: int, rng: np.random.Generator) -> None:
     """Electrodes with their wires."""
     for _ in range(int(rng.integers(1, 4))):
         x, y = rng.uniform(0.15, 0.85) * size, rng.uniform(0.2, 0.7) * size
-        bend, end = rng.normal(0, 0.12, 2) * size, rng.choice((0, size))
-        path = [(x, y), ((3 * x + end) / 4 + bend[0] / 2, y + 0.0875 * size + bend[1] / 2), (end, y + 0.15 * size)]
-        draw.line([tuple(place) for place in curve(path, 24)], fill=205, width=max(1, size // 230))
+        far, start, width = rng.uniform(0.15, 0.5) * size, rng.uniform(0, 90), max(1, size // 230)
+        draw.arc((x - 2 * far, y - far, x, y + far), -start, 0, fill=205, width=width)
         r = 0.014 * size
         draw.ellipse((x - r, y - r, x + r, y + r), fill=225)

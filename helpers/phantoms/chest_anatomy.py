@@ -8,16 +8,22 @@ in full breath. Lengths are centimetres of an adult; a child is drawn at the adu
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike
 from scipy.ndimage import uniform_filter1d
 
 ADULT = 16.0  # years from which proportions are an adult's
-BOTTOM, TOP, STEP = -24.0, 46.0, 0.05  # heights over which profiles are tabulated
+BOTTOM, TOP, STEP = -24.0, 46.0, 0.1  # heights over which profiles are tabulated
 SIDES = (-1, 1)  # the patient's right, and left
+PROFILES = (
+    "middle", "wall", "wall depth", "skin", "skin depth", "front", "mediastinum", "lateral", "spine",
+)  # fmt: skip
+WALL, SKIN, LUNG = 1, 3, 0  # what `distance` measures from: the inner chest wall, the skin, and the lungs' surface
 
 
 @dataclass(frozen=True)
@@ -28,17 +34,55 @@ class Ball:
     radii: tuple[float, float, float]
     tilt: float = 0.0
 
-    def inside(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Roughly the distance from the surface in cm, positive inside."""
-        across, up = x - self.centre[0], z - self.centre[2]
-        c, s = np.float32(np.cos(self.tilt)), np.float32(np.sin(self.tilt))
-        a, b, d = self.radii
-        p, q, r = (across * c + up * s) / a, (y - self.centre[1]) / b, (up * c - across * s) / d
-        return (1 - np.sqrt(p * p + q * q + r * r)) * min(self.radii)
 
-    @property
-    def reach(self) -> float:
-        return max(self.radii)
+def union(balls: Iterable[Ball], places: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Roughly the distance from the surface of balls in cm at `places`, positive inside, and -9 far from them."""
+    inside = np.full(places[0].shape, -9, np.float32)
+    join(inside, places, balls)
+    return inside
+
+
+def join(inside: np.ndarray, places: tuple, balls: Iterable[Ball], remove: bool = False) -> None:
+    """Add balls to, or take them out of, a shape's distances at `places` (x, y, z), in place, near the balls."""
+    rows = [(*ball.centre, *ball.radii, np.cos(ball.tilt), np.sin(ball.tilt)) for ball in balls]
+    _join(inside.reshape(-1), *(c.reshape(-1) for c in places), np.array(rows, np.float32), remove)
+
+
+@njit(cache=True)
+def _join(inside, x, y, z, balls, remove):
+    for ball in balls:
+        least, most = min(ball[3], ball[4], ball[5]), np.float32(2) * max(ball[3], ball[4], ball[5])
+        for k in range(len(inside)):
+            across, up = x[k] - ball[0], z[k] - ball[2]
+            if abs(up) < most and abs(across) < most:
+                p, q = (across * ball[6] + up * ball[7]) / ball[3], (y[k] - ball[1]) / ball[4]
+                r = (up * ball[6] - across * ball[7]) / ball[5]
+                depth = (np.float32(1) - np.sqrt(p * p + q * q + r * r)) * least
+                inside[k] = min(inside[k], -depth) if remove else max(inside[k], depth)
+
+
+@njit(cache=True)
+def distance(what, x, y, z, table, domes, flat):
+    """Roughly the distance in cm from `what` (WALL, SKIN or LUNG) at places (n,), positive inside, float32. The lungs
+    are within the wall, above the diaphragm and beside what lies between them, without the heart's balls.
+    """
+    found = np.empty(len(x), np.float32)
+    column = SKIN if what == SKIN else WALL
+    for k in range(len(x)):
+        row = table[min(max(int((z[k] - BOTTOM) / STEP), 0), len(table) - 1)]
+        half = row[column + 1]
+        p, q = (x[k] / row[column]) ** 2, ((y[k] - row[0]) / half) ** 2
+        found[k] = (1 - 0.5 * (np.sqrt(p + q) + np.sqrt(np.sqrt(p * p + q * q)))) * half
+        if what == LUNG:
+            # The diaphragm: two arches, deep behind.
+            arch, back = 0.078 * (1 - 0.75 * flat), y[k] - 2
+            fall = back * back * (0.085 * (1 - 0.6 * flat) if back < 0 else 0.035)
+            dome = max(domes[0] - arch * (x[k] + 6.0) ** 2, domes[1] - arch * (x[k] - 6.4) ** 2) - fall
+            # Before the heart and great vessels the lungs nearly meet; behind, they are apart by the spine and aorta.
+            share = min(max(0.1 + (row[5] - y[k]) * 0.065, 0.12), 1.1)
+            side = x[k] - row[7]
+            found[k] = min(found[k], z[k] - dome, abs(side) - share * row[6])
+    return found
 
 
 class Body:
@@ -49,11 +93,11 @@ class Body:
     def __init__(self, rng: np.random.Generator, age: float, breath: float) -> None:
         """Healthy, of `age` years; `breath` from 0 (breathed out) to 1 (a full breath)."""
         self.child = child = float(np.clip(1 - age / ADULT, 0, 1))  # 1 for an infant, 0 for an adult
-        n = rng.normal(size=16)
+        n = rng.normal(size=20)
         dome = 4.2 * (1 - breath) + 0.5 * n[2]
-        self.width = 13.2 + 0.8 * n[0] - 0.5 * child  # half, of the inner chest
+        self.width = 13.2 + 1.0 * n[0] - 0.5 * child  # half, of the inner chest
         self.depth = float(np.clip(1 + 0.07 * n[1] + 0.08 * child, 0.8, 1.25))  # factor, from front to back
-        self.apex = 24.0 + 0.7 * n[3] - 2.6 * child  # height of the lung's tip
+        self.apex = 24.0 + 1.0 * n[3] - 0.4 * n[0] - 2.6 * child  # height of the lung's tip
         self.domes = (dome, dome - 1.2 + 0.5 * n[4])  # heights of the right and left dome
         # Outside the ribs.
         self.fat = float(np.clip((2.4 - 0.5 * child) * np.exp((0.42 - 0.15 * child) * n[5]), 1.2, 7))
@@ -68,6 +112,8 @@ class Body:
         self.bubble = float(np.clip(1.6 + 1.1 * n[12], 0, 4))  # radius of the air in the stomach
         self.arms = float(np.clip(0.75 * child * (n[13] > -0.5) + 0.1 * n[14], 0, 1))  # 0: hanging, 1: beside the head
         self.vessels = float(np.exp(0.12 * n[15]))  # factor on the radius of the lung's vessels
+        self.pedicle = float(np.clip(1 + 0.14 * n[16] + 0.004 * (age - 50), 0.75, 1.4))  # factor on what lies between
+        self.axis = float(0.14 * n[17])  # turn of the heart's long axis
         self.thick = 1 - 0.42 * child  # factor on attenuation: how thick this chest is, of a middling adult's
 
     def change(self, **values: object) -> Body:
@@ -77,8 +123,8 @@ class Body:
         return other
 
     @cached_property
-    def profile(self) -> dict[str, np.ndarray]:
-        """Sizes along the body, float32, one value per step of height; `at` reads them."""
+    def profile(self) -> np.ndarray:
+        """Sizes along the body, float32, a row per step of height and a column for each of PROFILES."""
         z, low = np.arange(BOTTOM, TOP, STEP), 1.5
         t = np.clip((z - low) / (self.apex - low), 0, 1)
         waist = 1 - 0.006 * np.clip(low - z, 0, 8) * (1 + self.child)
@@ -90,70 +136,51 @@ class Body:
         shoulder = np.exp(-(((z - self.apex + 3.4) / 4.2) ** 2)) + 0.55 * np.exp(-(((z - self.apex + 8.5) / 4.5) ** 2))
         hila = np.exp(-(((z - 9.5) / 2.5) ** 2))
         trunk = np.maximum(wall, self.width * np.clip(1.0 - 0.35 * np.clip((z - 10) / 14, 0, 1), 0.5, 1))
-        skin = np.where(z > self.apex + 1, 5.2, trunk + 0.9 + self.fat)
+        skin = np.where(z > self.apex + 1, 6.6, trunk + 0.9 + self.fat)
         profiles = {
             "wall": wall,
             "middle": (front + back) / 2,
             "wall depth": np.maximum((front - back) / 2, 0.5),
             "front": front,
-            "mediastinum": 2.1 + 0.9 * np.clip((z - 10) / 4, 0, 1) + 1.9 * top**2 + 0.5 * hila,
-            "skin": _smooth(skin + 4.2 * shoulder * (1 - 0.4 * self.child), 45),
-            "skin depth": _smooth(np.where(z > self.apex + 1, 5.4, (front - back) / 2 + 1.6 + 0.75 * self.fat), 45),
+            "mediastinum": self.pedicle * (1.9 + 0.5 * np.clip((z - 8) / 5, 0, 1) - 0.6 * np.clip((z - 14) / 4, 0, 1))
+            + 0.9 * top**2
+            + 0.4 * hila,
+            "skin": _smooth(skin + 4.2 * shoulder * (1 - 0.4 * self.child), 23),
+            "skin depth": _smooth(np.where(z > self.apex + 1, 7.4, (front - back) / 2 + 1.6 + 0.75 * self.fat), 23),
             "spine": _smooth(np.interp(z, (-20, -8, 6, 16, 26, 40), (-3.6, -4.2, -6.4, -6.2, -3.6, -2.4))) * self.depth,
             "lateral": self.curve * np.sin((z + 4) / 9.0),
         }
-        return {name: values.astype(np.float32) for name, values in profiles.items()}
+        return np.stack([profiles[name] for name in PROFILES], axis=-1).astype(np.float32)
 
     def at(self, name: str, z: np.ndarray) -> np.ndarray:
         """A profile's values at heights `z`."""
-        index = ((z - np.float32(BOTTOM)) * np.float32(1 / STEP)).astype(np.int32)
-        return self.profile[name].take(index, mode="clip")
+        index = ((z - BOTTOM) * (1 / STEP)).astype(np.int32)
+        return self.profile[:, PROFILES.index(name)].take(index, mode="clip")
 
     def place(self, side: int, far: ArrayLike, angle: ArrayLike, z: ArrayLike) -> tuple[ArrayLike, ...]:
         """A place at height `z`, at a share `far` of the way to the wall, `angle` from the back round the side."""
         x = side * far * self.at("wall", z) * np.sin(angle)
         return x, self.at("middle", z) - far * self.at("wall depth", z) * np.cos(angle), z
 
-    def dome(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Height of the diaphragm: two arches, deep behind and at the sides."""
-        arch = np.float32((1 - 0.75 * self.flat) / 49)
-        behind, before = np.clip(np.float32(2) - y, 0, None), np.clip(y - np.float32(2), 0, None)
-        fall = behind * behind * np.float32(0.085 * (1 - 0.6 * self.flat)) + before * before * np.float32(0.06)
-        right = np.float32(self.domes[0]) - np.square(x + np.float32(6.0)) * np.float32(3.8) * arch
-        left = np.float32(self.domes[1]) - np.square(x - np.float32(6.4)) * np.float32(3.8) * arch
-        return np.maximum(right, left) - fall
-
     def heart_balls(self) -> tuple[Ball, ...]:
         """The heart, the pulmonary trunk and the arch of the aorta. The heart rests on the diaphragm."""
-        f, low = self.heart, 0.5 * min(self.domes[0], 4.0)
+        f, low, k = self.heart, 0.5 * min(self.domes[0], 4.0), self.knob
         return (
-            Ball((2.7 + 2.0 * (f - 1), 2.6, 4.2 + low), (7.6 * f, 6.0 * f, 5.4 * f), -0.62),
-            Ball((-1.7 * f, 1.6, 4.8 + low), (3.4 * f, 5.0 * f, 5.2 * f)),
-            Ball((2.4, 2.0, 10.4 + 0.5 * low), (2.7 * f, 2.8, 3.2)),
-            Ball((1.9, -1.2, 14.6), (2.4 * self.knob, 3.4, 2.2 * self.knob)),
-            Ball((-1.3, 1.8, 13.0), (2.1, 2.2, 6.0)),
+            Ball((2.5 + 2.0 * (f - 1), 2.7, 3.5 + low), (7.4 * f, 6.2 * f, 4.9 * f), self.axis - 0.66),
+            Ball((-1.5 * f, 1.6, 4.2 + low), (3.3 * f, 5.0 * f, 5.0 * f)),
+            Ball((0.8, 2.0, 8.6 + 0.7 * low), (3.3 * f, 3.6 * f, 5.8), 0.16),
+            Ball((2.5, 1.8, 10.6 + 0.5 * low), (2.3 * f, 2.6, 2.9), 0.3),
+            Ball((1.7, -1.2, 14.4), (2.3 * k, 3.2, 2.0 * k)),
+            Ball((-1.1, 1.4, 13.4), (1.9 * self.pedicle, 2.1, 5.6), -0.08),
         )
 
-    def tube_distance(self, name: str, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Roughly the distance in cm from the inner chest wall ("wall") or the trunk's and neck's skin ("skin"),
-        positive inside.
-        """
-        half = self.at(f"{name} depth", z)
-        p, q = x / self.at(name, z), (y - self.at("middle", z)) / half
-        p, q = p * p, q * q
-        return (1 - 0.5 * (np.sqrt(p + q) + np.sqrt(np.sqrt(p * p + q * q)))) * half
-
-    def lung_distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Roughly the distance in cm from the lungs' surface, positive inside: the wall, the diaphragm and what lies
-        between the lungs, without the heart's balls (see `heart_balls`).
-        """
-        inside = np.minimum(self.tube_distance("wall", x, y, z), z - self.dome(x, y))
-        # Before the heart and great vessels the lungs nearly meet; behind, they are apart by the spine and aorta.
-        share = np.clip(np.float32(0.2) + (self.at("front", z) - y) * np.float32(0.16), 0.15, 1)
-        return np.minimum(inside, np.abs(x - self.at("lateral", z)) - self.at("mediastinum", z) * share)
+    def distance(self, what: int, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """See the function `distance`; of the places' shape."""
+        flat = (np.ascontiguousarray(c, np.float32).reshape(-1) for c in (x, y, z))
+        return distance(what, *flat, self.profile, self.domes, float(self.flat)).reshape(x.shape)
 
 
-def _smooth(values: np.ndarray, width: int = 61) -> np.ndarray:
+def _smooth(values: np.ndarray, width: int = 31) -> np.ndarray:
     """A moving average over `width` steps of height, twice."""
     return uniform_filter1d(uniform_filter1d(values, width, mode="nearest"), width, mode="nearest")
 

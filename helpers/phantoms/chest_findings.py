@@ -7,12 +7,11 @@ patient show the same disease. To add a finding, write a function of (scene, sev
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
 from helpers.phantoms import chest_bones
-from helpers.phantoms.chest_anatomy import SIDES, Ball, Body, lobe_distance
+from helpers.phantoms.chest_anatomy import SIDES, WALL, Ball, Body, lobe_distance, union
 from helpers.phantoms.chest_scene import WATER, Scene
 
 LOBES = {  # a place in the middle of each lobe
@@ -39,9 +38,8 @@ def lobar(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     if second:
         consolidate(scene, str(names[1]), 2.0 + 2.2 * severity, 0.2 + 0.3 * severity, seeds[1])
     side = -1 if names[0].startswith("R") else 1  # the airways beside it are inflamed as well
-    near = side * scene.branches[0][:, 0] > 0
-    branches = tuple(part[near] for part in scene.branches)
-    scene.add(chest_bones.cuffs(branches, 0.02 + 0.08 * severity, seeds[2]))
+    branches = scene.branches[side * scene.branches[:, 0] > 0]
+    scene.clouds.append(chest_bones.cuffs(branches, 0.02 + 0.08 * severity, seeds[2]))
 
 
 def consolidate(scene: Scene, lobe: str, radius: float, density: float, rng: np.random.Generator) -> None:
@@ -51,14 +49,16 @@ def consolidate(scene: Scene, lobe: str, radius: float, density: float, rng: np.
     pattern = np.clip(0.9 + 0.16 * scene.noise(14, rng) + 0.08 * scene.noise(30, rng), 0.4, 1.3)
     ball = Ball(tuple(centre), tuple(radii))
 
-    def place(*xyz: np.ndarray) -> np.ndarray:
-        return np.minimum(ball.inside(*xyz), 3 * lobe_distance(lobe, *xyz))
+    def place(places: tuple[np.ndarray, ...]) -> np.ndarray:
+        return np.minimum(union([ball], places), 3 * lobe_distance(lobe, *places))
 
-    scene.opacity(place, density, 0.32 * radius, pattern, scene.rays.window(centre, max(radii)))
-    points, width, length = scene.branches
-    airs = (place(*points.T) > 0.3 * radius) & (width > 0.07) & (rng.random(len(points)) < 0.8)
-    branches = points[airs] + np.float32(0.3), 1.25 * width[airs], length[airs]
-    scene.add(chest_bones.solid(branches, -0.9 * density * chest_bones.BLOOD, rng))
+    scene.opacity(place(scene.middle), density, 0.32 * radius, pattern)
+    branches = scene.branches[
+        (place(tuple(scene.branches[:, :3].T.copy())) > 0.3 * radius) & (scene.branches[:, 3] > 0.07)
+    ]
+    branches = branches[rng.random(len(branches)) < 0.8] * np.float32((1, 1, 1, 1.25, 1))
+    branches[:, :3] += np.float32(0.3)
+    scene.clouds.append(chest_bones.solid(branches, -0.9 * density * chest_bones.BLOOD))
 
 
 def blown_up(body: Body, severity: float, rng: np.random.Generator) -> Body:
@@ -74,63 +74,64 @@ def interstitial(scene: Scene, severity: float, rng: np.random.Generator) -> Non
     lead = rng.uniform(0.5, 1, 3)
     lead[rng.integers(3)] = 1.0
     focal, seeds = rng.random() < 0.35, rng.spawn(4)
-    scene.add(chest_bones.cuffs(scene.branches, (0.07 + 0.17 * severity) * lead[0], seeds[0]))
-    scene.add(chest_bones.net(scene.body, 1500, (0.008 + 0.024 * severity) * lead[1], seeds[1]))
+    scene.clouds.append(chest_bones.cuffs(scene.branches, (0.07 + 0.17 * severity) * lead[0], seeds[0]))
+    scene.clouds.append(chest_bones.net(scene.body, 1500, (0.008 + 0.024 * severity) * lead[1], seeds[1]))
     pattern = np.clip(0.35 + 0.6 * scene.noise(13, seeds[2]), 0, 1.8)
     depth = (0.05 + 0.14 * severity) * lead[2]
-    scene.opacity(lambda x, y, z: np.ones_like(x), depth, 1.0, pattern)
+    scene.opacity(np.ones_like(scene.lungs), depth, 1.0, pattern)
     if focal:  # a collapsed patch, easily taken for a consolidation
         lobe = str(seeds[3].choice(list(LOBES)))
         consolidate(scene, lobe, 2.4 + 1.6 * severity, 0.2 + 0.4 * severity, seeds[3])
-    for side in SIDES:  # more of it about the lungs' roots
-        scene.fill(Ball((side * 4.6, -0.6, 8.5), (4.2, 4.5, 5.0)), 0.04 + 0.15 * severity * lead[0], 3.0)
+    roots = [Ball((side * 4.6, -0.6, 8.5), (4.2, 4.5, 5.0)) for side in SIDES]  # more of it about them
+    scene.fill(roots, 0.04 + 0.15 * severity * lead[0], 3.0)
 
 
 def ground_glass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Peripheral, bilateral, basal: hazy patches along the outer wall, through which vessels still show."""
     patches(scene, 5 + round(7 * severity), 2.2 + 1.6 * severity, 0.12 + 0.26 * severity, rng, outer=True)
-    scene.add(chest_bones.net(scene.body, 1100, 0.004 + 0.016 * severity, rng.spawn(1)[0], low=0.6, outer=0.9))
+    scene.clouds.append(
+        chest_bones.net(scene.body, 1100, 0.004 + 0.016 * severity, rng.spawn(1)[0], low=0.6, outer=0.9)
+    )
 
 
 def patches(scene: Scene, count: int, radius: float, density: float, rng: np.random.Generator, *, outer: bool) -> None:
     """Rounded hazy patches in both lungs, `outer` ones along the wall and low."""
     pattern = np.clip(0.85 + 0.35 * scene.noise(26, rng), 0.1, 1.7)
     n, u = rng.normal(size=(12, 3)), rng.random((12, 3))
+    balls = []
     for k in range(min(count, 12)):
         side = SIDES[k % 2]
         z = 1.0 + 9 * u[k, 0] ** 1.4 if outer else 1.5 + 15 * u[k, 0]
         angle = np.pi * (0.25 + 0.45 * u[k, 1])  # from the back round to the side
         far = 0.84 if outer else 0.55 * (0.5 + u[k, 2])
-        patch = Ball(scene.body.place(side, far, angle, z), tuple(radius * np.exp(0.2 * n[k])))
-        scene.fill(patch, density, 0.5 * radius, pattern)
+        balls.append(Ball(scene.body.place(side, far, angle, z), tuple(radius * np.exp(0.2 * n[k]))))
+    scene.fill(balls, density, 0.5 * radius, pattern)
 
 
 def plates(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Airless plates across the bases."""
     n, u = rng.normal(size=(4, 6)), rng.random((4, 2))
+    balls = []
     for k in range(2 + round(2 * severity)):
         side = SIDES[int(u[k, 0] < 0.5)]
         centre = (side * (6.8 + 0.8 * n[k, 0]), 0.5 + 2 * n[k, 1], scene.body.domes[0] + 2.0 + 3 * u[k, 1])
-        plate = Ball(centre, (2.6 + 1.6 * severity, 3.2, 0.45 + 0.35 * severity), 0.25 * n[k, 2])
-        scene.fill(plate, 0.6 + 0.4 * severity, 0.3)
+        balls.append(Ball(centre, (2.6 + 1.6 * severity, 3.2, 0.45 + 0.35 * severity), 0.25 * n[k, 2]))
+    scene.fill(balls, 0.6 + 0.4 * severity, 0.3)
 
 
 def heart_shadow(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """The heart itself is the finding, where its shadow is at least 3 cm deep."""
-    scene.region |= scene.rays.depth_of(scene.body.heart_balls()[:2]) > 3
+    scene.region |= scene.depth_of(scene.body.heart_balls()[:2]) > 3
 
 
 def effusion(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Fluid in one pleural space, or seldom both: it hides the angle of the diaphragm and climbs the wall."""
     sides = SIDES if rng.random() < 0.25 else (int(rng.choice(SIDES)),)
-    level = np.float32(-3.2 + 9.5 * severity + 0.5 * min(scene.body.domes))
-
-    def fluid(side: int, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        climb = np.float32(3.2) * np.exp(-np.clip(scene.body.tube_distance("wall", x, y, z), 0, None) / np.float32(1.3))
-        return np.minimum(side * x, level + climb - z)
-
+    level = -3.2 + 9.5 * severity + 0.5 * min(scene.body.domes)
+    x, _, z = scene.middle
+    climb = 3.2 * np.exp(-np.clip(scene.body.distance(WALL, *scene.middle), 0, None) / np.float32(1.3))
     for side in sides:
-        scene.opacity(partial(fluid, side), 1.0, 0.8)
+        scene.opacity(np.minimum(side * x, np.float32(level) + climb - z), 1.0, 0.8)
 
 
 def infiltration(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -147,7 +148,7 @@ def _place(scene: Scene, rng: np.random.Generator, margin: float, corner: tuple,
 def mass(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A solid lump more than 3 cm wide."""
     centre, radii = _place(scene, rng, 1.0, *LUNGS), (1.7 + 2.0 * severity) * np.exp(0.1 * rng.normal(size=3))
-    scene.fill(Ball(tuple(centre), tuple(radii)), 1.0, 0.35)
+    scene.fill([Ball(tuple(centre), tuple(radii))], 1.0, 0.35)
 
 
 def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -155,14 +156,12 @@ def nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     count, seeds = 1 + int(rng.random() < 0.3) + int(rng.random() < 0.15), rng.spawn(3)
     for k in range(count):
         radius = (0.55 + 0.75 * severity) * (1 - 0.2 * k)
-        scene.add(_lump(_place(scene, seeds[k], 0.8, *LUNGS), radius, 0.9 * WATER, seeds[k]))
+        scene.clouds.append(_lump(_place(scene, seeds[k], 0.8, *LUNGS), radius, 0.9 * WATER))
 
 
-def _lump(centre: np.ndarray, radius: float, density: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _lump(centre: np.ndarray, radius: float, density: float) -> np.ndarray:
     """A ball as a cloud, for what is too small for the coarse grid."""
-    way = rng.normal(size=(2500, 3))
-    way *= (radius * np.cbrt(rng.random(2500)) / np.linalg.norm(way, axis=1))[:, None]
-    return (centre + way).astype(np.float32), np.full(2500, 4 / 3 * np.pi * radius**3 * density / 2500)
+    return chest_bones.cloud(np.array([centre]), 4 / 3 * np.pi * radius**3 * density, radius)
 
 
 def pneumonia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
@@ -180,29 +179,27 @@ def pneumothorax(scene: Scene, severity: float, rng: np.random.Generator) -> Non
         return np.float32(widest) * np.clip((z + 1) / np.float32(body.apex), 0.12, 1)
 
     def free(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        return np.minimum(side * x, gap(z) - scene.body.tube_distance("wall", x, y, z))
+        return np.minimum(side * x, gap(z) - body.distance(WALL, x, y, z))
 
-    scene.opacity(free, -0.95 * body.air / (1 - body.air), 0.3)
-    points, radius, length = scene.branches
-    bare = free(*points.T) > 0
-    lost = points[bare], radius[bare], length[bare]
-    scene.add(chest_bones.solid(lost, -chest_bones.BLOOD, rng.spawn(1)[0]))
+    scene.opacity(free(*scene.middle), -0.95 * body.air / (1 - body.air), 0.3)
+    lost = scene.branches[free(*scene.branches[:, :3].T) > 0]
+    scene.clouds.append(chest_bones.solid(lost, -chest_bones.BLOOD))
     spot = rng.random((6000, 2)).astype(np.float32)
     z, angle = -1 + (body.apex - 0.5) * spot[:, 0], np.pi * (0.12 + 0.76 * spot[:, 1])
     share = np.clip(1 - gap(z) / body.at("wall depth", z), 0.2, 1)
     line = np.stack(body.place(side, share, angle, z), axis=-1)
     line = line[side * line[:, 0] > 2.5]
-    scene.add((line, np.full(len(line), 10 / 6000)))
+    scene.clouds.append(chest_bones.cloud(line, 10 / 6000))
 
 
 def edema(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Water in both lungs, most about their roots, with thick bronchial walls."""
     seeds = rng.spawn(3)
     pattern = np.clip(0.9 + 0.25 * scene.noise(16, seeds[0]), 0.2, 1.6)
-    for side in SIDES:
-        scene.fill(Ball((side * 5.0, -0.5, 8.0), (5.6, 6.0, 8.0)), 0.12 + 0.3 * severity, 4.0, pattern)
-    scene.add(chest_bones.cuffs(scene.branches, 0.05 + 0.12 * severity, seeds[1]))
-    scene.add(chest_bones.net(scene.body, 900, 0.004 + 0.012 * severity, seeds[2], low=0.7, outer=0.5))
+    roots = [Ball((side * 5.0, -0.5, 8.0), (5.6, 6.0, 8.0)) for side in SIDES]
+    scene.fill(roots, 0.12 + 0.3 * severity, 4.0, pattern)
+    scene.clouds.append(chest_bones.cuffs(scene.branches, 0.05 + 0.12 * severity, seeds[1]))
+    scene.clouds.append(chest_bones.net(scene.body, 900, 0.004 + 0.012 * severity, seeds[2], low=0.7, outer=0.5))
 
 
 def overblown(body: Body, severity: float, rng: np.random.Generator) -> Body:
@@ -224,34 +221,29 @@ def dark_lungs(scene: Scene, severity: float, rng: np.random.Generator) -> None:
 
 def fibrosis(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A coarse net, low and at the periphery."""
-    scene.add(chest_bones.net(scene.body, 3200, 0.03 + 0.07 * severity, rng, low=0.75, outer=0.85))
+    scene.clouds.append(chest_bones.net(scene.body, 3200, 0.03 + 0.07 * severity, rng, low=0.75, outer=0.85))
 
 
 def thick_pleura(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A rind along one side's wall."""
     side, middle, half = int(rng.choice(SIDES)), rng.uniform(5, 16), rng.uniform(4.5, 8)
-    deep = np.float32(0.5 + 1.1 * severity)
-
-    def rind(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        taper = np.clip(1.3 - np.square((z - np.float32(middle)) / np.float32(half)), 0, 1)
-        return np.minimum(side * x - 3, deep * taper - scene.body.tube_distance("wall", x, y, z))
-
-    scene.opacity(rind, 1.0, 0.25)
+    x, _, z = scene.middle
+    rind = (0.5 + 1.1 * severity) * np.clip(1.3 - np.square((z - middle) / half), 0, 1)
+    scene.opacity(np.minimum(side * x - 3, rind - scene.body.distance(WALL, *scene.middle)), 1.0, 0.25)
 
 
 def hernia(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Stomach behind the heart: a round shadow with a bubble of air in its upper half."""
     radius = 2.6 + 2.0 * severity
     centre = np.array([rng.normal(1.0, 0.8), -3.6, max(scene.body.domes) + 0.6 * radius])
-    ball = Ball(tuple(centre), (1.25 * radius, 0.9 * radius, radius))
-    scene.fill(ball, 1.0, 0.4)
-    scene.add(_lump(centre + (0, 0, 0.42 * radius), 0.58 * radius, -0.8 * WATER, rng))
+    scene.fill([Ball(tuple(centre), (1.25 * radius, 0.9 * radius, radius))], 1.0, 0.4)
+    scene.clouds.append(_lump(centre + (0, 0, 0.42 * radius), 0.58 * radius, -0.8 * WATER))
 
 
 def apical_nodule(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """A solid ball in the upper third of the right lung, too small for the coarse grid of rays."""
     centre = _place(scene, rng, 0.8, (-10, -4, scene.body.apex - 6), (9, 8, 5.5))
-    scene.add(_lump(centre, APICAL_RADIUS[0] + APICAL_RADIUS[1] * severity, DENSITY * WATER, rng))
+    scene.clouds.append(_lump(centre, APICAL_RADIUS[0] + APICAL_RADIUS[1] * severity, DENSITY * WATER))
 
 
 def right_apex(lung: np.ndarray) -> tuple[float, float]:
@@ -269,23 +261,9 @@ SHAPES: dict[str, Callable[[Body, float, np.random.Generator], Body]] = {
     "Emphysema": overblown,
 }
 FINDINGS: dict[str, Callable[[Scene, float, np.random.Generator], None]] = {
-    "NORMAL": lambda scene, severity, rng: None,
-    "BACTERIA": lobar,
-    "VIRUS": interstitial,
-    "COVID-19": ground_glass,
-    "Atelectasis": plates,
-    "Cardiomegaly": heart_shadow,
-    "Effusion": effusion,
-    "Infiltration": infiltration,
-    "Mass": mass,
-    "Nodule": nodule,
-    "Pneumonia": pneumonia,
-    "Pneumothorax": pneumothorax,
-    "Consolidation": lobar,
-    "Edema": edema,
-    "Emphysema": dark_lungs,
-    "Fibrosis": fibrosis,
-    "Pleural_Thickening": thick_pleura,
-    "Hernia": hernia,
-    "Apical nodule": apical_nodule,
-}
+    "NORMAL": lambda scene, severity, rng: None, "BACTERIA": lobar, "VIRUS": interstitial, "COVID-19": ground_glass,
+    "Atelectasis": plates, "Cardiomegaly": heart_shadow, "Effusion": effusion, "Infiltration": infiltration,
+    "Mass": mass, "Nodule": nodule, "Pneumonia": pneumonia, "Pneumothorax": pneumothorax, "Consolidation": lobar,
+    "Edema": edema, "Emphysema": dark_lungs, "Fibrosis": fibrosis, "Pleural_Thickening": thick_pleura,
+    "Hernia": hernia, "Apical nodule": apical_nodule,
+}  # fmt: skip

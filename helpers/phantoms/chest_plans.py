@@ -1,6 +1,6 @@
 """Phantom chest radiographs as data sets: who has which disease, at which hospital, on how many images.
 
-Card. What: grey JPEG of 256 x 256 pixels (`REGIONS`: 512 x 512) with a lesion mask and a lung mask each, and a table of
+Card. What: grey JPEG of 192 x 192 pixels (`REGIONS`: 512 x 512) with a lesion mask and a lung mask each, and a table of
 the truth, `phantom.csv`; drawn by `helpers.phantoms.chest`. The sets and their settings (and `seed`):
     `PNEUMONIA` (`train`, `test` images): children of one to five, named and shared out as Kermany et al. 2018. As with
     that archive, the test folder is not like the training folder: a softer contrast curve, a tighter crop, more noise
@@ -85,7 +85,7 @@ def plan_pneumonia(*, train: int, test: int, seed: int) -> pd.DataFrame:
 FRONTAL = 0.55  # share of frontal images (Rajkomar 2017 trained on about as many of each)
 PAIRED = 0.8  # share of lateral images whose patient has a frontal one too
 BEDSIDE = 0.35  # share of the other frontal images that are AP
-HARD = 0.35  # share of patients who are rotated, obese, badly exposed or badly framed
+HARD = 0.5  # share of patients who are rotated, obese, badly exposed or badly framed
 ILL = 0.45  # share of adults with a finding
 ADULT_FINDINGS = ("Consolidation", "Effusion", "Cardiomegaly", "Emphysema", "Mass", "Nodule", "Edema", "COVID-19")
 OWN = {"hospital": ("A", "B"), "public": ("C",)}  # signatures of PA and lateral images; AP ones are portable

@@ -6,25 +6,26 @@ and vessels are clouds of points with a mass, which fall on the detector at full
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numba import njit
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
 
 from helpers.phantoms import chest_bones
-from helpers.phantoms.chest_anatomy import SIDES, Ball, Body
+from helpers.phantoms.chest_anatomy import LUNG, SIDES, SKIN, Ball, Body, join, union
 
-COARSE = 72  # rays per side of the coarse grid
-DEPTHS = 18  # samples along a ray
+COARSE = 60  # rays per side of the coarse grid
+DEPTHS = 14  # samples along a ray
 DISTANCE = {"PA": 180.0, "AP": 105.0, "lateral": 180.0}  # cm from the source to the middle of the chest
 WATER = 0.205  # attenuation of soft tissue per cm
 SHOWS = 0.05  # attenuation from which a change belongs to the lesion mask: about 3 grey levels
-EVERYWHERE = slice(0, COARSE), slice(0, COARSE)
 ALIKE = np.ones((COARSE, COARSE), np.float32)  # the pattern of what has none
-Distance = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -46,89 +47,46 @@ class Pose:
 
     def axes(self) -> np.ndarray:
         """3 x 3: rows are the image's across, the ray's direction towards the detector, and up, in the body's axes."""
-        turn = self.turn + (np.pi / 2 * self.facing if self.view == "lateral" else 0.0)
-        c, s = np.cos(turn), np.sin(turn)
-        across, along, up = np.array([c, s, 0.0]), np.array([-s, c, 0.0]), np.array([0.0, 0.0, 1.0])
-        if self.view != "lateral":
-            cp, sp = np.cos(self.pitch), np.sin(self.pitch)
-            along, up = along * cp + up * sp, up * cp - along * sp
-        if self.view == "AP" or (self.view == "lateral" and self.facing > 0):
-            along = -along
-        ct, st = np.cos(self.tilt), np.sin(self.tilt)
-        across, up = across * ct + up * st, up * ct - across * st
-        return np.stack([across, along, up]).astype(np.float32)
+        lateral = self.view == "lateral"
+        turn = self.turn + (np.pi / 2 * self.facing if lateral else 0.0)
+        facing = Rotation.from_euler("zx", (-turn, 0.0 if lateral else -self.pitch)).as_matrix()
+        if self.view == "AP" or (lateral and self.facing > 0):
+            facing[1] *= -1
+        return (Rotation.from_euler("y", self.tilt).as_matrix() @ facing).astype(np.float32)
 
 
-class Rays:
-    """The coarse grid: `x`, `y`, `z`, float32 (COARSE, COARSE, DEPTHS), the body's coordinates of each sample."""
-
-    def __init__(self, pose: Pose) -> None:
-        self.pose, self.axes = pose, pose.axes()
-        reach = 23.0 if pose.view == "lateral" else 16.0
-        self.depth = np.linspace(-reach, reach, DEPTHS, dtype=np.float32)
-        self.step = float(self.depth[1] - self.depth[0])
-        self.spread = 1 + self.depth / np.float32(DISTANCE[pose.view])
-        at = ((np.arange(COARSE, dtype=np.float32) + 0.5) / COARSE - 0.5) * pose.field
-        u, v = at, -at
-        across = (u + pose.centre[0])[None, :, None] * self.spread
-        up = pose.centre[1] + v[:, None, None] * self.spread
-        self.x, self.y, self.z = ((across * a + self.depth * b) + up * c for a, b, c in self.axes.T)
-
-    def pixels(self, points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Column and row, fractional, of points (n, 3) in an image of `size` pixels per side."""
-        across, along, up = self.axes @ np.asarray(points, np.float32).T
-        shrink = 1 / (1 + along / np.float32(DISTANCE[self.pose.view]))
-        scale = np.float32(size / self.pose.field)
-        column = (across * shrink - self.pose.centre[0]) * scale + np.float32(size / 2 - 0.5)
-        row = np.float32(size / 2 - 0.5) - (up - self.pose.centre[1]) * shrink * scale
-        return column, row
-
-    def window(self, centre: Iterable[float], reach: float) -> tuple[slice, slice]:
-        """Rows and columns of the coarse grid that a thing of this radius in cm can touch."""
-        (column,), (row,) = self.pixels(np.array([centre]), COARSE)
-        half = reach * 1.2 * COARSE / self.pose.field + 2
-        ends = np.clip([(place - half, place + half + 1) for place in (row, column)], 0, COARSE).astype(int)
-        return tuple(slice(*each) for each in ends.tolist())
-
-    def at(self, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The body's coordinates in a window."""
-        return self.x[window], self.y[window], self.z[window]
-
-    def join(self, inside: np.ndarray, balls: Iterable[Ball], remove: bool = False) -> None:
-        """Add balls to, or take them out of, a shape's distances, in place."""
-        for ball in balls:
-            window = self.window(ball.centre, ball.reach)
-            distance = ball.inside(*self.at(window))
-            inside[window] = np.minimum(inside[window], -distance) if remove else np.maximum(inside[window], distance)
-
-    def shares(self, inside: np.ndarray) -> np.ndarray:
-        """Share, 0 to 1, of each gap between samples that is inside, (..., DEPTHS - 1): exact for flat surfaces."""
-        within, size = np.maximum(inside, 0), np.abs(inside)
-        return (within[..., 1:] + within[..., :-1]) / (size[..., 1:] + size[..., :-1] + np.float32(1e-6))
-
-    def depth_of(self, balls: Iterable[Ball]) -> np.ndarray:
-        """Centimetres inside any of the balls, one value per ray."""
-        inside = np.full_like(self.x, -9)
-        self.join(inside, balls)
-        return self.chord(self.shares(inside))
-
-    def chord(self, shares: np.ndarray) -> np.ndarray:
-        """Centimetres inside, one value per ray."""
-        return shares.sum(axis=-1) * np.float32(self.step)
+@njit(cache=True)
+def splat(cloud, axes, centre, distance, scale, size):
+    """Attenuation, float32 (size, size), of a cloud (n, 5): each point's mass falls on the pixels about it, or, where
+    its ball is wider than they are, on the ball's disc. `scale` is pixels per cm; see `Pose` for the others.
+    """
+    total = np.zeros((size + 2, size + 2), np.float32)  # a pixel more on each side
+    for k in range(len(cloud)):
+        x, y, z, mass, radius = cloud[k, 0], cloud[k, 1], cloud[k, 2], cloud[k, 3] * scale * scale, cloud[k, 4]
+        shrink = 1 / (1 + (axes[1, 0] * x + axes[1, 1] * y + axes[1, 2] * z) / distance)
+        across = (axes[0, 0] * x + axes[0, 1] * y + axes[0, 2] * z) * shrink - centre[0]
+        up = (axes[2, 0] * x + axes[2, 1] * y + axes[2, 2] * z) * shrink - centre[1]
+        column, row, wide = 0.5 * (size + 1) + across * scale, 0.5 * (size + 1) - up * scale, radius * shrink * scale
+        if wide > 1.6:
+            for i in range(max(math.ceil(row - wide), 0), min(int(row + wide), size + 1) + 1):
+                for j in range(max(math.ceil(column - wide), 0), min(int(column + wide), size + 1) + 1):
+                    far = ((i - row) ** 2 + (j - column) ** 2) / wide**2
+                    total[i, j] += mass * max(1 - far, 0.0) * 2 / (np.pi * wide**2)
+        elif 0.5 < column < size + 0.5 and 0.5 < row < size + 0.5:  # a quadratic spline over three pixels each way
+            i, j = int(row + 0.5), int(column + 0.5)
+            f, g = row - i, column - j
+            left, middle, right = 0.5 * (0.5 - g) ** 2, 0.75 - g * g, 0.5 * (0.5 + g) ** 2
+            for down, share in ((-1, 0.5 * (0.5 - f) ** 2), (0, 0.75 - f * f), (1, 0.5 * (0.5 + f) ** 2)):
+                total[i + down, j - 1] += mass * share * left
+                total[i + down, j] += mass * share * middle
+                total[i + down, j + 1] += mass * share * right
+    return total[1:-1, 1:-1]
 
 
-def splat(points: np.ndarray, mass: np.ndarray, rays: Rays, size: int) -> np.ndarray:
-    """Attenuation, float32 (size, size), of points (n, 3) with a mass each (attenuation times cm^2)."""
-    # Onto a grid twice as fine and then summed: as smooth as sharing each point among four pixels, in half the time.
-    fine = 2 * size
-    column, row = rays.pixels(points, fine)
-    i, j = (row + np.float32(0.5)).astype(np.intp), (column + np.float32(0.5)).astype(np.intp)
-    place = np.where((column > 0) & (row > 0) & (j < fine) & (i < fine), i * fine + j, fine * fine)  # last: outside
-    total = np.bincount(place, mass, fine * fine + 1)[:-1].astype(np.float32).reshape(fine, fine)
-    total = (total[::2, ::2] + total[::2, 1::2]) + (total[1::2, ::2] + total[1::2, 1::2])  # 15 times as fast as sum()
-    for axis in (0, 1):  # evens out the points' grain, as the detector does
-        total = np.float32(0.5) * total + np.float32(0.25) * (np.roll(total, 1, axis) + np.roll(total, -1, axis))
-    return total * np.float32((size / rays.pose.field) ** 2)
+def shares(inside: np.ndarray) -> np.ndarray:
+    """Share, 0 to 1, of each gap between samples that is inside, (..., DEPTHS - 1): exact for flat surfaces."""
+    within, size = np.maximum(inside, 0), np.abs(inside)
+    return (within[..., 1:] + within[..., :-1]) / (size[..., 1:] + size[..., :-1] + np.float32(1e-6))
 
 
 def enlarge(coarse: np.ndarray, size: int) -> np.ndarray:
@@ -137,77 +95,82 @@ def enlarge(coarse: np.ndarray, size: int) -> np.ndarray:
 
 
 class Scene:
-    """What the rays meet. `healthy` is attenuation, float32 (size, size); `coarse` and `fine` are the findings' part,
-    at COARSE and at full size; `region` (COARSE, COARSE) is where the anatomy itself is the finding.
+    """What the rays meet. `places`: the body's x, y and z of a coarse grid of rays, float32 (COARSE, COARSE, DEPTHS)
+    each. `healthy` is attenuation, float32 (size, size); `coarse` and `clouds` are the findings' part,
+    on the coarse grid and as points; `region` (COARSE, COARSE) is where the anatomy itself is the finding.
     """
 
     def __init__(self, body: Body, pose: Pose, size: int, texture: np.random.Generator) -> None:
         if pose.view == "lateral":  # arms are held up, out of the beam
             body = body.change(arms=1.0)
-        self.body, self.size, self.texture = body, size, texture
-        self.rays = rays = Rays(pose)
+        self.body, self.pose, self.size, self.texture, self.axes = body, pose, size, texture, pose.axes()
+        reach = 23.0 if pose.view == "lateral" else 16.0
+        depth, self.step = np.linspace(-reach, reach, DEPTHS, dtype=np.float32, retstep=True)
+        spread = 1 + depth / np.float32(DISTANCE[pose.view])
+        at = ((np.arange(COARSE, dtype=np.float32) + 0.5) / COARSE - 0.5) * pose.field
+        across = (at + pose.centre[0])[None, :, None] * spread
+        up = pose.centre[1] - at[:, None, None] * spread
+        self.places = tuple((across * a + depth * b) + up * c for a, b, c in self.axes.T)
         self.branches = chest_bones.tree(body, texture.spawn(1)[0])
-        inside = body.lung_distance(rays.x, rays.y, rays.z)
-        rays.join(inside, body.heart_balls(), remove=True)
-        self.lungs = rays.shares(inside)
-        self.lung = rays.chord(self.lungs)
+        inside = body.distance(LUNG, *self.places)
+        join(inside, self.places, body.heart_balls(), remove=True)
+        self.lungs = shares(inside)
+        self.lung = self.chord(self.lungs)
         self.coarse = np.zeros((COARSE, COARSE), np.float32)
-        self.fine = np.zeros((size, size), np.float32)
+        self.clouds: list[np.ndarray] = []
         self.region = np.zeros((COARSE, COARSE), bool)
         self.healthy = self._healthy()
 
     def _healthy(self) -> np.ndarray:
-        body, rays = self.body, self.rays
-        lateral = rays.pose.view == "lateral"
-        skin = body.tube_distance("skin", rays.x, rays.y, rays.z)
-        rays.join(skin, _extras(body))
-        if lateral or body.arms > 0.15:  # hanging, they are beside the image
-            for side in SIDES:
-                self._arm(skin, side, lateral)
-        solid = rays.chord(rays.shares(skin))
-        soft = solid - self.lung * np.float32(1 - body.air) - rays.depth_of(_bubble(body))
-        # Muscles, fat and bowel are not water throughout.
+        body, lateral = self.body, self.pose.view == "lateral"
+        skin = body.distance(SKIN, *self.places)
+        join(skin, self.places, _extras(body, lateral))
+        r = max(body.bubble, 0.3)  # of the air in the stomach
+        bubble = Ball((6.2, 0.5, body.domes[1] - 1.3 - 0.75 * r), (1.5 * r, 1.2 * r, 0.75 * r))
+        soft = self.chord(shares(skin)) - self.lung * np.float32(1 - body.air) - self.depth_of([bubble])
+        # Muscles, fat and bowel are not water throughout, and lungs are not even.
         soft *= 1 + np.float32(0.02) * self.noise(16, self.texture)
-        bones = splat(*chest_bones.skeleton(body, lateral, self.texture), rays, self.size)
-        vessels = splat(*chest_bones.solid(self.branches, chest_bones.BLOOD, self.texture), rays, self.size)
-        air = splat(*chest_bones.airway(body, self.texture), rays, COARSE)
-        return enlarge(np.maximum(soft * np.float32(WATER) + air, 0), self.size) + bones + vessels
+        soft += np.float32(0.012) * self.lung * self.noise(40, self.texture)
+        bones = chest_bones.skeleton(body, lateral, self.texture)
+        inner = chest_bones.solid(self.branches, chest_bones.BLOOD), chest_bones.airway(body)
+        soft = enlarge(np.maximum(soft * np.float32(WATER), 0), self.size)
+        return np.maximum(soft + self.splat(np.concatenate([bones, *inner])), 0)
 
-    def _arm(self, skin: np.ndarray, side: int, lateral: bool) -> None:
-        rays, body = self.rays, self.body
-        start = np.array([side * 16.6, -1.6, body.apex - 4.0 + 2 * body.arms], np.float32)
-        way = chest_bones.arm_direction(body, side, lateral).astype(np.float32)
-        window = rays.window(start + 11 * way, 20)
-        x, y, z = (c - s for c, s in zip(rays.at(window), start, strict=True))
-        t = np.clip(x * way[0] + y * way[1] + z * way[2], 0, 26)
-        far = np.sqrt(np.maximum(x * x + y * y + z * z - t * (2 * (x * way[0] + y * way[1] + z * way[2]) - t), 0))
-        np.maximum(skin[window], np.float32((5.6 if lateral else 3.4) + 0.55 * body.fat) - far, out=skin[window])
+    def splat(self, cloud: np.ndarray) -> np.ndarray:
+        """What a cloud adds to the attenuation, float32 (size, size)."""
+        pose = self.pose
+        return splat(cloud, self.axes, pose.centre, DISTANCE[pose.view], self.size / pose.field, self.size)
+
+    def depth_of(self, balls: Iterable[Ball]) -> np.ndarray:
+        """Centimetres inside any of the balls, one value per ray."""
+        return self.chord(shares(union(balls, self.places)))
+
+    def chord(self, inside: np.ndarray) -> np.ndarray:
+        """Centimetres inside, one value per ray, of the shares of its gaps that are."""
+        return inside.sum(axis=-1) * np.float32(self.step)
 
     def noise(self, cells: int, rng: np.random.Generator) -> np.ndarray:
         """Smooth noise of about unit variance on the coarse grid, `cells` of it across the image."""
         return enlarge(rng.standard_normal((cells + 3, cells + 3), np.float32) * np.float32(1.4), COARSE)
 
-    def opacity(
-        self, distance: Distance, density: float, soft: float, pattern: np.ndarray = ALIKE, window: tuple = EVERYWHERE
-    ) -> None:
-        """Fill the air of the lungs where `distance` (cm, positive inside) says so.
+    @cached_property
+    def middle(self) -> tuple[np.ndarray, ...]:
+        """The body's coordinates of the middles of the gaps between samples."""
+        return tuple(0.5 * (c[..., 1:] + c[..., :-1]) for c in self.places)
+
+    def opacity(self, inside: np.ndarray, density: float, soft: float, pattern: np.ndarray = ALIKE) -> None:
+        """Fill the air of the lungs where `inside` (cm at `middle`, positive inside) says so.
 
         `density`: of the air's missing attenuation, how much is added (1: solid); it is reached `soft` cm inside.
         `pattern` (COARSE, COARSE) modulates it.
         """
-        x, y, z = (0.5 * (c[..., 1:] + c[..., :-1]) for c in self.rays.at(window))
-        share = np.clip(distance(x, y, z) / np.float32(soft), 0, 1)
-        added = (share * self.lungs[window]).sum(axis=-1) * np.float32(self.rays.step)
-        added *= np.float32(density * WATER * (1 - self.body.air))
-        self.coarse[window] += added * pattern[window]
+        share = np.clip(inside / np.float32(soft), 0, 1)
+        added = self.chord(share * self.lungs) * np.float32(density * WATER * (1 - self.body.air))
+        self.coarse += added * pattern
 
-    def fill(self, ball: Ball, density: float, soft: float, pattern: np.ndarray = ALIKE) -> None:
-        """As `opacity`, in a ball."""
-        self.opacity(ball.inside, density, soft, pattern, self.rays.window(ball.centre, ball.reach))
-
-    def add(self, cloud: chest_bones.Cloud) -> None:
-        """Add a cloud of points to the findings' part."""
-        self.fine += splat(*cloud, self.rays, self.size)
+    def fill(self, balls: list[Ball], density: float, soft: float, pattern: np.ndarray = ALIKE) -> None:
+        """As `opacity`, in balls."""
+        self.opacity(union(balls, self.middle), density, soft, pattern)
 
     @cached_property
     def lung_mask(self) -> np.ndarray:
@@ -218,29 +181,38 @@ class Scene:
     @cached_property
     def findings(self) -> tuple[np.ndarray, np.ndarray]:
         """The findings' attenuation, float32, and the lesion mask, bool, both (size, size)."""
-        added = enlarge(self.coarse, self.size) + self.fine
-        mask = enlarge(self.region.astype(np.float32), self.size) > 0.5
-        if added.any():
+        added = enlarge(self.coarse, self.size)
+        mask, scale = enlarge(self.region.astype(np.float32), self.size) > 0.5, self.size / 256
+        strength = gaussian_filter(np.abs(added), 1.2 * scale, truncate=2.5) if added.any() else np.zeros_like(added)
+        if self.clouds:
+            fine = self.splat(np.concatenate(self.clouds))
+            added = added + fine
             # Of a net of fine lines the mask takes the meshes too.
-            strength = gaussian_filter(np.abs(added - self.fine), 1.2 * self.size / 256, truncate=2.5)
-            strength += gaussian_filter(np.abs(self.fine), 4 * self.size / 256, truncate=2.5)
+            half = np.abs(fine).reshape(self.size // 2, 2, self.size // 2, 2).mean(axis=(1, 3))
+            strength += enlarge(gaussian_filter(half, 2 * scale, truncate=2.5), self.size)
+        if strength.any():
             mask |= strength > min(SHOWS, 0.4 * float(strength.max()))
         return added, mask
 
 
-def _bubble(body: Body) -> tuple[Ball, ...]:
-    """Air in the stomach."""
-    r, centre = body.bubble, (6.2, 0.5, body.domes[1] - 1.3 - 0.75 * body.bubble)
-    return (Ball(centre, (1.5 * r, 1.2 * r, 0.75 * r)),) if r > 0.4 else ()
-
-
-def _extras(body: Body) -> tuple[Ball, ...]:
+def _extras(body: Body, lateral: bool) -> tuple[Ball, ...]:
     """Shoulders, breasts and head: soft parts that are no tube."""
     high, shoulder = body.apex - 4.0 + 3 * body.arms, (7.0, 6.0 + 1.5 * body.arms, 5 + 0.3 * body.fat)
-    balls = [Ball((side * 13.0, -1.0, high), shoulder, side * 0.2) for side in SIDES]
+    if lateral:
+        high, shoulder = body.apex + 1.0, (3.6, 5.5 + 0.4 * body.fat, 5.5 + 0.3 * body.fat)
+    balls = [Ball((side * 13.0, -1.0 - 1.5 * lateral, high), shoulder, side * 0.2) for side in SIDES]
     front = float(body.at("front", np.float32(4.0)))
     if body.breast:
         size = 3.6 + 0.75 * body.breast
         balls += [Ball((side * 8.2, front + 0.5, 2.2), (size, 0.7 + body.breast, size)) for side in SIDES]
-    balls.append(Ball((0, 1.8, body.apex + 14.5), (7.4, 9.0, 9.5 + 2.4 * body.child)))
+    if not lateral:  # chin and arms up, and out of the beam
+        for side in SIDES:
+            lift, wide = side * chest_bones.lift(body), 3.4 + 0.55 * body.fat
+            middle = (
+                side * (16.6 + 11 * np.cos(lift)),
+                -1.0,
+                body.apex - 4.0 + 2 * body.arms + 11 * side * np.sin(lift),
+            )
+            balls.append(Ball(middle, (15.0, wide, wide), lift))
+        balls.append(Ball((0, 1.8, body.apex + 14.5), (7.4, 9.0, 9.5 + 2.4 * body.child)))
     return tuple(balls)

@@ -69,10 +69,12 @@ class PhantomSet:
         part = root.with_suffix(".part")
         for place in {Path(path).parent for column in rows.columns.intersection(FILES) for path in rows[column]}:
             (part / place).mkdir(parents=True, exist_ok=True)
-        bodies = [group.to_dict("records") for _, group in rows.groupby("mask", sort=False)]
+        bodies: dict[str, list[dict]] = {}  # rows that share a mask; much faster than a group of pandas each
+        for row in rows.to_dict("records"):
+            bodies.setdefault(row["mask"], []).append(row)
         what, done = self.name.replace("_", " "), []
         with tqdm(total=len(rows), desc=what, unit="image", file=sys.stderr, mininterval=1) as bar:
-            for records in _map(partial(_draw_body, self, part, seed), bodies, workers):
+            for records in _map(partial(_draw_body, self, part, seed), list(bodies.values()), workers):
                 done += records
                 bar.update(len(records))
         for stray in part.rglob("*.tmp"):
