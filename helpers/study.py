@@ -163,7 +163,8 @@ class Study:
             write_atomically(folder / f"{name}{suffix}", lambda file: save_figure(figure, file))
         self._figures.append(_item(name, shows, caption, published, pixels=pixels))
         width = round(figure.get_size_inches()[0] * 110)
-        picture = Image(data=(folder / f"{name}.png").read_bytes(), format="png", width=width)
+        data = (folder / f"{name}.png").read_bytes()
+        picture = Image(data=data, format="png", width=width, alt=f"{shows}: {caption}")
         display(picture, metadata={MADE: f"{name}.png"})
 
     def table(

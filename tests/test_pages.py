@@ -146,7 +146,8 @@ def site(tmp_path_factory):
         Image.new("L", (900, 600)).save(run.figures / name / "one.png", dpi=(200, 200))
         Image.new("L", (900, 600)).save(run.figures / name / "one.pdf")
         scores().to_parquet(run.experiments / "multiclass/scores.parquet")
-        wide = nbformat.v4.new_output("display_data", {"text/html": pd.DataFrame([range(40)] * 2).to_html()})
+        html = pd.DataFrame([range(40)] * 2).to_html()
+        wide = nbformat.v4.new_output("display_data", {"text/html": html}, metadata={"made": "one.png"})
         cell = nbformat.v4.new_code_cell('study.figure("one", figure)', outputs=[wide])
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), run.notebook(name))
         yield build_site(run, folder / "made").parent
@@ -154,6 +155,7 @@ def site(tmp_path_factory):
 
 def test_every_link_of_the_report_and_the_site_leads_somewhere(site):
     pages = [*site.rglob("*.html"), site.parent / "runs/pages/report.html"]
+    assert "notebooks/02_multiclass_roc.html#one.png" in (site / "report.html").read_text(encoding="utf-8")
     assert {page.name for page in pages} >= {*PAGES, "02_multiclass_roc.html"}
     assert {page.name: dead for page in pages if (dead := dead_links(page))} == {}
 
