@@ -84,14 +84,15 @@ def test_a_bias_of_the_network_and_one_of_the_patient_part_ways_in_the_mirror(fo
     rng = np.random.default_rng(0)
     maps = rng.random((40, 8, 8))
     maps[..., :4] += 1
-    mirror = maps[..., ::-1] if follows == "patient" else maps
+    maps = [maps, maps**1.1]  # of two trainings
+    mirror = [one[..., ::-1] for one in maps] if follows == "patient" else maps
     patients, labels = np.arange(40).astype(str), ["a"] * 20 + ["b"] * 20
     found = numbers.laterality_by_class({"image": maps, "mirror image": mirror}, labels, patients, ("a", "b"))
     assert found["image"]["all"].low > 0
     assert words in numbers.describe_side(found["image"]["all"], found["mirror image"]["all"])
     table = numbers.laterality_table({"image": maps, "mirror image": mirror}, labels, patients, ("a", "b"))
     single = table[table["class"] != "all"]
-    assert set(table["class"]) == {"all", "a", "b"} and (single["p"] < 0.01).all()
+    assert set(table["class"]) == {"all", "a", "b"} and (single["p"] < 0.05).all()
     assert single["p_holm"].min() == pytest.approx(4 * single["p"].min())  # two classes, two images
     assert table.loc[table["class"] == "all", "p_holm"].isna().all()
 
@@ -99,7 +100,7 @@ def test_a_bias_of_the_network_and_one_of_the_patient_part_ways_in_the_mirror(fo
 def test_an_empty_map_has_no_side_and_a_class_of_empty_maps_no_index():
     maps = np.zeros((6, 4, 4))
     maps[:3, :, 0] = 1.0
-    both, classes = {"image": maps, "mirror image": 0 * maps}, ("a", "b")
+    both, classes = {"image": [maps, maps], "mirror image": [0 * maps, 0 * maps]}, ("a", "b")
     found = numbers.laterality_by_class(both, ["a", "a", "a", "a", "b", "b"], list("pqrstu"), classes)
     assert found["image"]["a"].value == 1.0 and found["image"]["a"].n == 3
     assert "1 of 4 maps are empty" in found["image"]["a"].note and not found["image"]["b"].defined

@@ -43,6 +43,8 @@ def tune(backbone, tmp_path):
 
     def run(labels=CODES, train=IMAGES, held_out=IMAGES, split=SPLIT, head=None, folder=tmp_path, **changed):
         settings = replace(SETTINGS, **changed)
+        if settings.trainable == "head":
+            train = held_out = features_of(backbone, IMAGES, np.arange(len(IMAGES)))
         return finetune(backbone, train, held_out, labels, split, CLASSES, settings, folder, head)
 
     return run

@@ -7,7 +7,14 @@ from tiny import run_maker, tiny_images
 from helpers.rajkomar.models import METHODS, choose, train_view_models
 from helpers.run.profile import ProfileError, load_profile
 
-VIEWS = {"backbone": "SmallNet", "view_size": 32, "view_children": 3, "view_epochs": 2, "view_epoch_images": 24}
+VIEWS = {
+    "backbone": "SmallNet",
+    "view_size": 32,
+    "view_children": 3,
+    "view_epochs": 2,
+    "view_epoch_images": 24,
+    "trainings": 2,
+}
 
 
 def test_the_view_models_are_three_a_pretraining_and_those_without_weights_are_said(tmp_path):
@@ -20,7 +27,9 @@ def test_the_view_models_are_three_a_pretraining_and_those_without_weights_are_s
     assert len(table[["method", "on"]].drop_duplicates()) == 6 and set(table["on"]) == {"originals", "children"}
     parents = set(images.frame.loc[images.frame["split"] == "validation", "image_id"])
     assert set(table["parent"]) <= parents  # nobody is validated on a child of a training image
-    assert (made.table("robustness").groupby("transform").size() == 8).all()
+    assert (made.table("robustness").groupby(["transform", "seed"]).size() == 8).all()
+    assert set(table["seed"]) == set(made.scores["seed"]) == set(made.history["seed"]) == {1, 2}
+    assert (made.folder / "network_2").is_dir()
 
 
 def test_when_no_pretraining_has_weights_then_it_is_refused(tmp_path):

@@ -158,12 +158,19 @@ def test_the_network_scores_every_image_it_did_not_learn_from_on_every_label(tmp
     labels = np.where(images.frame["label"] == "Finding", "Effusion|Mass", "No Finding")
     labels[::5] = "Mass"
     own = Images(images.catalogue, images.frame.assign(labels=labels))
-    settings = {"chexnet_backbone": "SmallNet", "weights": "none", "chexnet_size": 32, "chexnet_epochs": 2}
+    settings = {
+        "chexnet_backbone": "SmallNet",
+        "weights": "none",
+        "chexnet_size": 32,
+        "chexnet_epochs": 1,
+        "trainings": 2,
+    }
     with pytest.warns(UserWarning, match="Hernia"):
         made = run_maker(train_chexnet, own, load_profile("phantom", settings | {"workers": 1}), tmp_path / "runs")
     assert made.classes == ("Effusion", "Mass") and set(made.scores["selection"]) == {"validation", "frozen"}
     held_out = own.frame[own.frame["split"] != "train"]
-    for _, part in made.scores.groupby("selection"):
+    assert made.scores.groupby("selection")["seed"].nunique().to_dict() == {"frozen": 1, "validation": 2}
+    for _, part in made.scores.groupby(["selection", "seed"]):
         assert part["image_id"].tolist() == held_out["image_id"].tolist()
         assert part["y_Mass"].tolist() == held_out["labels"].str.contains("Mass").tolist()
 

@@ -29,19 +29,20 @@ class CarrKeys(BaseModel):
     bridge_size: int = Field(0, ge=0, le=1024, description="pixels per side of that network; 0: its own")
     bridge_depths: int = Field(1, ge=1, le=8, description="resolutions whose last maps the bridged network reads")
     bridge_epochs: int = Field(8, ge=1, le=1000, description="epochs on the bridge data set")
-    bridge_epoch_images: int = Field(0, ge=0, description="images per epoch on the bridge data set; 0: all")
+    bridge_epoch_images: int = Field(0, ge=0, description="images per epoch on bridge and target; 0: all")
     bridge_learning_rate: float = Field(0.0001, gt=0, description="of Adam on the bridge, after natural images")
     bridge_layers: int = Field(0, ge=0, description="last layers that learn on the bridge and the target; 0: all")
-    bridge_cpu_images: int = Field(8_000, ge=0, description="images it learns from without a GPU; 0: no limit")
+    bridge_cpu_images: int = Field(
+        8_000, ge=0, description="images each training learns from without a GPU; 0: no limit"
+    )
     bridge_covid_subjects: int = Field(102, ge=1, description="COVID-19 target: training subjects per class")
     bridge_octid_images: int = Field(50, ge=1, description="retinal target: training images per class")
     bridge_per_class: Rising = Field((5, 10, 25, 50, 102), min_length=1, description="target images per class")
-    bridge_seeds: int = Field(5, ge=2, le=100, description="draws of target images at each number")
     bridge_target_epochs: int = Field(8, ge=1, le=1000, description="epochs of the whole network on the target")
 
 
 DATA = "helpers.carr.data"
-BRIDGE = (*FEATURES_KEYS, "bridge_", "head_standardise")
+BRIDGE = (*FEATURES_KEYS, "bridge_", "head_standardise", "trainings")
 
 STUDY = PaperStudy(
     paper="carr2020",

@@ -38,6 +38,7 @@ SOURCE = "source, learnt without COVID-19"
 BOX: Box = ((0.08, 0.9), (0.06, 0.94))  # rows and columns of frontal lungs, as shares, where no mask is known
 COVERED = 0.995  # share of all lungs' pixels that a box from masks holds, along each axis
 BORDER = 0.08  # width of the border, as a share of the side
+BLACKED_OUT = "lungs blacked out"
 WITH_MASKS = "whole image, where lungs are known"
 FEW = 10  # training images of a class, below which a control that needs masks is not learnt
 
@@ -46,36 +47,45 @@ def train_covid_bridge(inputs: Inputs) -> Results:
     """COVID-19, from the pneumonia radiographs: "102 subjects" per class.
 
     Tables: those of `models.train_bridge`, and `controls`: a row per image that was not learnt from, `setting` (see
-    `score_controls`) and `control`, with p_<class>; the source's control gives p_COVID-19 alone.
+    `score_controls`), `control` and `seed`, with p_<class>; the source's control gives p_COVID-19 alone.
     """
     plan = Plan("xray", inputs.settings.bridge_covid_subjects, same_names=True, mirror=False)
-    results, backbone = train_bridge(inputs, plan)
-    controls = score_controls(inputs.own, backbone, inputs.settings)
+    results, backbones = train_bridge(inputs, plan)
+    controls = score_controls(inputs.own, backbones, inputs.settings)
     return replace(results, tables={**results.tables, "controls": controls})
 
 
-def score_controls(own: Images, backbone: Backbone, settings: Profile) -> pd.DataFrame:
-    """Every control in each setting: "tied", the target's own images, where the class goes with the source; and, of
-    data that can be (phantoms), "untied", where every class comes from both sources alike.
+def score_controls(own: Images, backbones: Sequence[Backbone], settings: Profile) -> pd.DataFrame:
+    """Every control in each setting, on each training's network: "tied", the target's own images, where the class goes
+    with the source; and, of data that can be (phantoms), "untied", where every class comes from both sources alike.
     """
-    frame, classes = own.catalogue.frame, own.catalogue.classes
-    pixels = pixels_of(own.catalogue, frame, backbone.image_size, settings.workers)
-    run = compile_backbone(backbone, choose("auto", "float32"))
-    lungs = read_masks(own.catalogue, frame, backbone.image_size, settings)
-    shown = hide_parts(pixels, lungs_box(lungs, backbone.image_size))
-    features = {name: pd.DataFrame(run(images), index=frame["image_id"]) for name, images in shown.items()}
+    by_setting, classes = {TIED: own.frame}, own.catalogue.classes
+    if covid.can_be_untied(own.catalogue.frame):
+        by_setting[UNTIED] = covid.untied(own.catalogue, settings.seed)
+    shown, parts = _hidden(own, backbones[0].image_size, settings), []
+    for seed, backbone in enumerate(backbones, settings.seed):
+        run = compile_backbone(backbone, choose("auto", "float32"))
+        features = {name: pd.DataFrame(run(images), index=names) for name, (images, names) in shown.items()}
+        if 0 < len(known := shown.get(BLACKED_OUT, ((), ()))[1]) < len(own.catalogue.frame):
+            features[WITH_MASKS] = features["whole image"].loc[known]
+        found = [_score(rows, features, classes, settings.seed).assign(setting=one) for one, rows in by_setting.items()]
+        parts.append(pd.concat(found).assign(seed=seed))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _hidden(own: Images, size: int, settings: Profile) -> dict[str, tuple[np.ndarray, pd.Series]]:
+    """What each control is shown: the images, uint8 (n, size, size), and their names."""
+    frame = own.catalogue.frame
+    pixels, lungs = (
+        pixels_of(own.catalogue, frame, size, settings.workers),
+        read_masks(own.catalogue, frame, size, settings),
+    )
+    found = {name: (images, frame["image_id"]) for name, images in hide_parts(pixels, lungs_box(lungs, size)).items()}
     known = lungs.rows["image_id"]
     if len(known):
-        own_pixels = pixels[frame.reset_index().set_index("image_id").loc[known, "index"]]
-        parts = hide_lungs(own_pixels, lungs.pixels)
-        features |= {name: pd.DataFrame(run(images), index=known) for name, images in parts.items()}
-    if 0 < len(known) < len(frame):
-        features[WITH_MASKS] = features["whole image"].loc[known]
-    by_setting = {TIED: own.frame}
-    if covid.can_be_untied(frame):
-        by_setting[UNTIED] = covid.untied(own.catalogue, settings.seed)
-    parts = [_score(rows, features, classes, settings.seed).assign(setting=name) for name, rows in by_setting.items()]
-    return pd.concat(parts, ignore_index=True)
+        parts = hide_lungs(pixels[pd.Index(frame["image_id"]).get_indexer(known)], lungs.pixels)
+        found |= {name: (images, known) for name, images in parts.items()}
+    return found
 
 
 def _score(frame: pd.DataFrame, features: dict[str, pd.DataFrame], classes: Sequence[str], seed: int) -> pd.DataFrame:
@@ -175,7 +185,7 @@ def hide_lungs(pixels: np.ndarray, lungs: np.ndarray) -> dict[str, np.ndarray]:
     `lungs`: bool, like the images.
     """
     return {
-        "lungs blacked out": np.where(lungs, np.uint8(0), pixels),
+        BLACKED_OUT: np.where(lungs, np.uint8(0), pixels),
         "lungs only": np.where(lungs, pixels, np.uint8(0)),
         "outline of the lungs": np.where(lungs, np.uint8(255), np.uint8(0)),
     }

@@ -23,7 +23,6 @@ from helpers.plots.style import DOUBLE, MARKS, REFERENCE, canvas, letter_panels,
 STARTS = {
     "none": ("o", "#999999", "#999999", ":"),
     "natural": ("s", "#E69F00", "#E69F00", "--"),
-    "bridge": ("^", "#56B4E9", "#56B4E9", "-."),
     "natural, then bridge": ("D", "#0072B2", "#0072B2", "-"),
 }
 WORTH = (MARKS[2], ("^", "#56B4E9", "#1B6A94"), MARKS[1])
@@ -121,13 +120,13 @@ def class_averages(table: pd.DataFrame, found: Mapping[str, Estimate], titles: M
 def worth(
     points: Mapping[tuple[str, int], tuple[Estimate, Any]], gains: pd.DataFrame, quantity: str = "class-averaged AUROC"
 ) -> Figure:
-    """The four starts against the number of target images per class (A), and what one is worth over another (B), with
+    """The starts against the number of target images per class (A), and what one is worth over another (B), with
     95 % intervals. `points` and `gains` from `numbers` (`grid_points`, `grid_differences`)."""
     figure, (left, right) = canvas(DOUBLE, 3.05, 1, 2)
     sizes = np.array(sorted({size for _, size in points}))
     for place, (start, (*mark, line)) in enumerate(STARTS.items()):
         found = [points[start, size][0] for size in sizes]
-        draw_intervals(left, found, sizes * 1.035 ** (place - 1.5), mark, start, upright=True, ls=line, capsize=0, ms=4)
+        draw_intervals(left, found, sizes * 1.035 ** (place - 1), mark, start, upright=True, ls=line, capsize=0, ms=4)
     rows = gains[gains["per_class"] != "fewest less most"]
     pairs = rows.groupby(["start", "over"], sort=False)
     for place, (((start, over), part), mark) in enumerate(zip(pairs, WORTH, strict=False)):

@@ -2,11 +2,13 @@
 
 Method: "1. Initialised with parameters learned from a source dataset. 2. Fine-tune parameters on a large bridge dataset
 of the same image domain as the target dataset. 3. Trained on the target dataset." The poster shows the winner alone.
-Here four starts (nothing, natural images, a bridge, natural images and then a bridge) are compared on the same draws of
-target images, from few of them to many: small softmax regressions on frozen features, so that starts are compared in
-pairs. The published recipe, all three steps with the target's images and ten augmentations of each, makes the network
-that the figures show; validation chooses its epoch, the one before it learnt (a last layer on the bridge's features)
-included.
+Here three starts (nothing, natural images, natural images and then a bridge) are compared on the same draws of target
+images, from few of them to many: small softmax regressions on frozen features, so that starts are compared in pairs.
+The published recipe, all three steps with the target's images and ten augmentations of each, makes the networks of the
+figures; validation chooses their epoch, the one before they learnt (a last layer on the bridge's features) included.
+
+Everything is trained several times (`trainings`): a seed is a bridge training, a draw of target images and a random
+start, so that the spread between seeds holds all that chance decides.
 """
 
 from __future__ import annotations
@@ -24,21 +26,29 @@ import pandas as pd
 from helpers.carr.data import Expanded, expand
 from helpers.data.augment import LightAugmentation, Mirrored
 from helpers.model.backbones import Backbone, load_backbone, weights_digest, with_depths
+from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, affordable, pixels_of, scores_of
-from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, features_of, finetune, keep_network
+from helpers.model.finetune import (
+    FinetunedNetwork,
+    FinetuneSettings,
+    features_of,
+    finetune,
+    finetune_ensemble,
+    history_of,
+    keep_networks,
+    over_rows,
+)
 from helpers.model.head import Head, fit_head
 from helpers.run.profile import Profile
 
 STEPS = ("natural images", "bridge", "target")  # "the algorithm training over three steps"
-STARTS = (NONE, NATURAL, BRIDGE, BOTH) = ("none", "natural", "bridge", "natural, then bridge")
+STARTS = (NONE, NATURAL, BOTH) = ("none", "natural", "natural, then bridge")
 PUBLISHED_BACKBONE = "InceptionV4"
 # The poster gives none of these; phantoms' validation images chose them.
 PENALTIES = (0.001, 0.01, 0.1)  # of the squared weights, tried by every head
 IMAGES_PER_STEP = 32  # on the bridge and on the target
-RANDOM_RATE = 0.001  # of Adam on the bridge, from random weights
 TARGET_RATE = 0.00003  # of Adam on the target
 HEAD_IMAGES = 2000  # bridge images that the last layer is fitted to before the layers below it learn
-MEASURED = 64  # bridge images that a random network's normalisations are measured on
 LEARNT = 0.1  # of the way from guessing the commonest class to no error: below it, a bridge was hardly learnt
 
 
@@ -64,7 +74,8 @@ class Target:
 
     `frame` and `pixels`, uint8 (n, size, size): the split frame and its images; `expanded`: the frame with the children
     of every drawn image, its column `published` the split of the published draw (other draws are in none); `draws`:
-    (images per class, seed, image ids) of the comparison; `subjects`: the published draw's per class.
+    (images per class, seed, image ids) of the comparison, a draw per training; `subjects`: the published draw's per
+    class.
     """
 
     frame: pd.DataFrame
@@ -80,31 +91,37 @@ def train_retinal_bridge(inputs: Inputs) -> Results:
     return train_bridge(inputs, Plan("oct", per_class, same_names=False, mirror=True, speckled=True))[0]
 
 
-def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, Backbone]:
-    """The whole experiment on the target `inputs.own`; and the frozen network of natural images and then the bridge.
+def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, list[Backbone]]:
+    """The whole experiment on the target `inputs.own`; and the frozen networks of natural images and then the bridge.
 
-    Tables: `scores` (every image not trained on, by the published recipe), `history` (epochs of every training, named
-    in `training`), `grid` (test images by each start's head, see `compare_starts`), `removed` (rows that left the
-    bridge because the target has them). The network of the published recipe is kept too.
+    Tables, all with the `seed` of the training: `scores` (every image not trained on, by the published recipe),
+    `history` (epochs of every training, named in `training`), `grid` (test images by each start's head, see
+    `compare_starts`); and `removed` (rows that left the bridge because the target has them). The networks of the
+    published recipe are kept too.
     """
     settings, classes = inputs.settings, tuple(inputs.own.catalogue.classes)
     _warn_of_backbone(settings)
     bridge, removed = without_target(inputs.others[plan.bridge], inputs.own, plan.same_names)
     starts, history = train_starts(bridge, plan, settings, inputs.unfinished)
-    target = draw_target(inputs.own, plan, starts[BOTH].image_size, settings)
+    target = draw_target(inputs.own, plan, starts[BOTH][0].image_size, settings)
     source = Expanded(target.expanded, target.pixels, target.frame["image_id"], settings.seed, plan.mirror)
-    rows = np.arange(len(target.expanded))
-    features = {start: features_of(network, source, rows) for start, network in starts.items()}
-    run = _train_on_target(target, source, starts[BOTH], features[BOTH], inputs)
+    features = features_of_starts(starts, source)
+    runs = [
+        _train_on_target(target, source, body, values, settings.seed + k, inputs)
+        for k, (body, values) in enumerate(zip(starts[BOTH], features[BOTH], strict=True))
+    ]
     held_out = (target.frame["split"] != "train").to_numpy()
-    probabilities = run.predict(target.pixels[held_out])
+    scores = [
+        scores_of(target.frame[held_out], run.predict(target.pixels[held_out]), classes, "validation").assign(seed=seed)
+        for seed, run in enumerate(runs, settings.seed)
+    ]
     tables = {
-        "scores": scores_of(target.frame[held_out], probabilities, classes, "validation"),
-        "history": pd.concat([history, run.history.assign(training="target")], ignore_index=True),
+        "scores": pd.concat(scores, ignore_index=True),
+        "history": pd.concat([history, history_of(runs, training="target")], ignore_index=True),
         "grid": compare_starts(features, target.expanded, target.draws, classes),
         "removed": removed[["image_id", "patient_id", "label", "split"]],
     }
-    summary = keep_network(run, inputs.fresh, settings.bridge_depths) | {
+    summary = keep_networks(runs, inputs.fresh, settings.bridge_depths) | {
         "steps": list(STEPS),
         "bridge classes": list(bridge.catalogue.classes),
         "bridge images": len(bridge.frame),
@@ -143,51 +160,52 @@ def without_target(bridge: Images, target: Images, same_names: bool) -> tuple[Im
 
 def train_starts(
     bridge: Images, plan: Plan, settings: Profile, unfinished: Path
-) -> tuple[dict[str, Backbone], pd.DataFrame]:
-    """The frozen network of each of `STARTS`, and the histories of the two bridge trainings, named in `training`."""
+) -> tuple[dict[str, list[Backbone]], pd.DataFrame]:
+    """The frozen networks of each of `STARTS`, one per training, of natural images alone one for all; and the histories
+    of the bridge trainings, named in `training`."""
     name, size = settings.bridge_backbone or settings.backbone, settings.bridge_size
-    starts, histories = {}, []
-    for start, weights in ((NONE, "none"), (NATURAL, settings.weights)):
-        starts[start] = with_depths(load_backbone(name, weights, size, settings.seed), settings.bridge_depths)
-    pixels = pixels_of(bridge.catalogue, bridge.frame, starts[NONE].image_size, settings.workers)
-    for before, after in ((NONE, BRIDGE), (NATURAL, BOTH)):
-        folder = unfinished / f"bridge-after-{before}"
-        run = _train_on_bridge(starts[before], bridge, pixels, plan, settings, folder)
-        warn_of_failure(run.history, run.epoch, bridge.frame, after)
-        starts[after] = _with_weights(run.backbone, run.weights[:-2], after)  # without the last layer
-        histories.append(run.history.assign(training=after))
-    return {start: starts[start] for start in STARTS}, pd.concat(histories, ignore_index=True)
+    seeds = range(settings.seed, settings.seed + settings.trainings)
+
+    def load(weights: str, seed: int) -> Backbone:
+        return with_depths(load_backbone(name, weights, size, seed), settings.bridge_depths)
+
+    natural = load(settings.weights, settings.seed)
+    runs = _train_on_bridge(natural, bridge, plan, settings, unfinished)
+    for run in runs:
+        warn_of_failure(run.history, run.epoch, bridge.frame)
+    bridged = [_with_weights(natural, run.weights[:-2], BOTH) for run in runs]  # without the last layer
+    starts = {NONE: [load("none", seed) for seed in seeds], NATURAL: [natural], BOTH: bridged}
+    return starts, history_of(runs, training=BOTH)
 
 
 def _train_on_bridge(
-    backbone: Backbone, bridge: Images, pixels: np.ndarray, plan: Plan, settings: Profile, unfinished: Path
-) -> FinetunedNetwork:
-    """`backbone` fine-tuned to the bridge's classes; a random one without a head, its normalisations measured first."""
-    frame, classes, random = bridge.frame, tuple(bridge.catalogue.classes), backbone.weights == "none"
-    if random:
-        body, head = measure_normalisations(backbone, pixels[:: max(1, len(pixels) // MEASURED)][:MEASURED]), None
-    else:
-        body, head = backbone, _first_head(backbone, bridge, pixels, settings.seed)
-    images = (Mirrored if plan.speckled else LightAugmentation)(pixels, settings.seed), pixels
-    codes, recipe = frame["label"].map(classes.index).to_numpy(), bridge_recipe(settings, frame, plan.speckled, random)
-    return finetune(body, *images, codes, frame["split"], classes, recipe, unfinished, head)
+    backbone: Backbone, bridge: Images, plan: Plan, settings: Profile, unfinished: Path
+) -> Sequence[FinetunedNetwork]:
+    """`backbone` fine-tuned to the bridge's classes, once per seed."""
+    frame, classes = bridge.frame, tuple(bridge.catalogue.classes)
+    pixels = pixels_of(bridge.catalogue, frame, backbone.image_size, settings.workers)
+    augment = Mirrored if plan.speckled else LightAugmentation
+    recipe, codes = bridge_recipe(settings, frame, plan.speckled), frame["label"].map(classes.index).to_numpy()
+    return finetune_ensemble(
+        settings.trainings,
+        backbone,
+        lambda seed: augment(pixels, seed),
+        *(pixels, codes, frame["split"], classes),
+        settings=recipe,
+        folder=unfinished / "bridge",
+        head=_first_head(backbone, bridge, pixels, settings.seed),
+    ).networks
 
 
-def bridge_recipe(settings: Profile, frame: pd.DataFrame, speckled: bool, random: bool) -> FinetuneSettings:
-    """The recipe on the bridge, within what is affordable without a GPU.
-
-    A random network learns its normalisations too: on phantom B-scans, on validation images, that took it from an
-    accuracy of 0.85 to 0.96.
-    """
+def bridge_recipe(settings: Profile, frame: pd.DataFrame, speckled: bool) -> FinetuneSettings:
+    """The recipe on the bridge, within what is affordable without a GPU."""
     images = int((frame["split"] == "train").sum())
     epoch_images = min(images, settings.bridge_epoch_images * (2 if speckled else 1) or images)
     limit = (settings.bridge_cpu_images, "bridge_cpu_images")
     epochs, epoch_images = affordable("a network on the bridge", settings.bridge_epochs, epoch_images, *limit)
     return replace(
-        _recipe(settings, RANDOM_RATE if random else settings.bridge_learning_rate, epochs, epoch_images),
-        trainable="all" if random else settings.bridge_layers or "all",  # layers drawn at random are no use frozen
+        _recipe(settings, settings.bridge_learning_rate, epochs, epoch_images),
         schedule="cosine" if speckled else "steps",
-        train_batch_norm=random,
         keep="best trained",  # a bridge that taught nothing would be no bridge
     )
 
@@ -220,7 +238,7 @@ def _first_head(backbone: Backbone, bridge: Images, pixels: np.ndarray, seed: in
     return fit_head(features, frame["label"], frame["split"], bridge.catalogue.classes, PENALTIES).best
 
 
-def warn_of_failure(history: pd.DataFrame, epoch: int, frame: pd.DataFrame, start: str) -> None:
+def warn_of_failure(history: pd.DataFrame, epoch: int, frame: pd.DataFrame) -> None:
     """Warn of a bridge that was hardly learnt: what is transferred from it then says nothing of bridges."""
     row = history[(history["split"] == "validation") & (history["epoch"] == epoch)]
     reached = float(row["accuracy"].iloc[0])
@@ -228,27 +246,10 @@ def warn_of_failure(history: pd.DataFrame, epoch: int, frame: pd.DataFrame, star
     guess = float(labels.value_counts(normalize=True).max())
     if reached < guess + (1 - guess) * LEARNT:
         text = (
-            f"the start '{start}' hardly learnt its bridge: its accuracy on validation images is {100 * reached:.0f} %,"
-            f" and the commonest class is {100 * guess:.0f} % of them"
+            f"the bridge was hardly learnt: the accuracy on its validation images is {100 * reached:.0f} %, and the "
+            f"commonest class is {100 * guess:.0f} % of them"
         )
         warnings.warn(text, UserWarning, stacklevel=3)
-
-
-def measure_normalisations(backbone: Backbone, images: np.ndarray) -> Backbone:
-    """A random network whose batch normalisations have the means and variances of these uint8 images (n, size, size).
-
-    It learns on from these: those it was drawn with normalise nothing.
-    """
-    import keras
-
-    model = keras.models.clone_model(backbone.model)
-    model.set_weights(backbone.model.get_weights())
-    for layer in model.layers:
-        layer.trainable = True  # the model's own would not reach a clone's frozen layers
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-    model(images[..., None].astype(np.float32), training=True)
-    return _with_weights(backbone, model.get_weights(), backbone.weights)
 
 
 def _with_weights(backbone: Backbone, values: list[np.ndarray], weights: str) -> Backbone:
@@ -266,11 +267,11 @@ def _with_weights(backbone: Backbone, values: list[np.ndarray], weights: str) ->
 
 def draw_target(own: Images, plan: Plan, size: int, settings: Profile) -> Target:
     """Draw target images for the comparison and for the published recipe, and expand every drawn one."""
-    frame, seed = own.frame.reset_index(drop=True), settings.seed * 1000
-    sizes = drawable(frame, settings.bridge_per_class)
-    draws = [(n, seed + k, subjects(frame, n, seed + k)) for n in sizes for k in range(settings.bridge_seeds)]
+    frame, sizes = own.frame.reset_index(drop=True), drawable(own.frame, settings.bridge_per_class)
+    seeds = range(settings.seed, settings.seed + settings.trainings)
+    draws = [(n, seed, subjects(frame, n, seed)) for n in sizes for seed in seeds]
     per_class = drawable(frame, (plan.per_class,))[-1]
-    published = subjects(frame, per_class, seed)
+    published = subjects(frame, per_class, settings.seed)
     drawn = {name for _, _, names in draws for name in names}.union(published)
     used = frame[(frame["split"] != "train") | frame["image_id"].isin(drawn)].reset_index(drop=True)
     expanded = expand(used)
@@ -305,8 +306,17 @@ def subjects(frame: pd.DataFrame, per_class: int, seed: int) -> list[str]:
     return first.groupby("label").head(per_class)["image_id"].tolist()
 
 
+def features_of_starts(starts: Mapping[str, Sequence[Backbone]], source: Expanded) -> dict[str, list[np.ndarray]]:
+    """Each frozen network's features of every image of `source`, which is augmented once for all of them."""
+    bodies = [body for some in starts.values() for body in some]
+    runs = [compile_backbone(body, choose("auto", "float32")) for body in bodies]
+    found = over_rows(lambda images: np.hstack([run(images) for run in runs]), source, np.arange(len(source)))
+    parts = iter(np.split(found, np.cumsum([body.features for body in bodies])[:-1], axis=1))
+    return {start: [next(parts) for _ in some] for start, some in starts.items()}
+
+
 def _train_on_target(
-    target: Target, source: Expanded, body: Backbone, features: np.ndarray, inputs: Inputs
+    target: Target, source: Expanded, body: Backbone, features: np.ndarray, seed: int, inputs: Inputs
 ) -> FinetunedNetwork:
     """The third step: "Trained on the target dataset", all its images and their augmentations, from the bridge on.
 
@@ -315,26 +325,26 @@ def _train_on_target(
     settings, classes = inputs.settings, tuple(inputs.own.catalogue.classes)
     labels, split = target.expanded["label"], target.expanded["published"]
     head = fit_head(features, labels, split, classes, PENALTIES).best
-    limit = (settings.bridge_cpu_images // 2, "bridge_cpu_images")
-    images = int((split == "train").sum())
-    recipe = _recipe(
-        settings, TARGET_RATE, *affordable("the target network", settings.bridge_target_epochs, images, *limit)
-    )
+    images, limit = int((split == "train").sum()), (settings.bridge_cpu_images // 2, "bridge_cpu_images")
+    images = min(images, settings.bridge_epoch_images or images)
+    epochs, images = affordable("the target network", settings.bridge_target_epochs, images, *limit)
+    recipe = replace(_recipe(settings, TARGET_RATE, epochs, images), seed=seed)
     codes = labels.map(classes.index).to_numpy()
-    return finetune(body, source, source, codes, split, classes, recipe, inputs.unfinished / "target", head)
+    return finetune(body, source, source, codes, split, classes, recipe, inputs.unfinished / f"target-{seed}", head)
 
 
 def compare_starts(
-    features: Mapping[str, np.ndarray],
+    features: Mapping[str, Sequence[np.ndarray]],
     expanded: pd.DataFrame,
     draws: Sequence[tuple[int, int, list[str]]],
     classes: Sequence[str],
 ) -> pd.DataFrame:
     """Probabilities of the test images by every start's head, after each draw: `scores_of` with the columns start,
-    per_class, seed and penalty. `features[start]` has a row per row of `expanded`."""
-    scores = []
+    per_class, seed and penalty. `features[start]` has a row per row of `expanded`, for each training or for all."""
+    scores, first = [], min(seed for _, seed, _ in draws)
     test = expanded[expanded["split"] == "test"]
-    for (start, values), (per_class, seed, names) in product(features.items(), draws):
+    for (start, trained), (per_class, seed, names) in product(features.items(), draws):
+        values = trained[(seed - first) % len(trained)]
         learnt = expanded[(expanded["split"] == "validation") | expanded["parent"].isin(names)]
         head = fit_head(values[learnt.index], learnt["label"], learnt["split"], classes, PENALTIES).best
         shown = scores_of(test, head.predict(values[test.index]), classes, "validation")

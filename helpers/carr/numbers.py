@@ -10,21 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers.carr.controls import BOX, WITH_MASKS
+from helpers.carr.controls import BLACKED_OUT, BOX, WITH_MASKS
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import slices_of
 from helpers.data.masks import LESIONS, LUNGS, read_masks
 from helpers.explain.gradients import choose_background, gradient, gradient_shap
 from helpers.explain.maps import Classifier
 from helpers.explain.scores import middle_of, point
-from helpers.metrics.auroc import auroc, clustered_auroc
-from helpers.metrics.by_patient import Bounds, Clustered, clustered_mean, combine, over_trainings
-from helpers.metrics.classification import accuracy, clustered_f1, predicted_labels
+from helpers.metrics.auroc import clustered_auroc
+from helpers.metrics.by_patient import Bounds, Clustered, by_training, clustered_mean, combine, over_trainings
+from helpers.metrics.classification import clustered_f1, predicted_labels
 from helpers.metrics.comparison import holm
 from helpers.metrics.estimate import Estimate, estimate_frame, flatten
 from helpers.model.experiment import pixels_of
@@ -36,30 +37,57 @@ NO_SPREAD = "half the range, and a deviation, of a few classes: no interval cove
 
 
 def class_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """One row per class and quantity: sensitivity, F1 and AUROC against the rest, all with intervals by patient.
+    """One row per class and quantity: sensitivity, F1 and AUROC against the rest, by patient and over the trainings.
 
-    Columns class, quantity, value, low, high, n, method, note; `scores` has label, patient_id and p_<class>.
+    Columns class, quantity, value, low, high, n, method, note; `scores` has label, patient_id, p_<class>, and `seed`.
     """
-    each = _each_class(scores, classes)
-    found = {(label, name): each[name][k].estimate() for k, label in enumerate(classes) for name in each}
-    return estimate_frame(found, "class", "quantity")
+    found = by_training(scores, lambda part: _by_class(part, classes))
+    return estimate_frame({key: one.estimate() for key, one in found.items()}, "class", "quantity")
 
 
 def average_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
-    """The poster's four numbers, with intervals by patient, and the spreads over the classes, which have none.
+    """The poster's four numbers, with intervals by patient and over the trainings, and the spreads over the classes,
+    which have none.
 
     Keys: `QUANTITIES`, and for sensitivity and f1 "<quantity> spread" (half the range) and "<quantity> deviation".
     """
-    predicted, each = predicted_labels(scores, classes), _each_class(scores, classes)
-    found = {"accuracy": accuracy(scores["label"], predicted, scores["patient_id"])}
-    for name, terms in each.items():
-        found[name] = _macro(terms).estimate()
-        values = [one.value for one in terms]
-        if name != "auroc":
-            without = (np.nan, np.nan, len(scores), "none", NO_SPREAD)
-            found[f"{name} spread"] = Estimate(float(np.ptp(values)) / 2, *without)
-            found[f"{name} deviation"] = Estimate(float(np.std(values)), *without)
+
+    def averages(part: pd.DataFrame) -> dict[str, Clustered]:
+        right = predicted_labels(part, classes) == part["label"].to_numpy()
+        each = {name: _macro(terms) for name, terms in _each_class(part, classes).items()}
+        return {"accuracy": clustered_mean(right, part["patient_id"], (0, 1)), **each}
+
+    found = {name: one.estimate() for name, one in by_training(scores, averages).items()}
+    of_class = by_training(scores, lambda part: _by_class(part, classes))
+    for name in ("sensitivity", "f1"):
+        values, without = (
+            [of_class[label, name].value for label in classes],
+            (np.nan, np.nan, len(scores), "none", NO_SPREAD),
+        )
+        found[f"{name} spread"] = Estimate(float(np.ptp(values)) / 2, *without)
+        found[f"{name} deviation"] = Estimate(float(np.std(values)), *without)
     return found
+
+
+def confusion_shares(scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """The confusion matrix as shares of each true class, by patient and over the trainings: a row per cell, `true` and
+    `predicted`."""
+
+    def shares(part: pd.DataFrame) -> dict[tuple[str, str], Clustered]:
+        labels, predicted = part["label"].to_numpy(), predicted_labels(part, classes)
+        own = {label: labels == label for label in classes}
+        return {
+            (label, other): clustered_mean(predicted[own[label]] == other, part.loc[own[label], "patient_id"], (0, 1))
+            for label, other in product(classes, classes)
+        }
+
+    found = by_training(scores, shares)
+    return estimate_frame({key: one.estimate() for key, one in found.items()}, "true", "predicted")
+
+
+def _by_class(scores: pd.DataFrame, classes: Sequence[str]) -> dict[tuple[str, str], Clustered]:
+    each = _each_class(scores, classes)
+    return {(label, name): each[name][k] for k, label in enumerate(classes) for name in each}
 
 
 def _each_class(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, list[Clustered]]:
@@ -111,8 +139,8 @@ def design_claims(frame: pd.DataFrame, removed: pd.DataFrame, summary: Mapping[s
 def grid_points(grid: pd.DataFrame, classes: Sequence[str], quantity: str = "auroc") -> Points:
     """Class-averaged AUROC (or, with `quantity`, "accuracy") of each start and number of images per class, over draws.
 
-    `grid` from `helpers.carr.models`. Intervals hold the test patients' error and the spread over the draws of target
-    images, which are the same for every start and number: draws are compared one by one.
+    `grid` from `helpers.carr.models`. Intervals hold the test patients' error and the spread over the trainings, each
+    with a draw of target images of its own, the same for every start: they are compared one by one.
     """
 
     def measure(scores: pd.DataFrame) -> Clustered:
@@ -176,7 +204,7 @@ def _gain(row: pd.Series) -> str:
 
 COVID = "COVID-19"
 WHOLE, AGE, SAME = "whole image", "age alone", "same source"
-BLACKED_OUT, BOX_OUT, OUTLINE = "lungs blacked out", "box blacked out", "outline of the lungs"
+BOX_OUT, OUTLINE = "box blacked out", "outline of the lungs"
 PUBLISHED = "published recipe"
 CHANCE = 0.5
 
@@ -184,39 +212,45 @@ CHANCE = 0.5
 def control_aurocs(
     controls: pd.DataFrame, frame: pd.DataFrame, setting: str, published: Any = None
 ) -> dict[str, Estimate]:
-    """AUROC of COVID-19 against the rest of each control of a setting, with intervals by patient.
+    """AUROC of COVID-19 against the rest of each control of a setting, with intervals by patient and over the trainings.
 
     `controls` from `helpers.carr.controls`; `frame` has image_id, site and age. Beside the table's own: "age alone"
     (images whose age is known), and "same source": the whole-image head among images of COVID-19's source only, which
     for the tied setting are the held-back COVID-19 and the held-out rest. With `published`, the scores of the published
     recipe, that network stands beside its controls, in both ways.
     """
-    rows = controls[controls["setting"] == setting]
-    test, whole = rows[rows["split"] == "test"], rows[rows["control"] == WHOLE]
-    found = {name: _covid_auroc(part) for name, part in test.groupby("control", sort=False)}
-    ages = test[test["control"] == WHOLE].merge(frame[["image_id", "age"]].dropna(), on="image_id")
-    found[AGE] = _covid_auroc(ages.assign(**{f"p_{COVID}": ages["age"].astype(float)}))
-    found[SAME] = _same_source(whole)
-    if published is None:
-        return found
-    scores = published.merge(frame[["image_id", "site"]], on="image_id")
-    main = {PUBLISHED: _covid_auroc(scores[scores["split"] == "test"])}
-    return main | found | {f"{SAME}, {PUBLISHED}": _same_source(scores)}
+    known = frame[["image_id", "age"]].dropna()
+
+    def of_controls(rows: pd.DataFrame) -> dict[str, Clustered]:
+        test, whole = rows[rows["split"] == "test"], rows[rows["control"] == WHOLE]
+        ages = test[test["control"] == WHOLE].merge(known, on="image_id")
+        found = {name: _covid_area(part) for name, part in test.groupby("control", sort=False)}
+        found[AGE] = _covid_area(ages.assign(**{f"p_{COVID}": ages["age"].astype(float)}))
+        return found | {SAME: _same_source(whole)}
+
+    def of_published(rows: pd.DataFrame) -> dict[str, Clustered]:
+        return {PUBLISHED: _covid_area(rows[rows["split"] == "test"]), f"{SAME}, {PUBLISHED}": _same_source(rows)}
+
+    found = by_training(controls[controls["setting"] == setting], of_controls)
+    if published is not None:
+        main = by_training(published.merge(frame[["image_id", "site"]], on="image_id"), of_published)
+        found = {PUBLISHED: main.pop(PUBLISHED)} | found | main
+    return {name: one.estimate() for name, one in found.items()}
 
 
-def _same_source(scores: pd.DataFrame) -> Estimate:
+def _same_source(scores: pd.DataFrame) -> Clustered:
     """The AUROC of COVID-19 among images of COVID-19's own source (the site of most of its test images)."""
     test = scores["split"] == "test"
     positive = scores[(scores["label"] == COVID) & test]
     if positive.empty:
-        return Estimate.undefined(0, "DeLong by patient", "no COVID-19 images")
+        return Clustered.undefined(0, "DeLong by patient", "no COVID-19 images")
     negative = (scores["label"] != COVID) & scores["split"].isin(("test", "held-out"))
     same = scores["site"] == positive["site"].mode().iloc[0]
-    return _covid_auroc(scores[same & (test | negative)])
+    return _covid_area(scores[same & (test | negative)])
 
 
-def _covid_auroc(rows: pd.DataFrame) -> Estimate:
-    return auroc(rows["label"] == COVID, rows[f"p_{COVID}"], rows["patient_id"])
+def _covid_area(rows: pd.DataFrame) -> Clustered:
+    return clustered_auroc(rows["label"] == COVID, rows[f"p_{COVID}"], rows["patient_id"])
 
 
 def conclude_on_source(found: Mapping[str, Estimate]) -> str:
@@ -274,20 +308,21 @@ def laterality_index(maps: np.ndarray, mirrored: bool = False) -> np.ndarray:
     return -index if mirrored else index
 
 
+Trained = Mapping[str, Sequence[np.ndarray]]  # maps of the same images, (n, h, w), by each training's network
+
+
 def laterality_by_class(
-    maps: Mapping[str, np.ndarray], labels: Any, patients: Any, classes: Sequence[str]
+    maps: Trained, labels: Any, patients: Any, classes: Sequence[str]
 ) -> dict[str, dict[str, Estimate]]:
     """Mean laterality index of all and of each class, for the maps of the images and of their mirror images.
 
-    `maps`: "image" and "mirror image", (n, h, w) each, the latter as the network saw it (not turned back).
+    `maps`: "image" and "mirror image", the latter as the networks saw it (not turned back).
     """
     found = _sides(maps, labels, patients, classes)
     return {name: {group: one.estimate() for group, one in each.items()} for name, each in found.items()}
 
 
-def laterality_table(
-    maps: Mapping[str, np.ndarray], labels: Any, patients: Any, classes: Sequence[str]
-) -> pd.DataFrame:
+def laterality_table(maps: Trained, labels: Any, patients: Any, classes: Sequence[str]) -> pd.DataFrame:
     """The same as a table, with p of an index of 0; the classes, on both images, are one family of tests (`p_holm`)."""
     found = flatten(_sides(maps, labels, patients, classes))
     table = estimate_frame({key: one.estimate() for key, one in found.items()}, "image", "class")
@@ -295,15 +330,16 @@ def laterality_table(
     return table.assign(p_holm=holm(table["p"].where(table["class"] != "all")))
 
 
-def _sides(
-    maps: Mapping[str, np.ndarray], labels: Any, patients: Any, classes: Sequence[str]
-) -> dict[str, dict[str, Clustered]]:
+def _sides(maps: Trained, labels: Any, patients: Any, classes: Sequence[str]) -> dict[str, dict[str, Clustered]]:
     labels, patients = np.asarray(labels), np.asarray(patients)
     groups = {"all": np.ones(len(labels), bool)} | {one: labels == one for one in classes if one in labels}
-    indices = {name: laterality_index(values, name == "mirror image") for name, values in maps.items()}
+    indices = {name: [laterality_index(one, name == "mirror image") for one in each] for name, each in maps.items()}
     return {
-        name: {group: _mean_of_known(index[rows], patients[rows], (-1.0, 1.0)) for group, rows in groups.items()}
-        for name, index in indices.items()
+        name: {
+            group: over_trainings([_mean_of_known(index[rows], patients[rows], (-1.0, 1.0)) for index in each])
+            for group, rows in groups.items()
+        }
+        for name, each in indices.items()
     }
 
 
@@ -316,38 +352,39 @@ def _mean_of_known(values: np.ndarray, patients: np.ndarray, bounds: Bounds = No
 
 
 def describe_side(image: Estimate, mirror: Estimate) -> str:
-    """The indices of the images and of their mirror images in a sentence, of one trained network."""
+    """The indices of the images and of their mirror images in a sentence."""
     if not (image.bounded and mirror.bounded):
         return f"There is no side to speak of: {image.note or mirror.note}."
     side = "the patient's right" if image.low > 0 else "the patient's left" if image.high < 0 else "neither side"
     index = f"{image.value:+.3f}, {image.low:+.3f} to {image.high:+.3f}"
-    sentence = f"On average this network's maps lie on {side} (laterality index {index}; one training)"
+    sentence = f"On average the networks' maps lie on {side} (laterality index {index}, over the trainings)"
     if side == "neither side":
         return f"{sentence}."
     low, high = (mirror.low, mirror.high) if image.low > 0 else (-mirror.high, -mirror.low)
-    meaning = "what this network looks at turns with the patient" if low > 0 else "the index does not differ from zero"
+    meaning = "what they look at turns with the patient" if low > 0 else "the index does not differ from zero"
     if high < 0:
-        meaning = "this network looks at one side of the picture, whichever side of the patient it is"
+        meaning = "they look at one side of the picture, whichever side of the patient it is"
     return f"{sentence}; of the mirror images, in the patient's terms, {mirror.value:+.3f}: {meaning}."
 
 
 # --- maps against what people marked ----------------------------------------------------------------------------------
 
-LESION_IMAGES, SHAP_SAMPLES = 16, 48  # phantoms explained per class, and points that a SHAP map takes
+LESION_IMAGES, SHAP_SAMPLES = 8, 24  # phantoms explained per class, and points that a SHAP map takes
 MIDDLE = "the middle of the lungs"
-HOW_LOCATED = "Intervals by patient, of one training; the classes and measures of a map are one family (p_holm)."
+HOW_LOCATED = "Intervals by patient and over the trainings; the classes and measures of a map are one family (p_holm)."
 
 
 def locate_lesions(
-    network: Classifier, catalogue: Catalogue, frame: pd.DataFrame, settings: Profile
+    networks: Sequence[Classifier], catalogue: Catalogue, frame: pd.DataFrame, settings: Profile
 ) -> tuple[dict[str, pd.DataFrame], str]:
     """How well the true class's gradient and SHAP maps point at marked lesions, see `scores.point`, beside a guess that
     sees no image; and a sentence that says which images these are. Nothing where nobody has marked a lesion.
 
-    One row per mask, with label and patient_id. The label says of images that the network learnt from that it did.
+    One row per mask and training, with label, patient_id and `seed`. The label says of images that the networks learnt
+    from that they did.
     """
     test = frame[frame["split"] == "test"].groupby("label").head(LESION_IMAGES)
-    size, rows = network.image_size, test if catalogue.phantom else frame
+    size, rows = networks[0].image_size, test if catalogue.phantom else frame
     lesions, lungs = (read_masks(catalogue, rows, size, settings, kind) for kind in (LESIONS, LUNGS))
     if lesions.rows.empty:
         return {}, f"{lesions.describe()} With {LESIONS}/ in the data folder the maps would be scored against lesions."
@@ -358,11 +395,14 @@ def locate_lesions(
     thorax[(~inside.any(axis=(1, 2)), *slices_of(BOX, (size, size)))] = True
     background = choose_background(catalogue.subset(frame[frame["split"] == "train"]), size, seed=settings.seed)
     once = shown.drop_duplicates("image_id")  # an image may have lesions of two kinds
-    asked = network, pixels_of(catalogue, once, size, settings.workers), once["label"].tolist()
-    shap = gradient_shap(*asked, background=background, samples=SHAP_SAMPLES, seed=settings.seed)
+    asked = pixels_of(catalogue, once, size, settings.workers), once["label"].tolist()
+    shap = {"background": background, "samples": SHAP_SAMPLES, "seed": settings.seed}
     places = pd.Index(once["image_id"]).get_indexer(shown["image_id"])
-    maps = {"gradient": gradient(*asked).take(places), "SHAP": shap.take(places), MIDDLE: middle_of(thorax)}
     label = shown["label"] + np.where(shown["split"] == "train", ", learnt from", "")
-    found = {name: point(one, lesions.pixels, inside) for name, one in maps.items()}
-    known = {"label": label, "patient_id": shown["patient_id"]}
-    return {name: each.assign(**known) for name, each in found.items()}, f"Lesions: {lesions.describe()}"
+    known, found = {"label": label, "patient_id": shown["patient_id"]}, {"gradient": [], "SHAP": [], MIDDLE: []}
+    for seed, network in enumerate(networks):
+        maps = {"gradient": gradient(network, *asked).take(places), MIDDLE: middle_of(thorax)}
+        maps["SHAP"] = gradient_shap(network, *asked, **shap).take(places)
+        for name, one in maps.items():
+            found[name].append(point(one, lesions.pixels, inside).assign(**known, seed=seed))
+    return {name: pd.concat(each, ignore_index=True) for name, each in found.items()}, f"Lesions: {lesions.describe()}"

@@ -18,7 +18,7 @@ from scipy.stats import norm, spearmanr
 
 from helpers.data.masks import Masks
 from helpers.explain.maps import Cases, Classifier, Maps, from_logits
-from helpers.metrics.by_patient import clustered_mean, mean_by_patient
+from helpers.metrics.by_patient import Clustered, by_training, clustered_mean
 from helpers.metrics.comparison import holm
 from helpers.metrics.estimate import FIELDS
 from helpers.model.engine import Function
@@ -145,7 +145,8 @@ def means(
     """The mean of each column, with its 95 % interval by patient, in each group: columns of `by`, measure, value, low,
     high, n, method, note, and those of `beside`.
 
-    `frame` has one row per image and `patient_id`; NaN rows do not count. `total` names a last group of all rows
+    `frame` has one row per image and `patient_id`, and where several networks are asked one per `seed` (see
+    `by_training`); NaN rows do not count. `total` names a last group of all rows
     ("all") where `by` is one column. `beside[name]` is a column and how pandas sums it up within the group ("median").
     """
     beside, rows = beside or {}, []
@@ -155,21 +156,30 @@ def means(
     for names, part in groups:
         summary = {name: part[column].agg(how) for name, (column, how) in beside.items()}
         for column in columns:
-            known = part[part[column].notna()]
-            found = mean_by_patient(known[column].to_numpy(float), known["patient_id"], bounds)
+            found = _mean(part, column, bounds).estimate()
             rows.append({**dict(zip(by, names, strict=True)), "measure": column, **found.as_dict(), **summary})
     return pd.DataFrame(rows, columns=[*by, "measure", *FIELDS, *beside])
 
 
-def share_in_lungs(maps: np.ndarray, lungs: Masks) -> pd.DataFrame:
-    """Share of the maps' positive part, (n, h, w), that lies in the lungs of `lungs`, whose rows they are of; the
+def _mean(frame: pd.DataFrame, column: str, bounds: tuple[float, float] | None) -> Clustered:
+    def of_training(part: pd.DataFrame) -> dict[str, Clustered]:
+        return {column: clustered_mean(part[column].to_numpy(float), part["patient_id"], bounds)}
+
+    known = frame[frame[column].notna()]
+    return (by_training if len(known) else lambda rows, of: of(rows))(known, of_training)[column]
+
+
+def share_in_lungs(maps: np.ndarray | Sequence[np.ndarray], lungs: Masks) -> pd.DataFrame:
+    """Share of the maps' positive part, (n, h, w), or of those of several trainings, that lies in the lungs of `lungs`, whose rows they are of; the
     lungs' share of the image, which even attention would give; and the difference. By label, and for "all".
 
     Columns label, measure ("inside", "area", "difference") and those of `means`; flat maps have no share.
     """
-    each = lungs.rows[["label", "patient_id"]].assign(
-        inside=share_within(maps, lungs.pixels), area=lungs.pixels.mean(axis=(1, 2))
-    )
+    rows = lungs.rows[["label", "patient_id"]].assign(area=lungs.pixels.mean(axis=(1, 2)))
+    if isinstance(maps, np.ndarray):
+        each = rows.assign(inside=share_within(maps, lungs.pixels))
+    else:
+        each = pd.concat([rows.assign(inside=share_within(one, lungs.pixels), seed=k) for k, one in enumerate(maps)])
     each = each.assign(difference=each["inside"] - each["area"]).dropna()
     shares = means(each, ["inside", "area"], ["label"], total="all")
     differences = means(each, ["difference"], ["label"], total="all", bounds=(-1.0, 1.0))
@@ -215,16 +225,13 @@ def against_baseline(found: Mapping[str, pd.DataFrame], baseline: str) -> pd.Dat
         gain = means(gained, ["gain"], ["label"], total="all", bounds=(-1.0, 1.0))
         columns = {"value": "difference", "low": "difference_low", "high": "difference_high"}
         parts = [*(part for _, part in gained.groupby("label", sort=False, observed=True)), gained]
-        gain = gain[list(columns)].rename(columns=columns).assign(p=list(map(_p_of_gain, parts)))
+        gain = (
+            gain[list(columns)].rename(columns=columns).assign(p=[_mean(part, "gain", (-1.0, 1.0)).p for part in parts])
+        )
         tables.append(table.join(gain if name != baseline else np.nan * gain).assign(map=name))
     table = pd.concat(tables, ignore_index=True)
     single = table["p"].where(table["label"] != "all")
     return table.assign(p_holm=single.groupby(table["map"]).transform(holm))
-
-
-def _p_of_gain(part: pd.DataFrame) -> float:
-    known = part.dropna(subset="gain")
-    return clustered_mean(known["gain"], known["patient_id"], (-1.0, 1.0)).p
 
 
 def deletion_insertion(

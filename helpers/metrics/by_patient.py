@@ -27,7 +27,7 @@ One rule for all intervals, each with its reason:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -315,6 +315,22 @@ def _images(terms: Sequence[Clustered]) -> int:
     return sum(one.n for one in terms) if disjoint else max(one.n for one in terms)
 
 
+def first_training(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first training, which `seed` names; all where none is named."""
+    return scores[scores["seed"] == scores["seed"].min()] if "seed" in scores else scores
+
+
+def by_training(
+    scores: pd.DataFrame, statistics: Callable[[pd.DataFrame], Mapping[Any, Clustered]]
+) -> dict[Any, Clustered]:
+    """Statistics of scores of several trainings, which `seed` tells apart, as `over_trainings` has them; of scores
+    without that column, which no training here decides, the statistics themselves."""
+    if "seed" not in scores:
+        return dict(statistics(scores))
+    trained = [statistics(part) for _, part in scores.groupby("seed")]
+    return {name: over_trainings([found[name] for found in trained]) for name in trained[0]}
+
+
 def over_trainings(trained: Sequence[Clustered]) -> Clustered:
     """The mean of one statistic over several trainings, judged on the same test images: with the error of the test
     patients and the spread between the trainings (draws, seeds), squared and added.
@@ -335,4 +351,5 @@ def over_trainings(trained: Sequence[Clustered]) -> Clustered:
         below, above = (math.hypot(arm, between) for arm in (tested.value - low, high - tested.value))
         return max(lowest, tested.value - below), min(highest, tested.value + above)
 
-    return replace(tested, limits=limits, method=f"test patients and {len(values)} trainings")
+    note = next(filter(None, (one.note for one in trained)), "")
+    return replace(tested, limits=limits, method=f"test patients and {len(values)} trainings", note=note)

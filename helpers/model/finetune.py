@@ -26,7 +26,7 @@ from pydantic.dataclasses import dataclass as checked
 from helpers.model.backbones import Backbone, load_backbone, with_depths
 from helpers.model.engine import BATCH, Function, choose, compile_backbone, require_variation
 from helpers.model.experiment import Experiment
-from helpers.run.provenance import digest_of, read_json, write_atomically, write_json
+from helpers.run.provenance import digest_of, read_json, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -185,19 +185,28 @@ class FinetunedNetwork:
         return cls(backbone, tuple(record["classes"]), model.get_weights(), record["epoch"], history, settings)
 
 
-def keep_network(network: FinetunedNetwork, fresh: Path, depths: int, averages_only: bool = False) -> dict[str, Any]:
-    """Save the network of an experiment in its folder; returns what `load_network` needs, for the summary."""
-    network.save(fresh / "network")
-    body = {"backbone": network.backbone.name, "image size": network.backbone.image_size}
-    return body | {"depths": depths, "averages only": averages_only, "chosen epoch": network.epoch}
+def keep_networks(
+    networks: Sequence[FinetunedNetwork], fresh: Path, depths: int = 1, averages_only: bool = False
+) -> dict[str, Any]:
+    """Save an experiment's trainings of one network; returns what `load_networks` needs, for the summary."""
+    Ensemble(tuple(networks)).save(fresh)
+    body = {"backbone": networks[0].backbone.name, "image size": networks[0].backbone.image_size}
+    epochs = [network.epoch for network in networks]
+    return body | {"depths": depths, "averages only": averages_only, "chosen epochs": epochs}
 
 
-def load_network(experiment: Experiment) -> FinetunedNetwork:
-    """The network that `keep_network` saved."""
-    summary = experiment.summary
+def load_networks(experiment: Experiment) -> list[FinetunedNetwork]:
+    """The networks that `keep_networks` saved, in the order of their seeds."""
+    summary, folder = experiment.summary, experiment.folder
     body = load_backbone(summary["backbone"], "none", summary["image size"])
     body = with_depths(body, summary["depths"], summary["averages only"])
-    return FinetunedNetwork.load(experiment.folder / "network", body)
+    return [FinetunedNetwork.load(folder / f"network_{i + 1}", body) for i in range(len(summary["chosen epochs"]))]
+
+
+def history_of(networks: Sequence[FinetunedNetwork], **names: Any) -> pd.DataFrame:
+    """The histories of several trainings, with their `seed` and further columns."""
+    found = [network.history.assign(seed=network.settings.seed, **names) for network in networks]
+    return pd.concat(found, ignore_index=True)
 
 
 def finetune(
@@ -215,8 +224,9 @@ def finetune(
 
     `labels` are positions in `classes`, (n,), for a softmax, and bool (n, classes) for a sigmoid; other splits than
     train and validation are not looked at. Augmentation is the affair of `train_images`. `head`, with `kernel` and
-    `bias`: what the last layer starts from. The backbone itself stays as it is. Where only the head learns, the layers
-    below give an image the same features in every epoch: they are computed once, from the images of the first.
+    `bias`: what the last layer starts from. The backbone itself stays as it is. Where only the head learns, images are
+    given as the features that the layers below have of them (`features_of`), float32 (n, d): computed once, they serve
+    every seed.
 
     A killed training goes on after its last epoch, from `folder`, to the same weights up to the order in which threads
     add; a folder belongs to one set of images. Raises `ValueError` for a split without images and for weights that
@@ -232,8 +242,6 @@ def finetune(
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / ".lock"):
         sources = {"train": _source(train_images), "validation": _source(held_out_images)}
-        if settings.trainable == "head":
-            sources = _feature_sources(backbone, sources, rows, place)
         scaling = _scaling(backbone, sources["train"], rows["train"], settings) if settings.standardise else None
         logits = training.assemble(backbone, len(classes), settings, scaling)
         training.set_last_layer(logits, head, settings.seed, scaling)
@@ -268,18 +276,6 @@ def _scaling(backbone: Backbone, source, rows: np.ndarray, settings: FinetuneSet
     """Of the features of up to `SCALED` training images, as the first epoch shows them."""
     drawn = np.random.default_rng((settings.seed, 4)).permutation(rows)[:SCALED]
     return Scaling.of(source(1, drawn) if settings.trainable == "head" else features_of(backbone, source, drawn, 1))
-
-
-def _feature_sources(backbone: Backbone, sources, rows: dict[str, np.ndarray], place: Path):
-    """As `sources`, of features, (b, d): computed once, and kept for a training that is killed."""
-    kept, made = place / "features.npz", {}
-    if not kept.is_file():
-        for name, epoch in (("train", 1), ("validation", 0)):
-            made[name] = features_of(backbone, sources[name], rows[name], epoch)
-        write_atomically(kept, lambda file: np.savez(file, **made))
-    with np.load(kept, allow_pickle=False) as parts:
-        made = {name: parts[name] for name in rows}
-    return {name: lambda epoch, asked, name=name: made[name][np.searchsorted(rows[name], asked)] for name in made}
 
 
 def features_of(backbone: Backbone, images: ImageSource, rows: np.ndarray, epoch: int = 0) -> np.ndarray:

@@ -27,11 +27,11 @@ class RajkomarKeys(BaseModel):
     view_epochs: int = Field(30, ge=1, le=1000, description="epochs of a view classifier")
     view_rate_all: float = Field(0.0005, gt=0, description="learning rate, all layers")
     view_epoch_images: int = Field(0, ge=0, description="images an epoch of a view classifier; 0: all")
-    view_cpu_images: int = Field(4_000, ge=0, description="images in all, where there is no GPU; 0: no limit")
+    view_cpu_images: int = Field(4_000, ge=0, description="images of a training without a GPU; 0: no limit")
 
 
 DATA, MODELS = "helpers.rajkomar.data", "helpers.rajkomar.models"
-KEYS = (*FEATURES_KEYS, "view_", "head_standardise")
+KEYS = (*FEATURES_KEYS, "view_", "head_standardise", "trainings")
 
 STUDY = PaperStudy(
     paper="rajkomar2017",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,19 @@ import numpy as np
 import pandas as pd
 
 from helpers.model.backbones import FORMULA_WEIGHTS, Backbone, formula_record, load_backbone
+from helpers.model.engine import choose as choose_engine
+from helpers.model.engine import compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, affordable, pixels_of, scores_of
-from helpers.model.finetune import FinetunedNetwork, FinetuneSettings, finetune, over_rows
+from helpers.model.finetune import (
+    FinetunedNetwork,
+    FinetuneSettings,
+    features_of,
+    finetune_ensemble,
+    history_of,
+    keep_networks,
+    over_rows,
+)
+from helpers.model.head import Head
 from helpers.rajkomar.augmentation import Augmented, children_frame
 from helpers.rajkomar.data import TRANSFORMS, transformed
 from helpers.run.profile import Profile, ProfileError
@@ -50,25 +61,26 @@ class Radiographs:
 
 
 def train_view_models(inputs: Inputs) -> Results:
-    """Train the nine (fewer where a pre-training's weights are not given) and score the chosen one.
+    """Train the nine (fewer where a pre-training lacks weights), each several times, and score the chosen one.
 
-    Tables: `scores` (validation and test images, by the chosen model), `validation` (every model on the validation
-    images, `on` originals and children: pretraining, method, image_id, parent, label, p_frontal), `robustness` (test
-    images under each transform of figure 6: image_id, patient_id, label, transform, p_frontal), `history` (of every
-    model).
+    Tables, all with the `seed` of the training: `scores` (validation and test images, by the chosen model),
+    `validation` (every model on the validation images, `on` originals and children: pretraining, method, image_id,
+    parent, label, p_frontal), `robustness` (test images under each transform of figure 6: image_id, patient_id, label,
+    transform, p_frontal), `history` (of every model).
     """
     profile, weights = inputs.settings, _pretrainings(inputs.settings)
     sources = _sources(inputs.own, next(iter(weights.values())), profile)
-    models: dict[tuple[str, str], FinetunedNetwork] = {}
+    models: dict[tuple[str, str], Sequence[FinetunedNetwork]] = {}
     for name, word in weights.items():
+        backbone = _load(word, profile)
         for method in METHODS:
             source = sources["originals" if method == METHODS[0] else "children"]
             place = inputs.unfinished / f"{name}, {method}".replace(", ", "_").replace(" ", "_")
-            models[name, method] = _train(_load(word, profile), source, method == METHODS[2], profile, place)
-    table = pd.concat([_validated(network, sources, model) for model, network in models.items()], ignore_index=True)
+            models[name, method] = _train(backbone, source, method == METHODS[2], profile, place)
+    table = pd.concat([_validated(models, source).assign(on=on) for on, source in sources.items()], ignore_index=True)
     chosen = choose(table)
     tables, summary = _final(models[chosen], sources["originals"], inputs.fresh)
-    history = [network.history.assign(pretraining=name, method=how) for (name, how), network in models.items()]
+    history = [history_of(some, pretraining=name, method=how) for (name, how), some in models.items()]
     tables |= {"validation": table, "history": pd.concat(history, ignore_index=True)}
     seen = {name: count for name, word in weights.items() if (count := pretraining_images(word))}
     summary |= {"pre-training images": seen, "pre-training": chosen[0], "fine-tuning": chosen[1]}
@@ -76,7 +88,8 @@ def train_view_models(inputs: Inputs) -> Results:
 
 
 def choose(validation: pd.DataFrame) -> tuple[str, str]:
-    """The pre-training and way of fine-tuning with the highest validation accuracy; of equals the most pre-trained one.
+    """The pre-training and way of fine-tuning with the highest validation accuracy, over all its trainings; of equals
+    the most pre-trained one.
 
     Of models that are equal in both, the one that learnt from more: all layers, then augmented. All nine are judged on
     the same images here, the children of the validation radiographs; the paper compared models that were validated on
@@ -128,17 +141,31 @@ def _sources(images: Images, weights: str, profile: Profile) -> dict[str, Radiog
 
 def _train(
     backbone: Backbone, source: Radiographs, all_layers: bool, profile: Profile, folder: Path
-) -> FinetunedNetwork:
-    """A pre-trained network, its last layer or all layers fine-tuned by the paper's recipe.
+) -> Sequence[FinetunedNetwork]:
+    """A pre-trained network, its last layer or all layers fine-tuned by the paper's recipe, once per seed.
 
     Where all layers learn, at most `CHOOSING` of the validation images, drawn from the seed, choose the epoch.
     """
-    split, train = source.frame["split"].to_numpy().copy(), source.rows("train")
+    split, rows = source.frame["split"].to_numpy().copy(), source.rows("train")
+    images = source.batch
     if all_layers:
         split[np.random.default_rng(profile.seed).permutation(source.rows("validation"))[CHOOSING:]] = "not used"
-    settings = _settings(profile, backbone, len(train), all_layers)
+    else:
+        images = _features(backbone, source)
+    settings = _settings(profile, backbone, len(rows), all_layers)
     codes = source.frame["label"].map(VIEWS.index).to_numpy()
-    return finetune(backbone, source, source, codes, split, VIEWS, settings, folder)
+    given = (images, codes, split, VIEWS)
+    return finetune_ensemble(
+        profile.trainings, backbone, lambda seed: images, *given, settings=settings, folder=folder
+    ).networks
+
+
+def _features(backbone: Backbone, source: Radiographs) -> np.ndarray:
+    """The frozen network's features of the images to learn from and to choose by; of others zeros."""
+    rows = np.flatnonzero(source.frame["split"].isin(("train", "validation")))
+    found = np.zeros((len(source.frame), backbone.features), np.float32)
+    found[rows] = features_of(backbone, source.batch, rows)
+    return found
 
 
 def _settings(profile: Profile, backbone: Backbone, images: int, all_layers: bool) -> FinetuneSettings:
@@ -160,38 +187,56 @@ def _settings(profile: Profile, backbone: Backbone, images: int, all_layers: boo
     )
 
 
-def _validated(network: FinetunedNetwork, sources: Mapping[str, Radiographs], model: tuple[str, str]) -> pd.DataFrame:
-    """A model's probabilities of the validation images of each source."""
-    predict, parts = network.predictor(), []
-    for on, source in sources.items():
-        rows = source.rows("validation")
-        kept = source.frame.iloc[rows][["image_id", "parent", "label"]].reset_index(drop=True)
-        frontal = over_rows(predict, source, rows)[:, 0]
-        parts.append(kept.assign(p_frontal=frontal, pretraining=model[0], method=model[1], on=on))
+def _validated(models: Mapping[tuple[str, str], Sequence[FinetunedNetwork]], source: Radiographs) -> pd.DataFrame:
+    """Every model's probabilities of a source's validation images, which are made once for all of them."""
+    rows, predict = source.rows("validation"), [_predictor(some) for some in models.values()]
+    found = over_rows(lambda images: np.hstack([one(images) for one in predict]), source.batch, rows)
+    kept = source.frame.iloc[rows][["image_id", "parent", "label"]].reset_index(drop=True)
+    names = [(*model, network.settings.seed) for model, some in models.items() for network in some]
+    parts = [
+        kept.assign(p_frontal=frontal, pretraining=name, method=method, seed=seed)
+        for frontal, (name, method, seed) in zip(found.T, names, strict=True)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
+def _predictor(trained: Sequence[FinetunedNetwork]) -> Callable[[np.ndarray], np.ndarray]:
+    """Images to the probability of a frontal one, (n, trainings); where the last layer alone learnt, the network below
+    it is run once for all trainings."""
+    first = trained[0]
+    if first.settings.trainable != "head":
+        runs = [network.predictor() for network in trained]
+        return lambda images: np.stack([run(images)[:, 0] for run in runs], axis=1)
+    run = compile_backbone(first.backbone, choose_engine("auto", "float32"))
+    heads = [Head(VIEWS, *network.weights[-2:], network.epoch, 0.0) for network in trained]
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        features = run(images)
+        return np.stack([head.predict(features)[:, 0] for head in heads], axis=1)
+
+    return predict
+
+
 def _final(
-    network: FinetunedNetwork, originals: Radiographs, fresh: Path
+    trained: Sequence[FinetunedNetwork], originals: Radiographs, fresh: Path
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """The chosen model on validation and test images, on the transformed test images, and how fast it is.
+    """The chosen model's trainings on validation and test images, on the transformed test images, and how fast it is.
 
     "We evaluated model speed based on time required to classify the 1377 test images."
     """
-    network.save(fresh / "network")
-    predict = network.predictor()
-    scores = []
-    for split in ("validation", "test"):
-        rows = originals.rows(split)
-        began = time.perf_counter()
-        found = predict(originals.batch(0, rows))
-        rate = len(rows) / (time.perf_counter() - began)
-        scores.append(scores_of(originals.frame.iloc[rows], found, VIEWS, "validation"))
-    rows = originals.rows("test")
-    pixels = originals.batch(0, rows)
-    kept = originals.frame.iloc[rows][["image_id", "patient_id", "label"]].reset_index(drop=True)
-    robust = [kept.assign(transform=name, p_frontal=predict(transformed(pixels, name))[:, 0]) for name in TRANSFORMS]
+    rows, scores, robust = originals.rows("test"), [], []
+    pixels, kept = originals.batch(0, rows), originals.frame[["image_id", "patient_id", "label"]].iloc[rows]
+    kept, held_out = kept.reset_index(drop=True), np.r_[originals.rows("validation"), rows]
+    changed = {name: transformed(pixels, name) for name in TRANSFORMS}
+    for network in trained:
+        predict, seed = network.predictor(), network.settings.seed
+        found = predict(originals.batch(0, held_out))
+        scores.append(scores_of(originals.frame.iloc[held_out], found, VIEWS, "validation").assign(seed=seed))
+        for name, images in changed.items():
+            robust.append(kept.assign(transform=name, p_frontal=predict(images)[:, 0], seed=seed))
+    began = time.perf_counter()
+    predict(pixels)
+    rate = len(rows) / (time.perf_counter() - began)
     tables = {"scores": pd.concat(scores, ignore_index=True), "robustness": pd.concat(robust, ignore_index=True)}
     tables["speed"] = pd.DataFrame({"images": [len(rows)], "images_per_second": [rate]})
-    summary = {"chosen epoch": network.epoch, "epochs a rate": network.settings.drop_every}
-    return tables, summary | {"image size": network.backbone.image_size, "backbone": network.backbone.name}
+    return tables, keep_networks(trained, fresh) | {"epochs a rate": network.settings.drop_every}

@@ -16,10 +16,11 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.metrics.auroc import clustered_auroc
+from helpers.metrics.by_patient import Clustered, by_training, clustered_mean, first_training
 from helpers.metrics.by_patient import Comparison as Tested
-from helpers.metrics.by_patient import mean_by_patient
-from helpers.metrics.classification import Plateau, rates_at
-from helpers.metrics.comparison import compare_clustered, compare_pooled, holm
+from helpers.metrics.classification import Plateau, youden_plateau
+from helpers.metrics.comparison import compare_pooled, holm
 from helpers.metrics.estimate import Estimate, flatten
 from helpers.model.finetune import DROP, FinetuneSettings
 from helpers.rajkomar import augmentation, data
@@ -29,6 +30,7 @@ from helpers.run.claims import REVERSED
 Model = tuple[str, str]  # pre-training, way of fine-tuning
 PRETRAININGS = (COLOUR, FULL, SUBSET) = tuple(view_models.PRETRAININGS)
 METHODS = (ORIGINAL, LAST, ALL) = view_models.METHODS
+VIEWS = view_models.VIEWS
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,9 @@ class Answer:
         significant by patient, after Holm's correction; or what is missing."""
         if self.tests is None:
             return f"not run: no {' and no '.join(self.missing)} pre-training"
-        paper, _ = self.tests
-        order = "as in the paper" if paper.a.value > paper.b.value else "not as in the paper"
-        order = "equal" if paper.a.value == paper.b.value else order
+        _, found = self.tests
+        order = "as in the paper" if found.a.value > found.b.value else "not as in the paper"
+        order = "equal" if found.a.value == found.b.value else order
         order += "" if self.p_holm < 0.05 else ", not significant by patient"
         return f"{order}; {' and '.join(self.missing)} not run" if self.missing else order
 
@@ -114,8 +116,12 @@ def validation_results(validation: pd.DataFrame, frame: pd.DataFrame) -> dict[Mo
 def validation_accuracies(results: Mapping[Model, pd.DataFrame]) -> dict[Model, Estimate | None]:
     """Validation accuracy of the nine, in figure 2's order, None for one that did not run; intervals by patient, for
     the children of one radiograph are not independent."""
-    ran = {model: mean_by_patient(rows["correct"], rows["patient_id"], (0, 1)) for model, rows in results.items()}
-    return {model: ran.get(model) for model in product(PRETRAININGS, METHODS)}
+    ran = {model: by_training(rows, lambda part: {"": _accuracy(part)})[""] for model, rows in results.items()}
+    return {model: ran[model].estimate() if model in ran else None for model in product(PRETRAININGS, METHODS)}
+
+
+def _accuracy(rows: pd.DataFrame) -> Clustered:
+    return clustered_mean(rows["correct"], rows["patient_id"], (0, 1))
 
 
 def compare_models(results: Mapping[Model, pd.DataFrame]) -> dict[str, Answer]:
@@ -132,12 +138,29 @@ def compare_models(results: Mapping[Model, pd.DataFrame]) -> dict[str, Answer]:
             # "the validation performance of a pre-trained color ImageNet model was obtained by pooling the performance
             # of the three fine-tuned models that used" it.
             models = [product(*side) for side in zip(sides, comparison.methods, strict=True)]
-            a, b = (pd.concat([results[model] for model in pool], ignore_index=True) for pool in models)
-            paper = compare_pooled(a["correct"].sum(), len(a), b["correct"].sum(), len(b))
-            tests = paper, compare_clustered(a["correct"], a["patient_id"], b["correct"], b["patient_id"])
+            pooled = [pd.concat([results[model] for model in pool], ignore_index=True) for pool in models]
+            tests = _pooled_test(*map(first_training, pooled)), _test_by_patient(*pooled)
         answers[name] = Answer(sides, tests, tuple(name for name in PRETRAININGS if name in needed))
     corrected = holm([answer.tests[1].p if answer.tests else math.nan for answer in answers.values()])
     return {name: replace(answer, p_holm=p) for (name, answer), p in zip(answers.items(), corrected, strict=True)}
+
+
+def _pooled_test(a: pd.DataFrame, b: pd.DataFrame) -> Tested:
+    """The paper's test, of one training per model, as the paper has it."""
+    return compare_pooled(a["correct"].sum(), len(a), b["correct"].sum(), len(b))
+
+
+def _test_by_patient(a: pd.DataFrame, b: pd.DataFrame) -> Tested:
+    """The difference of two pools with the patients as units, and over the trainings."""
+
+    def of_training(rows: pd.DataFrame) -> dict[str, Clustered]:
+        first, second = (_accuracy(part) for part in (rows[rows["pool"] == "a"], rows[rows["pool"] == "b"]))
+        return {"a": first, "b": second, "change": first - second}
+
+    found = by_training(pd.concat([a.assign(pool="a"), b.assign(pool="b")]), of_training)
+    naive = sum(found[name].value * (1 - found[name].value) / found[name].n for name in "ab")
+    effect = found["change"].error ** 2 / naive if naive else math.nan
+    return Tested(*(found[name].estimate() for name in ("a", "b", "change")), found["change"].p, effect)
 
 
 def comparison_table(answers: Mapping[str, Answer]) -> pd.DataFrame:
@@ -147,7 +170,12 @@ def comparison_table(answers: Mapping[str, Answer]) -> pd.DataFrame:
         row = {"comparison": name}
         if answer.tests is not None:
             paper, by_patient = answer.tests
-            row |= {"first": paper.a.value, "second": paper.b.value, **by_patient.row(), "p_holm": answer.p_holm}
+            row |= {
+                "first": by_patient.a.value,
+                "second": by_patient.b.value,
+                **by_patient.row(),
+                "p_holm": answer.p_holm,
+            }
             row |= {"p, chi-squared": paper.p, "design effect": by_patient.design_effect}
         rows.append(row | {"order": answer.order})
     return pd.DataFrame(rows).drop(columns="n", errors="ignore")
@@ -161,22 +189,49 @@ def describe_ordering(answers: Mapping[str, Answer]) -> str:
     count = f"{len(agreeing)} of its {len(answers)} comparisons are as published and significant by patient"
     names = f" ({', '.join(agreeing)})" if 0 < len(agreeing) < len(answers) else ""
     missing = f"; {partial} lack pre-trainings that did not run" if partial else ""
-    return f"The paper's ordering is {shown}: {count}{names}{missing}; one training per model."
+    return f"The paper's ordering is {shown}: {count}{names}{missing}."
 
 
 # --- the chosen model -------------------------------------------------------------------------------------------------
 
 
-def accuracies_at(scores: pd.DataFrame, cutoff: float, chosen_here: bool = False) -> dict[str, Estimate]:
-    """Accuracy on all, on frontal and on lateral images at a cut-off, with intervals by patient; with `chosen_here`
-    without, since a cut-off that was chosen on these very images flatters itself.
+def accuracies_at(
+    scores: pd.DataFrame, cutoff: float | Mapping[int, float], chosen_here: bool = False
+) -> dict[str, Estimate]:
+    """Accuracy on all, on frontal and on lateral images at a cut-off, or at each training's own, with intervals by
+    patient and over the trainings; with `chosen_here` without, since a cut-off that was chosen on these very images
+    flatters itself.
 
     "images with a PFI >= J would be classified as a frontal image; otherwise [...] as a lateral".
     """
-    found = rates_at(scores["label"] == "frontal", scores["p_frontal"], cutoff, scores["patient_id"])
+
+    def of_training(part: pd.DataFrame) -> dict[str, Clustered]:
+        at = cutoff[part["seed"].iloc[0]] if isinstance(cutoff, Mapping) else cutoff
+        if math.isnan(at):
+            missing = Clustered.undefined(len(part), "none", "no cut-off: it was to be chosen on images of one view")
+            return dict.fromkeys(("all images", "frontal", "lateral"), missing)
+        rows = part.assign(correct=(part["p_frontal"] >= at) == (part["label"] == "frontal"))
+        return {"all images": _accuracy(rows)} | {view: _accuracy(rows[rows["label"] == view]) for view in VIEWS}
+
+    found = {name: one.estimate() for name, one in by_training(scores, of_training).items()}
     if chosen_here:
         found = {name: one.without_interval("the cut-off was chosen on these images") for name, one in found.items()}
-    return {"all images": found["accuracy"], "frontal": found["sensitivity"], "lateral": found["specificity"]}
+    return found
+
+
+def frontal_area(scores: pd.DataFrame) -> Estimate:
+    """The AUROC of a frontal image, by patient and over the trainings."""
+
+    def area(part: pd.DataFrame) -> dict[str, Clustered]:
+        return {"": clustered_auroc(part["label"] == "frontal", part["p_frontal"], part["patient_id"])}
+
+    return by_training(scores, area)[""].estimate()
+
+
+def cutoffs(scores: pd.DataFrame) -> dict[int, float]:
+    """Each training's cut-off, the high end of the range of the highest Youden index, by its seed."""
+    parts = scores.groupby("seed")
+    return {seed: youden_plateau(part["label"] == "frontal", part["p_frontal"]).high for seed, part in parts}
 
 
 def extreme_images(scores: pd.DataFrame, each: int = 2) -> pd.DataFrame:
@@ -218,8 +273,8 @@ def transform_claims(frontal: Mapping[str, Mapping[str, float]]) -> dict[str, Es
     claims = {"versions": Estimate.exact(len(HEADINGS) - 1)}
     for label, values in frontal.items():
         for heading, name in HEADINGS.items():
-            claims[f"{label}.{name}.frontal"] = Estimate.exact(values[heading], "one image")
-            claims[f"{label}.{name}.lateral"] = Estimate.exact(1 - values[heading], "one image")
+            claims[f"{label}.{name}.frontal"] = Estimate.exact(values[heading], "one image, mean of the trainings")
+            claims[f"{label}.{name}.lateral"] = Estimate.exact(1 - values[heading], "one image, mean of the trainings")
     return _with_ids({f"transformed.{name}": value for name, value in claims.items()})
 
 
@@ -228,15 +283,19 @@ def assessment_claims(
 ) -> dict[str, Estimate]:
     """Results, Model Selection and Model Assessment. `validation`: accuracy of the chosen model; `public`: accuracy on
     another hospital's images, where there are some; `speed`: a row of images and images_per_second."""
-    on_test = "on the test set, as the paper"
+    on_test = "on the test set, as the paper; of the first training"
     claims = {
         "view.validation.accuracy": validation,
         "view.test.accuracy": at_cutoff["all images"],
         "view.cutoff": Estimate.exact(plateau.high, on_test),
         "view.cutoff_range.low": Estimate.exact(plateau.low, on_test),
         "view.cutoff_range.high": Estimate.exact(plateau.high, on_test),
-        "view.lateral_highest": Estimate.exact(plateau.largest_negative, "largest of the lateral images"),
-        "view.frontal_lowest": Estimate.exact(plateau.smallest_positive, "smallest of the frontal images"),
+        "view.lateral_highest": Estimate.exact(
+            plateau.largest_negative, "largest of the lateral images, first training"
+        ),
+        "view.frontal_lowest": Estimate.exact(
+            plateau.smallest_positive, "smallest of the frontal images, first training"
+        ),
         "view.speed": Estimate.exact(speed["images_per_second"], "timed once", int(speed["images"])),
     }
     return _with_ids(claims | ({"view.public.accuracy": public} if public is not None else {}))

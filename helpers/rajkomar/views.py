@@ -48,8 +48,9 @@ def classify_views(words: Sequence[str]) -> int:
         raise ProfileError(f"SOURCE={source} is no folder" if not source.is_dir() else f"TARGET={target} is a folder")
     trained = _find_classifier(given["profile"], Run(given["run"] or Path(given["profile"]).stem))
     body = load_backbone(trained.summary["backbone"], "none", trained.summary["image size"])
-    network = FinetunedNetwork.load(trained.folder / "network", body)
-    least, judged = doubt_threshold(trained.scores)
+    network = FinetunedNetwork.load(trained.folder / "network_1", body)
+    scores = trained.scores
+    least, judged = doubt_threshold(scores[scores["seed"] == scores["seed"].min()])  # the network's own
     table, seconds = classify_folder(source, network.predictor(), body.image_size, network.classes, least, target)
     write_atomically(target, lambda file: table.to_csv(file, index=False, float_format="%.4f"))
     seen = table[table["view"] != ""]

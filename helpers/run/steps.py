@@ -207,6 +207,9 @@ class CoreKeys(BaseModel):
     head_learning_rate: float = Field(0.001, gt=0, description="of Adam")
     head_evaluate_every: int = Field(1, ge=1, description="steps between held-out evaluations")
     head_l2: Penalties = Field((0.0,), min_length=1, description="weight penalties tried; validation chooses")
+    trainings: int = Field(
+        3, ge=1, le=100, description="of each fine-tuned network, by seed; 1: no interval is printed"
+    )
     head_standardise: bool = Field(False, description="centre and scale bottlenecks by the training images")
 
     @field_validator("data_dir")

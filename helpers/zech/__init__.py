@@ -27,7 +27,7 @@ class ZechKeys(BaseModel):
     chexnet_epochs: int = Field(100, ge=1, le=1000, description="epochs of that network, at most")
     chexnet_learning_rate: float = Field(0.01, gt=0, description="of its stochastic gradient descent, at first")
     chexnet_layers: int = Field(0, ge=0, description="last layers of that network that learn; 0: all")
-    chexnet_cpu_images: int = Field(2_000, ge=0, description="images it learns from without a GPU; 0: no limit")
+    chexnet_cpu_images: int = Field(2_000, ge=0, description="images of a training without a GPU; 0: no limit")
     sites_backbone: str = Field("", description="of the hospitals' study; empty: as backbone (talk: DenseNet121)")
     sites_size: int = Field(0, ge=0, le=1024, description="pixels per side of the hospitals' study; 0: as image_size")
     sites_draws: int = Field(20, ge=2, le=1000, description="engineered sets drawn per ratio")
@@ -51,7 +51,7 @@ STUDY = PaperStudy(
             "experiment",
             "nih",
             "helpers.zech.chexnet:train_chexnet",
-            (*FEATURES_KEYS, "chexnet_", "head_standardise"),
+            (*FEATURES_KEYS, "chexnet_", "head_standardise", "trainings"),
             ("nih_data",),
         ),
         "sites_data": data_step("sites"),

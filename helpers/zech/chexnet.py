@@ -24,7 +24,7 @@ from helpers.data.catalogue import FINDINGS, split_findings
 from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.features import extract
-from helpers.model.finetune import FinetuneSettings, finetune, keep_network
+from helpers.model.finetune import FinetuneSettings, finetune_ensemble, history_of, keep_networks
 from helpers.model.head import fit_head
 from helpers.run.profile import Profile
 
@@ -48,10 +48,11 @@ class MultilabelHead:
 
 
 def train_chexnet(inputs: Inputs) -> Results:
-    """The fourteen-label network: a head on frozen features, then all layers; the epoch that tuning patients chose.
+    """The fourteen-label network: a head on frozen features, then all layers, several times; the epoch that tuning
+    patients chose.
 
     Scores hold, for every image that was not learnt from, `y_<label>` and `p_<label>`; selection "validation" is the
-    network to use, "frozen" the head on the frozen features. A label with fewer than `FEW` training images is left out
+    network to use, with the `seed` of its training, "frozen" the one head on the frozen features. A label with fewer than `FEW` training images is left out
     with a warning, and scores then lack it.
     """
     catalogue, frame, settings = inputs.own.catalogue, inputs.own.frame.reset_index(drop=True), inputs.settings
@@ -64,16 +65,19 @@ def train_chexnet(inputs: Inputs) -> Results:
     head = fit_labels(features, truth, frame["split"], labels, penalties)
     learnt = np.flatnonzero(frame["split"].isin(("train", "validation")))
     pixels = pixels_of(catalogue, frame.iloc[learnt], backbone.image_size, settings.workers)
-    images, split = (Mirrored(pixels, settings.seed), pixels), frame["split"].iloc[learnt]
-    how = recipe(settings, backbone.name, int((split == "train").sum()))
-    run = finetune(backbone, *images, truth[learnt], split, labels, how, inputs.unfinished, head)
-    summary = keep_network(run, inputs.fresh, settings.chexnet_depths, averages_only=True)
+    split, given = frame["split"].iloc[learnt], (pixels, truth[learnt], frame["split"].iloc[learnt], labels)
+    how = {"settings": recipe(settings, backbone.name, int((split == "train").sum())), "folder": inputs.unfinished}
+    trained = finetune_ensemble(
+        settings.trainings, backbone, lambda seed: Mirrored(pixels, seed), *given, **how, head=head
+    ).networks
+    summary = keep_networks(trained, inputs.fresh, settings.chexnet_depths, averages_only=True)
     held_out = (frame["split"] != "train").to_numpy()
-    pixels = pixels_of(catalogue, frame[held_out], backbone.image_size, settings.workers)  # replaces training images
-    probabilities = {"validation": run.predict(pixels), "frozen": head.predict(features[held_out])}
+    shown = pixels_of(catalogue, frame[held_out], backbone.image_size, settings.workers)
+    found = [("validation", network.settings.seed, network.predict(shown)) for network in trained]
+    found.append(("frozen", settings.seed, head.predict(features[held_out])))
     known = pd.DataFrame(truth[held_out], columns=[f"y_{label}" for label in labels])
-    scores = [scores_of(frame[held_out], p, labels, name).join(known) for name, p in probabilities.items()]
-    return Results(labels, {"scores": pd.concat(scores, ignore_index=True), "history": run.history}, summary)
+    scores = [scores_of(frame[held_out], p, labels, name).join(known).assign(seed=seed) for name, seed, p in found]
+    return Results(labels, {"scores": pd.concat(scores, ignore_index=True), "history": history_of(trained)}, summary)
 
 
 def fit_labels(

@@ -107,20 +107,23 @@ def explain(
 
 
 def locate(
-    run: FinetunedNetwork, catalogue: Catalogue, chosen: pd.DataFrame, reference: np.ndarray
+    trained: Sequence[FinetunedNetwork], catalogue: Catalogue, chosen: pd.DataFrame, reference: np.ndarray
 ) -> dict[str, pd.DataFrame]:
-    """How well maps of `chosen` (image_id, target) point at the findings, see `scores.point`, with label and
-    patient_id: those beyond the healthy of `reference`, those as they are, and `MIDDLE`, a guess that sees no image.
+    """How well each training's maps of `chosen` (image_id, target) point at the findings, see `scores.point`, with
+    label, patient_id and `seed`: those beyond the healthy of `reference`, those as they are, and `MIDDLE`, a guess that
+    sees no image.
     """
     rows = catalogue.frame.set_index("image_id", drop=False).loc[chosen["image_id"]]
-    _, beyond, masks = explain(run, catalogue, chosen, reference)
-    _, plain, _ = explain(run, catalogue, chosen)
-    thorax = middle_of(read_lungs(catalogue, rows, masks.shape[1], regions.CROP))
-    known = {"label": chosen["target"].to_numpy(), "patient_id": rows["patient_id"].to_numpy()}
-    return {
-        name: point(maps, masks).assign(**known).sort_values("label", kind="stable")
-        for name, maps in {"beyond the healthy": beyond, "class activation as it is": plain, MIDDLE: thorax}.items()
-    }
+    known, found = {"label": chosen["target"].to_numpy(), "patient_id": rows["patient_id"].to_numpy()}, []
+    for run in trained:
+        _, beyond, masks = explain(run, catalogue, chosen, reference)
+        _, plain, _ = explain(run, catalogue, chosen)
+        thorax = middle_of(read_lungs(catalogue, rows, masks.shape[1], regions.CROP))
+        maps = {"beyond the healthy": beyond, "class activation as it is": plain, MIDDLE: thorax}
+        seen = known | {"seed": run.settings.seed}
+        found.append({name: point(one, masks).assign(**seen) for name, one in maps.items()})
+    joined = {name: pd.concat([each[name] for each in found], ignore_index=True) for name in found[0]}
+    return {name: table.sort_values("label", kind="stable", ignore_index=True) for name, table in joined.items()}
 
 
 def choose_images(frame: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from helpers.metrics.auroc import clustered_auroc
-from helpers.metrics.by_patient import Clustered
+from helpers.metrics.by_patient import Clustered, by_training, first_training
 from helpers.metrics.classification import clustered_f1, f1_threshold
 from helpers.metrics.comparison import holm
 from helpers.metrics.estimate import Estimate, estimate_frame
@@ -44,12 +44,15 @@ def area_of(scores: pd.DataFrame, label: str, unit: str = "patient_id") -> Clust
 
 
 def label_aurocs(scores: pd.DataFrame) -> dict[str, Estimate]:
-    """Each label's AUROC, with its interval by patient; undefined, with the reason, where no image has the label."""
-    return {label: area_of(scores, label).estimate() for label in labels_of(scores)}
+    """Each label's AUROC, with its interval by patient and over the trainings; undefined, with the reason, where no
+    image has the label."""
+    found = by_training(scores, lambda part: {label: area_of(part, label) for label in labels_of(part)})
+    return {label: one.estimate() for label, one in found.items()}
 
 
 def compare_scores(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
-    """Two AUROCs per label on the same images, of two networks or of two versions of the labels, as a table.
+    """Two AUROCs per label on the same images, of two networks or of two versions of the labels, as a table; `a` may be
+    of several trainings.
 
     The difference's interval and p are by patient, with p by image and the design effect beside them; Holm's correction
     is for the labels as one family. Images that only one of the two has are left out; `relabelled` counts those whose
@@ -57,12 +60,18 @@ def compare_scores(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> 
     """
     images = set(a["image_id"]) & set(b["image_id"])
     a, b = (one[one["image_id"].isin(images)].sort_values("image_id", ignore_index=True) for one in (a, b))
-    rows = []
+    rows, truth = [], first_training(a).reset_index(drop=True)
     for label in [label for label in labels_of(a) if f"p_{label}" in b]:
-        pairs = [[area_of(one, label, unit) for one in (a, b)] for unit in ("patient_id", "image_id")]
-        change, alone = (one - other for one, other in pairs)
-        row = {"label": label, **{name: one.value for name, one in zip(names, pairs[0], strict=True)}, **change.row()}
-        relabelled = int((a[f"y_{label}"] != b[f"y_{label}"]).sum())
+
+        def areas(part: pd.DataFrame, label: str = label) -> dict[str, Clustered]:
+            pairs = {unit: [area_of(one, label, unit) for one in (part, b)] for unit in ("patient_id", "image_id")}
+            changes = {unit: one - other for unit, (one, other) in pairs.items()}
+            return dict(zip(names, pairs["patient_id"], strict=True)) | changes
+
+        found = by_training(a, areas)
+        change, alone = found["patient_id"], found["image_id"]
+        row = {"label": label, **{name: found[name].value for name in names}, **change.row()}
+        relabelled = int((truth[f"y_{label}"] != b[f"y_{label}"]).sum())
         row |= {"p by image": alone.p, "design effect": _design_effect(change, alone), "relabelled": relabelled}
         rows.append(row)
     table = pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"]))
@@ -76,16 +85,22 @@ def _design_effect(by_patient: Clustered, by_image: Clustered) -> float:
 
 def count_positives(scores: pd.DataFrame) -> dict[str, int]:
     """Images with each label."""
-    return {label: int(scores[f"y_{label}"].sum()) for label in labels_of(scores)}
+    return {label: int(first_training(scores)[f"y_{label}"].sum()) for label in labels_of(scores)}
 
 
 def f1_of_labels(validation: pd.DataFrame, test: pd.DataFrame) -> dict[str, Estimate]:
-    """Each label's F1 on test images, at the threshold that is best on validation images."""
-    found = {}
-    for label in labels_of(test):
-        called = test[f"p_{label}"] >= f1_threshold(validation[f"y_{label}"], validation[f"p_{label}"])
-        found[label] = clustered_f1(test[f"y_{label}"], called, test["patient_id"]).estimate()
-    return found
+    """Each label's F1 on test images, at the threshold that is best on validation images, of each training its own."""
+
+    def of_training(part: pd.DataFrame) -> dict[str, Clustered]:
+        tuned, found = validation, {}
+        if "seed" in part:
+            tuned = validation[validation["seed"] == part["seed"].iloc[0]]
+        for label in labels_of(part):
+            called = part[f"p_{label}"] >= f1_threshold(tuned[f"y_{label}"], tuned[f"p_{label}"])
+            found[label] = clustered_f1(part[f"y_{label}"], called, part["patient_id"])
+        return found
+
+    return {label: one.estimate() for label, one in by_training(test, of_training).items()}
 
 
 def f1_crossed(scores: pd.DataFrame, label: str, seed: int) -> Estimate:
