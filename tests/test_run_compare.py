@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from helpers.run.compare import compare_folders, make_reference
 from helpers.run.profile import ProfileError, Run
 
-ROW = {"quantity": "accuracy", "step": 970, "value": 0.9, "low": 0.87, "high": 0.92, "n": 600, "note": ""}
+ROW = {"quantity": "accuracy", "step": 970, "value": 0.9, "low": 0.88, "high": 0.92, "n": 600, "note": ""}
 COMPARED = {"counts": "exactly", "metrics": "by interval", "texts": "by interval", "one": "by shape"}
 COUNT = {"split": "train", "images": 2400, "share": 1 / 3}
 TEXT = {"quantity": "AUROC", "obtained": "0.93 (0.90 to 0.95), n = 298", "verdict": "reproduced"}
@@ -45,7 +46,10 @@ def differences(folders, file="", **values):
 def test_equal_folders_have_no_difference_and_it_is_said_what_was_compared(folders):
     found = compare_folders(*folders)
     assert (found.differences, found.tables, found.pictures) == ([], 4, 1)
-    assert (found.exact, found.intervals) == (3, 2)
+    assert (found.exact, len(found.distances)) == (3, 2)
+    assert found.without_interval == ["02_multiclass_roc/metrics (step)"] and found.by_shape == [
+        "02_multiclass_roc/one"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -54,8 +58,10 @@ def test_equal_folders_have_no_difference_and_it_is_said_what_was_compared(folde
         ("counts.csv", {"images": 2401}, False),  # deterministic: exactly
         ("counts.csv", {"share": 1 / 3 + 1e-12}, True),
         ("counts.csv", {"split": "test"}, False),
-        ("metrics.csv", {"value": 0.93, "low": 0.91, "high": 0.95}, True),  # both intervals allow 0.915
-        ("metrics.csv", {"value": 0.94, "low": 0.93, "high": 0.96}, False),
+        ("metrics.csv", {"value": 0.93, "low": 0.91, "high": 0.95}, True),  # 2.1 standard errors of the difference
+        ("metrics.csv", {"value": 0.96, "low": 0.94, "high": 0.98}, False),  # 4.2: too many for one of two numbers
+        ("metrics.csv", {"value": 0.94, "low": 0.85, "high": 0.96}, True),  # a wide arm towards the other
+        ("metrics.csv", {"low": float("nan"), "high": float("nan")}, True),  # no interval, so nothing to compare
         ("metrics.csv", {"step": 20, "note": "another"}, True),  # without an interval
         ("metrics.csv", {"quantity": "recall"}, False),
         ("one.csv", {"value": 0.3, "low": 0.2, "high": 0.4}, True),  # one training decides it
@@ -71,6 +77,27 @@ def test_equal_folders_have_no_difference_and_it_is_said_what_was_compared(folde
 )
 def test_what_is_deterministic_must_be_equal_and_intervals_must_allow_one_value(folders, file, values, agree):
     assert (differences(folders, file, **values) == []) is agree
+
+
+def estimates(values):
+    return pd.DataFrame({"value": values, "low": np.asarray(values) - 0.02, "high": np.asarray(values) + 0.02})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_runs_that_differ_by_chance_agree_and_a_shift_of_many_numbers_does_not(folders, seed):
+    """500 numbers whose runs differ by the error that their intervals state: a few are far apart, as they should be."""
+    rng, error, path = np.random.default_rng(seed), 0.02 / 1.96, "02_multiclass_roc/metrics.csv"
+    true = rng.uniform(0.4, 0.6, 500)
+    estimates(true + rng.normal(0, error, 500)).to_csv(folders[0] / path, index=False)
+    made = true + rng.normal(0, error, 500)
+    estimates(made).to_csv(folders[1] / path, index=False)
+    assert compare_folders(*folders).differences == []
+    estimates(made + 0.02).to_csv(folders[1] / path, index=False)  # each alone could be chance
+    assert len(compare_folders(*folders).differences) > 5
+    made[7] = true[7] + 0.1
+    estimates(made).to_csv(folders[1] / path, index=False)
+    found = compare_folders(*folders).differences
+    assert len(found) == 1 and "row 8" in found[0] and "standard errors" in found[0]
 
 
 def test_a_missing_row_column_or_file_is_a_difference(folders):

@@ -74,7 +74,6 @@ test_figures_draw = drawing_test(
         "imbalance": (lambda: zech.imbalance_curve(CURVE, "M", "N", 0.2), "36 : 4"),
         "origin": (lambda: zech.origin_accuracy({"N": IMAGE, "M": IMAGE}, ORIGINS), "low resolution, markers on"),
         "resolution": (resolution, "32 × 32"),
-        "maps": (lambda: zech.site_maps({"N": IMAGE}, {"N": IMAGE / 255}, {"N": IMAGE > 9}, LUNGS), "of the map"),
         "remedies": (lambda: zech.remedies(generalization.remedy_table(OF_SITES, ("N", "M"))), "joint less within"),
         "regions": (lambda: zech.regions(*REGION), "AUROC, small nodule"),
     }

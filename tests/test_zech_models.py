@@ -72,15 +72,6 @@ def test_the_finder_follows_a_bright_spot_and_a_crop_stays_inside():
     assert (cut[0] == images[0][:64, :64]).all() and (cut[1] == images[1][192:, 192:]).all()
 
 
-def test_the_share_outside_the_lungs_counts_what_speaks_for_the_hospital_alone():
-    maps, lungs = np.full((2, 4, 4), -1.0, np.float32), np.zeros((2, 4, 4), bool)
-    lungs[:, :, :2] = True
-    maps[0, 0, 0], maps[0, 0, 3] = 1.0, 3.0
-    frame = pd.DataFrame({"image_id": ["a", "b"], "patient_id": ["a", "b"], "site": ["N", "M"]})
-    found = heat.share_outside(frame, maps, lungs)
-    assert found["outside"][0] == pytest.approx(0.75) and found["by_chance"][0] == 0.5 and np.isnan(found["outside"][1])
-
-
 def test_boxes_of_images_not_learnt_from_are_drawn_and_all_others_counted(tmp_path):
     own = tiny_images(tmp_path, ("No Finding", "Finding"), (2, 1, 2))
     catalogue, names = replace(own.catalogue, phantom=False), own.frame["image_id"]
@@ -95,13 +86,6 @@ def test_boxes_of_images_not_learnt_from_are_drawn_and_all_others_counted(tmp_pa
     assert "1 whose image is not here, 1 on images learnt from, 1 of labels not learnt, 1 that cannot be" in sentence
     mask = heat.read_findings(catalogue, pd.concat([chosen, chosen.assign(image_id=tested[1])]), 32)
     assert mask[0, :8, 16:].all() and mask[0, 24:, :8].all() and mask[0].sum() == 8 * 24 and not mask[1].any()
-
-
-def test_explained_images_are_test_images_of_every_site_one_a_patient(study, monkeypatch):
-    monkeypatch.setattr(heat, "COUNT", 9)
-    frame = study.frame.assign(markers="on")
-    rows = heat.choose_images(frame)
-    assert rows["site"].value_counts().to_dict() == dict.fromkeys(SITES, 3) and set(rows["split"]) == {"test"}
 
 
 POOL = {("A", "Pneumonia"): 240, ("A", "No pneumonia"): 360, ("B", "Pneumonia"): 120, ("B", "No pneumonia"): 900}

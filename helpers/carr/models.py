@@ -25,19 +25,10 @@ import pandas as pd
 
 from helpers.carr.data import Expanded, expand
 from helpers.data.augment import LightAugmentation, Mirrored
+from helpers.model import finetune
 from helpers.model.backbones import Backbone, load_backbone, weights_digest, with_depths
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, affordable, pixels_of, scores_of
-from helpers.model.finetune import (
-    FinetunedNetwork,
-    FinetuneSettings,
-    features_of,
-    finetune,
-    finetune_ensemble,
-    history_of,
-    keep_networks,
-    over_rows,
-)
 from helpers.model.head import Head, fit_head
 from helpers.run.profile import Profile
 
@@ -117,11 +108,11 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, list[Backbone]]:
     ]
     tables = {
         "scores": pd.concat(scores, ignore_index=True),
-        "history": pd.concat([history, history_of(runs, training="target")], ignore_index=True),
+        "history": pd.concat([history, finetune.history_of(runs, training="target")], ignore_index=True),
         "grid": compare_starts(features, target.expanded, target.draws, classes),
         "removed": removed[["image_id", "patient_id", "label", "split"]],
     }
-    summary = keep_networks(runs, inputs.fresh, settings.bridge_depths) | {
+    summary = finetune.keep_networks(runs, inputs.fresh, settings.bridge_depths) | {
         "steps": list(STEPS),
         "bridge classes": list(bridge.catalogue.classes),
         "bridge images": len(bridge.frame),
@@ -175,18 +166,18 @@ def train_starts(
         warn_of_failure(run.history, run.epoch, bridge.frame)
     bridged = [_with_weights(natural, run.weights[:-2], BOTH) for run in runs]  # without the last layer
     starts = {NONE: [load("none", seed) for seed in seeds], NATURAL: [natural], BOTH: bridged}
-    return starts, history_of(runs, training=BOTH)
+    return starts, finetune.history_of(runs, training=BOTH)
 
 
 def _train_on_bridge(
     backbone: Backbone, bridge: Images, plan: Plan, settings: Profile, unfinished: Path
-) -> Sequence[FinetunedNetwork]:
+) -> Sequence[finetune.FinetunedNetwork]:
     """`backbone` fine-tuned to the bridge's classes, once per seed."""
     frame, classes = bridge.frame, tuple(bridge.catalogue.classes)
     pixels = pixels_of(bridge.catalogue, frame, backbone.image_size, settings.workers)
     augment = Mirrored if plan.speckled else LightAugmentation
     recipe, codes = bridge_recipe(settings, frame, plan.speckled), frame["label"].map(classes.index).to_numpy()
-    return finetune_ensemble(
+    return finetune.finetune_ensemble(
         settings.trainings,
         backbone,
         lambda seed: augment(pixels, seed),
@@ -197,7 +188,7 @@ def _train_on_bridge(
     ).networks
 
 
-def bridge_recipe(settings: Profile, frame: pd.DataFrame, speckled: bool) -> FinetuneSettings:
+def bridge_recipe(settings: Profile, frame: pd.DataFrame, speckled: bool) -> finetune.FinetuneSettings:
     """The recipe on the bridge, within what is affordable without a GPU."""
     images = int((frame["split"] == "train").sum())
     epoch_images = min(images, settings.bridge_epoch_images * (2 if speckled else 1) or images)
@@ -210,9 +201,9 @@ def bridge_recipe(settings: Profile, frame: pd.DataFrame, speckled: bool) -> Fin
     )
 
 
-def _recipe(settings: Profile, rate: float, epochs: int, epoch_images: int) -> FinetuneSettings:
+def _recipe(settings: Profile, rate: float, epochs: int, epoch_images: int) -> finetune.FinetuneSettings:
     """What the trainings on the bridge and on the target share."""
-    return FinetuneSettings(
+    return finetune.FinetuneSettings(
         trainable=settings.bridge_layers or "all",
         epochs=epochs,
         batch=IMAGES_PER_STEP,
@@ -234,7 +225,7 @@ def _first_head(backbone: Backbone, bridge: Images, pixels: np.ndarray, seed: in
         for name in ("train", "validation")
     ]
     rows = np.concatenate(drawn)
-    frame, features = bridge.frame.iloc[rows], features_of(backbone, pixels, rows)
+    frame, features = bridge.frame.iloc[rows], finetune.features_of(backbone, pixels, rows)
     return fit_head(features, frame["label"], frame["split"], bridge.catalogue.classes, PENALTIES).best
 
 
@@ -310,14 +301,14 @@ def features_of_starts(starts: Mapping[str, Sequence[Backbone]], source: Expande
     """Each frozen network's features of every image of `source`, which is augmented once for all of them."""
     bodies = [body for some in starts.values() for body in some]
     runs = [compile_backbone(body, choose("auto", "float32")) for body in bodies]
-    found = over_rows(lambda images: np.hstack([run(images) for run in runs]), source, np.arange(len(source)))
+    found = finetune.over_rows(lambda images: np.hstack([run(images) for run in runs]), source, np.arange(len(source)))
     parts = iter(np.split(found, np.cumsum([body.features for body in bodies])[:-1], axis=1))
     return {start: [next(parts) for _ in some] for start, some in starts.items()}
 
 
 def _train_on_target(
     target: Target, source: Expanded, body: Backbone, features: np.ndarray, seed: int, inputs: Inputs
-) -> FinetunedNetwork:
+) -> finetune.FinetunedNetwork:
     """The third step: "Trained on the target dataset", all its images and their augmentations, from the bridge on.
 
     A last layer on the bridge's features comes first, then the layers below it learn as well.
@@ -330,7 +321,9 @@ def _train_on_target(
     epochs, images = affordable("the target network", settings.bridge_target_epochs, images, *limit)
     recipe = replace(_recipe(settings, TARGET_RATE, epochs, images), seed=seed)
     codes = labels.map(classes.index).to_numpy()
-    return finetune(body, source, source, codes, split, classes, recipe, inputs.unfinished / f"target-{seed}", head)
+    return finetune.finetune(
+        body, source, source, codes, split, classes, recipe, inputs.unfinished / f"target-{seed}", head
+    )
 
 
 def compare_starts(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -67,22 +66,6 @@ def average_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, E
         found[f"{name} spread"] = Estimate(float(np.ptp(values)) / 2, *without)
         found[f"{name} deviation"] = Estimate(float(np.std(values)), *without)
     return found
-
-
-def confusion_shares(scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """The confusion matrix as shares of each true class, by patient and over the trainings: a row per cell, `true` and
-    `predicted`."""
-
-    def shares(part: pd.DataFrame) -> dict[tuple[str, str], Clustered]:
-        labels, predicted = part["label"].to_numpy(), predicted_labels(part, classes)
-        own = {label: labels == label for label in classes}
-        return {
-            (label, other): clustered_mean(predicted[own[label]] == other, part.loc[own[label], "patient_id"], (0, 1))
-            for label, other in product(classes, classes)
-        }
-
-    found = by_training(scores, shares)
-    return estimate_frame({key: one.estimate() for key, one in found.items()}, "true", "predicted")
 
 
 def _by_class(scores: pd.DataFrame, classes: Sequence[str]) -> dict[tuple[str, str], Clustered]:
@@ -212,7 +195,7 @@ CHANCE = 0.5
 def control_aurocs(
     controls: pd.DataFrame, frame: pd.DataFrame, setting: str, published: Any = None
 ) -> dict[str, Estimate]:
-    """AUROC of COVID-19 against the rest of each control of a setting, with intervals by patient and over the trainings.
+    """AUROC of COVID-19 against the rest of each control of a setting, by patient and over the trainings.
 
     `controls` from `helpers.carr.controls`; `frame` has image_id, site and age. Beside the table's own: "age alone"
     (images whose age is known), and "same source": the whole-image head among images of COVID-19's source only, which

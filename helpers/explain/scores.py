@@ -170,8 +170,9 @@ def _mean(frame: pd.DataFrame, column: str, bounds: tuple[float, float] | None) 
 
 
 def share_in_lungs(maps: np.ndarray | Sequence[np.ndarray], lungs: Masks) -> pd.DataFrame:
-    """Share of the maps' positive part, (n, h, w), or of those of several trainings, that lies in the lungs of `lungs`, whose rows they are of; the
-    lungs' share of the image, which even attention would give; and the difference. By label, and for "all".
+    """Share of the maps' positive part, (n, h, w), or of those of several trainings, that lies in the lungs of `lungs`,
+    whose rows they are of; the lungs' share of the image, which even attention would give; and the difference. By
+    label, and for "all".
 
     Columns label, measure ("inside", "area", "difference") and those of `means`; flat maps have no share.
     """

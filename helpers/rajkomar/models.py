@@ -20,19 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.model import finetune
 from helpers.model.backbones import FORMULA_WEIGHTS, Backbone, formula_record, load_backbone
 from helpers.model.engine import choose as choose_engine
 from helpers.model.engine import compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, affordable, pixels_of, scores_of
-from helpers.model.finetune import (
-    FinetunedNetwork,
-    FinetuneSettings,
-    features_of,
-    finetune_ensemble,
-    history_of,
-    keep_networks,
-    over_rows,
-)
 from helpers.model.head import Head
 from helpers.rajkomar.augmentation import Augmented, children_frame
 from helpers.rajkomar.data import TRANSFORMS, transformed
@@ -70,7 +62,7 @@ def train_view_models(inputs: Inputs) -> Results:
     """
     profile, weights = inputs.settings, _pretrainings(inputs.settings)
     sources = _sources(inputs.own, next(iter(weights.values())), profile)
-    models: dict[tuple[str, str], Sequence[FinetunedNetwork]] = {}
+    models: dict[tuple[str, str], Sequence[finetune.FinetunedNetwork]] = {}
     for name, word in weights.items():
         backbone = _load(word, profile)
         for method in METHODS:
@@ -80,7 +72,7 @@ def train_view_models(inputs: Inputs) -> Results:
     table = pd.concat([_validated(models, source).assign(on=on) for on, source in sources.items()], ignore_index=True)
     chosen = choose(table)
     tables, summary = _final(models[chosen], sources["originals"], inputs.fresh)
-    history = [history_of(some, pretraining=name, method=how) for (name, how), some in models.items()]
+    history = [finetune.history_of(some, pretraining=name, method=how) for (name, how), some in models.items()]
     tables |= {"validation": table, "history": pd.concat(history, ignore_index=True)}
     seen = {name: count for name, word in weights.items() if (count := pretraining_images(word))}
     summary |= {"pre-training images": seen, "pre-training": chosen[0], "fine-tuning": chosen[1]}
@@ -141,7 +133,7 @@ def _sources(images: Images, weights: str, profile: Profile) -> dict[str, Radiog
 
 def _train(
     backbone: Backbone, source: Radiographs, all_layers: bool, profile: Profile, folder: Path
-) -> Sequence[FinetunedNetwork]:
+) -> Sequence[finetune.FinetunedNetwork]:
     """A pre-trained network, its last layer or all layers fine-tuned by the paper's recipe, once per seed.
 
     Where all layers learn, at most `CHOOSING` of the validation images, drawn from the seed, choose the epoch.
@@ -155,7 +147,7 @@ def _train(
     settings = _settings(profile, backbone, len(rows), all_layers)
     codes = source.frame["label"].map(VIEWS.index).to_numpy()
     given = (images, codes, split, VIEWS)
-    return finetune_ensemble(
+    return finetune.finetune_ensemble(
         profile.trainings, backbone, lambda seed: images, *given, settings=settings, folder=folder
     ).networks
 
@@ -164,18 +156,18 @@ def _features(backbone: Backbone, source: Radiographs) -> np.ndarray:
     """The frozen network's features of the images to learn from and to choose by; of others zeros."""
     rows = np.flatnonzero(source.frame["split"].isin(("train", "validation")))
     found = np.zeros((len(source.frame), backbone.features), np.float32)
-    found[rows] = features_of(backbone, source.batch, rows)
+    found[rows] = finetune.features_of(backbone, source.batch, rows)
     return found
 
 
-def _settings(profile: Profile, backbone: Backbone, images: int, all_layers: bool) -> FinetuneSettings:
+def _settings(profile: Profile, backbone: Backbone, images: int, all_layers: bool) -> finetune.FinetuneSettings:
     """The paper's recipe, which `FinetuneSettings` has; limits on an epoch are for networks whose layers all learn."""
     epochs = profile.view_epochs
     if all_layers:
         images = min(images, profile.view_epoch_images or images)
         limit = (profile.view_cpu_images, "view_cpu_images")
         epochs, images = affordable("a view classifier", epochs, images, *limit)
-    return FinetuneSettings(
+    return finetune.FinetuneSettings(
         trainable="all" if all_layers else "head",
         epochs=epochs,
         learning_rate=profile.view_rate_all if all_layers else RATE_HEAD,
@@ -187,10 +179,12 @@ def _settings(profile: Profile, backbone: Backbone, images: int, all_layers: boo
     )
 
 
-def _validated(models: Mapping[tuple[str, str], Sequence[FinetunedNetwork]], source: Radiographs) -> pd.DataFrame:
+def _validated(
+    models: Mapping[tuple[str, str], Sequence[finetune.FinetunedNetwork]], source: Radiographs
+) -> pd.DataFrame:
     """Every model's probabilities of a source's validation images, which are made once for all of them."""
     rows, predict = source.rows("validation"), [_predictor(some) for some in models.values()]
-    found = over_rows(lambda images: np.hstack([one(images) for one in predict]), source.batch, rows)
+    found = finetune.over_rows(lambda images: np.hstack([one(images) for one in predict]), source.batch, rows)
     kept = source.frame.iloc[rows][["image_id", "parent", "label"]].reset_index(drop=True)
     names = [(*model, network.settings.seed) for model, some in models.items() for network in some]
     parts = [
@@ -200,7 +194,7 @@ def _validated(models: Mapping[tuple[str, str], Sequence[FinetunedNetwork]], sou
     return pd.concat(parts, ignore_index=True)
 
 
-def _predictor(trained: Sequence[FinetunedNetwork]) -> Callable[[np.ndarray], np.ndarray]:
+def _predictor(trained: Sequence[finetune.FinetunedNetwork]) -> Callable[[np.ndarray], np.ndarray]:
     """Images to the probability of a frontal one, (n, trainings); where the last layer alone learnt, the network below
     it is run once for all trainings."""
     first = trained[0]
@@ -218,7 +212,7 @@ def _predictor(trained: Sequence[FinetunedNetwork]) -> Callable[[np.ndarray], np
 
 
 def _final(
-    trained: Sequence[FinetunedNetwork], originals: Radiographs, fresh: Path
+    trained: Sequence[finetune.FinetunedNetwork], originals: Radiographs, fresh: Path
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """The chosen model's trainings on validation and test images, on the transformed test images, and how fast it is.
 
@@ -239,4 +233,4 @@ def _final(
     rate = len(rows) / (time.perf_counter() - began)
     tables = {"scores": pd.concat(scores, ignore_index=True), "robustness": pd.concat(robust, ignore_index=True)}
     tables["speed"] = pd.DataFrame({"images": [len(rows)], "images_per_second": [rate]})
-    return tables, keep_networks(trained, fresh) | {"epochs a rate": network.settings.drop_every}
+    return tables, finetune.keep_networks(trained, fresh) | {"epochs a rate": network.settings.drop_every}

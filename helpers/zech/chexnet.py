@@ -52,8 +52,8 @@ def train_chexnet(inputs: Inputs) -> Results:
     patients chose.
 
     Scores hold, for every image that was not learnt from, `y_<label>` and `p_<label>`; selection "validation" is the
-    network to use, with the `seed` of its training, "frozen" the one head on the frozen features. A label with fewer than `FEW` training images is left out
-    with a warning, and scores then lack it.
+    network to use, with the `seed` of its training, "frozen" the one head on the frozen features. A label with fewer
+    than `FEW` training images is left out with a warning, and scores then lack it.
     """
     catalogue, frame, settings = inputs.own.catalogue, inputs.own.frame.reset_index(drop=True), inputs.settings
     name, size = settings.chexnet_backbone or settings.backbone, settings.chexnet_size

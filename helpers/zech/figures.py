@@ -18,7 +18,7 @@ from helpers.explain.maps import Maps
 from helpers.metrics.estimate import Estimate
 from helpers.plots import style as palette
 from helpers.plots.curves import GREY, Box, draw_arrow, draw_box, draw_forest, draw_intervals, draw_rocs, legend_above
-from helpers.plots.maps import draw_image, draw_map, highest
+from helpers.plots.maps import draw_image, draw_map
 from helpers.plots.style import DOUBLE, REFERENCE, Mark, canvas, display_name, letter_panels, print_style
 from helpers.zech.data import RESCORED, RESCORED_LATER
 
@@ -323,27 +323,6 @@ def resolution(low: np.ndarray, high: np.ndarray, table: pd.DataFrame, origin: p
     names = ["which hospital (accuracy)"] + [PARTS[part] for part in ("joint", "within", "external")]
     marks = (("s", "white", "#D55E00"), SETTINGS["on"])
     draw_forest(axes, series, names, "accuracy, and AUROC of pneumonia", marks, reference=0.5)
-    legend_above(axes)
-    return figure
-
-
-@print_style
-def site_maps(
-    images: Mapping[str, np.ndarray],
-    maps: Mapping[str, np.ndarray],
-    lungs: Mapping[str, np.ndarray],
-    table: pd.DataFrame,
-    where: str = "the lungs",
-) -> Figure:
-    """What speaks for the hospital: an image of each under its occlusion map, the lungs outlined, and the share of the
-    map outside them. `table`: columns site, measure (outside, by_chance), value, low, high."""
-    figure, (*left, axes) = canvas(DOUBLE, 2.35, 1, len(images) + 1, width_ratios=[1.5] * len(images) + [2])
-    for panel, (name, image) in zip(left, images.items(), strict=True):
-        draw_map(panel, image, maps[name], highest(maps[name]), lungs[name], name)
-    outside, chance = (table[table["measure"] == measure] for measure in ("outside", "by_chance"))
-    draw_forest(axes, {"of the map": outside}, outside["site"], f"outside {where} (%)", [SETTINGS["on"]], scale=100)
-    axes.plot(100 * chance["value"], range(len(chance)), "|", color="0.45", ms=9, mew=1.6, label="of the image")
-    axes.set_xlim(0, 100)
     legend_above(axes)
     return figure
 

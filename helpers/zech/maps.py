@@ -1,12 +1,9 @@
-"""Where Zech 2018's networks look: class activation maps of CheXNet's labels, occlusion maps of the hospital's network.
-
-Which images are explained, how well a map points at the finding, and how much of a map lies outside the lungs.
-"""
+"""Where Zech 2018's CheXNet looks: class activation maps of its labels, of which images, and how well they point at the
+finding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,18 +11,14 @@ import pandas as pd
 from helpers.data.catalogue import NO_FINDING, Catalogue
 from helpers.data.images import read_lungs, read_square, slices_of
 from helpers.explain.gradients import class_activation
-from helpers.explain.maps import Maps, from_head, from_logits, lesion_masks
-from helpers.explain.occlusion import default_box, occlusion
-from helpers.explain.scores import middle_of, point, share_within
+from helpers.explain.maps import Maps, from_logits, lesion_masks
+from helpers.explain.scores import middle_of, point
 from helpers.model.finetune import FinetunedNetwork
-from helpers.model.head import Head
-from helpers.run.profile import Profile
 from helpers.zech import regions
 from helpers.zech.data import BOXES, read_boxes
 
 MIDDLE = "the middle of the thorax"
 HEALTHY = 48  # images that maps are compared with
-COUNT = 24  # test images whose site is explained
 
 
 def clearest(scores: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
@@ -124,34 +117,3 @@ def locate(
         found.append({name: point(one, masks).assign(**seen) for name, one in maps.items()})
     joined = {name: pd.concat([each[name] for each in found], ignore_index=True) for name in found[0]}
     return {name: table.sort_values("label", kind="stable", ignore_index=True) for name, table in joined.items()}
-
-
-def choose_images(frame: pd.DataFrame) -> pd.DataFrame:
-    """About `COUNT` test images with their hospital's markers, as many of each hospital, one per patient, by name."""
-    rows = frame[(frame["split"] == "test") & (frame["markers"] == "on") & (frame["cohort"] == "natural")]
-    rows = rows.sort_values("image_id").drop_duplicates("patient_id")
-    kept = rows.groupby("site").head(-(-COUNT // rows["site"].nunique()))
-    hospitals = pd.Categorical(kept["site"], frame["site"].unique())
-    return kept.iloc[hospitals.argsort(kind="stable")].reset_index(drop=True)
-
-
-def explain_site(
-    catalogue: Catalogue, frame: pd.DataFrame, head: Path, profile: Profile
-) -> tuple[Maps, np.ndarray, np.ndarray]:
-    """Occlusion maps of the true hospital's probability for each row of `frame`, with a box of the image's own mean;
-    the images, uint8 (n, size, size); and where the lungs are, bool (n, size, size): of phantoms their masks, of real
-    images `regions.CROP`. `head`: the file of the hospital's head."""
-    backbone = regions.load_site_backbone(profile)
-    size, box = backbone.image_size, default_box(backbone.image_size)
-    images = regions.read_variant(catalogue, frame, size, "whole", profile.workers)
-    lungs = read_lungs(catalogue, frame, size, regions.CROP)
-    network = from_head(backbone, Head.load(head))
-    return occlusion(network, images, list(frame["site"]), box=box, fill="mean", stride=box), images, lungs
-
-
-def share_outside(frame: pd.DataFrame, maps: np.ndarray, lungs: np.ndarray) -> pd.DataFrame:
-    """For each image the share of its map outside the lungs, and the share of the image that lies there: columns site,
-    patient_id, outside, by_chance, excess. A map without anything that speaks for the hospital has no share (NaN)."""
-    share, chance = share_within(maps, ~lungs), (~lungs).mean(axis=(1, 2))
-    kept = frame[["image_id", "patient_id", "site"]].reset_index(drop=True)
-    return kept.assign(outside=share, by_chance=chance, excess=share - chance)

@@ -61,7 +61,7 @@ class SiteSetting:
 
 
 def train_site_models(inputs: Inputs) -> Results:
-    """Fit every head of the study; the head that recognises the site is kept as site_head.npz.
+    """Fit every head of the study.
 
     Tables: scores (pneumonia, every combination), sites and departments (where the image was made), engineered,
     candidates (every penalty and framing, for the choice of a model).
@@ -69,7 +69,6 @@ def train_site_models(inputs: Inputs) -> Results:
     frame, settings = inputs.own.frame, inputs.settings
     by_markers = load_settings(inputs)
     sites = tuple(dict.fromkeys(frame["site"]))
-    by_markers["on"].fit_origin("whole", "site")[0].save(inputs.fresh / "site_head.npz")
     scores = pd.concat([score_combinations(setting, sites) for setting in by_markers.values()], ignore_index=True)
     tables = {
         "scores": scores.assign(selection="validation"),
