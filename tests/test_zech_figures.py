@@ -41,7 +41,6 @@ TABLE_3 = OF_SITES[OF_SITES["pixels"] == "whole"]
 TABLE_3 = generalization.rows_of_talk(generalization.table_3(TABLE_3, SITES), "N", "M")
 ORIGINS = pd.DataFrame({"markers": "on", "pixels": ["low", "high"], "value": 0.9, "low": 0.8, "high": 0.95})
 ORIGINS = {"which hospital": ORIGINS.assign(**{"most frequent": 0.4}), "which department": ORIGINS[:0]}
-LUNGS = pd.DataFrame({"site": ["N", "N"], "measure": ["outside", "by_chance"], "value": 0.5, "low": 0.4, "high": 0.6})
 WAYS = pd.DataFrame({"way": ["whole, low", "whole", "found region"], "value": 0.5, "low": 0.4, "high": 0.6})
 REGION = (IMAGE, {"found region": (1, 2), "true region": (3, 4)}, {"whole, low": IMAGE}, WAYS, 16)
 CURVE = [(markers, ratio, name) for markers in ("on", "off") for ratio in (1.0, 9.0) for name in zech.LINES]

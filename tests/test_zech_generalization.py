@@ -81,17 +81,6 @@ def test_remedies_are_measured_against_the_first_and_what_is_missing_is_left_out
         assert found["p_holm"].min() == pytest.approx(min(1, len(found) * found["p"].min()))
 
 
-def test_the_model_is_chosen_on_the_hospital_that_was_named(scores):
-    one = scores[(scores["trained_on"].isin(SITES)) & (scores["markers"] == "on")]
-    bad = one.assign(candidate="bad", p_Pneumonia=np.where(one["site"] == one["trained_on"], one["p_Pneumonia"], 0.5))
-    perfect = (one["label"] == "Pneumonia").astype(float)
-    bad["p_Pneumonia"] = np.where(one["site"] == one["trained_on"], perfect, 0.5)
-    table = generalization.model_choices(pd.concat([bad, one.assign(candidate="good")]))
-    assert (table["own"][:-1] == "bad").all() and (table["elsewhere"][:-1] == "good").all()
-    assert table["difference"].iloc[-1] > 0.1 and table["p"].iloc[-1] < 0.01
-    assert table["p_holm"].min() == pytest.approx(6 * table["p"][:-1].min()) and np.isnan(table["p_holm"].iloc[-1])
-
-
 # --- the hospital alone ---------------------------------------------------------------------------------------------
 
 

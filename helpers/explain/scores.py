@@ -165,8 +165,7 @@ def _mean(frame: pd.DataFrame, column: str, bounds: tuple[float, float] | None) 
     def of_training(part: pd.DataFrame) -> dict[str, Clustered]:
         return {column: clustered_mean(part[column].to_numpy(float), part["patient_id"], bounds)}
 
-    known = frame[frame[column].notna()]
-    return (by_training if len(known) else lambda rows, of: of(rows))(known, of_training)[column]
+    return by_training(frame[frame[column].notna()], of_training)[column]
 
 
 def share_in_lungs(maps: np.ndarray | Sequence[np.ndarray], lungs: Masks) -> pd.DataFrame:

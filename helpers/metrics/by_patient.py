@@ -325,7 +325,7 @@ def by_training(
 ) -> dict[Any, Clustered]:
     """Statistics of scores of several trainings, which `seed` tells apart, as `over_trainings` has them; of scores
     without that column, which no training here decides, the statistics themselves."""
-    if "seed" not in scores:
+    if "seed" not in scores or scores.empty:
         return dict(statistics(scores))
     trained = [statistics(part) for _, part in scores.groupby("seed")]
     return {name: over_trainings([found[name] for found in trained]) for name in trained[0]}

@@ -296,19 +296,13 @@ class Progress(keras.callbacks.Callback):
 
 
 def fit(model: keras.Model, progress: Progress, epochs: int, rate: Callable[[int, list[float]], float] | None) -> None:
-    """Train to the end with Keras's `fit`, from wherever the checkpoint stands; `rate` gives an epoch's learning rate.
-
-    Beside the checkpoint lie log.csv and TensorBoard's files, to be watched while it trains.
-    """
+    """Train to the end with Keras's `fit`, from where the checkpoint stands; `rate` gives an epoch's learning rate."""
     progress.begin(model)
     if progress.finished:
         return
-    log = keras.callbacks.CSVLogger(progress.file.with_name("log.csv"), append=True)
-    callbacks: list[keras.callbacks.Callback] = [progress, log]
+    callbacks: list[keras.callbacks.Callback] = [progress]
     if rate is not None:
         callbacks.append(keras.callbacks.LearningRateScheduler(lambda epoch, _: rate(epoch + 1, progress.losses)))
-    if keras.config.backend() == "tensorflow":  # elsewhere Keras's callback would need TensorFlow beside the backend
-        callbacks.append(keras.callbacks.TensorBoard(progress.file.parent / "tensorboard", write_graph=False))
     model.fit(
         progress.batches,
         validation_data=progress.validation,

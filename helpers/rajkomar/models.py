@@ -32,6 +32,7 @@ from helpers.run.profile import Profile, ProfileError
 from helpers.run.provenance import read_json
 
 VIEWS = ("frontal", "lateral")
+Trained = Sequence[finetune.FinetunedNetwork]  # one model, by the seeds of its trainings
 # Pre-trainings by the images they saw, most first, and the profile key that holds their weights. Ties go to the first.
 PRETRAININGS = {"colour": "view_colour", "full greyscale": "view_grey", "subset greyscale": "view_subset"}
 METHODS = ("last layer, original", "last layer, augmented", "all layers, augmented")
@@ -62,7 +63,7 @@ def train_view_models(inputs: Inputs) -> Results:
     """
     profile, weights = inputs.settings, _pretrainings(inputs.settings)
     sources = _sources(inputs.own, next(iter(weights.values())), profile)
-    models: dict[tuple[str, str], Sequence[finetune.FinetunedNetwork]] = {}
+    models: dict[tuple[str, str], Trained] = {}
     for name, word in weights.items():
         backbone = _load(word, profile)
         for method in METHODS:
@@ -131,9 +132,7 @@ def _sources(images: Images, weights: str, profile: Profile) -> dict[str, Radiog
     return {"originals": originals, "children": Radiographs(children.frame, children.batch)}
 
 
-def _train(
-    backbone: Backbone, source: Radiographs, all_layers: bool, profile: Profile, folder: Path
-) -> Sequence[finetune.FinetunedNetwork]:
+def _train(backbone: Backbone, source: Radiographs, all_layers: bool, profile: Profile, folder: Path) -> Trained:
     """A pre-trained network, its last layer or all layers fine-tuned by the paper's recipe, once per seed.
 
     Where all layers learn, at most `CHOOSING` of the validation images, drawn from the seed, choose the epoch.
@@ -179,9 +178,7 @@ def _settings(profile: Profile, backbone: Backbone, images: int, all_layers: boo
     )
 
 
-def _validated(
-    models: Mapping[tuple[str, str], Sequence[finetune.FinetunedNetwork]], source: Radiographs
-) -> pd.DataFrame:
+def _validated(models: Mapping[tuple[str, str], Trained], source: Radiographs) -> pd.DataFrame:
     """Every model's probabilities of a source's validation images, which are made once for all of them."""
     rows, predict = source.rows("validation"), [_predictor(some) for some in models.values()]
     found = finetune.over_rows(lambda images: np.hstack([one(images) for one in predict]), source.batch, rows)
@@ -194,7 +191,7 @@ def _validated(
     return pd.concat(parts, ignore_index=True)
 
 
-def _predictor(trained: Sequence[finetune.FinetunedNetwork]) -> Callable[[np.ndarray], np.ndarray]:
+def _predictor(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
     """Images to the probability of a frontal one, (n, trainings); where the last layer alone learnt, the network below
     it is run once for all trainings."""
     first = trained[0]
@@ -211,9 +208,7 @@ def _predictor(trained: Sequence[finetune.FinetunedNetwork]) -> Callable[[np.nda
     return predict
 
 
-def _final(
-    trained: Sequence[finetune.FinetunedNetwork], originals: Radiographs, fresh: Path
-) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+def _final(trained: Trained, originals: Radiographs, fresh: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """The chosen model's trainings on validation and test images, on the transformed test images, and how fast it is.
 
     "We evaluated model speed based on time required to classify the 1377 test images."

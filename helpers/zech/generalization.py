@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs, compare_independent_aurocs
+from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs
 from helpers.metrics.by_patient import Clustered, Comparison, average, compare, over_trainings
 from helpers.metrics.classification import accuracy, rates_at
 from helpers.metrics.comparison import holm
@@ -151,14 +151,13 @@ def site_id(sites: str) -> str:
 
 def external_tests(scores: pd.DataFrame, sites: Sequence[str]) -> pd.DataFrame:
     """Internal against external AUROC of each single hospital's head, on all images of a hospital, by patient, the
-    pairs of hospitals being one family (`p_holm`); and the p of DeLong's test, which takes images as independent."""
+    pairs of hospitals being one family (`p_holm`)."""
     rows = []
     for trained, other in permutations(sites, 2):
         home, away = (test_rows(scores, trained, [site], natural=False) for site in (trained, other))
         found = compare(area_of(home), area_of(away))
-        by_image = compare_independent_aurocs(truth_of(home), home[SCORE], truth_of(away), away[SCORE])
         names = {"trained_on": trained, "tested_on": other, "internal": str(found.a), "external": str(found.b)}
-        rows.append(names | found.row() | {"p by image": by_image.p})
+        rows.append(names | found.row())
     return _with_holm(pd.DataFrame(rows))
 
 
@@ -234,34 +233,6 @@ def _change(change: Comparison | Clustered) -> dict[str, float]:
     """The difference and its p, in columns beside an estimate's own low, high and n."""
     row = change.row()
     return {"change": row["difference"], "change_low": row["low"], "change_high": row["high"], "p": row["p"]}
-
-
-def model_choices(candidates: pd.DataFrame) -> pd.DataFrame:
-    """Which model would be kept, and its value at a third hospital: the candidate of the highest AUROC on the training
-    hospital's own validation patients, or on those of one other hospital.
-
-    One row per order of three hospitals (trained on, chosen on, tested on), one family of tests (`p_holm`), and a last
-    one of all: AUROC of either choice, the difference (elsewhere less own) with its interval, and p.
-    """
-    rows, pairs = [], []
-    parts = dict(list(candidates.groupby(["trained_on", "split", "site"])))
-    for trained, chosen, tested in permutations(dict.fromkeys(candidates["site"]), 3):
-        own, elsewhere = (_best(parts[trained, "validation", site]) for site in (trained, chosen))
-        away = parts[trained, "test", tested]
-        pairs.append([area_of(away[away["candidate"] == name]) for name in (own, elsewhere)])
-        names = {"trained_on": trained, "chosen_on": chosen, "tested_on": tested}
-        rows.append(names | {"own": own, "elsewhere": elsewhere})
-    rows.append(dict.fromkeys(rows[0], "all"))
-    pairs.append([average(areas) for areas in zip(*pairs, strict=True)])
-    for row, (own, elsewhere) in zip(rows, pairs, strict=True):
-        row |= {"auroc_own": own.value, "auroc_elsewhere": elsewhere.value, **(elsewhere - own).row(), "n": own.n}
-    return pd.DataFrame(rows).assign(p_holm=lambda table: holm(table["p"].where(table["trained_on"] != "all")))
-
-
-def _best(tuned: pd.DataFrame) -> str:
-    """The candidate of the highest AUROC; of equals the smoothest, which comes first."""
-    areas = {name: auroc(truth_of(part), part[SCORE]).value for name, part in tuned.groupby("candidate", sort=False)}
-    return max(areas, key=areas.get)
 
 
 def region_table(scores: pd.DataFrame, ways: Sequence[str]) -> pd.DataFrame:

@@ -63,8 +63,7 @@ class SiteSetting:
 def train_site_models(inputs: Inputs) -> Results:
     """Fit every head of the study.
 
-    Tables: scores (pneumonia, every combination), sites and departments (where the image was made), engineered,
-    candidates (every penalty and framing, for the choice of a model).
+    Tables: scores (pneumonia, every combination), sites and departments (where the image was made), engineered.
     """
     frame, settings = inputs.own.frame, inputs.settings
     by_markers = load_settings(inputs)
@@ -72,7 +71,6 @@ def train_site_models(inputs: Inputs) -> Results:
     scores = pd.concat([score_combinations(setting, sites) for setting in by_markers.values()], ignore_index=True)
     tables = {
         "scores": scores.assign(selection="validation"),
-        "candidates": score_candidates(by_markers["on"], sites),
         "sites": predict_origin(by_markers, "site"),
         "departments": predict_origin(by_markers, "department"),
         "engineered": score_engineered(by_markers, settings.sites_draws, settings.seed),
@@ -104,16 +102,6 @@ def score_combinations(setting: SiteSetting, sites: tuple[str, ...]) -> pd.DataF
         if weighting == PLAIN or (len(chosen) > 1 and variant in BALANCED)
     ]
     scores = [setting.score(setting.fit_pneumonia(*one).best, *one) for one in combined]
-    return pd.concat(scores, ignore_index=True)
-
-
-def score_candidates(setting: SiteSetting, sites: tuple[str, ...]) -> pd.DataFrame:
-    """Every penalty and both framings, trained at one site: the candidates when another's validation chooses."""
-    scores = [
-        setting.score(head, variant, (site,)).assign(candidate=f"{variant}, penalty {head.l2:g}")
-        for site, variant in product(sites, BALANCED)
-        for head in setting.fit_pneumonia(variant, (site,)).heads
-    ]
     return pd.concat(scores, ignore_index=True)
 
 
