@@ -92,9 +92,9 @@ def test_the_command_classifies_with_the_trained_network_and_names_what_trains_o
     body = load_backbone("SmallNet", "none", 32)
     weights = assemble(body, 2).get_weights()
     FinetunedNetwork(body, ("frontal", "lateral"), weights, 1, pd.DataFrame({"epoch": [1]}), FinetuneSettings()).save(
-        tmp_path / "made" / "network"
+        tmp_path / "made" / "network_1"
     )
-    scores([0.9, 0.2, 0.7]).to_parquet(tmp_path / "made" / "scores.parquet")
+    scores([0.9, 0.2, 0.7]).assign(seed=1).to_parquet(tmp_path / "made" / "scores.parquet")
     summary = {"backbone": "SmallNet", "image size": 32}
     made = Experiment("view_models", "key", ("frontal", "lateral"), summary, tmp_path / "made")
     monkeypatch.setattr(views, "find_experiment", lambda *asked: made)
