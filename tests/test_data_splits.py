@@ -1,12 +1,17 @@
 """Splits: no patient in two of them unless the publication put him there, and each follows from its seed alone."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from tiny_data import listed
 
+from helpers.data import splits
 from helpers.data.catalogue import Catalogue
 from helpers.data.splits import SplitError, binary, dropped, leaks, limited, split
+from helpers.run import paths
+from helpers.run.profile import Settings, load_profile
 
 CLASSES = ("A", "B", "NORMAL")
 DISJOINT, PUBLISHED = "patient-disjoint", "published"
@@ -110,3 +115,21 @@ def test_a_split_that_the_data_cannot_give_is_refused_with_the_reason(catalogue)
         split(untested, PUBLISHED, 0.2, 1)
     with pytest.raises(SplitError, match="no class has two training patients"):
         split(few(1), PUBLISHED, 0.2, 1)
+
+
+def test_a_catalogue_of_images_from_outside_is_made_once_until_its_key_changes(tmp_path, monkeypatch):
+    made, key = [], ["one"]
+
+    def load(settings):
+        warnings.warn("a file is odd", UserWarning, stacklevel=1)
+        made.append(key[0])
+        return list(made)
+
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    monkeypatch.setattr(splits, "resolve", lambda name: load if ":load" in name else lambda settings: ("a place",))
+    monkeypatch.setattr(splits, "step_key", lambda name, profile: key[0])
+    settings = Settings(load_profile("phantom"), {"seed"}, "a step")
+    for wanted in (["one"], ["one"], ["one", "two"]):
+        key[0] = wanted[-1]
+        with pytest.warns(UserWarning, match="odd"):
+            assert splits.Source("oct", settings).catalogue == wanted

@@ -7,6 +7,8 @@ of rows nor on what else was drawn, and a smaller draw lies inside a larger one.
 from __future__ import annotations
 
 import hashlib
+import pickle
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +18,10 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue, phantoms_described
-from helpers.run.cache import resolve
+from helpers.run import paths
+from helpers.run.cache import resolve, step_key
 from helpers.run.profile import Settings
+from helpers.run.provenance import collected_warnings, digest_of, write_atomically
 from helpers.run.steps import data_function
 
 SPLITS = ("train", "validation", "test")
@@ -179,8 +183,25 @@ class Source:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The images: drawn where they are phantoms that are not there yet, else looked for in `data_dir`."""
-        return resolve(data_function("load", self.name))(self.settings)
+        """The images: drawn where they are phantoms that are not there yet, else looked for in `data_dir`.
+
+        A catalogue of images from outside is kept, so that not every step makes it anew; its key changes when a file's
+        content does, which is read where size or time changed.
+        """
+        load = resolve(data_function("load", self.name))
+        if not resolve(data_function("places", self.name))(self.settings):
+            return load(self.settings)
+        place = digest_of([step_key(f"{self.name}_data", self.settings.whole), str(self.settings.data_dir)])
+        store, warned = paths.CACHE / "catalogues" / f"{place}.pickle", []
+        if not store.is_file():
+            with collected_warnings(warned):
+                found = load(self.settings)
+            write_atomically(store, lambda file: file.write_bytes(pickle.dumps((found, warned))))
+            return found
+        found, warned = pickle.loads(store.read_bytes())
+        for text in warned:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        return found
 
     @cached_property
     def split(self) -> Split:

@@ -137,6 +137,11 @@ class Settings:
             raise ProfileError(f"{self._reader} reads '{name}' without naming it: add it to its keys in the STUDY")
         return getattr(self._profile, name)
 
+    @property
+    def whole(self) -> Profile:
+        """The profile that these are a part of, from which keys are made."""
+        return self._profile
+
     def values(self) -> dict[str, Any]:
         """The settings by name, those left out that cannot change a result."""
         return {name: getattr(self._profile, name) for name in sorted(self._names.difference(NEUTRAL))}
