@@ -46,6 +46,7 @@ from tqdm import tqdm
 
 from helpers.data import kermany_images
 from helpers.data.catalogue import Catalogue, CatalogueError, sizes_of
+from helpers.data.masks import LUNGS, folders_of
 from helpers.data.scan import Place, catalogue_of, scan
 from helpers.data.splits import SPLITS, Split, hold_out, split
 from helpers.run.cache import file_digest
@@ -54,6 +55,7 @@ from helpers.run.paths import CACHE, ROOT
 TOLERANCE = 0.01  # of a class's training images: the archives lack one per class, and a few files may be unreadable
 LAYOUTS = {"celldata": "version 3", "oct2017": "version 2"}  # folders of the archives
 URGENT = ("CNV", "DME")  # referral: urgent for these, routine for DRUSEN, observation for NORMAL
+folders_lungs = folders_of("xray_source", LUNGS)  # which notebook 07 reads
 HELD_OUT_FRACTION = 0.1  # of the X-ray training patients, to be compared with the test folder
 MEDMNIST = {"octmnist": ("CNV", "DME", "DRUSEN", "NORMAL"), "pneumoniamnist": ("NORMAL", "PNEUMONIA")}
 TITLES = {"octmnist": ("OCTMNIST", "B-scans"), "pneumoniamnist": ("PneumoniaMNIST", "radiographs")}

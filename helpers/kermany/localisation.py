@@ -27,7 +27,7 @@ import pandas as pd
 
 from helpers.data.catalogue import Catalogue, read_user_table, refuse_rows
 from helpers.data.images import UnreadableImage, frame_of, open_image, read_grey
-from helpers.data.masks import LUNGS, folders_of, read_masks, resize_mask
+from helpers.data.masks import LUNGS, read_masks, resize_mask
 from helpers.explain.gradients import gradient
 from helpers.explain.maps import Cases, choose_cases, from_logits
 from helpers.explain.scores import means, share_in_lungs, touched
@@ -195,6 +195,3 @@ def share_in_known_lungs(
     maps = gradient(from_logits(network.logits, network.classes), pixels, some.rows["label"].tolist()).maps
     table = share_in_lungs(maps, some)
     return table, f"{kept.sum()} of {len(test)} test images. Lungs: {lungs.describe()}"
-
-
-folders_lungs = folders_of("xray_source", LUNGS)  # which notebook 07 reads

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from helpers.run.provenance import write_atomically
@@ -160,6 +159,8 @@ def _batches(rows: np.ndarray, settings: HeadSettings) -> Iterator[np.ndarray]:
 
 def _moments(data: _Examples) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation (d,), float32, of the training images; a feature that never varies has a deviation of 1."""
+    from sklearn.preprocessing import StandardScaler  # a second or two, which asking for keys does not need
+
     scaler, rows = StandardScaler(), data.rows["train"]
     for first in range(0, len(rows), ROWS):
         scaler.partial_fit(data.features[rows[first : first + ROWS]])
@@ -349,6 +350,7 @@ def fit_head(
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
 
     rows = {name: np.flatnonzero(np.asarray(split) == name) for name in ("train", "validation")}
     codes, (train, validation) = _codes(labels, rows, tuple(classes)), rows.values()
