@@ -127,11 +127,12 @@ COMPARE = "helpers.run.compare"
 DICOM = "DICOM radiographs to PNG, without patient data: SOURCE= TARGET= KEY=, WINDOW=stored (minmax), BURNT_IN=keep"
 PAIRS, MORE = "KEY=VALUE ...", "[KEY=VALUE ...]"
 COMMANDS = {  # each with its words, and what it does
-    "reproduce": (_reproduce, MORE, "bring a run up to date: PROFILE= ONLY= JOBS= RUN= and any profile key"),
+    "reproduce": (_reproduce, MORE, "bring a run up to date: PROFILE= ONLY= JOBS= RUN= EXECUTOR= and any profile key"),
     "data": (_data, MORE, "download and unpack the real data sets of a profile"),
     "check": (_check, MORE, "what lies in a data folder: DATA_DIR= PROFILE="),
     "keys": (_keys, "", "the profile's keys by paper, their defaults and what they mean"),
     "step": (_of_a_run("helpers.runner:run_step"), "NAME RUN", "one step of a run (used by the Snakefile)"),
+    "piece": (_of_a_run("helpers.runner:compute_piece"), "NAME K OF RUN", "one piece of a step's features (likewise)"),
     "notebook": (_of_a_run("helpers.run.notebooks:run_notebook"), "NAME RUN", "one notebook of a run (likewise)"),
     "dicom": (_dicom, PAIRS, DICOM),
     "views": (_views, PAIRS, "frontal or lateral, for each file of a folder: SOURCE= TARGET= RUN="),

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from helpers.data.splits import Source
-from helpers.model.backbones import load_backbone
+from helpers.model.backbones import Backbone, load_backbone
 from helpers.model.experiment import Experiment, Images, Inputs, find_experiment, run_experiment
-from helpers.model.features import Features, FeatureStore, extract
+from helpers.model.features import Features, FeatureStore, complete, extract
 from helpers.run.cache import resolve, settings_of_step, step_key
-from helpers.run.profile import Profile, Run
+from helpers.run.profile import Profile, Run, Settings
 from helpers.run.provenance import collected_warnings, read_json, write_json
 from helpers.run.steps import needed, step_named
 
@@ -33,16 +33,22 @@ def run_step(name: str, run: Run) -> None:
     key, began = step_key(name, profile), time.monotonic()
     write_json(run.timing(name), {"seconds": 0, "error": UNFINISHED})
     try:
-        if not is_made(name, run, key):
-            with collected_warnings(warnings):
-                made = MAKERS[step_named(name).kind](name, run, profile)
-            write_json(run.stage(name), made | {"key": key, "warnings": warnings})
+        with collected_warnings(warnings):
+            made = MAKERS[step_named(name).kind](name, run, profile)
+        write_json(run.stage(name), made | {"key": key, "warnings": warnings})
     except BaseException as error:
         text = f"{type(error).__name__}: {error}"
         write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": text})
         raise
     run.stage(name).touch()  # Snakemake goes by time
     write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": ""})
+
+
+def compute_piece(name: str, number: str, pieces: str, run: Run) -> None:
+    """Compute one piece of a step's features; the step itself then finds them all computed, and gathers them."""
+    step = step_named(name)
+    source = Source(step.data, settings_of_step(step, run.load_profile()))
+    complete(source.settings, source.catalogue, _backbone(source.settings), piece=(int(number), int(pieces)))
 
 
 def is_made(name: str, run: Run, key: str) -> bool:
@@ -86,9 +92,11 @@ def features_of(source: Source, run: Run, profile: Profile) -> np.ndarray:
 
 
 def _extract(source: Source) -> Features:
-    settings = source.settings
-    backbone = load_backbone(settings.backbone, settings.weights, settings.image_size, settings.seed)
-    return extract(settings, source.catalogue, backbone)
+    return extract(source.settings, source.catalogue, _backbone(source.settings))
+
+
+def _backbone(settings: Settings) -> Backbone:
+    return load_backbone(settings.backbone, settings.weights, settings.image_size, settings.seed)
 
 
 def _data(name: str, run: Run, profile: Profile) -> dict[str, Any]:

@@ -139,6 +139,14 @@ def test_another_data_set_finds_the_images_it_shares_and_of_identical_images_one
     np.testing.assert_array_equal(made.features, truth(moved.subset(twice)))
 
 
+def test_pieces_are_computed_side_by_side_and_gathered(catalogue, cache):
+    computed = [module.complete(PROFILE, catalogue, BACKBONE, cache, (number, 3))[2] for number in (3, 1)]
+    assert computed == [7, 7]
+    made = extract(catalogue, cache)
+    assert made.computed == 7
+    np.testing.assert_array_equal(made.features, truth(catalogue))
+
+
 @pytest.mark.parametrize(("batch", "part"), [(1, 1), (64, 512), (3, 6)])
 def test_batches_and_files_of_any_size_give_the_same_also_in_a_nameless_file(
     catalogue, cache, monkeypatch, batch, part
@@ -182,6 +190,7 @@ def test_when_killed_midway_then_the_next_run_goes_on_and_gives_the_same(tmp_pat
     kept = sum(count(path) for path in part_files(cache))
     torn = part_files(cache)[0].parent / ".0123-x7_abcd.parquet"  # as write_atomically names what a kill leaves
     torn.write_bytes(part_files(cache)[0].read_bytes()[:-30])
+    os.utime(torn, (0, 0))  # a younger one may be another writer's
     made = extract(catalogue, cache)
     assert 16 <= kept < 40 and made.computed == 40 - kept and not torn.exists()
     np.testing.assert_array_equal(made.features, truth(catalogue))

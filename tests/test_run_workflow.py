@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,8 @@ from checkout import copy_checkout, edit, run_python, write_notebook
 
 from helpers.run.paths import ROOT
 from helpers.run.profile import ProfileError, Run, load_profile
-from helpers.run.workflow import _part_of, jobs_from, split_settings, wanted_notebooks
+from helpers.run.steps import all_steps, made_in_order, needed, notebook_reads
+from helpers.run.workflow import ProgressHandler, _part_of, executor_from, jobs_from, split_settings, wanted_notebooks
 from helpers.study import open_study
 
 TINY = ("phantom_oct_train=120", "phantom_oct_test_per_class=6", "head_steps=40", "limited_per_class=4")
@@ -22,7 +24,11 @@ TINY += ("image_size=64", "validation_fraction=0.3")
 
 def test_settings_are_sorted_into_the_runs_own_and_the_profiles_whatever_their_case():
     own, overrides = split_settings(["PROFILE=paper", "DATA_DIR=/data", "backbone=MobileNetV2", "jobs=3"])
-    assert own == {"profile": "paper", "only": "", "jobs": "3", "run": ""}
+    assert {name: value for name, value in own.items() if value} == {
+        "profile": "paper",
+        "jobs": "3",
+        "executor": "local",
+    }
     assert overrides == ["DATA_DIR=/data", "backbone=MobileNetV2"]
 
 
@@ -60,6 +66,44 @@ def test_a_profile_names_the_notebooks_whose_images_it_does_not_have(capsys):
 def test_jobs_must_be_a_whole_number(text):
     with pytest.raises(ProfileError, match="JOBS"):
         jobs_from(text)
+
+
+def test_the_first_notebook_and_what_it_reads_is_made_before_all_others():
+    order = made_in_order()
+    first = (*needed(notebook_reads("02_multiclass_roc").steps), "02_multiclass_roc")
+    assert order[: len(first)] == first and order.index("13_paper_audit") > order.index("12_generalization")
+    for name in set(order) - set(all_steps()):
+        assert all(order.index(step) < order.index(name) for step in needed(notebook_reads(name).steps))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "answer"),
+    [("slrum", "", "pip install snakemake-executor-plugin-slrum"), ("dryrun", "--nothing", "arguments: --nothing")],
+)
+def test_an_executor_that_cannot_be_used_is_refused_with_the_remedy(name, options, answer):
+    with pytest.raises(ProfileError, match=answer):
+        executor_from(name, options, "")
+
+
+def test_the_time_left_follows_this_machines_pace_and_is_not_told_where_a_step_is_new(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    said = []
+    for expected in ({"one": 10, "two": 30}, {"one": 10}):
+        now[0], handler = 0.0, ProgressHandler(expected)
+        handler._run_info(SimpleNamespace(stats={"one": 1, "notebook_two": 1, "all": 1, "total": 3}))
+        handler._job_info(SimpleNamespace(jobid=1, rule_name="one", wildcards={}))
+        now[0] = 20.0  # half as fast as expected
+        handler._job_finished(SimpleNamespace(job_id=1))
+        said.append(capsys.readouterr().err)
+    assert "1 steps and 1 notebooks to run" in said[0] and "about 60 s left" in said[0] and "left" not in said[1]
+
+
+def test_a_job_that_is_sent_again_and_ends_well_has_not_failed():
+    handler, job = ProgressHandler(), SimpleNamespace(jobid=1, job_id=1, rule_name="one", wildcards={"piece": "2"})
+    for event in (handler._job_info, handler._job_error, handler._job_info, handler._job_finished):
+        event(job)
+    assert not handler.failed and handler.done == handler.total == 1
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "Upper", "x/y"])

@@ -76,15 +76,15 @@ STUDY = PaperStudy(
     notebooks={
         "00_data": Notebook("oct", ("oct_data",)),
         "01_training_curves": Notebook("oct", ("multiclass", *BINARY)),
-        "02_multiclass_roc": Notebook("oct", ("multiclass", "limited")),
+        "02_multiclass_roc": Notebook("oct", ("multiclass", "limited"), first=True),
         "03_binary_roc": Notebook("oct", BINARY),
         "04_limited_data": Notebook("oct", ("multiclass", "limited", "learning_curve")),
         "05_expert_comparison": Notebook("oct", ("multiclass", "limited")),
-        "06_occlusion": Notebook("oct", ("multiclass",)),
+        "06_occlusion": Notebook("oct", ("multiclass",), kind="network"),
         "07_pneumonia": Notebook(
             "xray",
             ("pneumonia", "bacteria_virus", "referral_finetuned"),
-            folders="helpers.kermany.localisation:folders_lungs",
+            folders="helpers.kermany.data:folders_lungs",
         ),
     },
 )

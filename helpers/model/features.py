@@ -52,7 +52,9 @@ if TYPE_CHECKING:
 
 CHECKED = 16  # images on which an engine must agree with Keras in float32
 PART = 8 * BATCH  # rows of a file; memory holds as many
+LEFT_BEHIND = 3600  # seconds after which a half-written file has no writer any more
 IN_MEMORY = 256 * 2**20  # bytes of features; more lie in a file that the system pages in and out as they are used
+Piece = tuple[int, int]  # the first of eight: (1, 8)
 
 
 class FeatureError(RuntimeError):
@@ -95,22 +97,32 @@ def extract(profile: Profile, catalogue: Catalogue, backbone: Backbone, cache: P
     does not agree with Keras in float32 gives way to the next with an `EngineWarning` where `engine` or `precision`
     left the choice, else its `Disagreement` is raised.
     """
-    chosen, *others = candidates(profile.engine, profile.precision)
-    while True:
-        store = open_store(cache or paths.CACHE / "features", backbone, chosen)
-        try:
-            computed, seconds = _complete(store, catalogue, backbone, chosen, profile.workers)
-            break
-        except Disagreement as error:
-            if not others:
-                raise
-            warnings.warn(f"{error}; another engine is used instead", EngineWarning, stacklevel=2)
-            chosen, *others = others
+    store, chosen, computed, seconds = complete(profile, catalogue, backbone, cache)
     features, worst = store.gather(catalogue.frame["digest"].tolist(), backbone.features)
     different = np.flatnonzero(~catalogue.frame["digest"].duplicated())
     require_variation(features[different[:: max(1, len(different) // BATCH)]], backbone.name)
     ids, names = catalogue.frame["image_id"].to_numpy(), (chosen.name, chosen.precision)
     return Features(features, ids, store.folder, store.key, *names, worst, computed, seconds)
+
+
+def complete(
+    profile: Profile, catalogue: Catalogue, backbone: Backbone, cache: Path | None = None, piece: Piece = (1, 1)
+) -> tuple[FeatureStore, Engine, int, float]:
+    """Compute what the store lacks of one piece of the images, as `extract` does of all of them.
+
+    Returns the store, the engine that agreed, the number of images computed and the seconds that took. Pieces can be
+    computed side by side, on one machine or several that share the folder; a later `extract` gathers them.
+    """
+    chosen, *others = candidates(profile.engine, profile.precision)
+    while True:
+        store = open_store(cache or paths.CACHE / "features", backbone, chosen)
+        try:
+            return store, chosen, *_complete(store, catalogue, backbone, chosen, profile.workers, piece)
+        except Disagreement as error:
+            if not others:
+                raise
+            warnings.warn(f"{error}; another engine is used instead", EngineWarning, stacklevel=3)
+            chosen, *others = others
 
 
 # --- what is kept ---
@@ -127,9 +139,10 @@ class FeatureStore:
         return sorted(path for path in self.folder.glob("*.parquet") if not path.name.startswith("."))
 
     def clean(self) -> None:
-        """Delete what a killed writer left half-written. Only for the holder of the lock."""
+        """Delete what a killed writer left half-written some time ago; a writer of another piece takes seconds."""
         for path in self.folder.glob(".*.parquet"):
-            path.unlink(missing_ok=True)
+            if path.stat().st_mtime < time.time() - LEFT_BEHIND:
+                path.unlink(missing_ok=True)
 
     def digests(self) -> set[str]:
         """The images that have a row. Raises `FeatureError` for a damaged file."""
@@ -210,16 +223,17 @@ def _allocate(folder: Path, shape: tuple[int, int]) -> np.ndarray:
 # --- computing what is missing ---
 
 
-def _missing(store: FeatureStore, catalogue: Catalogue) -> pd.DataFrame:
-    """The rows whose images have no features yet; of identical images, the first."""
-    frame = catalogue.frame.drop_duplicates("digest")
+def _missing(store: FeatureStore, catalogue: Catalogue, piece: Piece) -> pd.DataFrame:
+    """The rows of a piece whose images have no features yet; of identical images, the first."""
+    number, pieces = piece
+    frame = catalogue.frame.drop_duplicates("digest").iloc[number - 1 :: pieces]
     return frame[~frame["digest"].isin(store.digests())]
 
 
 def _complete(
-    store: FeatureStore, catalogue: Catalogue, backbone: Backbone, engine: Engine, workers: int
+    store: FeatureStore, catalogue: Catalogue, backbone: Backbone, engine: Engine, workers: int, piece: Piece
 ) -> tuple[int, float]:
-    """Compute what the store lacks; returns how many images that were, and the seconds it took.
+    """Compute what the store lacks of a piece; returns how many images that were, and the seconds it took.
 
     Raises `Disagreement` for an engine whose features are not those of Keras, also where an earlier run found it so.
     """
@@ -227,11 +241,11 @@ def _complete(
     refused = store.folder / f"disagreement-{digest_of(sample.frame['digest'].tolist())}.json"
     if refused.is_file():
         raise Disagreement(backbone, engine, read_json(refused))
-    if _missing(store, catalogue).empty:
+    if _missing(store, catalogue, piece).empty:
         return 0, 0.0
-    with FileLock(store.folder / "writing.lock"):
+    with FileLock(store.folder / f"writing-{piece[0]}of{piece[1]}.lock"):
         store.clean()
-        todo = _missing(store, catalogue)  # another process may have computed them meanwhile
+        todo = _missing(store, catalogue, piece)  # another process may have computed them meanwhile
         if todo.empty:
             return 0, 0.0
         run = compile_backbone(backbone, engine, BATCH, workers)

@@ -22,7 +22,7 @@ from typing import Any
 
 from helpers.run import paths
 from helpers.run.profile import Profile, Settings, keys_matching
-from helpers.run.provenance import digest_of, driver_gpus, read_json, versions, write_json
+from helpers.run.provenance import asks_for_gpu, digest_of, read_json, versions, write_json
 from helpers.run.steps import Step, data_function, data_set, needed, notebook_reads, paper_of, step_named
 
 NOTEBOOK_KEYS = ("seed", "split", "backbone", "weights", "image_size", "engine", "precision")
@@ -79,7 +79,7 @@ def step_key(name: str, profile: Profile) -> str:
     if step.folders:
         inputs.append(fingerprint(resolve(step.folders)(profile)))
     if step.kind == "experiment":
-        inputs.append({"gpu": bool(driver_gpus())})
+        inputs.append({"gpu": asks_for_gpu()})
     settings = settings_of_step(step, profile).values()
     return make_key(makers, settings, [*inputs, *weights_digests(settings)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,7 +15,13 @@ from typing import Any
 from helpers.run.paths import NOTEBOOKS, ROOT
 from helpers.run.profile import ProfileError, Run, load_profile, nearest
 from helpers.run.provenance import read_json, write_json
+from helpers.run.report import build_report
 
+# jsonschema, which notebooks are checked with, compiles a grammar of web addresses where it finds this package: two to
+# four seconds a notebook, for a check that none needs.
+sys.modules.setdefault("rfc3987_syntax", None)
+
+REPORT_EVERY = 20  # seconds, at most, while notebooks finish one after another
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 MADE = "made"  # the key of an output's metadata that names the figure or table it shows
 
@@ -105,6 +112,8 @@ def run_notebook(name: str, run: Run) -> int:
         good.replace(failed)
         error = f"made and not shown exactly once: {', '.join(hidden)}"
     write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": error})
+    if not run.report.is_file() or time.time() - run.report.stat().st_mtime > REPORT_EVERY:
+        build_report(run)  # it grows with the run, whose end makes it once more
     return 1 if error else 0
 
 

@@ -115,7 +115,7 @@ def describe() -> dict[str, Any]:
 
     return {
         "cpu": cpu_model(),
-        "cores": available_cores(),
+        "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "instructions": sorted(instructions()) or ["unknown"],
         "bfloat16_instructions": "yes" if has_bf16() else "no",
@@ -144,6 +144,12 @@ def available_cores() -> int:
     import joblib
 
     return joblib.cpu_count()
+
+
+def asks_for_gpu() -> bool:
+    """Whether this run computes on GPUs: where the driver sees one, but for a cluster as the run was started (GPUS=),
+    since the machine that plans a run need not be one that makes it."""
+    return os.environ["RUN_GPUS"] == "1" if "RUN_GPUS" in os.environ else bool(driver_gpus())
 
 
 @functools.cache

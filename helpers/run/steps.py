@@ -58,7 +58,8 @@ class Notebook:
     """What a notebook reads: a data set ('' for the printed numbers alone), steps, and what lies beside them.
 
     `keys` are those of the profile beyond its own paper's, `files` patterns below the project's root, `folders` names a
-    function of the settings that gives what is read from outside the project.
+    function of the settings that gives what is read from outside the project, `kind` what it asks of the machine (see
+    `kind_of`). A run makes the notebook that is `first`, and what it reads, before all others.
     """
 
     data: str = ""
@@ -66,6 +67,8 @@ class Notebook:
     keys: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     folders: str = ""
+    kind: str = "notebook"
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,23 @@ def needed(names: tuple[str, ...]) -> tuple[str, ...]:
             found.add(name)
             waiting += step_named(name).after
     return tuple(name for name in all_steps() if name in found)
+
+
+@functools.cache
+def made_in_order() -> tuple[str, ...]:
+    """Steps and notebooks as a run makes them: what the next notebook reads, then that notebook."""
+    names = sorted(notebook_names(), key=lambda name: (not notebook_reads(name).first, name))
+    order = [one for name in names for one in (*needed(notebook_reads(name).steps), name)]
+    return tuple(dict.fromkeys([*order, *all_steps()]))
+
+
+def kind_of(name: str) -> str:
+    """What a step or notebook is to the machine, for the Snakefile: data, features, head, network or notebook."""
+    if name not in all_steps():
+        return notebook_reads(name).kind
+    step = all_steps()[name]
+    on_features = any(all_steps()[before].kind == "features" for before in step.after)
+    return step.kind if step.kind != "experiment" else "head" if on_features else "network"
 
 
 class ProfileError(ValueError):

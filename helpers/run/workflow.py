@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import os
+import shlex
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +19,34 @@ from filelock import FileLock, Timeout
 from helpers.run import paths
 from helpers.run.cache import notebook_key, step_key
 from helpers.run.profile import KEYS, Profile, ProfileError, Run, failed_steps, load_profile, nearest, parse_overrides
-from helpers.run.provenance import available_cores, read_json, write_json
+from helpers.run.provenance import asks_for_gpu, available_cores, read_json, write_json
 from helpers.run.steps import left_out, needed, notebook_names, notebook_reads
+
+SECONDS = (
+    paths.ROOT / "data" / "expected_seconds.json"
+)  # of the default profile's steps and notebooks, one after another
+MOST_JOBS = "16"  # of a cluster at a time, where JOBS= does not say
+PIECE = 10_000  # images whose features one job of a cluster computes
+RETRIES = "3"  # of a cluster's job that was lost, pre-empted or killed: it goes on from what it has kept
 
 
 class ProgressHandler(logging.Handler):
-    """Turns Snakemake's events into lines a reader wants: what starts, what is done, how long it took, what is left."""
+    """Turns Snakemake's events into lines a reader wants: what starts, what is done, how long it took, what is left.
 
-    def __init__(self) -> None:
+    `expected` are the seconds that steps and notebooks took before, here or where the project was measured: their
+    proportions serve for the time left, their scale is taken from what this run has taken so far.
+    """
+
+    def __init__(self, expected: Mapping[str, float] | None = None) -> None:
         super().__init__()
         self.names: dict[int, str] = {}
         self.began: dict[int, float] = {}
-        self.total = self.done = self.failed = 0
+        self.expected, self.started = dict(expected or {}), time.monotonic()
+        self.known: set[str] = set()
+        self.waiting: set[str] = set()
+        self.total = self.done = 0
+        self.worked = self.worked_expected = 0.0
+        self.failed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         event = str(getattr(record, "event", "") or "")
@@ -39,26 +60,35 @@ class ProgressHandler(logging.Handler):
         print(text, file=sys.stderr, flush=True)
 
     def _run_info(self, record: logging.LogRecord) -> None:
-        counts = {rule: n for rule, n in record.stats.items() if rule not in ("all", "total")}
-        self.total = sum(counts.values())
+        found = {rule.removeprefix("notebook_"): n for rule, n in record.stats.items() if rule not in ("all", "total")}
+        self.total, self.known, self.waiting = sum(found.values()), set(found), set(found)
+        notebooks = sum(rule.startswith("notebook_") for rule in record.stats)
         if self.total:
-            self.print(" and ".join(f"{n} {rule}{'s' if n > 1 else ''}" for rule, n in counts.items()) + " to run")
+            self.print(f"{self.total - notebooks} steps and {notebooks} notebooks to run")
 
     def _job_info(self, record: logging.LogRecord) -> None:
-        self.names[record.jobid] = record.wildcards.get("name") or record.rule_name
-        if record.rule_name == "all":
-            return
-        self.began[record.jobid] = time.monotonic()
-        self.print(f"  start  {self.names[record.jobid]}")
+        parts = " ".join(f"{key} {value}" for key, value in (record.wildcards or {}).items())
+        name = self.names[record.jobid] = f"{record.rule_name.removeprefix('notebook_')} {parts}".strip()
+        if record.rule_name != "all":
+            self.total += not self.known & {name, record.rule_name}  # a piece, planned once images are counted
+            self.known.add(name)
+            self.began[record.jobid] = time.monotonic()
+            self.print(f"  start  {self.names[record.jobid]}")
 
     def _job_finished(self, record: logging.LogRecord) -> None:
         if record.job_id in self.began:
+            name = self.names[record.job_id]
             self.done += 1
+            self.failed.discard(name)
+            self.waiting.discard(name)
+            if name in self.expected:
+                self.worked += time.monotonic() - self.began[record.job_id]
+                self.worked_expected += self.expected[name]
             self.print(f"  done   {self._timed(record.job_id)}   [{self.done} of {self.total}]{self._running()}")
 
     def _job_error(self, record: logging.LogRecord) -> None:
         if record.jobid in self.began:
-            self.failed += 1
+            self.failed.add(self.names[record.jobid])
             logs = ", ".join(map(str, getattr(record, "log", None) or []))
             self.print(f"  FAILED {self._timed(record.jobid)}{'   see ' + logs if logs else ''}")
 
@@ -66,16 +96,28 @@ class ProgressHandler(logging.Handler):
         return f"{self.names[job]}  {time.monotonic() - self.began.pop(job):.1f} s"
 
     def _running(self) -> str:
-        left = self.total - self.done - self.failed - len(self.began)
-        return f"   running: {', '.join(self.names[j] for j in self.began) or 'nothing'}; {left} waiting"
+        left = self.total - self.done - len(self.failed) - len(self.began)
+        return f"   running: {', '.join(self.names[j] for j in self.began) or 'nothing'}; {left} waiting{self._left()}"
+
+    def _left(self) -> str:
+        """The time left, for a sentence; nothing before a twentieth of the work is done, or where a step is new."""
+        elapsed, left = time.monotonic() - self.started, [self.expected.get(name) for name in self.waiting]
+        if None in left or not left or self.worked_expected < 0.05 * sum(self.expected.values()):
+            return ""
+        pace = self.worked / self.worked_expected  # of this machine, against the one that was measured
+        running = sum(time.monotonic() - began for began in self.began.values())
+        side_by_side = (self.worked + running) / elapsed
+        seconds = max(0.0, sum(left) * pace - running) / max(side_by_side, 1)
+        return f"; about {seconds / 60:.0f} min left" if seconds > 90 else f"; about {seconds:.0f} s left"
 
 
 def split_settings(given: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Sort `KEY=VALUE` words into the run's own settings (PROFILE, ONLY, JOBS, RUN) and profile overrides.
+    """Sort `KEY=VALUE` words into the run's own settings (PROFILE, ONLY, EXECUTOR ...) and profile overrides.
 
     Raises `ProfileError` for a word that is neither, with the nearest right name.
     """
-    own = {"profile": "phantom", "only": "", "jobs": "", "run": ""}
+    own = {"profile": "phantom", "executor": "local"}
+    own |= dict.fromkeys(("only", "jobs", "run", "executor_options", "gpus", "piece"), "")
     overrides = []
     for word in given:
         key = word.split("=", 1)[0].strip().lower().replace("-", "_")
@@ -104,10 +146,39 @@ def wanted_notebooks(only: str) -> list[str]:
 
 
 def jobs_from(text: str) -> int:
-    """How many steps run side by side: as asked, or as many as there are cores."""
+    """Cores that a run takes on this machine, or jobs it has on a cluster: as asked, or as many as there are cores."""
+    return _whole("JOBS", text, "cores to use, or on a cluster of jobs at a time") or available_cores()
+
+
+def _whole(name: str, text: str, what: str) -> int:
     if text and (not text.isdigit() or not int(text)):
-        raise ProfileError(f"JOBS={text}: give the number of steps to run side by side, 1 or more")
-    return int(text) if text else available_cores()
+        raise ProfileError(f"{name}={text}: give the number of {what}, 1 or more")
+    return int(text or 0)
+
+
+def executor_from(name: str, options: str, jobs: str) -> Namespace:
+    """What runs the steps, as words of Snakemake's own command line: this machine, or a cluster by one of its plugins.
+
+    Raises `ProfileError` for a plugin that is not installed, and for options that it does not have.
+    """
+    if name == "local":
+        if options:
+            raise ProfileError(f"EXECUTOR_OPTIONS={options}: they are for a cluster, so give EXECUTOR= as well")
+        return Namespace(executor=name, cores=jobs_from(jobs))
+    from snakemake.cli import get_argument_parser
+    from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+
+    parser, known = get_argument_parser(), ExecutorPluginRegistry().get_registered_plugins()
+    if name not in known:
+        remedy = f"get it with: pip install snakemake-executor-plugin-{name}"
+        raise ProfileError(f"EXECUTOR={name}: Snakemake has none of this name here ({', '.join(known)}); {remedy}")
+    words = ["--executor", name, "--jobs", str(jobs_from(jobs)) if jobs else MOST_JOBS, "--latency-wait", "60"]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            return parser.parse_args([*words, "--retries", RETRIES, *shlex.split(options)])
+    except (SystemExit, ValueError) as error:
+        why = said.getvalue().strip().splitlines()[-1:] or [str(error)]
+        raise ProfileError(f"EXECUTOR_OPTIONS={options}: {why[0]}") from None
 
 
 def reproduce(settings: Sequence[str]) -> int:
@@ -116,7 +187,11 @@ def reproduce(settings: Sequence[str]) -> int:
     `settings` are `KEY=VALUE` words. Everything wrong with them is refused before anything is computed.
     """
     own, overrides = split_settings(settings)
-    notebooks, jobs = wanted_notebooks(own["only"]), jobs_from(own["jobs"])
+    notebooks = wanted_notebooks(own["only"])
+    executor = executor_from(own["executor"], own["executor_options"], own["jobs"])
+    if executor.executor != "local":
+        os.environ["RUN_GPUS"] = str(int(own["gpus"] not in ("", "0")))
+        executor.piece = _whole("PIECE", own["piece"], "images of a cluster's job of features") or PIECE
     profile = load_profile(own["profile"], overrides)
     notebooks = _part_of(profile, notebooks, asked=bool(own["only"]))
     run = Run(own["run"] or profile.name)
@@ -124,9 +199,12 @@ def reproduce(settings: Sequence[str]) -> int:
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         with lock.acquire(timeout=0):
+            before = run.profile_file.read_bytes() if run.profile_file.is_file() else b""
             profile = run.save_profile(own["profile"], parse_overrides(overrides))
+            as_measured = own["profile"] == "phantom" and not overrides
+            progress = ProgressHandler(_expected(run, run.profile_file.read_bytes() == before, as_measured))
             plan(run, notebooks, profile)
-            return _bring_up_to_date(run, notebooks, jobs)
+            return _bring_up_to_date(run, notebooks, executor, profile, progress)
     except Timeout:
         raise ProfileError(
             f"another `make reproduce` is at work in {run.folder}; wait for it, or give RUN=another_name"
@@ -154,11 +232,23 @@ def plan(run: Run, notebooks: Sequence[str], profile: Profile) -> None:
         write_json(run.key(name), {"key": notebook_key(name, profile)})
 
 
-def _bring_up_to_date(run: Run, notebooks: list[str], jobs: int) -> int:
+def _expected(run: Run, same_settings: bool, as_measured: bool) -> dict[str, float]:
+    """Seconds by step and notebook: as in this run's last start with the same settings, else, for the default profile,
+    as `benchmarks/reproduce.py` measured them. Nothing for other settings, which take other times."""
+    measured = read_json(SECONDS) if as_measured and SECONDS.is_file() else {}
+    left = {path.stem: read_json(path) for path in (run.folder / "timings").glob("*.json")} if same_settings else {}
+    return measured | {name: one["seconds"] for name, one in left.items() if one["seconds"] and not one["error"]}
+
+
+def _bring_up_to_date(
+    run: Run, notebooks: list[str], executor: Namespace, profile: Profile, progress: ProgressHandler
+) -> int:
     from helpers.run.report import build_report, summary
 
-    began = time.monotonic()
-    progress = _snakemake({"run": run.name}, [str(_place(run.notebook(name))) for name in notebooks], jobs)
+    began, config = time.monotonic(), {"run": run.name}
+    if executor.executor != "local":
+        config |= {"piece": executor.piece, "gpus": int(asks_for_gpu()), "threads": profile.workers}
+    _snakemake(config, [str(_place(run.notebook(name))) for name in notebooks], executor, progress)
     build_report(run)
     if not progress.total:
         progress.print("nothing to do: everything is up to date")
@@ -182,18 +272,27 @@ def _last_line(run: Run, name: str) -> str:
     return next((line for line in reversed(lines) if line.strip()), "no error was kept")
 
 
-def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> ProgressHandler:
+def _snakemake(config: Mapping[str, Any], targets: list[str], executor: Namespace, progress: ProgressHandler) -> None:
     """Run the Snakefile. Its own lock is off, since a killed run would leave it; `reproduce` holds one instead."""
     from snakemake import logging as snakemake_logging
     from snakemake.api import SnakemakeApi
     from snakemake.scheduling.greedy import SchedulerSettings
     from snakemake.settings import types
+    from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-    progress = ProgressHandler()
+    resources, execution, settings, remote = {}, {"latency_wait": 1}, None, types.RemoteExecutionSettings()
+    if executor.executor == "local":
+        resources = {"cores": executor.cores}
+    else:
+        resources = {"nodes": executor.jobs, "default_resources": executor.default_resources}
+        resources |= {"overwrite_threads": executor.set_threads, "overwrite_resources": executor.set_resources}
+        execution = {"latency_wait": executor.latency_wait, "retries": executor.retries}
+        remote = types.RemoteExecutionSettings(seconds_between_status_checks=executor.seconds_between_status_checks)
+        settings = ExecutorPluginRegistry().get_plugin(executor.executor).get_settings(executor)
     with SnakemakeApi(types.OutputSettings(skip_plugin_handlers=True, enable_file_logging=False)) as api:
         snakemake_logging.logger.handlers = [progress]
         workflow = api.workflow(
-            types.ResourceSettings(cores=jobs),
+            types.ResourceSettings(**resources),
             types.ConfigSettings(config=config),
             snakefile=paths.ROOT / "Snakefile",
             workdir=paths.ROOT,
@@ -203,13 +302,14 @@ def _snakemake(config: Mapping[str, Any], targets: list[str], jobs: int) -> Prog
         )
         try:
             dag.execute_workflow(
-                executor="local",
-                execution_settings=types.ExecutionSettings(keep_going=True, lock=False, latency_wait=1),
+                executor=executor.executor,
+                execution_settings=types.ExecutionSettings(keep_going=True, lock=False, **execution),
                 scheduling_settings=types.SchedulingSettings(scheduler="greedy"),
-                scheduler_settings=SchedulerSettings(),
+                scheduler_settings=SchedulerSettings(omit_prioritize_by_temp_and_input=True),
+                executor_settings=settings,
+                remote_execution_settings=remote,
             )
         except Exception as error:
             if not progress.failed:  # not a step's failure, which has been shown, but one of the workflow itself
                 progress.print(f"the workflow stopped: {error or type(error).__name__}")
-                progress.failed += 1
-    return progress
+                progress.failed.add("the workflow")
