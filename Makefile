@@ -2,6 +2,7 @@
 #
 # Settings are given on the command line and checked before anything starts, any profile key among them:
 #   make reproduce PROFILE=paper DATA_DIR=/path/to/data BACKBONE=MobileNetV2 ONLY=02_multiclass_roc JOBS=2
+#   make reproduce PROFILE=paper DATA_DIR=/shared/data EXECUTOR=slurm JOBS=20   (docs/scale.md)
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -11,6 +12,9 @@ SHELL := /bin/bash
 ACTIVE := $(or $(VIRTUAL_ENV),$(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX)))
 ENVIRONMENT := $(or $(ACTIVE),$(CURDIR)/.venv)
 PYTHON := "$(ENVIRONMENT)/bin/python"
+# The same lock either way; uv, where it is on the PATH, is several times faster.
+UV := $(if $(shell command -v uv 2>/dev/null),uv)
+INSTALL := $(if $(UV),uv pip install --quiet --python $(PYTHON),$(PYTHON) -m pip install --quiet --disable-pip-version-check)
 STAMP := "$(ENVIRONMENT)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)"
 SUPPORTED := import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 14))
 
@@ -26,12 +30,12 @@ ifdef KERAS_HOME
 export KERAS_HOME := $(shell cd "$(KERAS_HOME)" 2>/dev/null && pwd || echo "$(KERAS_HOME)")
 endif
 
-.PHONY: help setup install reproduce test lab data check report compare reference results site benchmarks keys views count clean gpu
+.PHONY: help setup install reproduce test lab data check report compare reference results site benchmarks keys views count clean gpu test-cluster
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 21
 	@echo
-	@echo "  Settings for reproduce, data and check: PROFILE= DATA_DIR= ONLY= JOBS= RUN= and any key of 'make keys'"
+	@echo "  Settings for reproduce, data and check: PROFILE= DATA_DIR= ONLY= JOBS= RUN= EXECUTOR= and any key of 'make keys'"
 
 setup:  ## the environment: an active one, or .venv
 	@test -e $(STAMP) || $(MAKE) --no-print-directory install
@@ -47,9 +51,9 @@ else
 	@$(PYTHON) -c '$(SUPPORTED)' || \
 	  { echo "error: Python 3.11.4 or newer, 3.12 or 3.13 is needed; the active environment has $$($(PYTHON) --version)" >&2; exit 1; }
 endif
-	@echo "installing the pinned packages; this takes a few minutes, once"
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@echo "installing the pinned packages with $(firstword $(UV) pip); this takes a few minutes, once"
+	@$(INSTALL) -r requirements.lock
+	@$(INSTALL) --no-deps --editable .
 	@rm -f "$(ENVIRONMENT)"/.installed-*; touch $(STAMP)
 
 reproduce: setup  ## run what is out of date: data, models, notebooks, figures, report
@@ -57,6 +61,10 @@ reproduce: setup  ## run what is out of date: data, models, notebooks, figures, 
 
 test: setup  ## the whole test suite
 	@$(PYTHON) -m pytest -n auto
+
+test-cluster: setup  ## the workflow on a Slurm that is started on this machine: Debian or Ubuntu, as root
+	@$(INSTALL) -c requirements.lock "snakemake-executor-plugin-slurm==2.8.0"
+	@$(PYTHON) tools/try_cluster.py
 
 lab: setup  ## JupyterLab with this environment
 	@$(PYTHON) -m jupyterlab notebooks
@@ -92,7 +100,7 @@ count: setup  ## code lines against the budgets
 	@$(PYTHON) tools/count_code.py
 
 gpu: setup  ## add TensorFlow's CUDA packages
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]==$$($(PYTHON) -c 'from importlib.metadata import version; print(version("tensorflow"))')"
+	@$(INSTALL) "tensorflow[and-cuda]==$$($(PYTHON) -c 'from importlib.metadata import version; print(version("tensorflow"))')"
 
 clean:  ## delete runs/ and data/cache/, never data/raw/ or the environment
 	rm -rf runs data/cache .snakemake
