@@ -42,32 +42,25 @@ class Tab:
     """One page of a browser, driven over its debugging socket; keeps what the page's console calls an error."""
 
     def __init__(self, address: str) -> None:
-        self._socket = websocket.create_connection(address, timeout=60, suppress_origin=True)
-        self._count, self.errors, self._seen = 0, [], []
+        self._socket, self.errors = websocket.create_connection(address, timeout=60, suppress_origin=True), []
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
-    def call(self, method: str, **given):
-        self._count += 1
-        self._socket.send(json.dumps({"id": self._count, "method": method, "params": given}))
-        return self._until(lambda message: message.get("id") == self._count)["result"]
-
-    def _until(self, wanted):
-        while True:
+    def call(self, method: str, until: str = "", **given):
+        """The browser's answer, once it and an event of the name `until` have come."""
+        self._socket.send(json.dumps({"id": 1, "method": method, "params": given}))
+        answer, came = None, not until
+        while answer is None or not came:
             message = json.loads(self._socket.recv())
-            self._seen.append(message.get("method"))
-            if message.get("method") == "Runtime.exceptionThrown":
-                self.errors.append(message["params"]["exceptionDetails"]["text"])
-            entry = message.get("params", {}).get("entry", {})
-            if entry.get("level") == "error":
-                self.errors.append(entry["text"])
-            if wanted(message):
-                return message
+            answer, came = message.get("result", answer), came or message.get("method") == until
+            level = message.get("params", {}).get("entry", {}).get("level")
+            if level == "error" or message.get("method") == "Runtime.exceptionThrown":
+                self.errors.append(json.dumps(message["params"])[:300])
+        return answer
 
-    def open(self, page: Path, width: int, height: int = 900) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.call("Page.navigate", url=page.resolve().as_uri())
-        self._until(lambda message: message.get("method") == "Page.loadEventFired")
+    def open(self, page: Path, width: int) -> None:
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.call("Page.navigate", until="Page.loadEventFired", url=page.resolve().as_uri())
 
     def ask(self, script: str):
         return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")

@@ -26,9 +26,7 @@ from helpers.run.provenance import read_json, write_atomically
 from helpers.run.steps import left_out, needed, notebook_names, notebook_reads, studies
 
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not comparable", "not run")
-HEADLINES = 5
 SHOWN_ROWS = 60  # of a table; the CSV has all
-OPEN_ROWS = 8  # a longer table is folded
 PIXELS_PER_INCH = 110  # of a figure on the page
 COLOURS = 64  # of a drawn figure: its lines, letters and their soft edges
 TEMPLATES = jinja2.Environment(
@@ -107,7 +105,7 @@ def summary(run: Run) -> str:
     tallies = tally_claims(claims_table(records)).items()
     lines = [f"{group:15}  {', '.join(f'{n} {word}' for word, n in found.items())}" for group, found in tallies]
     lines += [f"                 {', '.join(names)}: {data}" for data, names in _grounds(records).items()]
-    lines += [f"  {row['topic']}: {row['sentence']}" for row in _headlines(records)]
+    lines += [f"  {row['topic']}: {row['sentence']}" for row in _headlines(records)[:5]]
     return "\n".join(lines)
 
 
@@ -136,7 +134,7 @@ def _headlines(records: dict[str, dict]) -> list[dict[str, Any]]:
         named = [item for item in record["figures"] if item["name"] == row["figure"]]
         if sentence:
             found.append(row | {"sentence": sentence, "item": (named or record["figures"])[0]})
-    return found[:HEADLINES]
+    return found
 
 
 def _finding(record: dict[str, Any]) -> str:
@@ -213,7 +211,7 @@ def _rows(csv: Path) -> dict[str, Any]:
     half = SHOWN_ROWS // 2
     shown = pd.concat([frame.head(half), frame.tail(half)]) if len(frame) > SHOWN_ROWS else frame
     heading = [str(name).replace("_", " ") for name in frame.columns]  # it can then wrap
-    return {"heading": heading, "rows": shown.to_numpy(object).tolist(), "of": len(frame), "open": OPEN_ROWS}
+    return {"heading": heading, "rows": shown.to_numpy(object).tolist(), "of": len(frame)}
 
 
 def write_notebook(path: Path, target: Path | None = None, **links: str) -> Path:
@@ -247,7 +245,7 @@ def _words(value: Any) -> str:
 
 
 def coverage_of(run: Run, records: dict[str, dict], papers: Iterable[str]) -> list[dict[str, Any]]:
-    """One entry per paper: its key, a tally in words, and a row for each figure and table.
+    """One entry per paper: its key, and a row for each figure and table.
 
     A row holds what `coverage` of `helpers.run.claims` gives, `status` in words, `files` (what shows it, see
     `files_made`) and `reason`: why none can make it, what ours cannot show, or why this run has not made it. Raises
@@ -260,11 +258,10 @@ def coverage_of(run: Run, records: dict[str, dict], papers: Iterable[str]) -> li
         rows = table[table["paper"] == paper].to_dict("records")
         for row in rows:
             row["files"] = files.get(row["id"], [])
-            row["ran"] = row["notebook"] in records
             if row["status"] == "not made":
                 row["reason"] = _why_not_made(run, row["notebook"], records) or row["reason"]
             row["status"] = STATUS[row["status"]]
-        found.append({"paper": paper, "tally": _tally(rows), "rows": rows})
+        found.append({"paper": paper, "rows": rows})
     return found
 
 
@@ -291,10 +288,3 @@ def _why_not_made(run: Run, notebook: str, records: dict[str, dict]) -> str:
     if run.profile_file.is_file() and (setting := left_out(run.load_profile()).get(notebook)):
         return f"not part of this profile: {setting}"
     return "the notebook failed" if run.failed(notebook).is_file() else ""
-
-
-def _tally(rows: list[dict]) -> str:
-    """'35 figures and tables: 31 made, 4 left out'."""
-    counts = Counter(row["status"] for row in rows)
-    parts = [f"{counts[word]} {word}" for word in STATUS.values() if counts[word]]
-    return f"{len(rows)} figures and tables: {', '.join(parts)}"
