@@ -16,7 +16,7 @@ Licence: the project's. Made, not measured: no result on it is evidence about pa
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,7 @@ def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.nd
     (row,) = rows
     label, patient, image = row["image_id"].split("-")
     patient, image, other = int(patient), int(image), row["width"] == STRETCHED[0]
-    eye, rng = Anatomy(rng_of(seed, patient, 0, 0)), rng_of(seed, patient, image, 2)
+    eye, rng = _eye(seed, patient), rng_of(seed, patient, image, 2)
     scan = healthy(eye, width=NARROW if other else row["width"], height=HEIGHT, rng=rng)
     if other:
         scan.blend("nerve fibres", 0.72, np.full(scan.width, 0.6))
@@ -68,6 +68,11 @@ def draw(seed: int, rows: list[dict]) -> tuple[list[np.ndarray], dict[str, np.nd
     white = padding(scan.top["choroid"], grey.shape, 0.75 if scan.width < WIDE else 0.05, rng)
     grey[white] = 255
     return [grey], {"mask": mask & ~white}
+
+
+@lru_cache(1)  # a patient's images follow each other
+def _eye(seed: int, patient: int) -> Anatomy:
+    return Anatomy(rng_of(seed, patient, 0, 0))
 
 
 def _stretched(image: np.ndarray) -> np.ndarray:
@@ -162,8 +167,10 @@ def _retina(tones: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
     band, above = tones[first:last], np.zeros(scan.width, np.float32)
     for layer, soft in zip(LAYERS[:-1], SOFT, strict=True):
         # A pixel that an edge cuts is covered in part: that is what keeps thin layers whole where they slope.
-        inside = np.clip((rows - scan.top[layer]) * np.float32(1 / soft) + np.float32(0.5), 0, 1)
-        band += inside * (scan.tone[layer] - above)
+        step, top = scan.tone[layer] - above, scan.top[layer]
+        begins, ends = (max(int(edge) - first, 0) for edge in (top.min() - soft, top.max() + soft + 1))
+        band[begins:ends] += step * np.clip((rows[begins:ends] - top) * np.float32(1 / soft) + np.float32(0.5), 0, 1)
+        band[ends:] += step
         above = scan.tone[layer]
     band -= np.clip(rows - (scan.top["choroid"] - np.float32(0.5)), 0, 1) * above
     band *= 1 + np.float32(0.08) * grain[first:last]
@@ -212,10 +219,11 @@ def _membranes(tones: np.ndarray, scan: BScan, eye: Anatomy, rng: np.random.Gene
         strength = np.clip(0.09 + 0.035 * _texture((1, scan.width), (0, 10), rng)[0], 0.03, 0.22)
         lines.append((row, strength * (row < top["nerve fibres"] - 2)))
     columns, steps = np.arange(scan.width), np.arange(-1, 3)[:, None]
-    for centre, strength in lines:
-        rows = np.floor(centre).astype(int) + steps
-        weight = np.exp(-0.9 * (rows - centre) ** 2) * strength * ((rows >= 0) & (rows < scan.height))
-        tones[np.clip(rows, 0, scan.height - 1), columns] += weight
+    centres = np.stack([centre for centre, _ in lines])[:, None]
+    rows = np.floor(centres).astype(int) + steps
+    weights = np.exp(-0.9 * (rows - centres) ** 2) * ((rows >= 0) & (rows < scan.height))
+    for row, weight, (_, strength) in zip(np.clip(rows, 0, scan.height - 1), weights, lines, strict=True):
+        tones[row, columns] += weight * strength
 
 
 def _spaces(tones: np.ndarray, mask: np.ndarray, scan: BScan, grain: np.ndarray) -> None:
@@ -263,14 +271,15 @@ def _blob(tones: np.ndarray, mask: np.ndarray, scan: BScan, blob: Blob) -> None:
 
 
 def _streak(tones: np.ndarray, scan: BScan, streak: Streak) -> None:
-    column, half_width, start = streak.column, streak.half_width, np.broadcast_to(streak.row, scan.width)
+    column, half_width = streak.column, streak.half_width
     left, right = max(int(column - 3 * half_width), 0), min(int(column + 3 * half_width) + 2, scan.width)
     if left >= right:
         return
     place = (np.arange(left, right, dtype=np.float32) - column) / half_width
     across = np.float32(streak.gain) * np.exp(-0.5 * place**2)
-    first = max(int(start[left:right].min()) - 1, 0)
-    below = np.clip((np.arange(first, scan.height, dtype=np.float32)[:, None] - start[left:right]) / 3, 0, 1)
+    start = np.float32(streak.row[left:right] if np.ndim(streak.row) else streak.row)
+    first = max(int(start.min()) - 1, 0)
+    below = np.clip((np.arange(first, scan.height, dtype=np.float32)[:, None] - start) / 3, 0, 1)
     tones[first:, left:right] *= np.clip(1 + across * below, 0.1, 2)
 
 

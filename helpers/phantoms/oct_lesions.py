@@ -169,7 +169,8 @@ def _scatter(scan: BScan, kind: str, centre: float, half: float, *, count: float
         column, high = scan.column(place), scan.row(upper, place)
         row, tall = high + depth[k] * (scan.row(lower, place) - high), wide[k] * flat[k]
         scan.blobs.append(Blob(column, row, wide[k], tall, rim, 0.95))
-        scan.blobs.append(Blob(column, row, 0.5 * wide[k], 0.5 * tall, middle, 0.9))
+        if middle != rim:
+            scan.blobs.append(Blob(column, row, 0.5 * wide[k], 0.5 * tall, middle, 0.9))
         scan.streaks.append(Streak(column, 0.8 * wide[k], row + tall + 1, shadow))
 
 

@@ -9,6 +9,7 @@ reflected power. Nothing in this module knows a diagnosis.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from scipy.fft import dct, idct
@@ -110,10 +111,7 @@ class BScan:
         The retina bridges what is narrow: each edge follows the one under it more smoothly.
         """
         lifted = LAYERS[LAYERS.index(layer) :: -1]
-        # Gaussian filters follow each other, so variances add; cosines turn all of them into one product.
-        variance = np.cumsum(np.append(0, (0.6 + 0.75 * np.arange(1, len(lifted))) ** 2))
-        waves = (np.pi / self.width * np.arange(self.width)) ** 2
-        rises = idct(dct(np.asarray(height_px, float)) * np.exp(-0.5 * variance[:, None] * waves)).astype(np.float32)
+        rises = idct(dct(np.asarray(height_px, float)) * _smoothing(self.width)[: len(lifted)]).astype(np.float32)
         for name, rise in zip(lifted, rises, strict=True):
             self.top[name] = self.top[name] - rise
 
@@ -125,6 +123,13 @@ class BScan:
         """Keep the edges in order: none crosses the one below it."""
         for upper, lower in reversed(list(zip(LAYERS, LAYERS[1:], strict=False))):
             self.top[upper] = np.minimum(self.top[upper], self.top[lower])
+
+
+@cache
+def _smoothing(width: int) -> np.ndarray:
+    """What is left of each cosine after 0, 1, 2 ... Gaussian filters, each wider than the one before; variances add."""
+    variance = np.cumsum(np.append(0, (0.6 + 0.75 * np.arange(1, len(LAYERS))) ** 2))
+    return np.exp(-0.5 * variance[:, None] * (np.pi / width * np.arange(width)) ** 2)
 
 
 class Anatomy:
