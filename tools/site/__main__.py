@@ -29,6 +29,14 @@ PAGES = {
     "coverage.html": "Coverage",
     "own-data.html": "Your own data",
 }
+HOLDS = """
+- [The report](report.html) of one run: what was found, what failed, every figure, table and claim; the
+  [figures](figures.html) by themselves, each with its notebook, table and commit.
+- [Results on real images](real.html), as tables and figures that show no image.
+- [Thresholds](threshold.html): choose one on validation patients, and carry it to another hospital.
+- [Coverage](coverage.html): each figure and table of the papers, or the reason why there is none.
+- [Your own data](own-data.html): how to run the notebooks on it.
+"""
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
@@ -105,9 +113,11 @@ def commit_link(commit: str) -> str:
 
 
 def introduction() -> str:
-    """The README's title, first paragraph and results."""
+    """The README's title, first paragraph and results, with what the site holds."""
     text = paths.ROOT.joinpath("README.md").read_text(encoding="utf-8")
-    return text[: text.index(BEGIN)] + text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
+    top, heading, _ = text[: text.index(BEGIN)].rpartition("## ")
+    results = text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
+    return f"{top}{HOLDS}\n{heading}Results on real images\n{results}"
 
 
 def markdown(text: str, target: Path) -> str:
