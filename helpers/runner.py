@@ -21,7 +21,7 @@ from helpers.run.profile import Profile, Run, Settings
 from helpers.run.provenance import collected_warnings, read_json, write_json
 from helpers.run.steps import needed, step_named
 
-UNFINISHED = "it was started and did not end: it was killed, most often for want of memory"
+UNFINISHED = "it was started and has not ended: it is at work now, or was killed, most often for want of memory"
 
 
 def run_step(name: str, run: Run) -> None:

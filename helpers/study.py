@@ -21,9 +21,9 @@ from helpers.plots.style import add_footnote, save_figure, shows_pixels
 from helpers.run import paths
 from helpers.run.cache import notebook_key, settings_of_notebook, settings_of_step
 from helpers.run.claims import compare, load_published, other_recipe, settings
-from helpers.run.notebooks import MADE
 from helpers.run.profile import Profile, ProfileError, Run, load_profile, nearest, parse_overrides
 from helpers.run.provenance import (
+    MADE,
     collected_warnings,
     commit,
     describe,

@@ -14,7 +14,7 @@ from typing import Any
 
 from helpers.run.paths import NOTEBOOKS, ROOT
 from helpers.run.profile import ProfileError, Run, load_profile, nearest
-from helpers.run.provenance import read_json, write_json
+from helpers.run.provenance import MADE, read_json, write_json
 from helpers.run.report import build_report
 
 # jsonschema, which notebooks are checked with, compiles a grammar of web addresses where it finds this package: two to
@@ -23,7 +23,6 @@ sys.modules.setdefault("rfc3987_syntax", None)
 
 REPORT_EVERY = 20  # seconds, at most, while notebooks finish one after another
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-MADE = "made"  # the key of an output's metadata that names the figure or table it shows
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from helpers.run.paths import ROOT
 
+MADE = "made"  # the key of an output's metadata that names the figure or table it shows
 PACKAGES = "keras tensorflow openvino numpy pandas scikit-learn seaborn papermill snakemake shap".split()
 
 

@@ -150,7 +150,8 @@ def _failures(run: Run, records: dict[str, dict]) -> list[dict[str, str]]:
     found = []
     for step, error in failed_steps(run).items():
         waiting = [name for name in notebook_names() if step in needed(notebook_reads(name).steps)]
-        what = f"The step {step} failed, which {', '.join(waiting)} rests on."
+        ended = "has not ended" if error.startswith("it was started") else "failed"
+        what = f"The step {step}, which {', '.join(waiting)} rests on, {ended}."
         found.append({"what": what, "file": f"logs/{step}.stderr.log", "error": error})
     for name in notebook_names():
         if run.failed(name).is_file():
