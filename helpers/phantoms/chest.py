@@ -111,7 +111,7 @@ def _stand(anatomy: np.random.Generator, row: dict, zoom: float, rng: np.random.
     body = Body(anatomy, row["age"], float(np.clip(0.9 - abs(n[8]) * shallow, 0, 1)))
     if hard:
         body = body.change(fat=body.fat * (1 + 1.3 * hard * u[1]))
-    field = 2 * body.width + 4.5 + 4.0 * (1 - body.child) + 0.8 * body.fat
+    field = 2 * body.width + 4.0 + 2.5 * (1 - body.child) + 0.6 * body.fat
     if view == "lateral":
         field = 31.5 - 2.5 * body.child + body.fat
     tight = hard * PART * (0.4 + 0.6 * u[3]) if u[2] < TIGHT else 0.0
@@ -149,7 +149,7 @@ def capture(scene: Scene, ways: list[Signature], quality: float, rng: np.random.
     # Quantum noise: the fewer photons come through, the more; processing evens it out in part.
     absorbed = np.clip(healthy * np.float32(scene.body.thick) - 2, -2, 6)
     grain = rng.standard_normal(t.shape, np.float32) * np.exp(np.float32(0.15) * absorbed)
-    grain *= np.float32(0.015 * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]))
+    grain *= np.float32(0.012 * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]))
     # Where there is no patient, processing makes the image black whatever the curve.
     body = np.sqrt(np.minimum(healthy / np.float32(0.55), 1))
     for way in ways:
@@ -165,8 +165,8 @@ def _curve(signature: Signature, gamma: float) -> np.ndarray:
     spine differ little, and a power.
     """
     t, s = np.linspace(LOW, HIGH, TONES), signature.slope
-    t = t - 0.55 * np.maximum(t - 0.62, 0)
-    low, high = 1 / (1 + np.exp(s * 0.44)), 1 / (1 + np.exp(-s * 0.56))
+    t = t - 0.6 * np.maximum(t - 0.54, 0)
+    low, high = 1 / (1 + np.exp(s * 0.44)), 1 / (1 + np.exp(-s * 0.46))
     grey = (1 / (1 + np.exp(-s * (t - 0.38))) - low) / (high - low)
     return (np.clip(grey, 0, 1) ** (signature.gamma * gamma)).astype(np.float32)
 

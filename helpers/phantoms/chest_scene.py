@@ -191,7 +191,7 @@ class Scene:
             half = np.abs(fine).reshape(self.size // 2, 2, self.size // 2, 2).mean(axis=(1, 3))
             strength += enlarge(gaussian_filter(half, 2 * scale, truncate=2.5), self.size)
         if strength.any():
-            mask |= strength > min(SHOWS, 0.4 * float(strength.max()))
+            mask |= (strength > min(SHOWS, 0.4 * float(strength.max()))) | (np.abs(added) > 3 * SHOWS)
         return added, mask
 
 
