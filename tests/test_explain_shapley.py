@@ -7,34 +7,9 @@ from PIL import Image
 from test_explain_gradients import SIZE, curved, linear, pictures
 
 from helpers.data.catalogue import Catalogue
-from helpers.explain.gradients import choose_background, gradient_shap, partition_shap
-from helpers.explain.maps import Classifier
+from helpers.explain.gradients import choose_background, gradient_shap
 
 BEHIND = pictures(4, seed=9)
-
-
-def test_partition_values_of_a_linear_model_are_the_closed_form_also_of_cells_that_do_not_fit(monkeypatch):
-    monkeypatch.setattr("helpers.explain.gradients.CELL", 5)
-    weights = np.random.default_rng(2).normal(0, 1e-3, (SIZE, SIZE, 3))
-    flat = weights.reshape(-1, 3)  # "probabilities" that are linear in the pixels: their Shapley values are known
-    monkeypatch.setattr(
-        Classifier, "predictor", lambda self: lambda images: images.reshape(len(images), -1).astype(float) @ flat
-    )
-    images = pictures(1)
-    found = partition_shap(curved(), images, "B", background=BEHIND)
-    away = (images - np.round(BEHIND.mean(axis=0)))[0] * weights[..., 1]
-    assert found.maps[0, :5, :5] == pytest.approx(np.full((5, 5), away[:5, :5].mean()), abs=1e-5)
-    assert found.maps[0, 10:, 10:] == pytest.approx(np.full((2, 2), away[10:, 10:].mean()), abs=1e-5)
-
-
-def test_partition_values_are_complete_however_few_evaluations_there_are(monkeypatch):
-    monkeypatch.setattr("helpers.explain.gradients.CELL", 2)
-    monkeypatch.setattr("helpers.explain.gradients.EVALUATIONS", 30)
-    classifier, images = curved(), pictures(2)
-    found = partition_shap(classifier, images, "B", background=BEHIND)
-    blank = np.round(BEHIND.mean(axis=0)).astype(np.uint8)
-    chance = classifier.predictor()(np.stack([*images, blank]))[:, 1].astype(float)
-    assert found.maps.sum(axis=(1, 2)) == pytest.approx(chance[:2] - chance[2], abs=1e-4)
 
 
 def test_expected_gradients_of_a_linear_model_are_the_closed_form_within_their_error():

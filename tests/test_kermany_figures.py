@@ -8,9 +8,8 @@ import pytest
 from figure_checks import drawing_test, words_of
 
 from helpers.kermany import figures as kermany
-from helpers.kermany.numbers import DECISIONS, PNEUMONIA, PNEUMONIA_COSTS
 from helpers.metrics.auroc import auroc
-from helpers.metrics.classification import COLUMNS, confusion, reliability
+from helpers.metrics.classification import COLUMNS, reliability
 from helpers.metrics.estimate import Estimate
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
@@ -26,14 +25,11 @@ MEANS = POINTS[POINTS["seed"] == 1].assign(quantity="accuracy", value=0.7, low=0
 INFINITE = {"model": Estimate(9, 4, 20, 80, "log"), "Reader 1": Estimate(np.inf, 30, np.inf, 80, "exact")}
 READERS = pd.DataFrame({"reader": ["Reader 1"], "sensitivity": [0.9], "specificity": [0.8]})
 LABELS = np.array(["BACTERIA"] * 40 + ["VIRUS"] * 20 + ["NORMAL"] * 60)
-CHOSEN = pd.DataFrame(product(("one", "two"), ("validation", "test")), columns=["model", "chosen on"])
-CHOSEN = CHOSEN.assign(step=1200, value=0.8, low=0.7, high=0.9)
-COUNTS = confusion(LABELS, np.where(SCORE > 0.5, "BACTERIA", "NORMAL"), PNEUMONIA)
 PARTS = {"train folder": (LABELS, SCORE), "test folder": (LABELS[30:], SCORE[30:])}
 
 DRAWN = {
     "figure 1": (lambda: kermany.schematic("InceptionV3", "imagenet", CLASSES), "ImageNet, 1,000 categories"),
-    "figure 2B": (lambda: kermany.flow([("Found", "9 images"), ("Test", "3")], {0: "set aside: 6"}), "set aside: 6"),
+    "figure 2B": (lambda: kermany.flow([(part, "9 images") for part in "abcde"], {0: "set aside: 6"}), "set aside: 6"),
     "figure 4A": (lambda: kermany.roc({"model": CURVE}, READERS, "1 SIMULATED readers"), "1 SIMULATED readers"),
     "learning curve": (lambda: kermany.learning_curve(POINTS, MEANS, "accuracy", "share", 0.9), "images per class"),
     "figure 4C": (lambda: kermany.weighted_errors({"model": AREA}, {"model"}, {"printed": 0.066}), "per 100 images"),
@@ -41,8 +37,6 @@ DRAWN = {
     "figure S4A": (lambda: kermany.penalties(TABLE), "penalty points"),
     "reliability": (lambda: kermany.reliability_diagram({"raw: 0.1": reliability(TRUTH, SCORE)}), "raw: 0.1"),
     "score shift": (lambda: kermany.score_shift(PARTS, {"test folder": "AUROC 9"}), "Bacterial pneumonia (40)"),
-    "choice of epoch": (lambda: kermany.epoch_choice(CHOSEN), "1,200"),
-    "referral": (lambda: kermany.referral_table(COUNTS, PNEUMONIA_COSTS, DECISIONS), "urgent\nreferral"),
     "cost": (lambda: kermany.referral_costs({"rule": Estimate(0.5, 0.4, 0.6, 100, "bootstrap")}), "0.50"),
 }
 
@@ -57,12 +51,6 @@ def test_weighted_errors_are_bars_of_the_errors_and_diamonds_of_the_published():
     axes = kermany.weighted_errors({"model": AREA, "Reader 1": AREA}, {"model"}, {"published": 0.066}).axes[0]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([90, 90])
     assert axes.lines[-1].get_xdata() == pytest.approx([6.6]) and axes.lines[-1].get_ydata() == pytest.approx([2])
-
-
-def test_costly_errors_carry_their_points():
-    missed = int(COUNTS.loc["BACTERIA", "NORMAL"])
-    figure = kermany.referral_table(COUNTS, PNEUMONIA_COSTS, DECISIONS)
-    assert missed and f"{missed}\n{4 * missed} points" in words_of(figure)
 
 
 def test_an_empty_bin_shows_no_images_and_the_others_images_by_width():

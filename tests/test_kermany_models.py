@@ -12,6 +12,7 @@ from helpers.kermany.localisation import share_in_known_lungs
 from helpers.kermany.models import CLASSES, load_head
 from helpers.kermany.numbers import curve_parts, curve_points, full_against_limited
 from helpers.model.experiment import Images
+from helpers.model.finetune import load_networks
 from helpers.run.profile import load_profile
 
 OCT = CLASSES["multiclass"]
@@ -135,3 +136,15 @@ def test_the_networks_score_every_image_they_did_not_learn_from_and_are_averaged
     found = shares.set_index(["measure", "label"])
     assert found.loc[("area", "all"), ["value", "n"]].tolist() == [0.25, len(test) - 1]
     assert 0 < found.loc[("inside", "all"), "value"] < 1 and f"{len(test) - 1} of {len(test)} test images" in which
+
+
+def test_the_network_that_sees_locally_judges_by_averages_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "LOCAL_SIZE", 32)
+    monkeypatch.setattr(models, "LOCAL", models.LOCAL | {"epochs": 1})
+    images = tiny_images(tmp_path / "images", OCT, (6, 2, 2))
+    made = run_maker(models.finetune_local_network, images, PROFILE, tmp_path / "runs")
+    assert len(made.scores) == 4 * 4 and set(made.scores["split"]) == {"validation", "test"}
+    (network,) = load_networks(made)
+    assert network.epoch == 1 and network.classes == OCT
+    kinds = {type(layer).__name__ for layer in network.logits.layers}
+    assert "GlobalAveragePooling2D" in kinds and "GlobalMaxPooling2D" not in kinds

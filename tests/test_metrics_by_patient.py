@@ -64,7 +64,7 @@ def test_one_error_does_not_make_the_interval_narrower_than_none():
 def test_where_no_interval_can_be_had_the_value_stands_without_one_and_the_note_says_why(values, patients, bounds, why):
     found = mean_by_patient(values, list(patients), bounds)
     assert found.value == pytest.approx(np.mean(values)) and not found.bounded and found.note == why
-    assert "no interval" in str(found) and "no interval" in found.percent()
+    assert "no interval" in str(found) and "no interval" in found.percent() and "no interval" in found.plain()
     assert math.isnan(clustered_mean(values, list(patients), bounds).p)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from helpers.metrics.estimate import likelihood_ratios, proportion, proportion_difference, unanimous_bounds
+from helpers.metrics.estimate import Estimate, likelihood_ratios, proportion, proportion_difference, unanimous_bounds
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,7 @@ def test_a_count_of_zero_leaves_one_end_open_and_the_other_exact():
 def test_without_both_classes_both_ratios_are_undefined(truth, why):
     for estimate in likelihood_ratios(truth, truth).values():
         assert not estimate.defined and estimate.note == why
+
+
+def test_only_one_reads_as_one():
+    assert Estimate(0.99996, 0.9, 1.0, 9, "any").plain() == "0.999 (0.900 to 1.000)"

@@ -30,7 +30,6 @@ HISTORY = pd.DataFrame(product(range(1, 30), ("train", "validation")), columns=[
 HISTORY = HISTORY.assign(accuracy=0.5 + HISTORY["step"] / 100, cross_entropy=1 - HISTORY["step"] / 100)
 BINS = pd.DataFrame({"box": 9, "centre": [0.5, 2.0], "value": 0.5, "low": 0.4, "high": 0.6, "chance": 0.1})
 BY_CLASS = {"class": ["CNV", "all"], "lesion size over box (median)": 1.2, "localisation accuracy": 0.5}
-LESIONS = {"label": ["CNV", "DME"] * 3, "hidden": 0.4, "contrast": 9.0, "drop": 0.2, "hit": [0, 1, 1, 0, 0, 1]}
 DELETED = pd.DataFrame({"image": 0, "share": [0, 0.5, 1], "deletion": [1, 0.5, 0], "insertion": [0, 0.5, 1]})
 
 DRAWN = {
@@ -49,8 +48,6 @@ DRAWN = {
     "signed maps": (lambda: maps.signed_maps(IMAGES, HEAT, LABELS, MASKS), "Macular hole"),
     "localisation": (lambda: maps.localisation_curve(BINS, pd.DataFrame(BY_CLASS | {"low": 0.4, "high": 0.6})), "CNV"),
     "deletion": (lambda: maps.deletion_insertion({"random order": DELETED}), "random order"),
-    "lesions": (lambda: maps.lesions_against_box(pd.DataFrame(LESIONS), 9), "filled: found"),
-    "no lesions": (lambda: maps.lesions_against_box(pd.DataFrame(LESIONS)[:0], 9), "no lesions are known"),
 }  # fmt: skip
 
 test_figures_draw = drawing_test(DRAWN)

@@ -12,10 +12,9 @@ of other maps (SmallNet's squares, maps of several depths), and for maxima, whos
 Shapley maps share a score out among the pixels, against background images. Carr 2020, figure 4: "OCT SHAP maps
 indicating positive importance in red and negative importance in blue."
 
-- `gradient_shap` is shap's GradientExplainer (expected gradients): fast, for whatever has gradients. DeepExplainer is
-  not offered: it has no rule for ReLU6, which MobileNetV2 is full of.
-- `partition_shap` is shap's PartitionExplainer: only asks for predictions, so any engine and any model will do. Its
-  Owen values follow a fixed tree of halves of the image; where `EVALUATIONS` run out, a rectangle shares its value.
+`gradient_shap` is shap's GradientExplainer (expected gradients): fast, for whatever has gradients. DeepExplainer is
+not offered: it has no rule for ReLU6, which MobileNetV2 is full of. Nor is PartitionExplainer: with the few hundred
+predictions that an image can be given, its maps of B-scans were noise of 1e-5.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ SAMPLES, NOISE = 8, 0.15  # SmoothGrad's copies, and their noise's deviation as 
 TOLERANCE = 0.1  # of integrated gradients: how far a sum may be off, as a share of the difference, or in logits if more
 STEPS = (32, 64, 128)  # pieces of the path from black, as many as the tolerance asks for
 RUNS = 8  # of gradient SHAP: independent parts of the samples
-EVALUATIONS, CELL = 200, 8  # of the partition explainer: predictions per image, and pixels a side of what is hidden
 
 
 def gradient(classifier: Classifier, images: np.ndarray, target: str | Sequence[str]) -> Maps:
@@ -203,34 +201,3 @@ def gradient_shap(
         maps[i] = runs.reshape(RUNS, *image.shape).mean(axis=0)
     np.random.set_state(state)
     return Maps(maps, "gradient SHAP", "logit", monotonic() - began)
-
-
-def partition_shap(
-    classifier: Classifier, images: np.ndarray, target: str | Sequence[str], *, background: np.ndarray
-) -> Maps:
-    """shap's PartitionExplainer on the probability: signed maps whose sum is exactly the image's probability less that
-    of the blank image, the mean of the `background`, uint8 (m, size, size), in whole grey levels.
-
-    Cells of `CELL` x `CELL` pixels are hidden (blank) or shown, and a cell's value is shared evenly among its pixels.
-    """
-    import shap
-
-    began, images, size = monotonic(), classifier.check(images), classifier.image_size
-    codes, run = classifier.codes(target, len(images)), classifier.predictor()
-    blank = np.round(classifier.check(background).mean(axis=0, dtype=np.float32)).astype(np.uint8)
-    held = np.diff(np.append(np.arange(0, size, CELL), size))  # pixels that each cell holds on one side
-    whole, maps = np.ones((len(held), len(held), 1)), np.empty(images.shape, np.float32)
-
-    def enlarged(cells: np.ndarray) -> np.ndarray:
-        return cells.repeat(held, axis=-2).repeat(held, axis=-1)
-
-    for i, image in enumerate(images):
-
-        def probability(shown: np.ndarray, image: np.ndarray = image, code: int = codes[i]) -> np.ndarray:
-            pixels = enlarged(np.asarray(shown)[..., 0]) > 0.5
-            return np.asarray(run(np.where(pixels, image, blank))[:, code], np.float64)
-
-        explainer = shap.PartitionExplainer(probability, shap.maskers.Image(0 * whole))
-        found = explainer(whole[None], max_evals=EVALUATIONS, batch_size=64, silent=True)
-        maps[i] = enlarged(np.asarray(found.values).reshape(whole.shape[:2]) / np.outer(held, held))
-    return Maps(maps, "partition SHAP", "probability", monotonic() - began)

@@ -1,4 +1,4 @@
-"""Kermany 2018: retinal OCT and paediatric pneumonia by transfer learning (notebooks 00 to 07)."""
+"""Kermany 2018: retinal OCT and paediatric pneumonia by transfer learning (notebooks 00 to 07, 14 and 15)."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ STUDY = PaperStudy(
         "oct_data": data_step("oct"),
         "oct_features": features_step("oct"),
         **{name: _train("train_named_head", "oct") for name in ("multiclass", *BINARY)},
+        "local_finetuned": _train("finetune_local_network", "oct", ("seed",), "data"),
         "limited": _train("train_named_head", "oct", (*HEAD, "limited_")),
         "learning_curve": _train("train_learning_curve", "oct", CURVE),
         "xray_data": data_step("xray"),
@@ -80,11 +81,13 @@ STUDY = PaperStudy(
         "03_binary_roc": Notebook("oct", BINARY),
         "04_limited_data": Notebook("oct", ("multiclass", "limited", "learning_curve")),
         "05_expert_comparison": Notebook("oct", ("multiclass", "limited")),
-        "06_occlusion": Notebook("oct", ("multiclass",), kind="network"),
+        "06_occlusion": Notebook("oct", ("multiclass", "local_finetuned"), kind="network"),
         "07_pneumonia": Notebook(
             "xray",
             ("pneumonia", "bacteria_virus", "referral_finetuned"),
             folders="helpers.kermany.data:folders_lungs",
         ),
+        "14_explanation_methods": Notebook("oct", ("local_finetuned",), kind="network"),
+        "15_shift_and_cost": Notebook("xray", ("referral_finetuned",)),
     },
 )

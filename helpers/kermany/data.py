@@ -188,12 +188,12 @@ def flow_boxes(catalogue: Catalogue, split: Split) -> tuple[list[tuple[str, str]
         (f"Readable images with a label{patient}", _count(catalogue, catalogue.frame)),
         (f"Used: {split.kind} split", _count(catalogue, frame)),
         ("Training", _classes(catalogue, parts["train"])),
-        ("Validation: models and steps are chosen here", _classes(catalogue, parts["validation"])),
-        ("Test: looked at once", _classes(catalogue, parts["test"])),
+        ("Validation: chooses the step", _classes(catalogue, parts["validation"])),
+        ("Test: chooses nothing", _classes(catalogue, parts["test"])),
     ]
     aside = {
         0: f"set aside: {len(catalogue.excluded):,} unreadable or misnamed",
-        1: f"dropped: {len(split.dropped):,} training images\nwhose patient or file is in the test folder",
+        1: f"dropped: {len(split.dropped):,} training images whose\npatient or file is in the test folder",
     }
     return boxes, aside
 
@@ -222,8 +222,8 @@ def _count(catalogue: Catalogue, frame: pd.DataFrame) -> str:
 
 def _classes(catalogue: Catalogue, frame: pd.DataFrame) -> str:
     counts = frame["label"].value_counts()
-    parts = ", ".join(f"{counts.get(name, 0):,} {name}" for name in catalogue.classes)
-    return f"{_count(catalogue, frame)}\n{parts}"
+    parts = [f"{counts.get(name, 0):,} {name if name in URGENT else name.lower()}" for name in catalogue.classes]
+    return "\n".join([_count(catalogue, frame), ", ".join(parts[:2]), ", ".join(parts[2:])])
 
 
 # --- MedMNIST's copies ---

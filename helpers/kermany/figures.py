@@ -1,5 +1,5 @@
-"""Kermany 2018, one function per figure: 1, 2B, 4A, 4C, S3, S4A, S6, and beyond the paper the learning curve,
-calibration, shift of scores, choice of the epoch and costs of referral.
+"""Kermany 2018, one function per figure: 1, 2B, 4A, 4C, S3, S4A, and beyond the paper the learning curve, calibration,
+shift of scores and costs of referral.
 
 Figures 2A, 3, 4B, 6 and S1, S2, S4B, S5 are drawn by the core: `class_examples`, `training_curves`,
 `confusion_matrices`, `roc_panels`, `maps_below_images`.
@@ -64,18 +64,25 @@ def _network(y: float, title: str, image: str, outputs: Sequence[str], frozen: b
 
 
 def flow(boxes: Sequence[tuple[str, str]], aside: Mapping[int, str]) -> Figure:
-    """Figure 2B: the flow of images and patients from the folder to the tested model.
+    """Figure 2B: the flow of images and patients from the folder to the parts that learn, choose and test.
 
-    `boxes` are (title, counts) from top to bottom; `aside[i]` describes what left between box i and the next.
+    `boxes` are (title, counts) from top to bottom, the last three of them side by side; `aside[i]` describes what left
+    between box i and the next.
     """
-    step = 100 / len(boxes)
-    drawn = {}
-    for k, (title, text) in enumerate(boxes):
-        drawn[title] = Box(30, 100 - step * (k + 0.5), 54, 0.78 * step, text, title, BLUE)
-    below = {100 - step * (k + 1): text for k, text in aside.items()}
-    arrows = [*zip(drawn, list(drawn)[1:], strict=False), *([(30, y), (62, y)] for y in below)]
-    notes = [(63, y, text, {"fontsize": 6.5, "ha": "left"}) for y, text in below.items()]
-    return draw_flowchart(drawn, arrows, 0.62 * len(boxes) + 0.2, notes)
+    *chain, _, _, _ = boxes
+    step = 100 / (len(chain) + 1.4)
+    drawn = {
+        title: Box(50, 100 - step * (k + 0.45), 46, 0.6 * step, text, title) for k, (title, text) in enumerate(chain)
+    }
+    split, fork, low = step * 1.95, step * 1.45, 0.52 * step
+    arrows = list(zip(drawn, list(drawn)[1:], strict=False))
+    for x, (title, text) in zip((16.5, 50, 83.5), boxes[len(chain) :], strict=True):
+        drawn[title] = Box(x, low, 32, 1.04 * step, text, title, BLUE)
+        arrows.append([(50, split - 0.3 * step), (50, fork), (x, fork), (x, 1.04 * step)])
+    below = {100 - step * (k + 0.95): text for k, text in aside.items()}
+    arrows += [[(50, y), (71, y)] for y in below]
+    notes = [(72, y, text, {"fontsize": 6, "ha": "left"}) for y, text in below.items()]
+    return draw_flowchart(drawn, arrows, 0.5 * len(boxes), notes)
 
 
 # --- the four-class model ---------------------------------------------------------------------------------------------
@@ -108,15 +115,16 @@ def roc(curves: Mapping[str, plots.Curve], readers: pd.DataFrame | None = None, 
 def learning_curve(points: pd.DataFrame, means: pd.DataFrame, measure: str, label: str, reference: float) -> Figure:
     """Beyond the paper: `measure` on the test set against the training images per class, one line per initialisation.
 
-    `points` and `means` from `numbers.curve_points`: a dot per run, a line through the means, a band of their
-    intervals. A line at `reference` is what all training images gave.
+    `points` and `means` from `numbers.curve_points`: a dot per run, a line through their medians, which one failed run
+    does not move, and a band of the means' intervals. A line at `reference` is what all training images gave.
     """
     figure, axes = canvas(SINGLE * 1.3, 2.6)
     colours, mine = (palette.NETWORK, palette.VALIDATION), means[means["quantity"] == measure]
     for colour, (name, mean) in zip(colours, mine.groupby("initialisation", sort=False), strict=False):
-        axes.plot(mean["per_class"], mean["value"], "o-", color=colour, ms=3, label=name)
-        axes.fill_between(mean["per_class"], mean["low"], mean["high"], color=colour, alpha=0.2, lw=0)
         dots = points[points["initialisation"] == name]
+        middle = dots.groupby("per_class")[measure].median()
+        axes.plot(middle.index, middle, "-", color=colour, label=f"{name}: median of the draws")
+        axes.fill_between(mean["per_class"], mean["low"], mean["high"], color=colour, alpha=0.2, lw=0)
         axes.scatter(dots["per_class"], dots[measure], color=colour, s=5, alpha=0.5)
     axes.axhline(reference, color="0.4", lw=0.7, ls="--")
     axes.text(0.01, reference, "all training images", transform=axes.get_yaxis_transform(), va="bottom", fontsize=6)
@@ -125,7 +133,7 @@ def learning_curve(points: pd.DataFrame, means: pd.DataFrame, measure: str, labe
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(True)
-    axes.legend(loc="lower right")
+    plots.legend_above(axes, 1)
     return figure
 
 
@@ -133,7 +141,9 @@ def learning_curve(points: pd.DataFrame, means: pd.DataFrame, measure: str, labe
 
 
 @print_style
-def weighted_errors(errors: Mapping[str, Estimate], networks: set[str], published: Mapping[str, float]) -> Figure:
+def weighted_errors(
+    errors: Mapping[str, Estimate], networks: set[str], published: Mapping[str, float], readers_are: str = ""
+) -> Figure:
     """Figure 4C: weighted errors with intervals, "neural networks in gold and human experts in blue".
 
     `networks` names those of `errors` that are networks; `published[name]` are values drawn as hollow diamonds.
@@ -146,12 +156,14 @@ def weighted_errors(errors: Mapping[str, Estimate], networks: set[str], publishe
     places = range(len(errors), len(names))
     axes.plot([100 * value for value in published.values()], places, "D", ms=4, mfc="white", mec="0.2")
     axes.set_xlim(left=0)
-    axes.set_axisbelow(True)
+    axes.set_title(readers_are, fontsize=7)
     return figure
 
 
 @print_style
-def likelihood_ratios(positive: Mapping[str, Estimate], negative: Mapping[str, Estimate], networks: set[str]) -> Figure:
+def likelihood_ratios(
+    positive: Mapping[str, Estimate], negative: Mapping[str, Estimate], networks: set[str], readers_are: str = ""
+) -> Figure:
     """Figure S3: positive (A) and negative (B) likelihood ratios with their 95 % intervals, on a logarithmic axis.
 
     An upper bound of infinity is drawn as an arrow at the axis' end.
@@ -171,6 +183,7 @@ def likelihood_ratios(positive: Mapping[str, Estimate], negative: Mapping[str, E
         axes.axvline(1, color="0.5", lw=0.7, ls=":")
         axes.set(xscale="log", xlim=(low, high))
     letter_panels(grid)
+    figure.suptitle(readers_are, fontsize=7)
     return figure
 
 
@@ -228,12 +241,12 @@ def score_shift(parts: Mapping[str, tuple[pd.Series, pd.Series]], notes: Mapping
         _draw_scores(axes, np.asarray(labels, str), logit(np.clip(np.asarray(probability, float), 0.0011, 0.9989)))
         axes.axvline(logit(0.5), color="0.3", lw=0.8, ls=":")
         axes.set_title(name, loc="left", fontsize=7, fontweight="bold")
-        axes.set(yticks=[], xlim=logit(TICKS[[0, -1]]))
-        axes.spines["left"].set_visible(False)
+        axes.set(ylabel="density", xlim=logit(TICKS[[0, -1]]))
         legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), title=notes.get(name), alignment="left")
         legend.get_title().set_fontsize(6.5)
     grid[-1, 0].set_xticks(logit(TICKS), [f"{tick:g}" for tick in TICKS])
     grid[-1, 0].set_xlabel("predicted probability of pneumonia (logit scale)")
+    letter_panels(grid[:, 0])
     return figure
 
 
@@ -245,39 +258,6 @@ def _draw_scores(axes: Axes, labels: np.ndarray, score: np.ndarray) -> None:
         axes.stairs(height, bins, color=colour, lw=1.2, ls=dashes, label=f"{NAMES[kind]} ({len(mine):,})")
         axes.stairs(height, bins, color=colour, alpha=0.15, fill=True)
         axes.axvline(np.median(mine), 0, 0.09, color=colour, lw=2)
-
-
-@print_style
-def epoch_choice(table: pd.DataFrame) -> Figure:
-    """The same training judged on the test set, its step chosen on validation or, as the paper did, on the test itself.
-
-    `table` has columns model, `chosen on` ("validation", "test"), step, value, low, high (0 to 1), models in one order.
-    """
-    ways = {way: table[table["chosen on"] == way] for way in ("validation", "test")}
-    columns = (ways["validation"]["model"], ways["validation"]["step"], ways["test"]["step"])
-    names = [f"{model}\nsteps {first:,} and {second:,}" for model, first, second in zip(*columns, strict=True)]
-    figure, axes = canvas(SINGLE * 1.5, 0.42 * len(names) + 0.95)
-    series = {f"chosen on {way}": rows for way, rows in ways.items()}
-    plots.draw_forest(axes, series, names, "test accuracy (%)", [MARKS[2], MARKS[1]], scale=100)
-    plots.legend_above(axes)
-    return figure
-
-
-@print_style
-def referral_table(counts: pd.DataFrame, costs: pd.DataFrame, decisions: Mapping[str, str]) -> Figure:
-    """Decisions by true class, shaded by the points they cost per 100 images.
-
-    `counts` as `classification.confusion` gives it, `costs` of the same classes; `decisions[class]` names the care.
-    In each cell: how many images, and their points (each times its cost).
-    """
-    points = counts * costs.loc[counts.index, counts.index]
-    share = 100 * points / max(int(counts.to_numpy().sum()), 1)
-    words = counts.map("{:,}".format) + points.map(lambda value: f"\n{value:g} points" if value else "")
-    figure, axes = canvas(SINGLE * 1.35, 2.7)
-    plots.draw_matrix(axes, share, words, cmap="Oranges", cbar=True, cbar_kws={"label": "points per 100 images"})
-    axes.set_xticklabels([decisions.get(name, name).replace(" ", "\n") for name in counts.index])
-    axes.set(xlabel="decision", ylabel="true class")
-    return figure
 
 
 def referral_costs(costs: Mapping[str, Estimate]) -> Figure:

@@ -1,5 +1,5 @@
-"""Kermany 2018's occlusion test: table S3, why its classes differ, and expert marks of lesions on real images; and how
-much of the pneumonia network's maps lies in the lungs.
+"""Kermany 2018's occlusion test: table S3, lesions' size against the box's, and expert marks of lesions on real images;
+and how much of the pneumonia network's maps lies in the lungs.
 
 The paper's regions "were also verified by human experts to be the most clinically significant areas of pathology";
 those marks are not public. A user supplies marks in a CSV with a header, UTF-8, one row per mark:
@@ -26,11 +26,11 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue, read_user_table, refuse_rows
-from helpers.data.images import UnreadableImage, frame_of, open_image, read_grey
+from helpers.data.images import UnreadableImage, open_image, read_grey
 from helpers.data.masks import LUNGS, read_masks, resize_mask
 from helpers.explain.gradients import gradient
 from helpers.explain.maps import Cases, choose_cases, from_logits
-from helpers.explain.scores import means, share_in_lungs, touched
+from helpers.explain.scores import means, share_in_lungs
 from helpers.metrics.estimate import Estimate
 from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Experiment, pixels_of
@@ -40,7 +40,6 @@ from helpers.run.profile import Profile
 LABELS = ("DRUSEN", "CNV", "DME")  # table S3's classes; a normal retina has no lesion to find
 BINS = 5  # of lesion sizes
 EXPLAINED = 60  # radiographs per class whose maps are compared with their lungs
-REASONS = ("size_over_box", "hidden", "contrast", "drop", "on_retina", "on_frame", "hit")
 
 
 def diseased_cases(catalogue: Catalogue, size: int, count: int, seed: int, marks_file: str = "") -> Cases:
@@ -126,49 +125,20 @@ def table_s3(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Estimate]]:
     return found.rename(columns=names)[columns], {label: Estimate(**row) for label, row in rows.items()}
 
 
-def size_curve(frames: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+def size_curve(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Localisation accuracy against the lesion's size over the box's: a curve per box, in quantile bins of that ratio.
 
-    `frames[box]` is what `scores.localised` returns for that box. Columns: box, centre (the bin's median), value, low,
-    high, n, method, note, chance (a guess on the retina), drop (the bin's median of the map's highest value).
+    `frames[box]` is what `scores.localised` returns for that box, by whatever name. Columns: box, centre (the bin's
+    median), value, low, high, n, method, note, chance (a guess on the retina), drop (the bin's median of the map's
+    highest value).
     """
     every = pd.concat([frame[frame["size_over_box"].notna()].assign(box=box) for box, frame in frames.items()])
     ranks = every.groupby("box")["size_over_box"].rank(method="first")
     bins = ranks.groupby(every["box"]).transform(lambda one: pd.qcut(one, min(BINS, len(one)), labels=False))
-    every = every.assign(bin=bins).sort_values(["box", "bin"], kind="stable")
+    every = every.assign(bin=bins).sort_values("bin", kind="stable")
     beside = {"centre": ("size_over_box", "median"), "chance": ("hit_by_chance", "mean"), "drop": ("peak", "median")}
     columns = ["box", "centre", "value", "low", "high", "n", "method", "note", "chance", "drop"]
     return means(every, ["hit"], ["box", "bin"], beside=beside)[columns]
-
-
-def reasons(frame: pd.DataFrame, cases: Cases, box: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What a lesion is to the box, by class: (a row per image, a row per class and measure with its interval).
-
-    `frame` is what `scores.localised` returns for these cases. Measures (`REASONS`): `size_over_box`; `hidden`, the
-    largest share of the lesion that one box can cover; `contrast`, how much brighter the lesion is than the tissue
-    around it, in grey levels (negative: darker, as a black box is); `drop`, the map's highest value; `on_retina` and
-    `on_frame`, whether the box with the highest drop is centred between the retina's borders or touches the white
-    frame; and `hit` itself. Images without a lesion are left out.
-    """
-    peaks = (np.arange(len(frame)), frame["peak_row"], frame["peak_column"])
-    frames = np.array([touched(frame_of(image), box) for image in cases.images])
-    lesions = np.array([_lesion(*pair, box) for pair in zip(cases.images, cases.masks, strict=True)])
-    known = frame.assign(hidden=lesions[:, 0], contrast=lesions[:, 1], drop=frame["peak"])
-    known = known.assign(on_retina=cases.retina[peaks].astype(float), on_frame=frames[peaks].astype(float))
-    known = known[known["hit"].notna()].reset_index(drop=True)
-    return known, means(known, REASONS, ["label"], bounds=None)
-
-
-def _lesion(image: np.ndarray, mask: np.ndarray, box: int) -> tuple[float, float]:
-    """The largest share of the lesion (h, w) that a box covers, and its grey level less that of the rim around it."""
-    from scipy.ndimage import binary_dilation, uniform_filter
-
-    if not mask.any():
-        return np.nan, np.nan
-    covered = uniform_filter(mask.astype(np.float64), box, mode="constant") * box**2
-    rim = binary_dilation(mask, iterations=max(2, box // 2)) & ~binary_dilation(mask, iterations=1)
-    contrast = float(image[mask].mean()) - float(image[rim].mean()) if rim.any() else np.nan
-    return min(1.0, float(covered.max() / mask.sum())), contrast
 
 
 # --- pneumonia: maps in the lungs -------------------------------------------------------------------------------------

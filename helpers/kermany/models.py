@@ -12,12 +12,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from helpers.data.augment import LightAugmentation
+from helpers.data.augment import LightAugmentation, Mirrored, generator
 from helpers.data.splits import SPLITS, binary, limited
 from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.features import extract
-from helpers.model.finetune import FinetuneSettings, features_of, finetune_ensemble
+from helpers.model.finetune import FinetuneSettings, features_of, finetune, finetune_ensemble, keep_networks
 from helpers.model.head import Head, HeadSettings, train_head
 from helpers.run.profile import Profile
 
@@ -29,6 +29,12 @@ CLASSES = {  # the classes of each head, in the order of its scores
     "bacteria_virus": ("BACTERIA", "VIRUS"),  # figures 6C, D and F
 }
 SELECTIONS = {"validation": "head.npz", "test": "head_by_test.npz"}  # what chose the step, and its head's file
+# Of fine-tuned networks; the first steps of one that turns to other images can be wild, hence the limit of the norm.
+RECIPE = {"schedule": "cosine", "keep": "last", "optimizer": "adamw", "weight_decay": 0.05, "clip_norm": 1.0}
+LOCAL_SIZE, LOCAL_DEPTHS, LOCAL_IMAGES = 128, 3, 1200  # of the network that sees locally: pixels, images of an epoch
+BOXES = 4  # blank ones in each of its training images
+LOCAL_MOST = 7200  # images of each part that it looks at: of the published ones a part, of the phantoms all
+LOCAL = {"epochs": 6, "batch": 32, "learning_rate": 0.001, "label_smoothing": 0.05, "standardise": True}
 CURVE_STEPS = 1000  # of each head of the learning curve: on a few hundred images the best step comes early
 
 
@@ -195,14 +201,49 @@ def _network_settings(profile: Profile, images: int) -> FinetuneSettings:
         epochs=epochs,
         batch=profile.finetune_batch,
         learning_rate=profile.finetune_learning_rate,
-        schedule="cosine",
-        keep="last",
-        optimizer="adamw",
-        weight_decay=0.05,
+        **RECIPE,
         label_smoothing=0.1,
         dropout=0.3,
-        clip_norm=1.0,  # the first steps of a network that turns to other images can be wild
         standardise=profile.head_standardise,
         images_per_epoch=images,
         seed=profile.seed,
     )
+
+
+class BlankBoxes(Mirrored):
+    """Images, some reflected, with the occlusion test's black boxes: to a network that never saw one, a box is a sign.
+
+    That of the white frame most of all, where there is nothing else to hide.
+    """
+
+    def batch(self, epoch: int, rows) -> np.ndarray:
+        """These rows in this epoch, blank in `BOXES` places: uint8 (b, h, w)."""
+        made = super().batch(epoch, rows)
+        size = made.shape[1]
+        side = max(1, round(20 * size / 299))  # the paper's box, in proportion
+        for image, row in zip(made, rows, strict=True):
+            for top, left in generator(self._seed, epoch, int(row), "boxes").integers(0, size - side + 1, (BOXES, 2)):
+                image[top : top + side, left : left + side] = 0
+        return made
+
+
+def finetune_local_network(inputs: Inputs) -> Results:
+    """SmallNet fine-tuned as a whole on the B-scans, whose last layer sees averages of local features alone.
+
+    Beyond the paper, for the occlusion test: a head on frozen features judges by what was never meant for retinas, and
+    a box that hides a lesion moves it little. Small enough for a processor, whatever network the profile names.
+    """
+    profile, frame = inputs.settings, inputs.own.frame
+    shuffled, classes = frame.sample(frac=1, random_state=profile.seed), inputs.own.catalogue.classes
+    drawn = shuffled[shuffled["split"].isin(SPLITS)].groupby("split").head(LOCAL_MOST)
+    rows = drawn.sort_values("image_id").reset_index(drop=True)
+    backbone = with_depths(load_backbone("SmallNet", "formula", LOCAL_SIZE, profile.seed), LOCAL_DEPTHS, True)
+    pixels = pixels_of(inputs.own.catalogue, rows, LOCAL_SIZE)
+    images = min(LOCAL_IMAGES, int((rows["split"] == "train").sum()))
+    settings = FinetuneSettings(**LOCAL, **RECIPE, images_per_epoch=images, seed=profile.seed)
+    codes, variants = rows["label"].map(classes.index).to_numpy(), BlankBoxes(pixels, profile.seed)
+    network = finetune(backbone, variants, pixels, codes, rows["split"], classes, settings, inputs.unfinished)
+    held_out = (rows["split"] != "train").to_numpy()
+    scores = scores_of(rows[held_out], network.predict(pixels[held_out]), classes, "validation")
+    summary = keep_networks([network], inputs.fresh, LOCAL_DEPTHS, averages_only=True)
+    return Results(classes, {"scores": scores, "history": network.history}, summary)

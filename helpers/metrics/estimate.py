@@ -74,6 +74,15 @@ class Estimate:
         value, low, high = (f"{100 * x:.{digits}f}" for x in (self.value, self.low, self.high))
         return f"{value} % ({low} to {high})" if self.bounded else f"{value} % (no interval)"
 
+    def plain(self, digits: int = 3) -> str:
+        """'0.966 (0.953 to 0.976)', as an AUROC is printed; cut, not rounded, below 1, so that only 1 reads as 1."""
+        if not self.defined:
+            return str(self)
+        value, low, high = (
+            f"{x if x == 1 else min(x, 1 - 10.0**-digits):.{digits}f}" for x in (self.value, self.low, self.high)
+        )
+        return f"{value} ({low} to {high})" if self.bounded else f"{value} (no interval)"
+
     def __str__(self) -> str:
         if not self.defined:
             return f"undefined ({self.note})" if self.note else "undefined"

@@ -175,7 +175,7 @@ def draw_rocs(axes: Axes, curves: Mapping[str, Curve], colours: Sequence[str] = 
     colours = colours or (palette.NETWORK, palette.LIMITED, palette.VALIDATION, palette.TEST)
     for (name, (truth, score, area)), colour in zip(curves.items(), colours, strict=False):
         false, true, _ = roc_curve(truth, score, drop_intermediate=False)
-        label = f"{name}\nAUROC {area.percent()}"
+        label = f"{name}\nAUROC {area.plain()}"
         axes.plot(false, true, color=colour, label=label, drawstyle="steps-post", clip_on=False)
     axes.plot([0, 1], [0, 1], color=palette.REFERENCE, lw=0.6, ls=":")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="1 − specificity", ylabel="sensitivity")
@@ -183,7 +183,7 @@ def draw_rocs(axes: Axes, curves: Mapping[str, Curve], colours: Sequence[str] = 
 
 @print_style
 def roc_panels(
-    curves: Mapping[str, Curve], points: Mapping[str, OperatingPoint] | None = None, first: str = "A", digits: int = 1
+    curves: Mapping[str, Curve], points: Mapping[str, OperatingPoint] | None = None, first: str = "A"
 ) -> Figure:
     """One ROC panel per name of `curves`, with its AUROC and n, lettered from `first`.
 
@@ -194,7 +194,7 @@ def roc_panels(
     for axes, (name, curve) in zip(grid[0], curves.items(), strict=True):
         draw_rocs(axes, {name: curve})
         point, area = (points or {}).get(name), curve[2]
-        words = [f"AUROC {area.percent(digits)}", f"n = {area.n:,} images"]
+        words = [f"AUROC {area.plain()}", f"n = {area.n:,} images"]
         words[1:1] = _draw_point(axes, point) if point else []
         axes.text(0.98, 0.04, "\n".join(words), ha="right", fontsize=6.5, linespacing=1.35)
         axes.set(title=name, aspect="equal")
@@ -223,9 +223,9 @@ def _draw_point(axes: Axes, point: OperatingPoint) -> list[str]:
 
 
 @print_style
-def confusion_matrices(tables: Mapping[str, pd.DataFrame], columns: int = 4) -> Figure:
+def confusion_matrices(tables: Mapping[str, pd.DataFrame], columns: int = 4, note: str = "") -> Figure:
     """Confusion matrices, rows the true labels, shaded by the share of the row; counts, and where there is room shares,
-    are written in."""
+    are written in. `note` stands above all: who the readers are, say."""
     across = min(columns, len(tables))
     down, width = -(-len(tables) // across), SINGLE if len(tables) == 1 else DOUBLE / max(across, 2)
     figure, grid = canvas(width * across, 0.92 * width * down, down, across, squeeze=False)
@@ -237,6 +237,8 @@ def confusion_matrices(tables: Mapping[str, pd.DataFrame], columns: int = 4) -> 
             words += share.map(lambda x: f"\n{100 * x:.0f} %")
         draw_matrix(axes, share, words, cmap="Blues", vmax=1)
         axes.set(title=title, xlabel="predicted", ylabel="true")
+    letter_panels(grid.flat[: len(tables)] if len(tables) > 1 else ())
+    figure.suptitle(note, fontsize=7)
     return figure
 
 

@@ -1,8 +1,8 @@
 """Images and the maps that explain them, at print size: grids of examples, maps on their images, methods compared.
 
-Every map of a row has one range, so that its colours can be compared; a row of another unit has its own. Colours rise
-evenly in lightness (inferno), on a darkened image, so that a grey print still orders them; a thin line is drawn where
-the map is at half of the row's range, and a dashed one around a lesion that is known.
+Every map has its own range, whose top is written above it: in one range a strong drop would leave the others dark.
+Colours rise evenly in lightness (inferno), so that a grey print still orders them; a thin line is drawn where the map
+is at half of its range, and a dashed one around a lesion that is known.
 """
 
 from __future__ import annotations
@@ -24,11 +24,20 @@ from scipy.ndimage import gaussian_filter
 from helpers.data.images import frame_of
 from helpers.plots import style as palette
 from helpers.plots.curves import draw_forest, draw_intervals, legend_beside
-from helpers.plots.style import CLASSES, DOUBLE, NAMES, REFERENCE, SINGLE, canvas, display_name, print_style
+from helpers.plots.style import (
+    CLASSES,
+    DOUBLE,
+    NAMES,
+    REFERENCE,
+    SINGLE,
+    canvas,
+    display_name,
+    letter_panels,
+    print_style,
+)
 
 COLOURS = "inferno"
 FRAME_TONE = 30  # of the white frame that straightening leaves, under a map: else it would pass for a middling value
-TONE = 0.55  # how bright the image stays under a map
 LESION = "#7FDBFF"  # light, so that it shows on dark and on bright tissue, in colour and in grey
 DISTINCT = ("#000000", palette.VALIDATION, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
@@ -56,15 +65,13 @@ def draw_outline(axes: Axes, mask: np.ndarray | None, colour: str = LESION, styl
 def draw_map(
     axes: Axes, image: np.ndarray, values: np.ndarray, top: float, mask: np.ndarray | None = None, title: str = ""
 ):
-    """The map, 0 to `top`, on its darkened image; returns what a colour bar describes. What is negative stays dark."""
+    """The map, 0 to `top`, on its image, which stays as it is where the map is 0 or negative."""
     share = np.clip(values / top, 0, 1)
-    weight = (0.9 * share**0.6)[..., None]
-    back = TONE * image[..., None] / 255
+    weight, back = (0.9 * share**0.6)[..., None], image[..., None] / 255
     draw_image(axes, np.clip(weight * mpl.colormaps[COLOURS](share)[..., :3] + (1 - weight) * back, 0, 1), title)
     if (share > 0.5).any() and not (share > 0.5).all():
         axes.contour(share, [0.5], colors="w", linewidths=0.4)
     draw_outline(axes, mask)
-    return ScalarMappable(Normalize(0, top), COLOURS)
 
 
 def highest(maps: np.ndarray) -> float:
@@ -128,18 +135,20 @@ def maps_below_images(
     box: int,
     masks: Sequence[np.ndarray | None] | None = None,
     columns: int | None = None,
+    hits: Sequence[float] | None = None,
 ) -> Figure:
     """Images in rows of `columns`, and beneath each row a row of maps per method, with its unit and seconds per image.
 
     `images` uint8 (n, size, size) and `labels` their names above; `box` is drawn to scale on each image; with `masks`,
-    bool (n, size, size), the lesion is outlined. One range, beside each row of maps. Signed maps show what speaks for
-    the class; what speaks against it is left dark. Maps of single pixels are smoothed by a quarter of the box, for at
-    print size a pixel cannot be seen.
+    bool (n, size, size), the lesion is outlined. Above each map stands the top of its own range and, with `hits` (1,
+    0, NaN), whether it found the lesion. What speaks against the class is not drawn. Maps of single pixels are smoothed
+    by a quarter of the box, for at print size a pixel cannot be seen.
     """
     columns, masks = columns or len(images), [None] * len(images) if masks is None else masks
     starts = range(0, len(images), columns)
     rows, wide = len(starts) * (len(methods) + 1), DOUBLE / (columns + 1.2)
-    figure, grid = canvas(DOUBLE, wide * rows, rows, columns, squeeze=False)
+    figure, grid = canvas(DOUBLE, (wide + 0.14) * rows, rows, columns, squeeze=False)
+    hits = [np.nan] * len(images) if hits is None else hits
     for axes in grid.flat:
         axes.axis("off")
     for start, (first, *others) in zip(starts, np.split(grid, len(starts)), strict=True):
@@ -147,23 +156,22 @@ def maps_below_images(
         for axes, image, label, mask in zip(first, images[part], labels[part], masks[part], strict=False):
             _draw_scan(axes, image, mask, box, NAMES.get(label, label))
         first[0].set_ylabel("B-scan")
-        _colour_bar(figure, first[0].images[0], list(first), "grey level")
         for row, (name, maps) in zip(others, methods.items(), strict=True):
-            _draw_method(figure, row, images[part], name, maps, box, start, masks[part])
+            _draw_method(row, images[part], name, maps.take(np.arange(len(images))[part]), box, masks[part], hits[part])
+    _colour_bar(figure, ScalarMappable(Normalize(0, 1), COLOURS), list(grid.flat), "share of the map's own top")
     return figure
 
 
-def _draw_method(
-    figure: Figure, row: np.ndarray, images: np.ndarray, name: str, maps: Maps, box: int, start: int, masks: Sequence
-) -> None:
-    """A method's row of maps, those from `start` on, with its name and its colour bar."""
+def _draw_method(row: np.ndarray, images: np.ndarray, name: str, maps: Maps, box: int, masks: Sequence, hits) -> None:
+    """A method's row of maps, each with the top of its range, and the method's name and unit."""
     blur = 0 if "peak" in maps.extra else box / 4
-    values = np.stack([gaussian_filter(np.clip(one, 0, None), blur) for one in maps.maps[start : start + len(row)]])
-    for axes, image, one, mask in zip(row, images, values, masks, strict=False):
-        shown = draw_map(axes, np.where(frame_of(image), FRAME_TONE, image), one, highest(values), mask)
-    row[0].set_ylabel(f"{_on_two_lines(name)}\n{maps.seconds / len(maps.maps):.2g} s each")
+    for axes, image, one, mask, hit in zip(row, images, maps.maps, masks, hits, strict=False):
+        values = gaussian_filter(np.clip(one, 0, None), blur)
+        top = highest(values)
+        found = "" if np.isnan(hit) else ", found" if hit else ", missed"
+        draw_map(axes, np.where(frame_of(image), FRAME_TONE, image), values, top, mask, f"to {top:.2g}{found}")
     unit = f"drop in {maps.units}" if maps.method == "occlusion" else maps.units
-    _colour_bar(figure, shown, list(row), _on_two_lines(unit))
+    row[0].set_ylabel(f"{_on_two_lines(name)}\n{_on_two_lines(unit)}\n{maps.seconds / len(maps.maps):.2g} s each")
 
 
 @print_style
@@ -221,16 +229,16 @@ def _colour_bar(figure: Figure, shown, axes: list[Axes], label: str) -> None:
 def localisation_curve(curves: pd.DataFrame, by_class: pd.DataFrame) -> Figure:
     """Localisation accuracy against the lesion's size over the box's: does the box find the lesion?
 
-    `curves` has box, centre (of a bin of sizes over the box), value, low, high, chance: one line per box. `by_class`
-    has class, lesion size over box (median), localisation accuracy, low, high, for one box.
+    `curves` has box (its name), centre (of a bin of sizes over the box), value, low, high, chance: one line per box.
+    `by_class` has class, lesion size over box (median), localisation accuracy, low, high, for one box.
     """
     figure, axes = canvas(SINGLE * 1.45, 2.7)
     if curves.empty:
         return _without_lesions(figure, axes)
-    for k, ((box, part), mark) in enumerate(zip(curves.groupby("box", sort=True), "os^", strict=False)):
-        part, colour = part.sort_values("centre"), ("0.15", "0.5", "0.7")[k]
+    for k, ((box, part), mark) in enumerate(zip(curves.groupby("box", sort=False), "os^v", strict=False)):
+        part, colour = part.sort_values("centre"), ("0.15", palette.TRAINING, "0.45", "0.65")[k]
         axes.fill_between(part["centre"], part["low"], part["high"], color=colour, alpha=0.12, lw=0)
-        axes.plot(part["centre"], part["value"], color=colour, marker=mark, ms=3, label=f"box of {box} pixels")
+        axes.plot(part["centre"], part["value"], color=colour, marker=mark, ms=3, label=box)
         guess = None if k else "a guess on the retina"
         axes.plot(part["centre"], part["chance"], color=colour, lw=0.7, ls=":", label=guess)
     named = by_class[by_class["class"] != "all"].rename(columns={"localisation accuracy": "value"})
@@ -269,6 +277,7 @@ def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess:
         axes.axhline(len(rows) - 1.5, color=REFERENCE, lw=0.6)
         most = max(one.max() for way in ways.values() for one in (way["high"], way["chance"]))
         axes.set(title=title, xlim=(-0.02, min(1.02, 1.2 * most)))
+    letter_panels(grid[0] if len(panels) > 1 else ())
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -305,35 +314,10 @@ def deletion_insertion(curves: Mapping[str, pd.DataFrame]) -> Figure:
         sns.lineplot(table, x="percent", y=column, **options, ax=axes)
         axes.set(xlabel="pixels changed (%)", title=f"{column}: the {better} the better", ylim=(0, 1.02))
         axes.grid(True)
+    letter_panels(grid)
     grid[0].get_legend().remove()
     grid[0].set_ylabel("mean probability of the label")
     legend_beside(grid[1])
-    return figure
-
-
-@print_style
-def lesions_against_box(each: pd.DataFrame, box: int) -> Figure:
-    """One mark per lesion, by how much of it one box hides (left) and how bright it is (right), against the highest
-    drop; filled where the box was found on it.
-
-    `each` has a row per image: label, hidden, contrast, drop, hit.
-    """
-    figure, grid = canvas(DOUBLE, 2.5, 1, 2, sharey=True)
-    if each.empty:
-        return _without_lesions(figure, *grid)
-    labels = {"hidden": "largest share of the lesion under one box", "contrast": "lesion less its rim (grey levels)"}
-    for axes, (column, text) in zip(grid, labels.items(), strict=True):
-        for (label, hit), part in each.groupby(["label", each["hit"] > 0]):
-            colour, mark = CLASSES.get(label, REFERENCE), {"DRUSEN": "o", "CNV": "s"}.get(label, "^")
-            style = {"marker": mark, "s": 9, "linewidths": 0.5, "edgecolors": colour}
-            name = NAMES.get(label, label) if hit else None
-            axes.scatter(part[column], part["drop"], facecolors=colour if hit else "none", label=name, **style)
-        axes.set_xlabel(text)
-        axes.grid(True)
-    grid[0].set(ylabel="highest mean drop in probability", xlim=(-0.02, 1.02))
-    grid[0].set_title(f"box of {box} pixels", pad=2)
-    grid[1].axvline(0, color=REFERENCE, lw=0.7, ls="--")
-    legend_beside(grid[1], title="filled: found")
     return figure
 
 

@@ -32,6 +32,7 @@ RC = {
     "font.size": 7,
     "axes.titlesize": 8,
     "axes.linewidth": 0.6,
+    "axes.axisbelow": True,  # the grid lies under the data
     "axes.spines.top": False,
     "axes.spines.right": False,
     "xtick.labelsize": 6.5,
@@ -83,10 +84,10 @@ def add_footnote(figure: Figure, text: str) -> None:
     """Small words at a figure's foot, in a strip of their own, so that they cover nothing."""
     if text:
         width, height = figure.get_size_inches()
-        lines = textwrap.wrap(text, max(20, int(29 * width)))  # 29 letters an inch at this size
-        strip, text = 0.085 * (len(lines) + 0.3) / height, "\n".join(lines)
+        lines = textwrap.wrap(text, max(20, int(22 * width)))  # 22 letters an inch at this size
+        strip, text = 0.113 * (len(lines) + 0.3) / height, "\n".join(lines)
         figure.get_layout_engine().set(rect=(0, strip, 1, 1 - strip))
-        figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=4.5, color="0.35", family="DejaVu Sans")
+        figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=6, color="0.35", family="DejaVu Sans")
 
 
 def shows_pixels(figure: Figure) -> bool:
