@@ -111,6 +111,17 @@ def test_the_last_layer_alone_learns_from_features_as_if_it_were_trained_through
     np.testing.assert_allclose(network.weights[-2], logits.get_weights()[-2], atol=1e-4)
 
 
+def test_a_network_that_was_compiled_before_trains_as_a_new_one_does(tune, tmp_path):
+    how = {"standardise": True, "optimizer": "adam", "schedule": "cosine"}
+    tune(seed=5, folder=tmp_path / "first", **how)
+    assert len(parts.COMPILED) <= parts.KEPT
+    again = tune(seed=6, folder=tmp_path / "again", **how)
+    parts.COMPILED.clear()
+    alone = tune(seed=6, folder=tmp_path / "alone", **how)
+    for one, other in zip(again.weights, alone.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_steps_are_those_of_caffe_with_weight_decay_inside_the_momentum(nesterov):
     settings = FinetuneSettings(trainable="head", learning_rate=0.1, weight_decay=0.3, nesterov=nesterov)

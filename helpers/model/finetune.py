@@ -112,9 +112,9 @@ class Scaling:
         return [kernel * self.deviation[:, None], bias + self.mean @ kernel]
 
     def fold(self, weights: list[np.ndarray]) -> list[np.ndarray]:
-        """Weights that end in a layer on scaled features, as those of the same network on plain features."""
+        """Weights that end in the scaling's and a layer on scaled features, as those of the network on plain ones."""
         kernel = weights[-2] / self.deviation[:, None]
-        return [*weights[:-2], kernel, weights[-1] - self.mean @ kernel]
+        return [*weights[:-4], kernel, weights[-1] - self.mean @ kernel]
 
 
 @dataclass(frozen=True)
@@ -243,13 +243,11 @@ def finetune(
     with FileLock(place / ".lock"):
         sources = {"train": _source(train_images), "validation": _source(held_out_images)}
         scaling = _scaling(backbone, sources["train"], rows["train"], settings) if settings.standardise else None
-        logits = training.assemble(backbone, len(classes), settings, scaling)
-        training.set_last_layer(logits, head, settings.seed, scaling)
-        training.set_trainable(logits, settings.trainable)
         order = (settings.batch, settings.seed, settings.images_per_epoch)
         batches = training.Batches(sources["train"], rows["train"], labels, len(classes), *order)
         validation = training.Batches(sources["validation"], rows["validation"], labels, len(classes))
-        training.compile_training(logits, settings, len(batches))
+        logits = training.prepare(backbone, len(classes), settings, scaling, len(batches))
+        training.set_last_layer(logits, head, settings.seed, scaling)
         progress = training.Progress(batches, validation, settings.keep, settings.patience, place / "checkpoint.npz")
         training.fit(logits, progress, settings.epochs, None if settings.schedule == "cosine" else settings.rate)
     weights = scaling.fold(progress.best) if scaling else progress.best

@@ -12,6 +12,7 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 HELD_OUT_BATCH = 64
 KERNELS = {"kernel": "kernel_regularizer", "depthwise_kernel": "depthwise_regularizer",
            "pointwise_kernel": "pointwise_regularizer"}  # fmt: skip
+KEPT, COMPILED = 2, {}  # networks that `prepare` keeps compiled, the last used ones, with their variables when new
 FLOAT32 = ("grey", "three_channels", "scaling")  # 8 bits of bfloat16 would round the grey levels
 
 
@@ -56,8 +58,8 @@ def assemble(backbone: Backbone, classes: int, settings: Any = None, scaling: An
         body.set_weights(backbone.model.get_weights())
         inputs, features = body.input, body.output
     if scaling is not None:
-        scale, offset = 1 / scaling.deviation, -scaling.mean / scaling.deviation
-        features = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32")(features)
+        plain = {"center": False, "scale": False, "epsilon": 1e-12, "dtype": "float32", "name": "standardised"}
+        features = FixedNormalization(**plain)(features)  # its weights, so that a compiled network serves for others
     if settings and settings.dropout:
         features = keras.layers.Dropout(settings.dropout, seed=settings.seed)(features)
     penalty = keras.regularizers.L2(settings.penalty) if settings and settings.penalty else None
@@ -83,6 +85,32 @@ def _clone(layer: keras.Layer, settings: Any, precision: str) -> keras.Layer:
     if kind is keras.layers.BatchNormalization and not settings.train_batch_norm:
         kind = FixedNormalization
     return kind.from_config(config)
+
+
+def prepare(backbone: Backbone, classes: int, settings: Any, scaling: Any, epoch_steps: int) -> keras.Model:
+    """The compiled network to train, with the weights of `backbone` and of `scaling`, but for its last layer.
+
+    One that was compiled for the same layers and settings serves again, as it was when new: Keras takes seconds to
+    trace a network, and trainings that differ in their seed or in where they start are many.
+    """
+    same = replace(settings, seed=settings.seed if settings.dropout else 0, images_per_epoch=0)
+    steps = epoch_steps if settings.schedule == "cosine" else 0  # other rates are set from outside
+    key = backbone.model.to_json(), classes, same, scaling is None, steps, training_precision()
+    if key not in COMPILED:
+        for oldest in list(COMPILED)[: len(COMPILED) - KEPT + 1]:
+            del COMPILED[oldest]
+        logits = assemble(backbone, classes, settings, scaling)
+        set_trainable(logits, settings.trainable)
+        compile_training(logits, settings, epoch_steps)
+        every = [*logits.variables, *logits.optimizer.variables]
+        COMPILED[key] = logits, [(one, keras.ops.convert_to_numpy(one.value).copy()) for one in every]
+    logits, state = COMPILED[key]
+    for variable, value in state:
+        variable.assign(value)
+    body = [] if settings.trainable == "head" else backbone.model.get_weights()
+    features = [] if scaling is None else [scaling.mean, scaling.deviation**2]
+    logits.set_weights([*body, *features, *logits.get_weights()[-2:]])
+    return logits
 
 
 def set_last_layer(logits: keras.Model, head, seed: int, scaling: Any) -> None:
