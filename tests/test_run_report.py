@@ -195,6 +195,7 @@ def run(tmp_path_factory):
             Image.new("L", (30, 20)).save(picture, dpi=(300, 300))
         run.failed("03_binary_roc").parent.mkdir(parents=True)
         nbformat.write(nbformat.v4.new_notebook(), run.failed("03_binary_roc"))
+        run.failed(".unfinished-04_limited_data").write_text("half a file")  # another notebook at work
         yield run
 
 

@@ -42,7 +42,7 @@ def build_report(run: Run) -> Path:
     become HTML pages beside them.
     """
     records, papers = records_of(run), paper_titles()
-    pages = [write_notebook(path) for path in run.folder.glob("*/*.ipynb")]
+    pages = [write_notebook(path) for path in run.folder.glob("*/[!.]*.ipynb")]
     claims = claims_table(records)
     TEMPLATES.filters |= {"words": _words, "rows": _rows, "tables": _tables_of, "picture": _picture}
     page = TEMPLATES.get_template("report_template.html").render(
