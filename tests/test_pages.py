@@ -12,11 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from test_run_report import record
+from test_run_report import run  # noqa: F401  (a fixture)
 
 from helpers.metrics.classification import rates_at
 from helpers.run import paths
-from helpers.run.profile import Run
 from helpers.run.steps import notebook_names
 from tools.site.__main__ import PAGES, build_site
 from tools.site.look import CHROMIUM, dead_links, look_at, open_tab
@@ -33,29 +32,23 @@ def scores(n: int = 80) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The site of a run with one notebook, whose output holds a table that is wider than a phone."""
-    folder = tmp_path_factory.mktemp("site")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("RUNS", "FIGURES"):
-            patch.setattr(paths, name, folder / name.lower())
-        run, name = Run("pages"), "02_multiclass_roc"
-        run.save_profile("phantom", {})
-        record(run, name, ["kermany2018.figure.4A"])
-        for path in (run.figures / name / "one.png", run.experiments / "multiclass/scores.parquet", run.notebook(name)):
-            path.parent.mkdir(parents=True)
-        Image.new("L", (900, 600)).save(run.figures / name / "one.png", dpi=(200, 200))
-        Image.new("L", (900, 600)).save(run.figures / name / "one.pdf")
-        scores().to_parquet(run.experiments / "multiclass/scores.parquet")
-        html = pd.DataFrame([range(40)] * 2).to_html()
-        wide = nbformat.v4.new_output("display_data", {"text/html": html}, metadata={"made": "one.png"})
-        cell = nbformat.v4.new_code_cell('study.figure("one", figure)', outputs=[wide])
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), run.notebook(name))
-        yield build_site(run, folder / "made").parent
+def site(run, tmp_path_factory):  # noqa: F811
+    """The site of a run of two notebooks; the output of one holds a table that is wider than a phone."""
+    for picture in run.figures.glob("*/one.png"):
+        Image.new("L", (900, 600)).save(picture, dpi=(200, 200))
+        Image.new("L", (900, 600)).save(picture.with_suffix(".pdf"))
+    for path in (run.experiments / "multiclass/scores.parquet", run.notebook("02_multiclass_roc")):
+        path.parent.mkdir(parents=True)
+    scores().to_parquet(run.experiments / "multiclass/scores.parquet")
+    html = pd.DataFrame([range(40)] * 2).to_html()
+    wide = nbformat.v4.new_output("display_data", {"text/html": html}, metadata={"made": "one.png"})
+    cell = nbformat.v4.new_code_cell('study.figure("one", figure)', outputs=[wide])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), run.notebook("02_multiclass_roc"))
+    return build_site(run, tmp_path_factory.mktemp("made")).parent
 
 
-def test_every_link_of_the_report_and_the_site_leads_somewhere(site):
-    pages = [*site.rglob("*.html"), site.parent / "runs/pages/report.html"]
+def test_every_link_of_the_report_and_the_site_leads_somewhere(run, site):  # noqa: F811
+    pages = [*site.rglob("*.html"), run.report]
     assert "notebooks/02_multiclass_roc.html#one.png" in (site / "report.html").read_text(encoding="utf-8")
     assert {page.name for page in pages} >= {*PAGES, "02_multiclass_roc.html"}
     assert {page.name: dead for page in pages if (dead := dead_links(page))} == {}
@@ -64,7 +57,8 @@ def test_every_link_of_the_report_and_the_site_leads_somewhere(site):
 def test_what_machines_read_names_files_that_are_there(site):
     files = [item["file"] for item in yaml.safe_load((site / "codecheck.yml").read_text())["manifest"]]
     graph = {item["@id"]: item for item in json.loads((site / "ro-crate-metadata.json").read_text())["@graph"]}
-    assert files == ["figures/02_multiclass_roc/one.pdf"] and {*files, "report.html"} <= graph.keys()
+    assert files == [f"figures/{name}/one.pdf" for name in ("02_multiclass_roc", "07_pneumonia")]
+    assert {*files, "report.html"} <= graph.keys()
     assert len(graph["./"]["citation"]) == 4 and all((site / name["@id"]).is_file() for name in graph["./"]["hasPart"])
 
 

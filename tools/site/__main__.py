@@ -54,18 +54,19 @@ def build_site(run: Run, target: Path = TARGET) -> Path:
     commit = commit_link(next(iter(records.values()))["commit"])
     write = partial(write_page, target, run.name, commit)
     TEMPLATES.filters |= {"words": report._words, "tables": report._tables_of, "commit": commit_link}
+    executed = {page.stem for page in (target / "notebooks").glob("*.html")}  # not what JupyterLab ran
     write("index.html", markdown(introduction(), target))
-    write("figures.html", TEMPLATES.get_template("gallery.html").render(records=records))
+    write("figures.html", TEMPLATES.get_template("gallery.html").render(records=records, executed=executed))
     write("real.html", TEMPLATES.get_template("real.html").render(folders=real_results(target)))
     titles = report.paper_titles()
     parts = report.coverage_of(run, records, titles)
     write("coverage.html", TEMPLATES.get_template("coverage.html").render(parts=parts, titles=titles))
     write("own-data.html", markdown((paths.ROOT / "docs/own-data.md").read_text(encoding="utf-8"), target))
-    questions = questions_of(run, records)
+    questions = [one | {"page": one["notebook"] in executed} for one in questions_of(run, records)]
     script = f"<script>\n{(HERE / 'thresholds.js').read_text(encoding='utf-8')}</script>"
     write("threshold.html", TEMPLATES.get_template("threshold.html").render(questions=questions), script)
     (target / "codecheck.yml").write_text(provenance.codecheck(records), encoding="utf-8")
-    crate = provenance.crate(records, run.name, date.today().isoformat())
+    crate = provenance.crate(records, executed, run.name, date.today().isoformat())
     (target / "ro-crate-metadata.json").write_text(crate, encoding="utf-8")
     return target / "index.html"
 

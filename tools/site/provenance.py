@@ -27,7 +27,7 @@ def codecheck(records: dict[str, dict]) -> str:
     manifest = []
     for name, file, item in listed(records):
         ids = f" [{', '.join(item['published'])}]" if item["published"] else ""
-        manifest.append({"file": file, "comment": f"{item['shows']}: {item['caption']}{ids} (notebooks/{name}.html)"})
+        manifest.append({"file": file, "comment": f"{item['shows']}: {item['caption']}{ids} (notebook {name})"})
     paper = {"title": CITATION["title"], "authors": [{"name": one["name"]} for one in CITATION["authors"]]}
     content = {"version": "https://codecheck.org.uk/spec/config/1.0/", "paper": paper, "manifest": manifest}
     return "---\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
@@ -40,7 +40,7 @@ def _address(paper: dict[str, Any]) -> str:
     return paper.get("url", f"#{paper['authors'][0]['family-names'].lower()}{paper['year']}")
 
 
-def crate(records: dict[str, dict], run: str, day: str) -> str:
+def crate(records: dict[str, dict], executed: set[str], run: str, day: str) -> str:
     """An RO-Crate 1.1: files, the notebooks that made them, the papers they are about, and the commit."""
     first = next(iter(records.values()), {"commit": "no notebook ran"})
     files = [{"@id": "report.html", "@type": "File", "name": f"Report of run {run}", "encodingFormat": "text/html"}]
@@ -52,10 +52,12 @@ def crate(records: dict[str, dict], run: str, day: str) -> str:
             "version": one["commit"],
         }
         for name, one in records.items()
+        if name in executed
     ]
     for name, file, item in listed(records):
         made = {"@id": file, "@type": "File", "name": item["shows"], "description": item["caption"]}
-        made |= {"encodingFormat": TYPES[Path(file).suffix], "isBasedOn": {"@id": f"notebooks/{name}.html"}}
+        made |= {"encodingFormat": TYPES[Path(file).suffix], "version": records[name]["commit"]}
+        made |= {"isBasedOn": {"@id": f"notebooks/{name}.html"}} if name in executed else {}
         files.append(made)
     papers = [
         {"@id": _address(one), "@type": "ScholarlyArticle", "name": one["title"]} for one in CITATION["references"]

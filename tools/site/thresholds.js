@@ -117,7 +117,7 @@ if (typeof document !== "undefined" && document.getElementById("scores")) {
   function set(threshold, way = "") { state.threshold = threshold; state.way = way; at("threshold").value = toSlider(threshold); show(); }
   function choose(question) {
     state.question = question;
-    at("about").innerHTML = `At or above the threshold an image is ${question.call}. <a href="notebooks/${question.notebook}.html">Notebook ${question.notebook.slice(0, 2)}</a>. ${question.data}`;
+    at("about").innerHTML = `At or above the threshold an image is ${question.call}. ${question.page ? `<a href="notebooks/${question.notebook}.html">Notebook ${question.notebook.slice(0, 2)}</a>` : `Notebook ${question.notebook.slice(0, 2)}`}. ${question.data}`;
     at("where").textContent = question.samples[0].name;
     set(best(question.samples[0], WAYS["best Youden index"](state)), "best Youden index");
   }
