@@ -146,6 +146,15 @@ def test_infinite_scores_are_ranked_and_text_labels_of_patients_may_be_numbers()
 # --- averages and trainings -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("patients", range(5, 16))
+def test_p_is_the_level_at_which_the_interval_reaches_0_also_with_few_patients(patients):
+    gain = np.random.default_rng(patients).normal(0.3, 1, patients)
+    found = clustered_mean(np.clip(gain / 8, -1, 1), np.arange(patients), (-1, 1))
+    low, high = found.limits(found.p)
+    assert found.p > 0 and (found.p < 0.05) == (not ends(found.estimate())[0] <= 0 <= ends(found.estimate())[1])
+    assert min(abs(low), abs(high)) == pytest.approx(0, abs=1e-9)
+
+
 def test_an_average_of_perfect_classes_adds_their_intervals_in_squares():
     one = clustered_mean([1.0] * 20, range(20), (0, 1))
     other = clustered_mean([1.0] * 10, range(20, 30), (0, 1))

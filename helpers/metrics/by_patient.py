@@ -104,7 +104,7 @@ class Clustered:
 
         if distance(0.0) <= 0:  # an interval of exact bounds holds more than the value at every level
             return 1.0
-        least = -690.0  # e^-690 is the smallest normal number, about
+        least = -400.0  # below e^-500 SciPy's quantiles of t with few degrees of freedom are -inf
         return 0.0 if distance(least) > 0 else math.exp(brentq(distance, least, 0.0, xtol=1e-13))
 
     def __sub__(self, other: Clustered) -> Clustered:
