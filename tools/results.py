@@ -188,7 +188,8 @@ def _of_run(row: dict[str, Any], found: pd.Series, published: pd.DataFrame) -> d
 
 def _published(claim: pd.DataFrame) -> dict[str, Any]:
     only = claim.iloc[0]
-    return {"printed_value": float(only["value"]), "margin": margin_range(only), "unit": only["unit"]}
+    printed = {"printed_value": float(only["value"]), "margin": margin_range(only)}
+    return printed | {name: only[name] for name in ("unit", "measure")}
 
 
 def families() -> list[dict[str, Any]]:
