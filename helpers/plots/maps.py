@@ -278,7 +278,7 @@ def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess:
         most = max(one.max() for way in ways.values() for one in (way["high"], way["chance"]))
         axes.set(title=title, xlim=(-0.02, min(1.02, 1.2 * most)))
     letter_panels(grid[0] if len(panels) > 1 else ())
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
