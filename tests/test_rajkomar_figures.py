@@ -29,9 +29,9 @@ DRAWN = {
     "figure 1": (lambda: rajkomar.flow(COUNTS, "ImageNet", "radiographs", "Open-i", "9"), "1,234 children"),
     "figure 2": (lambda: rajkomar.validation_accuracy(MODELS, ABOVE, BESIDE), "99.0 vs 93.0 %, p < 0.001"),
     "figure 3": (lambda: rajkomar.pfi_histogram(FRONTAL, PFI), "lateral (50 images)"),
-    "figure 4": (lambda: rajkomar.examples([IMAGE] * 5, ["frontal"] * 5, [0.9996] * 5), "99.96 %\nlateral 0.04 %"),
+    "figure 4": (lambda: rajkomar.examples([IMAGE] * 5, ["frontal"] * 5, [0.9996] * 5), "> 99.9 %\nlateral < 0.1 %"),
     "figure 5": (lambda: rajkomar.youden_curve(CURVE, youden_plateau(FRONTAL, PFI), 0.5), "chosen on validation"),
-    "figure 6": (lambda: rajkomar.transformed_images(VERSIONS, PROBABILITIES), "lateral 2.88 %"),
+    "figure 6": (lambda: rajkomar.transformed_images(VERSIONS, PROBABILITIES), "lateral 2.9 %"),
 }
 
 test_figures_draw = drawing_test(DRAWN)

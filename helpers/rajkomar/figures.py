@@ -205,7 +205,13 @@ def examples(images: Sequence[np.ndarray], titles: Sequence[str], pfi: Sequence[
 
 
 def _probabilities(pfi: float) -> str:
-    return f"frontal {100 * pfi:.2f} %\nlateral {100 * (1 - pfi):.2f} %"
+    shares = {"frontal": pfi, "lateral": 1 - pfi}
+    return "\n".join(f"{view} {_percent(share)}" for view, share in shares.items())
+
+
+def _percent(share: float) -> str:
+    """A probability to a tenth of a per cent; no network is certain, so neither 0 nor 100 is printed."""
+    return "< 0.1 %" if share < 0.001 else "> 99.9 %" if share > 0.999 else f"{100 * share:.1f} %"
 
 
 @print_style
