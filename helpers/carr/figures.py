@@ -96,8 +96,11 @@ def saliency(
     return figure
 
 
+TITLES = {"sensitivity": "sensitivity", "f1": "F1", "auroc": "AUROC against the rest"}
+
+
 @print_style
-def class_averages(table: pd.DataFrame, found: Mapping[str, Estimate], titles: Mapping[str, str]) -> Figure:
+def class_averages(table: pd.DataFrame, found: Mapping[str, Estimate], titles: Mapping[str, str] = TITLES) -> Figure:
     """Each class's value behind a class average, with its interval, and what '+/-' is here.
 
     `table` and `found` from `numbers` (`class_numbers`, `average_numbers`); a panel per quantity of `titles`. The dark
@@ -117,9 +120,7 @@ def class_averages(table: pd.DataFrame, found: Mapping[str, Estimate], titles: M
 
 
 @print_style
-def worth(
-    points: Mapping[tuple[str, int], tuple[Estimate, Any]], gains: pd.DataFrame, quantity: str = "class-averaged AUROC"
-) -> Figure:
+def worth(points: Mapping[tuple[str, int], tuple[Estimate, Any]], gains: pd.DataFrame) -> Figure:
     """The starts against the number of target images per class (A), and what one is worth over another (B), with
     95 % intervals. `points` and `gains` from `numbers` (`grid_points`, `grid_differences`)."""
     figure, (left, right) = canvas(DOUBLE, 3.05, 1, 2)
@@ -133,7 +134,7 @@ def worth(
         x = part["per_class"].to_numpy(float) * 1.045 ** (place - (len(pairs) - 1) / 2)
         draw_intervals(right, part, x, mark, f"{start} – {over}", upright=True, ls="-", capsize=0)
     right.axhline(0, color=REFERENCE, lw=0.8)
-    left.set_ylabel(quantity)
+    left.set_ylabel("class-averaged AUROC")
     right.set_ylabel("difference")
     for axes in (left, right):
         axes.set(xscale="log", xlim=(sizes[0] / 1.3, sizes[-1] * 1.3))

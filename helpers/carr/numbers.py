@@ -3,7 +3,7 @@
 "0.944 total accuracy (Figure 3), 0.945 class-averaged sensitivity (+/- 0.095), and 0.943 class-averaged f1-score
 (+/- 0.0525). Class-averaged Receiver Operating Characteristics (ROC) Area Under Curve (AUC) was 0.979." The poster does
 not define '+/-'. Half the range over the classes is the reading that its digits fit (0.0525 is half of 0.105), and is
-the `spread` here; a deviation over the classes is given beside it. Neither is an interval.
+the `spread` here; it is no interval.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from helpers.run.profile import Profile
 
 QUANTITIES = ("accuracy", "sensitivity", "f1", "auroc")
 Points = Mapping[tuple[str, int], tuple[Estimate, list[Clustered]]]  # (start, images per class): mean; each draw
-NO_SPREAD = "half the range, and a deviation, of a few classes: no interval covers well"
+PAIRS = (("natural, then bridge", "natural"), ("natural", "none"))  # of starts: what the first adds to the second
+NO_SPREAD = "half the range of a few classes: no interval covers well"
 
 
 def class_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -48,7 +49,7 @@ def average_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, E
     """The poster's four numbers, with intervals by patient and over the trainings, and the spreads over the classes,
     which have none.
 
-    Keys: `QUANTITIES`, and for sensitivity and f1 "<quantity> spread" (half the range) and "<quantity> deviation".
+    Keys: `QUANTITIES`, and for sensitivity and f1 "<quantity> spread" (half the range).
     """
 
     def averages(part: pd.DataFrame) -> dict[str, Clustered]:
@@ -59,12 +60,8 @@ def average_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, E
     found = {name: one.estimate() for name, one in by_training(scores, averages).items()}
     of_class = by_training(scores, lambda part: _by_class(part, classes))
     for name in ("sensitivity", "f1"):
-        values, without = (
-            [of_class[label, name].value for label in classes],
-            (np.nan, np.nan, len(scores), "none", NO_SPREAD),
-        )
-        found[f"{name} spread"] = Estimate(float(np.ptp(values)) / 2, *without)
-        found[f"{name} deviation"] = Estimate(float(np.std(values)), *without)
+        spread = float(np.ptp([of_class[label, name].value for label in classes])) / 2
+        found[f"{name} spread"] = Estimate(spread, np.nan, np.nan, len(scores), "none", NO_SPREAD)
     return found
 
 
@@ -119,27 +116,20 @@ def design_claims(frame: pd.DataFrame, removed: pd.DataFrame, summary: Mapping[s
 # --- what a bridge is worth -------------------------------------------------------------------------------------------
 
 
-def grid_points(grid: pd.DataFrame, classes: Sequence[str], quantity: str = "auroc") -> Points:
-    """Class-averaged AUROC (or, with `quantity`, "accuracy") of each start and number of images per class, over draws.
+def grid_points(grid: pd.DataFrame, classes: Sequence[str]) -> Points:
+    """Class-averaged AUROC of each start and number of images per class, over draws.
 
     `grid` from `helpers.carr.models`. Intervals hold the test patients' error and the spread over the trainings, each
     with a draw of target images of its own, the same for every start: they are compared one by one.
     """
-
-    def measure(scores: pd.DataFrame) -> Clustered:
-        if quantity == "auroc":
-            return _macro(_each_class(scores, classes)["auroc"])
-        right = predicted_labels(scores, classes) == scores["label"].to_numpy()
-        return clustered_mean(right, scores["patient_id"], (0, 1))
-
     points = {}
     for (start, size), part in grid.groupby(["start", "per_class"], sort=False):
-        draws = [measure(scores) for _, scores in part.groupby("seed")]
+        draws = [_macro(_each_class(scores, classes)["auroc"]) for _, scores in part.groupby("seed")]
         points[start, int(size)] = over_trainings(draws).estimate(), draws
     return points
 
 
-def grid_differences(points: Points, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+def grid_differences(points: Points, pairs: Sequence[tuple[str, str]] = PAIRS) -> pd.DataFrame:
     """What the first start of each pair is worth over the second, at each number of images per class.
 
     Columns start, over, per_class, value, low, high, n, method; one more row per pair, per_class "fewest less most":
@@ -157,11 +147,6 @@ def _less(draws: Sequence[Clustered], others: Sequence[Clustered]) -> list[Clust
     return [one - other for one, other in zip(draws, others, strict=True)]
 
 
-def points_table(points: Points) -> pd.DataFrame:
-    """One row per start and number of images per class: start, per_class, value, low, high, n, method."""
-    return estimate_frame({key: one for key, (one, _) in points.items()}, "start", "per_class")
-
-
 def describe_gain(gains: pd.DataFrame) -> str:
     """The first pair of the table of `grid_differences` in a sentence."""
     pair = gains[(gains["start"] == gains["start"].iloc[0]) & (gains["over"] == gains["over"].iloc[0])]
@@ -171,12 +156,13 @@ def describe_gain(gains: pd.DataFrame) -> str:
     trend = "grows with more images" if change["high"] < 0 else "is not shown to shrink"
     trend = "shrinks with more images" if change["low"] > 0 else trend
     return (
-        f"'{few['start']}' is worth {_gain(few)} over '{few['over']}' with {few['per_class']} images per class and "
-        f"{_gain(many)} with {many['per_class']}: the difference {trend} ({_gain(change)})."
+        f"'{few['start']}' is worth {describe_row(few)} over '{few['over']}' with {few['per_class']} images per class "
+        f"and {describe_row(many)} with {many['per_class']}: the difference {trend} ({describe_row(change)})."
     )
 
 
-def _gain(row: pd.Series) -> str:
+def describe_row(row: pd.Series) -> str:
+    """A difference of a table's row with its interval, '+0.034 (-0.010 to +0.078)'."""
     return f"{row['value']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
 
 

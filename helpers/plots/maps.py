@@ -291,11 +291,16 @@ def shares_in_lungs(table: pd.DataFrame) -> Figure:
     return localisation_scores(panel, "the lungs' share of the image")
 
 
-def located_maps(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+LOCATED = {"hit": "peak on it", "iou": "best overlap with it", "mass": "share of the map in it"}
+LOCATED |= {"mass within lungs": "of its part in the lungs"}
+
+
+def located_maps(table: pd.DataFrame) -> Figure:
     """How well each kind of map points at what people marked, beside a baseline and chance: a panel per measure of
-    `titles`. `table` from `helpers.explain.scores.against_baseline`."""
+    `LOCATED` that the table has. `table` from `helpers.explain.scores.against_baseline`."""
     of = {measure: rows.groupby("map", sort=False) for measure, rows in table.groupby("measure")}
-    return localisation_scores({title: dict(list(of[measure])) for measure, title in titles.items()}, "chance")
+    panels = {title: dict(list(of[measure])) for measure, title in LOCATED.items() if measure in of}
+    return localisation_scores(panels, "chance")
 
 
 @print_style

@@ -162,9 +162,17 @@ def count_layers(model: Any) -> int:
     return 1 + sum(any(hasattr(layer, name) for name in kernels) for layer in model.layers)
 
 
+RESCORED_TABLES = {
+    "rescored": "Re-scored beside the folder's own areas, and beside the talk's",
+    "relabelling": "Beyond the talk: what relabelling alone moves, of 2020 against 2017",
+    "two_trainings": "Beyond the talk: what retraining moves, on the same images and labels",
+}
+
+
 def rescored_tables(published: Predictions) -> dict[str, pd.DataFrame]:
-    """What the published predictions say, as far as they lie there: `rescored` beside what is printed; `relabelling`,
-    the same predictions on NIH's labels of 2020 and of 2017; `two_trainings`, both networks on the same labels."""
+    """`RESCORED_TABLES`, as far as the published predictions lie there: `rescored` beside what is printed;
+    `relabelling`, the same predictions on NIH's labels of 2020 and of 2017; `two_trainings`, both networks on
+    the same labels."""
     years, scores = ("labels of 2020", "labels of 2017"), published.scores
     tables = {
         "rescored": {name: _rescored(one, published.aucs[name]) for name, one in published.own().items()},
