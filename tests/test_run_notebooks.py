@@ -5,8 +5,9 @@ from functools import partial
 import pytest
 from checkout import write_notebook
 
+from helpers.run import notebooks, paths
 from helpers.run.notebooks import check_parameters, execute, not_shown
-from helpers.run.profile import ProfileError
+from helpers.run.profile import ProfileError, Run
 
 
 @pytest.fixture
@@ -71,3 +72,17 @@ def test_a_figure_or_table_that_is_not_shown_exactly_once_is_named(make_notebook
     assert run_it(make_notebook(show)) == ""
     made = {"figures": [{"name": "a"}, {"name": "b"}], "tables": [{"name": "t"}]}
     assert not_shown(tmp_path / "good" / "one.ipynb", made) == ["b.png", "t.csv"]
+
+
+def test_figures_of_an_earlier_execution_are_gone_when_a_notebook_is_executed_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(notebooks, "execute", lambda *given: "a cell failed")
+    monkeypatch.setattr(notebooks, "build_report", lambda run: None)
+    monkeypatch.setattr(Run, "parameters", lambda run: {})
+    dropped, other = (tmp_path / "figures/one" / name / "old.csv" for name in ("02_multiclass_roc", "03_binary_roc"))
+    for path in (dropped, other):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert notebooks.run_notebook("02_multiclass_roc", Run("one")) == 1
+    assert not dropped.exists() and other.exists()

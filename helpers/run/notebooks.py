@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -101,7 +102,8 @@ def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Pa
 
 def run_notebook(name: str, run: Run) -> int:
     """Execute the project's notebook `name` for `run` and note how long it took; 0 where it ended well, else 1."""
-    run.record(name).unlink(missing_ok=True)  # an earlier run's record must not stand for a notebook that fails now
+    run.record(name).unlink(missing_ok=True)  # an earlier run's record must not stand for a notebook that fails now,
+    shutil.rmtree(run.figures / name, ignore_errors=True)  # nor its figures beside those that it makes now
     good, failed, began = run.notebook(name), run.failed(name), time.monotonic()
     error = execute(NOTEBOOKS / f"{name}.ipynb", good, failed, run.parameters(), run.log(name))
     if not error and not run.record(name).is_file():
