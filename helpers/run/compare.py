@@ -154,9 +154,10 @@ def _distance(mine: Sequence[float], theirs: Sequence[float], line: str) -> list
     (a, a_low, a_high), (b, b_low, b_high) = mine, theirs
     if np.isnan([*mine, *theirs]).any():
         return []
-    gap = abs(a - b)
-    arms = (a - a_low, b_high - b) if a > b else (a_high - a, b - b_low)
-    apart = gap / max(float(np.hypot(*arms)), EXACT) * norm.isf(0.025) if gap > EXACT else 0.0
+    apart = 0.0
+    if a != b and (gap := abs(a - b)) > EXACT:  # equal ones may both be infinite
+        arms = (a - a_low, b_high - b) if a > b else (a_high - a, b - b_low)
+        apart = gap / max(float(np.hypot(*arms)), EXACT) * norm.isf(0.025)
     text = f"{line}: {a:.4g} ({a_low:.4g} to {a_high:.4g}), the reference has {b:.4g} ({b_low:.4g} to {b_high:.4g})"
     return [(apart, text)]
 
