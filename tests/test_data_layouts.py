@@ -164,7 +164,7 @@ def test_the_check_says_what_lies_there_in_one_screen(tmp_path, capsys):
     assert main(["check", f"DATA_DIR={data}"]) == 0
     screen = capsys.readouterr().out
     for part in (
-        "oct (notebooks 00 01 02 03 04 05 06 10): Kermany OCT images in OCT2017",
+        "oct (notebooks 00 01 02 03 04 05 06 10 14): Kermany OCT images in OCT2017",
         "33 images; set aside: 1 0 bytes (CNV-2-1.jpeg)",
         "LEAK: 1 patients of the test folder, and 1 of its files, are in train too",
         "16 of the 112,120 images",

@@ -1,5 +1,6 @@
 """Splits: no patient in two of them unless the publication put him there, and each follows from its seed alone."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -127,7 +128,7 @@ def test_a_catalogue_of_images_from_outside_is_made_once_until_its_key_changes(t
 
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     monkeypatch.setattr(splits, "resolve", lambda name: load if ":load" in name else lambda settings: ("a place",))
-    monkeypatch.setattr(splits, "step_key", lambda name, profile: key[0])
+    monkeypatch.setattr(splits, "step_key", functools.cache(lambda name, profile: key[0]))  # as the real one
     settings = Settings(load_profile("phantom"), {"seed"}, "a step")
     for wanted in (["one"], ["one"], ["one", "two"]):
         key[0] = wanted[-1]

@@ -191,7 +191,8 @@ class Source:
         load = resolve(data_function("load", self.name))
         if not resolve(data_function("places", self.name))(self.settings):
             return load(self.settings)
-        place = digest_of([step_key(f"{self.name}_data", self.settings.whole), str(self.settings.data_dir)])
+        key = step_key.__wrapped__(f"{self.name}_data", self.settings.whole)  # anew: a kernel may outlive its files
+        place = digest_of([key, str(self.settings.data_dir)])
         store, warned = paths.CACHE / "catalogues" / f"{place}.pickle", []
         if not store.is_file():
             with collected_warnings(warned):
