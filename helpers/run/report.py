@@ -32,6 +32,7 @@ COLOURS = 64  # of a drawn figure: its lines, letters and their soft edges
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
+CODE = HtmlFormatter(nowrap=True)
 STATUS = {"made": "made", "not made": "not in this run", "no notebook": "left out"}
 
 
@@ -44,7 +45,6 @@ def build_report(run: Run) -> Path:
     records, papers = records_of(run), paper_titles()
     pages = [write_notebook(path) for path in run.folder.glob("*/[!.]*.ipynb")]
     claims = claims_table(records)
-    TEMPLATES.filters |= {"words": _words, "rows": _rows, "tables": _tables_of, "picture": _picture}
     page = TEMPLATES.get_template("report_template.html").render(
         run=run,
         profile=read_json(run.profile_file) if run.profile_file.is_file() else {},
@@ -219,10 +219,7 @@ def write_notebook(path: Path, target: Path | None = None, **links: str) -> Path
     """An executed notebook as an HTML page beside it, or as `target`, unless that is newer; it needs no network."""
     page = target or path.with_suffix(".html")
     if not page.is_file() or page.stat().st_mtime < path.stat().st_mtime:
-        style = HtmlFormatter(nowrap=True)
-        TEMPLATES.filters["markdown"] = mistune.create_markdown(escape=False, plugins=["table"])
-        TEMPLATES.filters["code"] = lambda source: highlight(source, PythonLexer(), style)
-        given = {"cells": nbformat.read(path, as_version=4).cells, "style": style.get_style_defs(".code")}
+        given = {"cells": nbformat.read(path, as_version=4).cells, "style": CODE.get_style_defs(".code")}
         text = TEMPLATES.get_template("notebook_template.html").render(name=path.stem, links=links, **given)
         write_atomically(page, lambda file: file.write_text(text, encoding="utf-8"))
     return page
@@ -289,3 +286,10 @@ def _why_not_made(run: Run, notebook: str, records: dict[str, dict]) -> str:
     if run.profile_file.is_file() and (setting := left_out(run.load_profile()).get(notebook)):
         return f"not part of this profile: {setting}"
     return "the notebook failed" if run.failed(notebook).is_file() else ""
+
+
+TEMPLATES.filters |= {"words": _words, "rows": _rows, "tables": _tables_of, "picture": _picture}
+TEMPLATES.filters |= {
+    "markdown": mistune.create_markdown(escape=False, plugins=["table"]),
+    "code": lambda source: highlight(source, PythonLexer(), CODE),
+}

@@ -37,8 +37,8 @@ HOLDS = """
 - [Coverage](coverage.html): each figure and table of the papers, or the reason why there is none.
 - [Your own data](own-data.html): how to run the notebooks on it.
 """
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+TEMPLATES = report.TEMPLATES.overlay(
+    loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(HERE), report.TEMPLATES.loader])
 )
 
 
@@ -53,7 +53,7 @@ def build_site(run: Run, target: Path = TARGET) -> Path:
     copy_files(run, records, target)
     commit = commit_link(next(iter(records.values()))["commit"])
     write = partial(write_page, target, run.name, commit)
-    TEMPLATES.filters |= {"words": report._words, "tables": report._tables_of, "commit": commit_link}
+    TEMPLATES.filters["commit"] = commit_link
     executed = {page.stem for page in (target / "notebooks").glob("*.html")}  # not what JupyterLab ran
     write("index.html", markdown(introduction(), target))
     write("figures.html", TEMPLATES.get_template("gallery.html").render(records=records, executed=executed))
@@ -98,8 +98,7 @@ def copy_files(run: Run, records: dict[str, dict], target: Path) -> None:
 
 def write_page(target: Path, run: str, commit: str, name: str, body: str, script: str = "") -> None:
     """One page of the site in its frame; a link to what this run has not made becomes plain text."""
-    style = (Path(report.__file__).with_name("page.css")).read_text(encoding="utf-8")
-    given = {"pages": PAGES, "here": name, "title": PAGES[name], "style": style, "script": script}
+    given = {"pages": PAGES, "here": name, "title": PAGES[name], "script": script}
     text = TEMPLATES.get_template("layout.html").render(body=body, run=run, commit=commit, **given)
     (target / name).write_text(text, encoding="utf-8")
 

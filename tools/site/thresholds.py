@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from helpers.data.splits import Source
 from helpers.metrics.auroc import auroc
+from helpers.metrics.by_patient import first_training
 from helpers.metrics.estimate import ALPHA
 from helpers.run.cache import settings_of_step
 from helpers.run.profile import Run
@@ -23,13 +24,13 @@ QUESTIONS = Path(__file__).with_name("questions.toml")
 
 
 def questions_of(run: Run, records: dict[str, dict]) -> list[dict[str, Any]]:
-    """The questions of questions.toml that this run's notebooks answered, each with its samples."""
+    """The questions of questions.toml that this run's notebooks answered, with samples of the first training."""
     found = []
     for asked in tomllib.loads(QUESTIONS.read_text(encoding="utf-8"))["questions"]:
         path = run.experiments / asked["experiment"] / "scores.parquet"
         if asked["notebook"] in records and path.is_file():
             scores = pd.read_parquet(path)
-            scores = scores[scores["selection"] == "validation"]
+            scores = first_training(scores[scores["selection"] == "validation"])
             for title, part in _parts(asked, scores):
                 samples = [one for one in _samples(run, asked, title, part) if one]
                 if len(samples) > 1:
