@@ -181,7 +181,7 @@ class Study:
         """Save `table` as CSV under figures/<run>/<notebook>/ and show it here and now, or `shown` in its place.
 
         `compared` says what `make compare` asks of it on another machine: the same table ("exactly"), for no training
-        is behind it; 95 % intervals that allow one value; or the same rows and columns ("by shape"), where one
+        is behind it; estimates no farther apart than by chance; or the same rows and columns ("by shape"), where one
         training decides the numbers and their interval does not hold the spread between trainings.
         """
         path, named = self.run.figures / self.notebook / f"{name}.csv", any(table.index.names)

@@ -13,8 +13,8 @@ Shapley maps share a score out among the pixels, against background images. Carr
 indicating positive importance in red and negative importance in blue."
 
 `gradient_shap` is shap's GradientExplainer (expected gradients): fast, for whatever has gradients. DeepExplainer is
-not offered: it has no rule for ReLU6, which MobileNetV2 is full of. Nor is PartitionExplainer: with the few hundred
-predictions that an image can be given, its maps of B-scans were noise of 1e-5.
+not offered: it has no rule for ReLU6, which MobileNetV2 is full of. Nor is PartitionExplainer: the few hundred
+predictions that an image can be given here are too few for its tree of rectangles.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from helpers.data.damage import find_damage
 from helpers.data.dicom import MODALITIES, RADIOGRAPHS, picture_of, read_dicom
 from helpers.data.images import UnreadableImage, read_square, worker_count
 from helpers.data.scan import listing
+from helpers.metrics.by_patient import first_training
 from helpers.model.backbones import load_backbone
 from helpers.model.engine import BATCH
 from helpers.model.experiment import Experiment, find_experiment
@@ -49,8 +50,7 @@ def classify_views(words: Sequence[str]) -> int:
     trained = _find_classifier(given["profile"], Run(given["run"] or Path(given["profile"]).stem))
     body = load_backbone(trained.summary["backbone"], "none", trained.summary["image size"])
     network = FinetunedNetwork.load(trained.folder / "network_1", body)
-    scores = trained.scores
-    least, judged = doubt_threshold(scores[scores["seed"] == scores["seed"].min()])  # the network's own
+    least, judged = doubt_threshold(first_training(trained.scores))  # the network's own
     table, seconds = classify_folder(source, network.predictor(), body.image_size, network.classes, least, target)
     write_atomically(target, lambda file: table.to_csv(file, index=False, float_format="%.4f"))
     seen = table[table["view"] != ""]

@@ -104,7 +104,7 @@ def compare_folders(reference: Path, made: Path) -> Comparison:
         if not other.is_file():
             found.differences.append(f"{name} was not made")
         elif path.suffix == ".csv":
-            compared = read_json(path.parent / "tables.json")["compared"].get(path.stem, "exactly")
+            compared = read_json(path.parent / "tables.json")["compared"][path.stem]
             lines = compare_tables(path, other, compared, found)
             found.differences += [f"{name}: {line}" for line in lines]
         elif path.suffix == ".json":

@@ -22,9 +22,7 @@ from helpers.run.profile import KEYS, Profile, ProfileError, Run, failed_steps, 
 from helpers.run.provenance import asks_for_gpu, available_cores, read_json, write_json
 from helpers.run.steps import left_out, needed, notebook_names, notebook_reads
 
-SECONDS = (
-    paths.ROOT / "data" / "expected_seconds.json"
-)  # of the default profile's steps and notebooks, one after another
+SECONDS = paths.ROOT / "data" / "expected_seconds.json"  # of the default profile's steps and notebooks
 MOST_JOBS = "16"  # of a cluster at a time, where JOBS= does not say
 PIECE = 10_000  # images whose features one job of a cluster computes
 RETRIES = "3"  # of a cluster's job that was lost, pre-empted or killed: it goes on from what it has kept
