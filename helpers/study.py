@@ -17,7 +17,7 @@ from helpers.data.images import read_grey
 from helpers.data.scan import unverified
 from helpers.data.splits import Source, Split
 from helpers.metrics.estimate import Estimate
-from helpers.plots.style import add_footnote, save_figure, shows_pixels
+from helpers.plots.style import NAMES, add_footnote, save_figure, shows_pixels
 from helpers.run import paths
 from helpers.run.cache import notebook_key, settings_of_notebook, settings_of_step
 from helpers.run.claims import compare, load_published, other_recipe, settings
@@ -187,8 +187,11 @@ class Study:
         path, named = self.run.figures / self.notebook / f"{name}.csv", any(table.index.names)
         write_atomically(path, lambda file: table.to_csv(file, index=named, float_format="%.6g", lineterminator="\n"))
         self._tables.append(_item(name, shows, caption, published, compared=compared))
+        shown = table if shown is None else shown
+        if isinstance(shown, pd.DataFrame):
+            shown = shown.rename(index=NAMES, columns=NAMES).map(lambda value: NAMES.get(value, value))
         with pd.option_context("display.precision", 3, "display.max_colwidth", 120):
-            display(table if shown is None else shown, metadata={MADE: f"{name}.csv"})
+            display(shown, metadata={MADE: f"{name}.csv"})
 
     def found(self, sentences: Iterable[str]) -> None:
         """Show what this run found as a list, and keep it for the report: three to six sentences, made from numbers."""

@@ -292,7 +292,7 @@ def test_every_row_is_whole(checks, table):
     assert set(table["paper"].str.split(" and ").explode()) == set(load_published()["paper"])
     texts = table[["found", "sentence", "assumption", "mend"]].stack()
     assert not texts.str.contains(r"\bnan\b|[{}$]").any()
-    assert audit.ranked(table)["matters"].is_monotonic_decreasing
+    assert audit.findings(table)["matters"].is_monotonic_decreasing
     assert audit.tally(table).loc["all"].tolist() == [115, 12, 22, 149]  # by outcome, and in all
 
 
@@ -338,8 +338,9 @@ FOUND = """design.sensitivity_as_ranking design.sensitivity_definition counts.xr
 
 
 def test_what_survives_a_hostile_reading_is_listed_with_assumption_rounding_and_mend(table):
-    worst = audit.ranked(table)
-    assert set(worst["check"]) == {f"kermany2018.{name}" for name in FOUND.split()}
+    worst = audit.findings(table)
+    assert set(worst["check"].str.split("; ").explode()) == {f"kermany2018.{name}" for name in FOUND.split()}
+    assert len(worst) == 8 and "88.6%: no count" in worst["found"][3]  # one finding, one row
     assert (worst[["assumption", "rounding", "mend"]] != "").all().all()
 
 

@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 
 from helpers.audit import checks
 from helpers.metrics.estimate import Estimate
-from helpers.plots.style import PNG_DPI, canvas, letter_panels, print_style, save_figure
+from helpers.plots.style import PNG_DPI, canvas, finish, print_style, save_figure
 from helpers.run import paths
 from helpers.run.claims import compare, load_published, margin_range
 from helpers.run.profile import ProfileError, Run
@@ -37,7 +37,7 @@ CAPTION = (
 OF_AN_IMAGE = {"image", "image_id", "file", "path", "patient", "patient_id", "name", "digest"}  # columns that name one
 NETWORKS = {"08": "view_", "09": "bridge_", "10": "bridge_", "11": "chexnet_", "12": "sites_"}  # prefix of their keys
 KEPT = ["id", "notebook", "group", "quantity", "published", "obtained", "n", "verdict", "alone", "explanation"]
-COLOURS = {"reproduced": "#1b7f4b", "not reproduced": "#b3261e", "inconclusive": "#b07d00"}
+COLOURS = {"reproduced": "#0072B2", "not reproduced": "#D55E00", "inconclusive": "#D9A400"}  # told apart by all
 
 
 def listed() -> dict[str, Any]:
@@ -293,10 +293,10 @@ def draw_results(path: Path) -> None:
     areas, controls, audit = (figure.add_subplot(grid[place, 1]) for place in range(3))
     rows = [row for row in results_rows() if row["unit"] == "proportion" and row["measure"] != "error"]
     forest = pd.DataFrame(rows).assign(colour=[COLOURS.get(row["alone"] or row["verdict"], "0.4") for row in rows])
-    _intervals(left, forest, forest["says"], 100)
+    _intervals(left, forest, forest["says"])
     for place, (low, high) in enumerate(forest["margin"]):
-        left.barh(place, 100 * (high - low), left=100 * low, height=0.75, color="0.88", zorder=0)
-    left.set(title="Published and obtained", xlabel="per cent; grey: margin of the published value")
+        left.barh(place, high - low, left=low, height=0.75, color="0.88", zorder=0)
+    left.set(title="Published and obtained", xlabel="accuracy or AUROC; grey: margin of the published value")
     handles = [Line2D([], [], color=colour, marker="o", ms=3, label=word) for word, colour in COLOURS.items()]
     left.legend(handles=handles, fontsize=5, loc="upper left", title="by the numbers alone", title_fontsize=5)
     for family in families()[:1]:
@@ -310,17 +310,16 @@ def draw_results(path: Path) -> None:
     controls.axvline(0.5, color="0.6", lw=0.6)
     controls.set(title="COVID-19, or its source?", xlabel="AUROC of COVID-19 against the rest")
     _outcomes(audit)
-    letter_panels([left, areas, controls, audit])
-    save_figure(figure, path)
+    save_figure(finish(figure), path)
 
 
-def _intervals(axes: Axes, table: pd.DataFrame, names: pd.Series, scale: float = 1) -> None:
+def _intervals(axes: Axes, table: pd.DataFrame, names: pd.Series) -> None:
     """A line per row: the obtained value and its interval; a hollow diamond where the published value is known."""
     for place, (_, row) in enumerate(table.iterrows()):
-        axes.plot([scale * row["low"], scale * row["high"]], [place, place], color=row["colour"], lw=1.4)
+        axes.plot([row["low"], row["high"]], [place, place], color=row["colour"], lw=1.4)
         if "printed_value" in row:
-            axes.plot(scale * row["printed_value"], place, "D", color="k", mfc="none", mew=0.6, ms=4)
-        axes.plot(scale * row["value"], place, "o", color=row["colour"], ms=2.5)
+            axes.plot(row["printed_value"], place, "D", color="k", mfc="none", mew=0.6, ms=4)
+        axes.plot(row["value"], place, "o", color=row["colour"], ms=2.5)
     axes.set_yticks(range(len(table)), names, fontsize=5)
     axes.invert_yaxis()
     axes.title.set_fontsize(6.5)
@@ -331,7 +330,7 @@ def _outcomes(axes: Axes) -> None:
     table = table.rename(lambda name: " and ".join(f"{one[:-4].title()} {one[-4:]}" for one in name.split(" and ")))
     start, shades = (
         pd.Series(0.0, table.index),
-        {"consistent": "0.8", "undecidable": "#E69F00", "inconsistent": "#b3261e"},
+        {"consistent": "0.8", "undecidable": "#E69F00", "inconsistent": "#D55E00"},
     )
     for name in [name for name in table.columns if name != "checks"]:
         axes.barh(table.index, table[name], left=start, color=shades.get(name, "0.5"), label=name)

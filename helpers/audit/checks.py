@@ -107,6 +107,7 @@ class Check:
             "paper": " and ".join(dict.fromkeys(fact.paper for fact in self.facts if fact.paper != ELSEWHERE)),
             "where": "; ".join(places),
             "printed": ", ".join(dict.fromkeys(fact.text for fact in self.facts)),
+            "numbers": " ".join(fact.id for fact in self.facts),
             "assumption": text("assumption", ""),
             "rounding": text("rounding", rounding) if outcome == "inconsistent" else "",
             "outcome": outcome,
@@ -187,21 +188,28 @@ def _check(paper: str, entry: dict[str, Any], facts: Facts, sets: Mapping[str, S
 
 
 def run_audit(checks: Sequence[Check]) -> pd.DataFrame:
-    """The answers, one row each (see `Check.row`); `rank` numbers the inconsistent, gravest first.
+    """The answers, one row each (see `Check.row`), the gravest first.
 
     They are ordered by `matters` (4: a main result, which readers quote; 3: another result, or its interval; 2: how
     large the study was, or how it was done; 1: wording, naming, a version), then by `gap`, then by name.
     """
     table = pd.DataFrame([check.row() for check in checks])
-    ranks = {name: rank for rank, name in enumerate(ranked(table)["check"], 1)}
-    table.insert(0, "rank", table["check"].map(ranks).astype("Int64"))
-    return table
+    return table.sort_values(["matters", "gap", "check"], ascending=[False, False, True], ignore_index=True)
 
 
-def ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """The inconsistent checks, the gravest first."""
-    worst = table[table["outcome"] == "inconsistent"]
-    return worst.sort_values(["matters", "gap", "check"], ascending=[False, False, True]).reset_index(drop=True)
+def findings(table: pd.DataFrame, outcome: str = "inconsistent") -> pd.DataFrame:
+    """What the answers with one outcome come to, a row per finding, the gravest first.
+
+    A check whose numbers all belong to a graver check is the same finding: its number and answer are added to `found`.
+    """
+    rows = table[table["outcome"] == outcome].reset_index(drop=True)
+    numbers = rows["numbers"].str.split().map(set)
+    first = [next(k for k, whole in enumerate(numbers) if mine <= whole) for mine in numbers]
+    rows["found"] = rows["found"].where(rows.index == first, rows["printed"] + ": " + rows["found"])
+    joined = {name: "; ".join if name in ("check", "found") else "first" for name in rows}
+    found = rows.groupby(first).agg(joined).reset_index(drop=True)
+    found.insert(0, "rank", found.index + 1)
+    return found
 
 
 def tally(table: pd.DataFrame, by: str = "paper") -> pd.DataFrame:

@@ -16,7 +16,7 @@ from helpers.audit.checks import Check
 from helpers.audit.facts import VALUES
 from helpers.audit.rules import neighbours
 from helpers.audit.rules_tables import TwoByTwo, interval, penalty_totals, possible_widths, set_of
-from helpers.plots.style import DOUBLE, READERS, REFERENCE, canvas, letter, print_style
+from helpers.plots.style import DOUBLE, READERS, REFERENCE, canvas, print_style
 
 POSSIBLE, IMPOSSIBLE = "#0072B2", "#D55E00"  # blue and vermilion, which colour-blind readers distinguish
 SPAN = 6  # units of the last printed digit shown to either side
@@ -59,12 +59,11 @@ def two_by_two(checks: Sequence[Check]) -> Figure:
     """For each classifier the three printed values as bands over (sensitivity, specificity): they must share a dot."""
     shown = list(_titled(checks, "one_table"))
     figure, grid = canvas(DOUBLE, 2.6, columns=len(shown))
-    for axes, check, name in zip(grid, shown, "abcdef", strict=False):
+    for axes, check in zip(grid, shown, strict=True):
         table = _table_of(check)
         _bands(axes, table)
         axes.set_title(f"{check.title}\n{table.positives} and {table.negatives} images", fontsize=7)
         axes.set_xlabel("sensitivity (%)")
-        letter(axes, name)
     grid[0].set_ylabel("specificity (%)")
     return figure
 
@@ -122,12 +121,10 @@ def weighted_errors(checks: Sequence[Check]) -> Figure:
 
 @print_style
 def intervals_and_positives(checks: Sequence[Check]) -> Figure:
-    """(a) Widths of intervals, printed against recomputed; (b) the positives that each row of a table allows."""
+    """Widths of intervals, printed against recomputed (A), and the positives that each row of a table allows."""
     figure, (left, right) = canvas(DOUBLE, 3.7, columns=2, width_ratios=(1, 1.35))
     _widths(left, interval_widths(checks))
     _positives(right, positives(checks))
-    letter(left, "a")
-    letter(right, "b")
     return figure
 
 

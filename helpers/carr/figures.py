@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import BLUE, GREY, Box, draw_flowchart, draw_forest, draw_intervals, forest
 from helpers.plots.maps import COLOURS, draw_image, localisation_scores
-from helpers.plots.style import DOUBLE, MARKS, REFERENCE, canvas, letter_panels, print_style
+from helpers.plots.style import DOUBLE, MARKS, NAMES, REFERENCE, canvas, print_style
 
 # Starts, from the least to the most that was learnt before: marker, fill, edge, line, which a grey print keeps apart.
 STARTS = {
@@ -40,7 +40,7 @@ def workflow(summary: Mapping[str, Any], weights: str, classes: Sequence[str]) -
     """
     subjects, target = summary["target subjects per class"], summary["target images per class"]
     steps = {
-        "1  natural images": f"initialised with\nweights '{weights}'\n\n{_natural(weights)}",
+        "1  natural images": f"initialised with\nweights learnt from\n\n{_natural(weights)}",
         "2  bridge": f"fine-tuned on\n{summary['bridge images']:,} images\n\n{_classes(summary['bridge classes'])}",
         "3  target": f"trained on\n{subjects:,} subjects per class,\n{target:,} images with augmentation\n\n"
         + _classes(classes),
@@ -48,24 +48,24 @@ def workflow(summary: Mapping[str, Any], weights: str, classes: Sequence[str]) -
     }
     fills = ("#F6E3B4", BLUE, "#A9CBE6", GREY)  # from light to dark, as more is learnt
     boxes = {
-        title: Box(13 + 25 * k, 68, 22, 52, text, title, colour)
+        title: Box(13 + 25 * k, 67, 22, 62, text, title, colour)
         for k, ((title, text), colour) in enumerate(zip(steps.items(), fills, strict=True))
     }
     words = "general image recognition, then domain-specific features, then the target"
     words = f"one network ({summary['backbone']}): {words}"
-    arrows = [*zip(steps, list(steps)[1:], strict=False), [(2, 28), (74, 28)]]
-    return draw_flowchart(boxes, arrows, 2.1, [(38, 19, words, {"fontsize": 6.5})])
+    arrows = [*zip(steps, list(steps)[1:], strict=False), [(2, 23), (74, 23)]]
+    return draw_flowchart(boxes, arrows, 2.0, [(38, 12, words, {"fontsize": 6.5})])
 
 
 def _natural(weights: str) -> str:
     """What the first step learnt from, where its name shows it."""
     if weights.startswith("formula"):
-        return "images made from formulas,\nin the place of photographs"
-    return {"imagenet": "photographs: ImageNet", "none": "nothing: drawn at random"}.get(weights, "other images")
+        return "images made from formulas,\nin place of photographs"
+    return {"imagenet": "photographs: ImageNet", "none": "nothing: random weights"}.get(weights, "other images")
 
 
 def _classes(names: Sequence[str]) -> str:
-    return fill(", ".join(names), 26)
+    return fill(", ".join(NAMES.get(name, name) for name in names), 26)
 
 
 @print_style
@@ -85,8 +85,8 @@ def saliency(
         axes.axis("off")
     for i, (image, values) in enumerate(zip(images, maps, strict=True)):
         upper, lower = grid[2 * (i // columns) : 2 * (i // columns) + 2, i % columns]
-        wrong = "" if predicted[i] == labels[i] else f"\n(predicted: {predicted[i]})"
-        draw_image(upper, image, f"{labels[i]}{wrong}")
+        label, answer = (NAMES.get(name, name) for name in (labels[i], predicted[i]))
+        draw_image(upper, image, label if answer == label else f"{label}\n(predicted: {answer})")
         smooth = gaussian_filter(np.abs(values), SMOOTH * len(values))
         draw_image(lower, smooth, cmap=COLOURS, vmax=float(np.percentile(smooth, 99.5)) or 1.0)
         lower.axvline((image.shape[1] - 1) / 2, color="white", lw=0.5, ls=":")
@@ -110,12 +110,12 @@ def class_averages(table: pd.DataFrame, found: Mapping[str, Estimate], titles: M
     figure, grid = canvas(DOUBLE, 0.28 * len(classes) + 1.0, 1, len(titles), sharey=True, squeeze=False)
     for axes, (quantity, title) in zip(grid[0], titles.items(), strict=True):
         rows = table[table["quantity"] == quantity].set_index("class").reindex([*classes, "average"])
-        draw_forest(axes, {"": rows}, rows.index, "")
+        draw_forest(axes, {"": rows}, rows.index, title)
         mean, spread = found[quantity], found.get(f"{quantity} spread")
         draw_intervals(axes, [mean], [len(classes)], AVERAGE)
         if spread is not None:
             axes.axvspan(mean.value - spread.value, mean.value + spread.value, color="0.9", lw=0, zorder=0)
-        axes.set(title=title, xlim=(None, 1.003))
+        axes.set_xlim(0, 1)
     return figure
 
 
@@ -143,7 +143,6 @@ def worth(points: Mapping[tuple[str, int], tuple[Estimate, Any]], gains: pd.Data
         axes.minorticks_off()
         axes.grid(True, axis="y")
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, columnspacing=1.2)  # beside no data
-    letter_panels((left, right))
     return figure
 
 
@@ -164,7 +163,7 @@ def controls(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     intervals; a marker per setting (`numbers.control_aurocs`)."""
     series = {f"class and source {setting}": one for setting, one in found.items()}
     marks = [SETTINGS[setting] for setting in found]
-    return forest(series, "AUROC, COVID-19 against the rest", marks, reference=0.5, limits=(None, 1.005))
+    return forest(series, "AUROC, COVID-19 against the rest", marks, reference=0.5)
 
 
 def lesion_scores(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:

@@ -19,7 +19,7 @@ from helpers.metrics.estimate import Estimate
 from helpers.plots import curves as plots
 from helpers.plots import style as palette
 from helpers.plots.curves import BLUE, GREY, Box, draw_flowchart
-from helpers.plots.style import DOUBLE, MARKS, NAMES, SINGLE, canvas, letter_panels, print_style
+from helpers.plots.style import DOUBLE, MARKS, NAMES, SINGLE, canvas, print_style
 
 SOURCES = {  # what a backbone was trained on, and some of the classes there
     "imagenet": ("ImageNet, 1,000 categories", ["goldfish", "cat", "mushroom", "..."]),
@@ -77,8 +77,8 @@ def flow(boxes: Sequence[tuple[str, str]], aside: Mapping[int, str]) -> Figure:
     split, fork, low = step * 1.95, step * 1.45, 0.52 * step
     arrows = list(zip(drawn, list(drawn)[1:], strict=False))
     for x, (title, text) in zip((16.5, 50, 83.5), boxes[len(chain) :], strict=True):
-        drawn[title] = Box(x, low, 32, 1.04 * step, text, title, BLUE)
-        arrows.append([(50, split - 0.3 * step), (50, fork), (x, fork), (x, 1.04 * step)])
+        drawn[title] = Box(x, low, 32, 0.96 * step, text, title, BLUE)
+        arrows.append([(50, split - 0.3 * step), (50, fork), (x, fork), (x, step)])
     below = {100 - step * (k + 0.95): text for k, text in aside.items()}
     arrows += [[(50, y), (71, y)] for y in below]
     notes = [(72, y, text, {"fontsize": 6, "ha": "left"}) for y, text in below.items()]
@@ -127,13 +127,13 @@ def learning_curve(points: pd.DataFrame, means: pd.DataFrame, measure: str, labe
         axes.fill_between(mean["per_class"], mean["low"], mean["high"], color=colour, alpha=0.2, lw=0)
         axes.scatter(dots["per_class"], dots[measure], color=colour, s=5, alpha=0.5)
     axes.axhline(reference, color="0.4", lw=0.7, ls="--")
-    axes.text(0.01, reference, "all training images", transform=axes.get_yaxis_transform(), va="bottom", fontsize=6)
-    axes.set(xscale="log", xlabel="training images per class", ylabel=label)
+    axes.text(0.01, reference, "all training images", transform=axes.get_yaxis_transform(), va="top", fontsize=6)
+    axes.set(xscale="log", ylim=(0, 1), xlabel="training images per class", ylabel=label)
     ticks = sorted(points["per_class"].unique())
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(True)
-    plots.legend_above(axes, 1)
+    plots.legend_above(axes)
     return figure
 
 
@@ -166,7 +166,7 @@ def likelihood_ratios(
 ) -> Figure:
     """Figure S3: positive (A) and negative (B) likelihood ratios with their 95 % intervals, on a logarithmic axis.
 
-    An upper bound of infinity is drawn as an arrow at the axis' end.
+    What is infinite, or zero, is an arrow at the axis' end.
     """
     figure, grid = canvas(DOUBLE, 0.24 * len(positive) + 0.8, 1, 2, sharey=True)
     panels = {"positive likelihood ratio": positive, "negative likelihood ratio": negative}
@@ -178,11 +178,11 @@ def likelihood_ratios(
         drawn, mine = table.clip(low, high), table.index.isin(networks)
         series = {"networks": drawn[mine].reindex(table.index), "readers": drawn[~mine].reindex(table.index)}
         plots.draw_forest(axes, series, table.index, label, marks, step=0)
-        for y in np.flatnonzero(np.isinf(table["high"])):
-            axes.plot(high, y, ">", ms=4, color=marks[not mine[y]][1], clip_on=False, zorder=5)
+        for end, shape, reached in ((high, ">", np.isinf(table["high"])), (low, "<", table["low"] == 0)):
+            for y in np.flatnonzero(reached):
+                axes.plot(end, y, shape, ms=6, color=marks[not mine[y]][1], clip_on=False, zorder=5)
         axes.axvline(1, color="0.5", lw=0.7, ls=":")
         axes.set(xscale="log", xlim=(low, high))
-    letter_panels(grid)
     figure.suptitle(readers_are, fontsize=7)
     return figure
 
@@ -246,7 +246,6 @@ def score_shift(parts: Mapping[str, tuple[pd.Series, pd.Series]], notes: Mapping
         legend.get_title().set_fontsize(6.5)
     grid[-1, 0].set_xticks(logit(TICKS), [f"{tick:g}" for tick in TICKS])
     grid[-1, 0].set_xlabel("predicted probability of pneumonia (logit scale)")
-    letter_panels(grid[:, 0])
     return figure
 
 

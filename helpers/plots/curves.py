@@ -76,7 +76,7 @@ def draw_forest(
     places = np.arange(len(names)) if places is None else places
     for k, ((name, found), mark) in enumerate(zip(series.items(), marks, strict=False)):
         draw_intervals(axes, found, places + step * (k - (len(series) - 1) / 2), mark, name, scale=scale)
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, [NAMES.get(name, name) for name in names])
     axes.set_ylim(places[-1] + 0.6, places[0] - 0.6)
     axes.set_xlabel(label)
     axes.grid(True, axis="x")
@@ -100,13 +100,14 @@ def forest(
     series = {name: [one.get(row) for row in names] for name, one in found.items()}
     draw_forest(axes, series, names, label, marks, reference=reference)
     axes.set_xlim(*limits)
-    legend_above(axes)
+    if len(found) > 1:
+        legend_above(axes)
     return figure
 
 
-def legend_above(axes: Axes, columns: int = 2) -> None:
+def legend_above(axes: Axes) -> None:
     """The legend over the axes, where it covers no data."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
 def legend_beside(axes: Axes, **options: Any) -> None:
@@ -150,8 +151,7 @@ def training_curves(
             if chosen and title in chosen:
                 axes.axvline(chosen[title], color="0.4", lw=0.7, ls=":")
         row[0].set_ylim(top=1.005)
-    grid[0, 0].legend(loc="lower right")
-    letter_panels(grid.flat if len(histories) < 3 else grid[:, 0])  # of many models, each has one letter
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -200,7 +200,7 @@ def roc_panels(
         axes.set(title=name, aspect="equal")
     for axes in grid[0, 1:]:
         axes.set_ylabel("")
-    letter_panels(grid[0], first)
+    letter_panels(figure, first)
     return figure
 
 
@@ -223,7 +223,9 @@ def _draw_point(axes: Axes, point: OperatingPoint) -> list[str]:
 
 
 @print_style
-def confusion_matrices(tables: Mapping[str, pd.DataFrame], columns: int = 4, note: str = "") -> Figure:
+def confusion_matrices(
+    tables: Mapping[str, pd.DataFrame], columns: int = 4, note: str = "", xlabel: str = "predicted"
+) -> Figure:
     """Confusion matrices, rows the true labels, shaded by the share of the row; counts, and where there is room shares,
     are written in. `note` stands above all: who the readers are, say."""
     across = min(columns, len(tables))
@@ -236,8 +238,7 @@ def confusion_matrices(tables: Mapping[str, pd.DataFrame], columns: int = 4, not
         if across < 3:
             words += share.map(lambda x: f"\n{100 * x:.0f} %")
         draw_matrix(axes, share, words, cmap="Blues", vmax=1)
-        axes.set(title=title, xlabel="predicted", ylabel="true")
-    letter_panels(grid.flat[: len(tables)] if len(tables) > 1 else ())
+        axes.set(title=title, xlabel=xlabel, ylabel="true")
     figure.suptitle(note, fontsize=7)
     return figure
 

@@ -8,6 +8,7 @@ is at half of its range, and a dashed one around a lesion that is known.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -24,17 +25,7 @@ from scipy.ndimage import gaussian_filter
 from helpers.data.images import frame_of
 from helpers.plots import style as palette
 from helpers.plots.curves import draw_forest, draw_intervals, legend_beside
-from helpers.plots.style import (
-    CLASSES,
-    DOUBLE,
-    NAMES,
-    REFERENCE,
-    SINGLE,
-    canvas,
-    display_name,
-    letter_panels,
-    print_style,
-)
+from helpers.plots.style import CLASSES, DOUBLE, NAMES, REFERENCE, SINGLE, canvas, display_name, print_style
 
 COLOURS = "inferno"
 FRAME_TONE = 30  # of the white frame that straightening leaves, under a map: else it would pass for a middling value
@@ -158,7 +149,7 @@ def maps_below_images(
         first[0].set_ylabel("B-scan")
         for row, (name, maps) in zip(others, methods.items(), strict=True):
             _draw_method(row, images[part], name, maps.take(np.arange(len(images))[part]), box, masks[part], hits[part])
-    _colour_bar(figure, ScalarMappable(Normalize(0, 1), COLOURS), list(grid.flat), "share of the map's own top")
+    _colour_bar(figure, ScalarMappable(Normalize(0, 1), COLOURS), list(grid.flat), "share of the map's maximum")
     return figure
 
 
@@ -169,9 +160,9 @@ def _draw_method(row: np.ndarray, images: np.ndarray, name: str, maps: Maps, box
         values = gaussian_filter(np.clip(one, 0, None), blur)
         top = highest(values)
         found = "" if np.isnan(hit) else ", found" if hit else ", missed"
-        draw_map(axes, np.where(frame_of(image), FRAME_TONE, image), values, top, mask, f"to {top:.2g}{found}")
+        draw_map(axes, np.where(frame_of(image), FRAME_TONE, image), values, top, mask, f"maximum {top:.2g}{found}")
     unit = f"drop in {maps.units}" if maps.method == "occlusion" else maps.units
-    row[0].set_ylabel(f"{_on_two_lines(name)}\n{_on_two_lines(unit)}\n{maps.seconds / len(maps.maps):.2g} s each")
+    row[0].set_ylabel(f"{fill(name, 12)}\n{fill(unit, 14)}\n{maps.seconds / len(maps.maps):.2g} s each", fontsize=6.5)
 
 
 @print_style
@@ -211,10 +202,6 @@ def _draw_scan(axes: Axes, image: np.ndarray, mask: np.ndarray | None, box: int,
     axes.text(0.05 * size + box, 0.97 * size - box / 2, f"{box} px", color="w", fontsize=5, va="center", bbox=back)
 
 
-def _on_two_lines(name: str) -> str:
-    return name.replace(" ", "\n", 1) if len(name) > 10 else name
-
-
 def _colour_bar(figure: Figure, shown, axes: list[Axes], label: str) -> None:
     bar = figure.colorbar(shown, ax=axes, fraction=0.025, pad=0.01, aspect=14)
     bar.set_label(label, fontsize=6)
@@ -234,7 +221,9 @@ def localisation_curve(curves: pd.DataFrame, by_class: pd.DataFrame) -> Figure:
     """
     figure, axes = canvas(SINGLE * 1.45, 2.7)
     if curves.empty:
-        return _without_lesions(figure, axes)
+        axes.axis("off")
+        axes.text(0.5, 0.5, "no lesions are known:\nsupply marks (marks_file)", ha="center", va="center")
+        return figure
     for k, ((box, part), mark) in enumerate(zip(curves.groupby("box", sort=False), "os^v", strict=False)):
         part, colour = part.sort_values("centre"), ("0.15", palette.TRAINING, "0.45", "0.65")[k]
         axes.fill_between(part["centre"], part["low"], part["high"], color=colour, alpha=0.12, lw=0)
@@ -266,18 +255,16 @@ def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess:
     rows = next(way for ways in panels.values() for way in ways.values())
     names = [f"{display_name(row.label)} ({row.n})" for row in rows.itertuples()]
     figure, grid = canvas(DOUBLE, 0.24 * len(rows) + 0.95, 1, len(panels), sharey=True, squeeze=False)
-    label = "share of images, or of the map" if len(panels) < 3 else "share"
     for axes, (title, ways) in zip(grid[0], panels.items(), strict=True):
         first = next(iter(ways.values()))
-        places = draw_forest(axes, ways, names, label, step=0.3)
+        places = draw_forest(axes, ways, names, "share", step=0.3)
         axes.plot(first["chance"], places, "k|", ms=8, mew=1.4, zorder=5, label=guess)
         for place in places[first["value"].isna()]:
             style = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "center", "fontsize": 5.5}
             axes.annotate("too few patients", (0.98, place), **style)
         axes.axhline(len(rows) - 1.5, color=REFERENCE, lw=0.6)
         most = max(one.max() for way in ways.values() for one in (way["high"], way["chance"]))
-        axes.set(title=title, xlim=(-0.02, min(1.02, 1.2 * most)))
-    letter_panels(grid[0] if len(panels) > 1 else ())
+        axes.set(title=fill(title, 88 // len(panels)), xlim=(0, min(1, 1.2 * most)))
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
@@ -291,8 +278,8 @@ def shares_in_lungs(table: pd.DataFrame) -> Figure:
     return localisation_scores(panel, "the lungs' share of the image")
 
 
-LOCATED = {"hit": "peak on it", "iou": "best overlap with it", "mass": "share of the map in it"}
-LOCATED |= {"mass within lungs": "of its part in the lungs"}
+LOCATED = {"hit": "peak on the finding", "iou": "best overlap with the finding"}
+LOCATED |= {"mass": "share of the map in the finding", "mass within lungs": "the same, of its part in the lungs"}
 
 
 def located_maps(table: pd.DataFrame) -> Figure:
@@ -319,16 +306,7 @@ def deletion_insertion(curves: Mapping[str, pd.DataFrame]) -> Figure:
         sns.lineplot(table, x="percent", y=column, **options, ax=axes)
         axes.set(xlabel="pixels changed (%)", title=f"{column}: the {better} the better", ylim=(0, 1.02))
         axes.grid(True)
-    letter_panels(grid)
     grid[0].get_legend().remove()
     grid[0].set_ylabel("mean probability of the label")
     legend_beside(grid[1])
-    return figure
-
-
-def _without_lesions(figure: Figure, *panels: Axes) -> Figure:
-    """In place of marks: real images without an expert's."""
-    for axes in panels:
-        axes.axis("off")
-        axes.text(0.5, 0.5, "no lesions are known:\nsupply marks (marks_file)", ha="center", va="center")
     return figure

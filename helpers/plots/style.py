@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage, BboxImage, FigureImage
+
+from helpers.run.paths import LABELS
 
 PNG_DPI = 200  # pixels an inch
 MESH = 400  # cells of a heat map or colour bar; more are taken for an image
@@ -23,9 +26,7 @@ CLASSES = {"CNV": "#D55E00", "DME": "#CC79A7", "DRUSEN": "#009E73", "NORMAL": "#
 Mark = tuple[str, str, str]  # marker, fill, edge
 MARKS: tuple[Mark, ...] = (("o", "white", "#333333"), ("s", "#E69F00", "#7A5300"), ("D", "#0072B2", "#00395A"))
 
-NAMES = {"CNV": "CNV", "DME": "DME", "DRUSEN": "Drusen", "NORMAL": "Normal"}  # labels as figures show them
-NAMES |= {"MH": "Macular hole", "DR": "Diabetic retinopathy", "CSR": "Central serous retinopathy"}
-NAMES |= {"BACTERIA": "Bacterial pneumonia", "VIRUS": "Viral pneumonia", "PNEUMONIA": "Pneumonia"}
+NAMES = tomllib.loads(LABELS.read_text(encoding="utf-8"))  # labels as figures and tables show them
 
 RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so that every machine draws the same letters
@@ -50,8 +51,28 @@ RC = {
 }
 
 
-# Decorates a function that draws: all of it is drawn at print size, and the reader's own settings are left alone.
-print_style = mpl.rc_context(RC)
+def print_style(draw: Callable) -> Callable:
+    """Decorate a function that draws: it draws at print size and its figure is finished, the reader's own settings left
+    alone."""
+
+    @wraps(draw)
+    def drawn(*args, **options):
+        with mpl.rc_context(RC):
+            made = draw(*args, **options)
+            return finish(made) if isinstance(made, Figure) else made
+
+    return drawn
+
+
+def finish(figure: Figure) -> Figure:
+    """Put letters on a figure's panels, and let each axis of AUROCs run from 0 to 1, as in every figure."""
+    letter_panels(figure)
+    for axes in figure.axes:
+        if "AUROC" in axes.get_xlabel():
+            axes.set_xlim(0, 1)
+        if "AUROC" in axes.get_ylabel():
+            axes.set_ylim(0, 1)
+    return figure
 
 
 def display_name(label: str) -> str:
@@ -61,6 +82,14 @@ def display_name(label: str) -> str:
     return NAMES.get(label, text[:1].upper() + text[1:])
 
 
+def in_percent(probability: float, digits: int = 1) -> str:
+    """A probability in per cent; no network is certain, so neither 0 nor 100 is printed."""
+    share, least = 100 * probability, 10.0**-digits
+    if share < least:
+        return f"< {least:g} %"
+    return f"> {100 - least:g} %" if share > 100 - least else f"{share:.{digits}f} %"
+
+
 def canvas(width: float = DOUBLE, height: float = 2.6, rows: int = 1, columns: int = 1, **options):
     """A figure of print size (inches) and its axes, as matplotlib's `subplots` gives them."""
     import matplotlib.pyplot as plt
@@ -68,16 +97,19 @@ def canvas(width: float = DOUBLE, height: float = 2.6, rows: int = 1, columns: i
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
 
 
-def letter(axes: Axes, text: str) -> None:
-    """A panel's letter at its top left, outside the axes."""
-    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(text, (0, 1), (-20, 8), **place, fontweight="bold", fontsize=10)
+def letter_panels(figure: Figure, first: str = "A") -> None:
+    """A letter at the top left of each panel, from `first` on, where there are several and one is no image.
 
-
-def letter_panels(panels: Iterable[Axes], first: str = "A") -> None:
-    """Letters on several panels, from `first` on."""
+    A figure that has letters keeps them; a grid of images alone is named by its rows and columns.
+    """
+    panels = [axes for axes in figure.axes if axes.axison and axes.get_label() != "<colorbar>"]
+    lettered = any(note.get_gid() == "letter" for axes in panels for note in axes.texts)
+    if len(panels) < 2 or lettered or all(axes.images for axes in panels):
+        return
+    style = {"xycoords": "axes fraction", "textcoords": "offset points", "fontweight": "bold", "fontsize": 10}
     for place, axes in enumerate(panels):
-        letter(axes, chr(ord(first) + place))
+        at = (0, 3) if axes.images else (-20, 8)  # an image has no labels at its left
+        axes.annotate(chr(ord(first) + place), (0, 1), at, gid="letter", **style)
 
 
 def add_footnote(figure: Figure, text: str) -> None:
@@ -85,6 +117,7 @@ def add_footnote(figure: Figure, text: str) -> None:
     if text:
         width, height = figure.get_size_inches()
         lines = textwrap.wrap(text, max(20, int(22 * width)))  # 22 letters an inch at this size
+        lines = textwrap.wrap(text, len(text) // len(lines) + 8)  # lines of like lengths, no word alone
         strip, text = 0.113 * (len(lines) + 0.3) / height, "\n".join(lines)
         figure.get_layout_engine().set(rect=(0, strip, 1, 1 - strip))
         figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=6, color="0.35", family="DejaVu Sans")

@@ -13,12 +13,15 @@ from matplotlib.figure import Figure
 
 from helpers.metrics.classification import Plateau
 from helpers.metrics.estimate import Estimate
-from helpers.plots.curves import GREY, Box, draw_flowchart, draw_intervals, numbers_of
+from helpers.plots.curves import GREY, Box, draw_flowchart, draw_intervals, legend_beside, numbers_of
 from helpers.plots.maps import image_grid
-from helpers.plots.style import DOUBLE, MARKS, SINGLE, canvas, print_style
+from helpers.plots.style import DOUBLE, MARKS, SINGLE, canvas, in_percent, print_style
 from helpers.rajkomar.numbers import COMPARISONS, Answer
 
 FRONTAL, LATERAL = "#0072B2", "#E69F00"  # dark and light in a grey print
+BY_VIEW = (MARKS[0], ("D", FRONTAL, "#00395A"), ("s", LATERAL, "#7A5300"))  # all images, frontal, lateral
+SOURCES = {"formula": "images made from formulas", "imagenet": "ImageNet", "phantom_views": "phantoms"}
+SOURCES |= {"openi": "Open-i", "cohen_views": "Cohen's collection"}
 
 # --- figure 1 ---------------------------------------------------------------------------------------------------------
 
@@ -43,7 +46,7 @@ def flow(counts: Mapping[str, int], pretraining: str, radiographs: str, external
     grey rectangular boxes".
 
     `counts` has keys of `COUNTS`, "patients" and "excluded"; one of `COUNTS` that is left out is drawn dashed, as *not
-    run*. The sources name what was used ("images made from formulas"), `models` what was trained.
+    run*. The sources are weights and data sets as the profile names them, `models` what was trained.
     """
     shown = {name: f"{count:,}" for name, count in counts.items()}
     boxes = {name: _count_box(name, shown) for name in COUNTS} | _steps(models, shown.get("excluded", "none"))
@@ -53,7 +56,9 @@ def flow(counts: Mapping[str, int], pretraining: str, radiographs: str, external
         arrows += [("external", "second labels"), [(90, 67), (90, 8.5), (84, 8.5)]]
     titles, bold = ("pre-training images", "chest radiographs", "second test set"), {"fontweight": "bold", "color": "k"}
     notes = [(x, 97, title, bold | {"fontsize": 7.5}) for x, title in zip((14, 54, 90), titles, strict=True)]
-    notes += [(14, 92.5, pretraining, {}), (54, 92.5, radiographs, {}), (90, 92.5, external, {})]
+    learnt = dict.fromkeys(SOURCES.get(word.split("_")[0], word) for word in pretraining.split(", "))
+    named = SOURCES.get(radiographs, radiographs)
+    notes += [(14, 92.5, ", ".join(learnt), {}), (54, 92.5, named, {}), (90, 92.5, external, {})]
     notes += [(29, 40, "original images", {"rotation": 90, "fontsize": 5.5})]
     return draw_flowchart(boxes, arrows, 4.1, notes)
 
@@ -206,12 +211,7 @@ def examples(images: Sequence[np.ndarray], titles: Sequence[str], pfi: Sequence[
 
 def _probabilities(pfi: float) -> str:
     shares = {"frontal": pfi, "lateral": 1 - pfi}
-    return "\n".join(f"{view} {_percent(share)}" for view, share in shares.items())
-
-
-def _percent(share: float) -> str:
-    """A probability to a tenth of a per cent; no network is certain, so neither 0 nor 100 is printed."""
-    return "< 0.1 %" if share < 0.001 else "> 99.9 %" if share > 0.999 else f"{100 * share:.1f} %"
+    return "\n".join(f"{view} {in_percent(share)}" for view, share in shares.items())
 
 
 @print_style
@@ -221,7 +221,7 @@ def youden_curve(curve: pd.DataFrame, plateau: Plateau, cutoff: float) -> Figure
     `curve` and `plateau` from `metrics.classification`, of the same images; the plateau is shaded and its higher end,
     the paper's cut-off, is marked. `cutoff`: another, chosen on validation images, drawn dashed.
     """
-    figure, axes = canvas(SINGLE * 1.5, 2.6)
+    figure, axes = canvas(DOUBLE, 2.6)
     axes.plot(100 * curve["cutoff"], curve["index"], color=FRONTAL, lw=1.2)
     axes.axvspan(100 * plateau.low, 100 * plateau.high, color="0.9", lw=0, zorder=0)
     words = f"cut-off {100 * plateau.high:.1f} %, J = {plateau.index:.3f}"
@@ -230,7 +230,7 @@ def youden_curve(curve: pd.DataFrame, plateau: Plateau, cutoff: float) -> Figure
     _class_labels(axes, plateau)
     axes.set(xlim=(0, 100), ylim=(0, 1.0), xlabel="cut-off: predicted probability of a frontal image (%)")
     axes.set_ylabel("Youden index J")
-    axes.legend(loc="lower center")
+    legend_beside(axes)
     return figure
 
 

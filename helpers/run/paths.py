@@ -6,6 +6,7 @@ ROOT = Path(__file__).resolve().parents[2]  # the checkout
 NOTEBOOKS = ROOT / "notebooks"  # committed without outputs
 PROFILES = ROOT / "profiles"  # one TOML file a profile
 PUBLISHED = ROOT / "data" / "published"  # what the papers print: committed facts
+LABELS = ROOT / "data" / "labels.toml"
 RAW = ROOT / "data" / "raw"  # downloaded archives and what they unpack to
 CACHE = ROOT / "data" / "cache"  # phantoms, scans and bottlenecks: can be deleted, will be made again
 FIGURES = ROOT / "figures"  # figures/<run>/<notebook>/: pictures and tables

@@ -21,6 +21,7 @@ from pygments.lexers import PythonLexer
 
 from helpers.run.cache import notebook_key
 from helpers.run.claims import GROUPS, compare, coverage, load_published, margins, stated
+from helpers.run.paths import LABELS
 from helpers.run.profile import Run, failed_steps
 from helpers.run.provenance import read_json, write_atomically
 from helpers.run.steps import left_out, needed, notebook_names, notebook_reads, studies
@@ -33,6 +34,7 @@ TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
 CODE = HtmlFormatter(nowrap=True)
+NAMES = tomllib.loads(LABELS.read_text(encoding="utf-8"))
 STATUS = {"made": "made", "not made": "not in this run", "no notebook": "left out"}
 
 
@@ -208,7 +210,7 @@ def _picture(item: dict[str, Any], run: Run, notebook: str) -> dict[str, Any]:
 
 def _rows(csv: Path) -> dict[str, Any]:
     """A CSV's heading and rows as text; `left` rows in the middle of a long one are not shown."""
-    frame = pd.read_csv(csv)
+    frame = pd.read_csv(csv).rename(columns=NAMES).map(lambda value: NAMES.get(value, value))
     half = SHOWN_ROWS // 2
     shown = pd.concat([frame.head(half), frame.tail(half)]) if len(frame) > SHOWN_ROWS else frame
     heading = [str(name).replace("_", " ") for name in frame.columns]  # it can then wrap

@@ -19,13 +19,13 @@ from helpers.metrics.estimate import Estimate
 from helpers.plots import style as palette
 from helpers.plots.curves import GREY, Box, draw_arrow, draw_box, draw_forest, draw_intervals, draw_rocs, legend_above
 from helpers.plots.maps import draw_image, draw_map
-from helpers.plots.style import DOUBLE, REFERENCE, Mark, canvas, display_name, letter_panels, print_style
+from helpers.plots.style import DOUBLE, REFERENCE, Mark, canvas, display_name, in_percent, print_style
 from helpers.zech.data import RESCORED, RESCORED_LATER
 
 TALK, CHEXNET, OWN = "0.1", "#CC5500", "#8A6500"
 LEVELS = {RESCORED: palette.VALIDATION, RESCORED_LATER: "#5B3A8E"}  # the colour of a level; others: OWN
 FILLED: tuple[Mark, ...] = (("o", OWN, OWN), ("s", "0.6", "0.6"))  # this run's network, and what it is held against
-NOT_RUN = "re-scored: not run\n(the published predictions\ndo not lie there)"
+NOT_RUN = "not re-scored: the published\npredictions are not here"
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def areas(
     `published` has retrained and chexnet by label; `levels[name][label]` are AUROCs, with `own` the name of this run's
     network; `frozen` those of the head on frozen features.
     """
-    figure, (left, right) = canvas(DOUBLE, 3.7, 1, 2, sharey=True, width_ratios=(1.15, 1))
+    figure, (left, right) = canvas(DOUBLE, 4.5, 1, 2, sharey=True)
     labels, places = published.index, np.arange(len(published))
     names, title = [display_name(label) for label in labels], "AUROC (95 % interval)"
     left.plot(published["chexnet"], places - 0.17, "s", ms=4, mfc="none", mec=CHEXNET, label="CheXNet, printed")
@@ -56,7 +56,7 @@ def areas(
     if not rescored:
         left.plot([], [], ls="", label=NOT_RUN)
     draw_forest(left, {}, names, title)
-    shown = {f"this run's network: {own}": levels[own], "head on frozen features": frozen or {}}
+    shown = {"fine-tuned network": levels[own], "last layer on frozen features": frozen or {}}
     series = {name: [of.get(label) for label in labels] for name, of in shown.items() if of}
     draw_forest(right, series, names, title, FILLED, step=0.28, reference=0.5)
     left.set_title("As printed, and the published predictions", pad=4)
@@ -81,8 +81,8 @@ def roc_grid(
         draw_rocs(axes, curves, [LEVELS.get(level, OWN) for level in kept])
         for k, (level, one) in enumerate(kept.items()):
             text = f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
-            style = {"color": LEVELS.get(level, OWN), "ha": "right", "fontsize": 5.2}
-            axes.text(0.98, 0.04 + 0.11 * k, text, **style)
+            style = {"color": LEVELS.get(level, OWN), "ha": "right", "fontsize": 6}
+            axes.text(0.98, 0.04 + 0.12 * k, text, **style)
         axes.set(aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), xlabel="", ylabel="")
         axes.set_title(display_name(label), pad=3)
     last = grid.flat[-1]
@@ -163,7 +163,7 @@ def network_answer(one: Shown, backbone: str) -> Figure:
     draw_box(middle, Box(50, 57, 60, 30, f"{backbone}\n14 outputs", fill=GREY))
     draw_arrow(middle, (0, 57), (18, 57))
     draw_arrow(middle, (82, 57), (100, 57))
-    answer = f"Output\n{display_name(one.label)}: {100 * one.probabilities[one.label]:.0f} %"
+    answer = f"Output\n{display_name(one.label)}: {in_percent(one.probabilities[one.label], 0)}"
     middle.text(50, 20, answer, ha="center", va="center", fontsize=8)
     labels = ", ".join(map(display_name, one.labels)) or "no finding"
     middle.text(50, 2, f"labelled {labels}", ha="center", va="center", fontsize=5.5, color="0.35", wrap=True)
@@ -199,7 +199,7 @@ def heat_maps(rows: Sequence[Shown], columns: int = 5) -> Figure:
     lines = -(-len(rows) // columns)
     figure, grid = canvas(DOUBLE, 1.52 * lines + 0.25, lines, columns, squeeze=False)
     for axes, one in zip(grid.flat, rows, strict=False):
-        one.draw(axes, f"{display_name(one.label)}: {100 * one.probabilities[one.label]:.0f} %")
+        one.draw(axes, f"{display_name(one.label)}: {in_percent(one.probabilities[one.label], 0)}")
     for axes in grid.flat[len(rows) :]:
         axes.axis("off")
     if len(rows) < grid.size:
@@ -276,7 +276,6 @@ def imbalance_curve(curve: pd.DataFrame, high: str, low: str, prevalence: float)
         axes.set_xticks(range(len(ratios)), [f"{a:.0f} : {b:.0f}" for a, b in zip(*shares, strict=True)])
         axes.set(title=MARKED[markers], xlabel=f"prevalence, {high} : {low} (%)")
         axes.grid(True, axis="y")
-    letter_panels(grid[0])
     grid[0, 0].set_ylabel("AUROC, pneumonia")
     columns = 5 if len(settings) > 1 else 2
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=columns, columnspacing=1.1)
@@ -302,8 +301,7 @@ def origin_accuracy(images: Mapping[str, np.ndarray], accuracies: Mapping[str, p
         draw_forest(axes, {}, names, "correctly identified (%)", reference=100 * table["most frequent"].iloc[0])
         for markers, part in table.reset_index(drop=True).groupby("markers"):
             draw_intervals(axes, part, part.index, SETTINGS[markers], scale=100)
-        axes.set(xlim=(20, 102), title=question)
-    letter_panels(grid)
+        axes.set(xlim=(0, 100), title=question)
     return figure
 
 
@@ -340,7 +338,6 @@ def remedies(table: pd.DataFrame) -> Figure:
         for at in np.flatnonzero(mine["p_holm"] < 0.05):
             axes.annotate("*", (mine["high"].iloc[at], at), (3, -3.5), textcoords="offset points", fontsize=9)
         axes.set_title(title)
-    letter_panels(grid)
     return figure
 
 
@@ -360,7 +357,7 @@ def regions(
     from matplotlib.patches import Rectangle
 
     figure, (first, *others, axes) = canvas(DOUBLE, 2.2, 1, 2 + len(shown), width_ratios=[1] * (1 + len(shown)) + [1.1])
-    draw_image(first, image, "phantom; found: line, true: dots")
+    draw_image(first, image, "found: line; true: dots")
     for (row, column), line in zip(boxes.values(), ("-", ":"), strict=True):
         first.add_patch(Rectangle((column, row), side, side, fill=False, ec="white", lw=1.1, ls=line))
     for panel, (name, one) in zip(others, shown.items(), strict=True):

@@ -21,10 +21,14 @@ MIDDLE = "the middle of the thorax"
 HEALTHY = 48  # images that maps are compared with
 
 
-def clearest(scores: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """For each label the image that has it and the highest probability of it: columns image_id, target."""
-    positive = {label: scores[scores[f"y_{label}"]] for label in labels}
-    found = [nearest(rows, label, [1.0]) for label, rows in positive.items() if len(rows)]
+def clearest(scores: pd.DataFrame, labels: Sequence[str], marked: pd.DataFrame) -> pd.DataFrame:
+    """For each label the image that has it and the highest probability of it, of those where its place is known
+    (`marked`: image_id, target) if there are any: columns image_id, target."""
+    found = []
+    for label in labels:
+        rows = scores[scores[f"y_{label}"]]
+        known = rows[rows["image_id"].isin(marked.loc[marked["target"] == label, "image_id"])]
+        found += [nearest(known if len(known) else rows, label, [1.0])] if len(rows) else []
     return pd.concat(found, ignore_index=True)
 
 
@@ -66,10 +70,12 @@ def choose_marked(catalogue: Catalogue, frame: pd.DataFrame, labels: Sequence[st
 
 
 def read_findings(catalogue: Catalogue, chosen: pd.DataFrame, size: int) -> np.ndarray:
-    """Where the findings of `chosen` (image_id, target) are, bool (n, size, size): of phantoms all of the image's, of
-    real images the target's boxes; empty where that is not known."""
+    """Where the target of each of `chosen` (image_id, target) is, bool (n, size, size): a phantom's mask, where the
+    target alone was drawn, or a real image's boxes; empty where that is not known."""
     if catalogue.phantom:
-        return lesion_masks(catalogue, catalogue.frame.set_index("image_id").loc[chosen["image_id"]], size)
+        rows = catalogue.frame.set_index("image_id").loc[chosen["image_id"]]
+        alone = rows["findings"].to_numpy() == chosen["target"].to_numpy()
+        return lesion_masks(catalogue, rows, size) & alone[:, None, None]
     boxes, masks = read_boxes(catalogue.root)[0], np.zeros((len(chosen), size, size), bool)
     places = chosen.assign(place=range(len(chosen))).rename(columns={"target": "label"})
     for box in boxes.merge(places, on=["image_id", "label"]).itertuples():
