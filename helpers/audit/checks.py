@@ -221,7 +221,7 @@ def tally(table: pd.DataFrame, by: str = "paper") -> pd.DataFrame:
 
 
 def derived(checks: Sequence[Check]) -> dict[str, float]:
-    """Ids of printed numbers that other numbers of the same text determine, and what those make of them."""
+    """The ids of printed numbers that other numbers of the same text determine, with the values that these imply."""
     return {check.facts[0].id: check.answer().value for check in checks if check.texts.get("derived")}
 
 

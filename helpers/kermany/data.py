@@ -66,7 +66,7 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 def load_oct(settings) -> Catalogue:
-    """The OCT B-scans: phantoms are made where they are not there yet, real ones are looked for."""
+    """The OCT B-scans: phantoms, drawn when first needed, or the images found in `data_dir`."""
     if settings.oct_source == "phantom_oct":
         from helpers.phantoms.oct import OCT
 
