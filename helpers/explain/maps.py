@@ -154,8 +154,8 @@ class Cases:
 def choose_cases(
     catalogue: Catalogue, labels: Sequence[str], size: int, count: int = 0, seed: int = 1, marked: Sequence[str] = ()
 ) -> Cases:
-    """`count` images of the test folder (0: all), as many of each label as there are, in the order of a hash of seed and
-    name, so that none is picked by hand. Images named in `marked` come first. Lesions are the phantoms' masks.
+    """`count` images of the test folder (0: all), as many of each label as there are, in the order of a hash of
+    seed and name, so that none is picked by hand. Images named in `marked` come first. Lesions are the phantoms' masks.
     """
     frame = catalogue.frame
     test = frame[(frame["published_split"] == "test") & frame["label"].isin(list(labels))]
