@@ -10,6 +10,7 @@ from figure_checks import drawing_test, words_of
 from helpers.carr import figures as carr
 from helpers.explain.scores import means
 from helpers.metrics.estimate import Estimate
+from helpers.plots.style import display_name
 
 RANDOM = np.random.default_rng(0)
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS", "COVID-19")
@@ -58,11 +59,11 @@ test_figures_draw = drawing_test(DRAWN)
 
 def test_only_a_wrong_prediction_is_written_out():
     words = words_of(DRAWN["figure 2"][0]())
-    assert words.count("(predicted: ") == 1 and "NORMAL\n(predicted: VIRUS)" in words
+    assert words.count("(predicted: ") == 1 and "Normal\n(predicted: Viral pneumonia)" in words
 
 
 def test_a_class_average_stands_below_its_classes_within_its_band():
     axes = carr.class_averages(PER_CLASS, NUMBERS, {"f1": "F1"}).axes[0]
-    assert [text.get_text() for text in axes.get_yticklabels()] == [*CLASSES, "average"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [*map(display_name, CLASSES), "average"]
     average = next(line for line in axes.lines if line.get_marker() == "D")
     assert average.get_xdata() == pytest.approx([0.9]) and list(average.get_ydata()) == [4]

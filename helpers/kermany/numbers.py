@@ -25,7 +25,7 @@ from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs
 from helpers.metrics.by_patient import Clustered, clustered_mean, mean_by_patient, over_trainings
 from helpers.metrics.classification import accuracy, predicted_labels, probabilities_of, rates
 from helpers.metrics.comparison import holm, mcnemar
-from helpers.metrics.estimate import Estimate, estimate_frame, places_of
+from helpers.metrics.estimate import Estimate, estimate_frame, likelihood_ratios, places_of, side_by_side
 from helpers.run.paths import PUBLISHED
 
 PAIRS_PER_ID = 3  # of shared ids, so that one patient with 500 images does not decide
@@ -201,6 +201,24 @@ def cheapest_decisions(scores: pd.DataFrame) -> np.ndarray:
     """
     expected = probabilities_of(scores, PNEUMONIA) @ PNEUMONIA_COSTS.to_numpy(dtype=float)
     return np.array(PNEUMONIA, dtype=object)[expected.argmin(axis=1)]
+
+
+def referral_at(scores: pd.DataFrame, threshold: float, prevalence: float) -> pd.DataFrame:
+    """What urgent referral from `threshold` on means where `prevalence` of the images are urgent, in words.
+
+    Sensitivity and specificity with intervals by patient; predictive values with those of the likelihood ratios, which
+    take images as independent.
+    """
+    urgent, called = is_urgent(scores["label"]), urgent_score(scores) >= threshold
+    found = rates(urgent, called, scores["patient_id"])
+    positive, negative = likelihood_ratios(urgent, called).values()
+    odds = prevalence / (1 - prevalence)
+    ppv = (1 - 1 / (1 + odds * ratio) for ratio in (positive.value, positive.low, positive.high))
+    npv = (1 / (1 + odds * ratio) for ratio in (negative.value, negative.high, negative.low))
+    shown = {name: found[name] for name in ("sensitivity", "specificity")}
+    shown["positive predictive value"] = Estimate(*ppv, positive.n, positive.method, positive.note)
+    shown["negative predictive value"] = Estimate(*npv, negative.n, negative.method, negative.note)
+    return side_by_side({f"threshold {threshold:.3f}, {100 * prevalence:.0f} % urgent": shown})
 
 
 def referral_costs(scores: pd.DataFrame) -> dict[str, Estimate]:
