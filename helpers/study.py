@@ -18,21 +18,10 @@ from helpers.data.scan import unverified
 from helpers.data.splits import Source, Split
 from helpers.metrics.estimate import Estimate
 from helpers.plots.style import NAMES, add_footnote, save_figure, shows_pixels
-from helpers.run import paths
+from helpers.run import paths, provenance
 from helpers.run.cache import notebook_key, settings_of_notebook, settings_of_step
 from helpers.run.claims import compare, load_published, other_recipe, settings
 from helpers.run.profile import Profile, ProfileError, Run, load_profile, nearest, parse_overrides
-from helpers.run.provenance import (
-    MADE,
-    collected_warnings,
-    commit,
-    describe,
-    digest_of,
-    read_json,
-    versions,
-    write_atomically,
-    write_json,
-)
 from helpers.run.steps import left_out, needed, notebook_names, notebook_reads, paper_of, step_named
 from helpers.runner import Experiment, experiment_of
 
@@ -84,7 +73,7 @@ class Study:
         self._found: list[str] = []
         self._claims: dict[str, Estimate] = {}
         self._grounds: dict[str, tuple[bool, str]] = {}
-        self._collecting = collected_warnings(self.warnings)
+        self._collecting = provenance.collected_warnings(self.warnings)
         self._collecting.__enter__()
 
     # --- what the study reads -----------------------------------------------------------------------------------
@@ -129,7 +118,7 @@ class Study:
         read = {key for step in steps for key in settings_of_step(step_named(step), self._profile).values()}
         found = {"images": "; ".join(filter(None, unknown)).rstrip(".")}
         found |= other_recipe(paper_of(self._reads.data).paper, self._profile, read)
-        records = [read_json(self.run.stage(step)) for step in steps if self.run.stage(step).is_file()]
+        records = [provenance.read_json(self.run.stage(step)) for step in steps if self.run.stage(step).is_file()]
         cut = [text for record in records for text in record["warnings"] if text.startswith("no GPU: ")]
         found["training"] = "; ".join(filter(None, (found.get("training"), *cut)))
         return {what: text for what, text in found.items() if text}
@@ -160,12 +149,12 @@ class Study:
         pixels = shows_pixels(figure)
         folder = self.run.figures / self.notebook
         for suffix in (".pdf", ".png"):
-            write_atomically(folder / f"{name}{suffix}", lambda file: save_figure(figure, file))
+            provenance.write_atomically(folder / f"{name}{suffix}", lambda file: save_figure(figure, file))
         self._figures.append(_item(name, shows, caption, published, pixels=pixels))
         width = round(figure.get_size_inches()[0] * 110)
         data = (folder / f"{name}.png").read_bytes()
         picture = Image(data=data, format="png", width=width, alt=f"{shows}: {caption}")
-        display(picture, metadata={MADE: f"{name}.png"})
+        display(picture, metadata={provenance.MADE: f"{name}.png"})
 
     def table(
         self,
@@ -185,13 +174,15 @@ class Study:
         training decides the numbers and their interval does not hold the spread between trainings.
         """
         path, named = self.run.figures / self.notebook / f"{name}.csv", any(table.index.names)
-        write_atomically(path, lambda file: table.to_csv(file, index=named, float_format="%.6g", lineterminator="\n"))
+        provenance.write_atomically(
+            path, lambda file: table.to_csv(file, index=named, float_format="%.6g", lineterminator="\n")
+        )
         self._tables.append(_item(name, shows, caption, published, compared=compared))
         shown = table if shown is None else shown
         if isinstance(shown, pd.DataFrame):
             shown = shown.rename(index=NAMES, columns=NAMES).map(lambda value: NAMES.get(value, value))
         with pd.option_context("display.precision", 3, "display.max_colwidth", 120):
-            display(shown, metadata={MADE: f"{name}.csv"})
+            display(shown, metadata={provenance.MADE: f"{name}.csv"})
 
     def found(self, sentences: Iterable[str]) -> None:
         """Show what this run found as a list, and keep it for the report: three to six sentences, made from numbers."""
@@ -200,7 +191,7 @@ class Study:
             raise ValueError(f"{self.notebook}: three to six sentences say what was found, not {len(self._found)}")
         if not self.comparable[0]:
             self._found.append(f"None of this is held against the paper's own numbers. {self.comparable[1]}")
-        display(Markdown("\n".join(f"- {one}" for one in self._found)), metadata={MADE: "found"})
+        display(Markdown("\n".join(f"- {one}" for one in self._found)), metadata={provenance.MADE: "found"})
 
     def claim(self, claim: str, obtained: Estimate | float, grounds: tuple[bool, str] | None = None) -> None:
         """Record what this study obtained for the published number with this id; it must be one in data/published/.
@@ -232,7 +223,7 @@ class Study:
         claims = self.claims()
         self._collecting.__exit__(None, None, None)
         facts = self._facts()
-        write_json(self.run.figures / self.notebook / "tables.json", facts)
+        provenance.write_json(self.run.figures / self.notebook / "tables.json", facts)
         left = {
             "notebook": self.notebook,
             "key": self._key,
@@ -247,11 +238,11 @@ class Study:
             "claims": claims.to_dict("records"),
             "obtained": {name: found.as_dict() for name, found in self._claims.items()},
             "warnings": self.warnings,
-            "versions": versions(),
-            "hardware": describe(),
-            "commit": commit(),
+            "versions": provenance.versions(),
+            "hardware": provenance.describe(),
+            "commit": provenance.commit(),
         }
-        write_json(self.run.record(self.notebook), left)
+        provenance.write_json(self.run.record(self.notebook), left)
         return claims
 
     def _facts(self) -> dict[str, Any]:
@@ -260,7 +251,7 @@ class Study:
         if self._reads.data:
             frame = self.split.frame.sort_values("image_id")
             columns = ["image_id", "patient_id", "label", "split"]
-            data = {"source": self.catalogue.name, "rows": digest_of(frame[columns].to_csv(index=False))}
+            data = {"source": self.catalogue.name, "rows": provenance.digest_of(frame[columns].to_csv(index=False))}
             data |= {f"{part} images": int(count) for part, count in frame["split"].value_counts().items()}
             data |= {"patients": int(frame["patient_id"].nunique())} if self.catalogue.patients_known else {}
         if self._reads.data and self.catalogue.phantom:

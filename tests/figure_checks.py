@@ -23,6 +23,10 @@ def drawing_test(drawn):
         figure = draw()
         assert figure.get_size_inches()[0] <= DOUBLE + 1e-9
         assert words in words_of(figure)
+        charts = [axes for axes in figure.axes if axes.axison and not axes.images and axes.get_label() != "<colorbar>"]
+        letters = [text.get_text() for text in figure.findobj(Text) if text.get_gid() == "letter"]
+        assert len(letters) == len(set(letters)) >= (len(charts) if len(charts) > 1 else 0)
+        assert all(axes.get_xlim() == (0, 1) for axes in charts if "AUROC" in axes.get_xlabel())
         add_footnote(figure, "Phantoms: no evidence about the paper.")
         save_figure(figure, tmp_path / "figure.png")
         panels = [axes.get_window_extent() for axes in figure.axes if axes.axison]

@@ -14,7 +14,6 @@ from helpers.metrics.auroc import auroc
 from helpers.metrics.classification import confusion, transferred_point
 from helpers.metrics.estimate import Estimate
 from helpers.plots import curves, maps
-from helpers.plots.style import canvas, finish
 
 RANDOM = np.random.default_rng(0)
 TRUTH = np.repeat([True, False], 60)
@@ -99,13 +98,6 @@ def test_arrows_meet_the_edges_of_boxes():
     above, below, beside = (curves.Box(x, y, 20, 10, "") for x, y in ((20, 80), (22, 20), (70, 80)))
     assert curves.between(above, below) == ((20, 75), (20, 25))
     assert curves.between(above, beside) == ((30, 80), (60, 80))
-
-
-def test_a_finished_figure_has_letters_beside_its_charts_and_aurocs_from_0_to_1():
-    figure, (left, _) = canvas(columns=2)
-    left.set_xlabel("AUROC, pneumonia")
-    assert [note.get_text() for axes in finish(figure).axes for note in axes.texts] == ["A", "B"]
-    assert left.get_xlim() == (0, 1) and not any(axes.texts for axes in DRAWN["class examples"][0]().axes)
 
 
 def test_lesions_are_outlined_only_from_the_second_row_on():

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import BLUE, GREY, Box, draw_flowchart, draw_forest, draw_intervals, forest
 from helpers.plots.maps import COLOURS, draw_image, localisation_scores
-from helpers.plots.style import DOUBLE, MARKS, NAMES, REFERENCE, canvas, print_style
+from helpers.plots.style import DOUBLE, MARKS, NAMES, REFERENCE, canvas, print_style, source_of
 
 # Starts, from the least to the most that was learnt before: marker, fill, edge, line, which a grey print keeps apart.
 STARTS = {
@@ -40,7 +40,7 @@ def workflow(summary: Mapping[str, Any], weights: str, classes: Sequence[str]) -
     """
     subjects, target = summary["target subjects per class"], summary["target images per class"]
     steps = {
-        "1  natural images": f"initialised with\nweights learnt from\n\n{_natural(weights)}",
+        "1  natural images": f"initialised from\n\n{fill(source_of(weights), 26)}",
         "2  bridge": f"fine-tuned on\n{summary['bridge images']:,} images\n\n{_classes(summary['bridge classes'])}",
         "3  target": f"trained on\n{subjects:,} subjects per class,\n{target:,} images with augmentation\n\n"
         + _classes(classes),
@@ -55,13 +55,6 @@ def workflow(summary: Mapping[str, Any], weights: str, classes: Sequence[str]) -
     words = f"one network ({summary['backbone']}): {words}"
     arrows = [*zip(steps, list(steps)[1:], strict=False), [(2, 23), (74, 23)]]
     return draw_flowchart(boxes, arrows, 2.0, [(38, 12, words, {"fontsize": 6.5})])
-
-
-def _natural(weights: str) -> str:
-    """What the first step learnt from, where its name shows it."""
-    if weights.startswith("formula"):
-        return "images made from formulas,\nin place of photographs"
-    return {"imagenet": "photographs: ImageNet", "none": "nothing: random weights"}.get(weights, "other images")
 
 
 def _classes(names: Sequence[str]) -> str:

@@ -82,6 +82,12 @@ def display_name(label: str) -> str:
     return NAMES.get(label, text[:1].upper() + text[1:])
 
 
+def source_of(weights: str) -> str:
+    """What a network's weights were learnt from, as far as the profile's word for them says."""
+    known = {"imagenet": "ImageNet photographs", "formula": "images made from formulas", "none": "random weights"}
+    return known.get(weights.split("_")[0], f"the images behind {Path(weights).name}")
+
+
 def in_percent(probability: float, digits: int = 1) -> str:
     """A probability in per cent; no network is certain, so neither 0 nor 100 is printed."""
     share, least = 100 * probability, 10.0**-digits

@@ -15,13 +15,12 @@ from helpers.metrics.classification import Plateau
 from helpers.metrics.estimate import Estimate
 from helpers.plots.curves import GREY, Box, draw_flowchart, draw_intervals, legend_beside, numbers_of
 from helpers.plots.maps import image_grid
-from helpers.plots.style import DOUBLE, MARKS, SINGLE, canvas, in_percent, print_style
+from helpers.plots.style import DOUBLE, MARKS, SINGLE, canvas, in_percent, print_style, source_of
 from helpers.rajkomar.numbers import COMPARISONS, Answer
 
 FRONTAL, LATERAL = "#0072B2", "#E69F00"  # dark and light in a grey print
 BY_VIEW = (MARKS[0], ("D", FRONTAL, "#00395A"), ("s", LATERAL, "#7A5300"))  # all images, frontal, lateral
-SOURCES = {"formula": "images made from formulas", "imagenet": "ImageNet", "phantom_views": "phantoms"}
-SOURCES |= {"openi": "Open-i", "cohen_views": "Cohen's collection"}
+SOURCES = {"phantom_views": "phantoms", "openi": "Open-i", "cohen_views": "Cohen's collection"}
 
 # --- figure 1 ---------------------------------------------------------------------------------------------------------
 
@@ -56,9 +55,8 @@ def flow(counts: Mapping[str, int], pretraining: str, radiographs: str, external
         arrows += [("external", "second labels"), [(90, 67), (90, 8.5), (84, 8.5)]]
     titles, bold = ("pre-training images", "chest radiographs", "second test set"), {"fontweight": "bold", "color": "k"}
     notes = [(x, 97, title, bold | {"fontsize": 7.5}) for x, title in zip((14, 54, 90), titles, strict=True)]
-    learnt = dict.fromkeys(SOURCES.get(word.split("_")[0], word) for word in pretraining.split(", "))
-    named = SOURCES.get(radiographs, radiographs)
-    notes += [(14, 92.5, ", ".join(learnt), {}), (54, 92.5, named, {}), (90, 92.5, external, {})]
+    learnt = ", ".join(dict.fromkeys(map(source_of, pretraining.split(", "))))
+    notes += [(14, 92.5, learnt, {}), (54, 92.5, SOURCES.get(radiographs, radiographs), {}), (90, 92.5, external, {})]
     notes += [(29, 40, "original images", {"rotation": 90, "fontsize": 5.5})]
     return draw_flowchart(boxes, arrows, 4.1, notes)
 

@@ -93,7 +93,7 @@ def notebook_key(name: str, profile: Profile) -> str:
     inputs = [name, ["".join(cell["source"]) for cell in cells], steps]
     inputs += [fingerprint(resolve(reads.folders)(profile)) if reads.folders else ""]
     own = [f"data/published/{paper_of(reads.data).paper}*"] if reads.data else []
-    files = sorted(path for pattern in ("data/labels.toml", *reads.files, *own) for path in paths.ROOT.glob(pattern))
+    files = sorted(one for at in ("data/published/labels.toml", *reads.files, *own) for one in paths.ROOT.glob(at))
     return make_key(_modules(_imports(ast.parse(code))), settings_of_notebook(name, profile).values(), inputs, files)
 
 

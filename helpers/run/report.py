@@ -132,19 +132,13 @@ def _headlines(records: dict[str, dict]) -> list[dict[str, Any]]:
     found = []
     for row in _told()["headlines"]:
         record = records.get(row["notebook"], {"figures": []})
-        sentence = _finding(record) if record["figures"] else ""
+        sentence = next(iter(record.get("found", ())), "") if record["figures"] else ""
         named = [item for item in record["figures"] if item["name"] == row["figure"]]
         if sentence:
-            found.append(row | {"sentence": sentence, "item": (named or record["figures"])[0]})
+            found.append(
+                row | {"sentence": sentence[:1].upper() + sentence[1:], "item": (named or record["figures"])[0]}
+            )
     return found
-
-
-def _finding(record: dict[str, Any]) -> str:
-    """The first sentence of what the notebook found; its first claim where its record has none, '' without either."""
-    claims = [row for row in record["claims"] if row["group"] == "results" and row["obtained"]]
-    told = [f"{row['quantity']}: published {row['published']}, obtained {row['obtained']}." for row in claims]
-    sentence = next(iter([*record.get("found", ()), *told]), "")
-    return sentence[:1].upper() + sentence[1:]
 
 
 def _failures(run: Run, records: dict[str, dict]) -> list[dict[str, str]]:
