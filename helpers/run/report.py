@@ -128,11 +128,12 @@ def _told() -> dict[str, list[dict]]:
 
 
 def _headlines(records: dict[str, dict]) -> list[dict[str, Any]]:
-    """The run's first findings: topic, notebook, a sentence made from its numbers, and a figure."""
+    """The run's first findings: topic, notebook, a sentence of what it found, and a figure."""
     found = []
     for row in _told()["headlines"]:
         record = records.get(row["notebook"], {"figures": []})
-        sentence = next(iter(record.get("found", ())), "") if record["figures"] else ""
+        told = record.get("found", ()) if record["figures"] else ()
+        sentence = next(iter([*told[row.get("finding", 1) - 1 :], *told]), "")
         named = [item for item in record["figures"] if item["name"] == row["figure"]]
         if sentence:
             found.append(
