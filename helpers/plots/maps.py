@@ -264,7 +264,7 @@ def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess:
             axes.annotate("too few patients", (0.98, place), **style)
         axes.axhline(len(rows) - 1.5, color=REFERENCE, lw=0.6)
         most = max(one.max() for way in ways.values() for one in (way["high"], way["chance"]))
-        axes.set(title=fill(title, 88 // len(panels)), xlim=(0, min(1, 1.2 * most)))
+        axes.set(title=fill(title, 96 // len(panels)), xlim=(0, min(1, 1.2 * most)))
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 

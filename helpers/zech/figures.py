@@ -80,9 +80,8 @@ def roc_grid(
         curves = {level: (scores[level][f"y_{label}"], scores[level][f"p_{label}"], one) for level, one in kept.items()}
         draw_rocs(axes, curves, [LEVELS.get(level, OWN) for level in kept])
         for k, (level, one) in enumerate(kept.items()):
-            text = f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
-            style = {"color": LEVELS.get(level, OWN), "ha": "right", "fontsize": 6}
-            axes.text(0.98, 0.04 + 0.12 * k, text, **style)
+            style = {"color": LEVELS.get(level, OWN), "ha": "right", "fontsize": 5.5}
+            axes.text(0.98, 0.04 + 0.12 * k, one.plain(2), **style)
         axes.set(aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), xlabel="", ylabel="")
         axes.set_title(display_name(label), pad=3)
     last = grid.flat[-1]
