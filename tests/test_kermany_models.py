@@ -75,7 +75,7 @@ def test_the_learning_curve_trains_each_draw_on_both_initialisations(tmp_path, m
 
     def random_features(images, backbone, profile):
         asked.append(images.frame)
-        return pd.DataFrame(features * 0, index=frame["image_id"])
+        return features * 0, pd.Index(frame["image_id"])
 
     monkeypatch.setattr(models, "_features_of", random_features)
     profile = PROFILE.model_copy(update={"curve_per_class": (3, 5), "curve_seeds": 2, "head_learning_rate": 0.1})

@@ -151,8 +151,8 @@ def test_pieces_are_computed_side_by_side_and_gathered(catalogue, cache):
 def test_batches_and_files_of_any_size_give_the_same_also_in_a_nameless_file(
     catalogue, cache, monkeypatch, batch, part
 ):
-    for name, value in (("BATCH", batch), ("PART", part), ("IN_MEMORY", 0)):
-        monkeypatch.setattr(module, name, value)
+    for name, value in (("model.features.BATCH", batch), ("model.features.PART", part), ("data.images.IN_MEMORY", 0)):
+        monkeypatch.setattr(f"helpers.{name}", value)
     made = extract(catalogue, cache)
     np.testing.assert_array_equal(made.features, truth(catalogue))
     assert isinstance(made.features, np.memmap) and not list(made.folder.glob("tmp*"))

@@ -5,8 +5,10 @@ At the end: a perceptual hash that is the same for images an eye would call the 
 
 from __future__ import annotations
 
+import math
 import os
 import stat
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ LARGE = 8_000_000  # pixels from which images are decoded one at a time, however
 MIN_SIDE = 8  # pixels; what is smaller is an icon or a tracking pixel, not a medical image
 FRAME = 250  # grey level from which pixels joined to the image's edge are the white frame, not tissue
 AHEAD = 2  # batches decoded while the caller works on one
+IN_MEMORY = 256 * 2**20  # bytes of an array; a larger one lies in a file that the system pages in and out
 
 _one_large = threading.Semaphore()
 
@@ -184,6 +187,18 @@ def batches(catalogue: Catalogue, size: int, batch: int, workers: int = 0) -> It
                 start += len(images)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def room_for(shape: tuple[int, ...], dtype: type, folder: Path) -> np.ndarray:
+    """Room for an array, of which there may be one row per image: memory, or beyond `IN_MEMORY` bytes a nameless file
+    in `folder`."""
+    size = np.dtype(dtype).itemsize * math.prod(shape)
+    if size <= IN_MEMORY:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, a crash later
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def average_hash(image: np.ndarray) -> str:

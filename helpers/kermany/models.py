@@ -50,17 +50,15 @@ def train_named_head(inputs: Inputs) -> Results:
     name, frame = inputs.name, inputs.own.frame
     if name == "bacteria_virus" and not {*CLASSES[name]} <= {*inputs.own.catalogue.classes}:
         return Results((), {}, {"not available": "these images do not distinguish bacterial and viral pneumonia"})
-    rows, settings = rows_of(name, frame, inputs.settings), head_settings(inputs.settings)
-    features = inputs.features()[frame["image_id"].isin(rows["image_id"]).to_numpy()]
-    learnt = rows["split"].isin(SPLITS).to_numpy()
-    labels, split = rows.loc[learnt, "label"], rows.loc[learnt, "split"]
-    trained = train_head(features[learnt], labels, split, CLASSES[name], settings)
+    features, used = inputs.features(), rows_of(name, frame, inputs.settings)
+    rows = used.set_index("image_id").reindex(frame["image_id"])  # all: a copy of the features may fill the memory
+    trained = train_head(features, rows["label"], rows["split"], CLASSES[name], head_settings(inputs.settings))
     heads = {"validation": trained.by_validation, "test": trained.by_test}
-    held_out = (rows["split"] != "train").to_numpy()
-    scores = []
+    shown, scores = used[used["split"] != "train"], []
+    held_out = features[frame["image_id"].isin(shown["image_id"]).to_numpy()]
     for selection, head in heads.items():
         head.save(inputs.fresh / SELECTIONS[selection])
-        scores.append(scores_of(rows[held_out], head.predict(features[held_out]), head.classes, selection))
+        scores.append(scores_of(shown, head.predict(held_out), head.classes, selection))
     chosen = trained.by_validation
     history = trained.history[trained.history["l2"] == chosen.l2].reset_index(drop=True)
     tables = {"scores": pd.concat(scores, ignore_index=True), "history": history}
@@ -114,13 +112,13 @@ def train_learning_curve(inputs: Inputs) -> Results:
     needed = pd.concat([rows for _, _, rows in draws]).drop_duplicates("image_id")
     random = load_backbone(profile.backbone, "none", profile.image_size, profile.seed)
     features = {
-        "pre-trained": pd.DataFrame(inputs.features(), index=frame["image_id"]),
+        "pre-trained": (inputs.features(), pd.Index(frame["image_id"])),
         "random initialisation": _features_of(Images(inputs.own.catalogue, needed), random, profile),
     }
     settings = replace(head_settings(profile), steps=CURVE_STEPS, evaluate_every=10)
     scores = [
-        _curve_scores(rows, values, replace(settings, seed=seed)).assign(initialisation=name, per_class=size, seed=seed)
-        for name, values in features.items()
+        _curve_scores(rows, *known, replace(settings, seed=seed)).assign(initialisation=name, per_class=size, seed=seed)
+        for name, known in features.items()
         for size, seed, rows in draws
     ]
     return Results(CLASSES["multiclass"], {"curve": pd.concat(scores, ignore_index=True)})
@@ -140,16 +138,16 @@ def draw_curve(frame: pd.DataFrame, profile: Profile) -> list[tuple[int, int, pd
     return [(size, seed, limited(frame, size, seed)) for size in sizes for seed in seeds]
 
 
-def _features_of(images: Images, backbone, profile: Profile) -> pd.DataFrame:
-    """A backbone's features of these images, indexed by image id."""
+def _features_of(images: Images, backbone, profile: Profile) -> tuple[np.ndarray, pd.Index]:
+    """A backbone's features of these images, and their image ids."""
     rows = images.catalogue.frame[images.catalogue.frame["image_id"].isin(images.frame["image_id"])]
     made = extract(profile, images.catalogue.subset(rows), backbone)
-    return pd.DataFrame(made.features, index=made.image_ids)
+    return made.features, pd.Index(made.image_ids)
 
 
-def _curve_scores(frame: pd.DataFrame, features: pd.DataFrame, settings: HeadSettings) -> pd.DataFrame:
+def _curve_scores(frame: pd.DataFrame, features: np.ndarray, names: pd.Index, settings: HeadSettings) -> pd.DataFrame:
     classes, test = CLASSES["multiclass"], (frame["split"] == "test").to_numpy()
-    values = features.loc[frame["image_id"]].to_numpy(np.float32)
+    values = features[names.get_indexer(frame["image_id"])]
     head = train_head(values, frame["label"], frame["split"], classes, settings).by_validation
     return scores_of(frame[test], head.predict(values[test]), classes, "validation")
 

@@ -20,8 +20,9 @@ import pandas as pd
 from filelock import FileLock
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import batches
+from helpers.data.images import batches, room_for
 from helpers.model.engine import usable_gpus
+from helpers.run.paths import CACHE
 from helpers.run.profile import Profile
 from helpers.run.provenance import read_json, write_json
 
@@ -136,9 +137,9 @@ def scores_of(rows: pd.DataFrame, probabilities: np.ndarray, classes: Sequence[s
 
 
 def pixels_of(catalogue: Catalogue, frame: pd.DataFrame, size: int, workers: int = 0) -> np.ndarray:
-    """Grey images, uint8 (n, size, size), rows as `frame`."""
+    """Grey images, uint8 (n, size, size), rows as `frame`; many of them lie on the disk (`room_for`)."""
     order = catalogue.frame.set_index("image_id").loc[frame["image_id"]].reset_index()
-    images = np.empty((len(frame), size, size), np.uint8)
+    images = room_for((len(frame), size, size), np.uint8, CACHE)
     for rows, part in batches(catalogue.subset(order), size, 64, workers):
         images[rows] = part
     return images

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -29,7 +27,7 @@ from filelock import FileLock
 from pyarrow import parquet
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import batches
+from helpers.data.images import batches, room_for
 from helpers.model.backbones import Backbone
 from helpers.model.engine import (
     BATCH,
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
 CHECKED = 16  # images on which an engine must agree with Keras in float32
 PART = 8 * BATCH  # rows of a file; memory holds as many
 LEFT_BEHIND = 3600  # seconds after which a half-written file has no writer any more
-IN_MEMORY = 256 * 2**20  # bytes of features; more lie in a file that the system pages in and out as they are used
 Piece = tuple[int, int]  # the first of eight: (1, 8)
 
 
@@ -90,7 +87,7 @@ def extract(profile: Profile, catalogue: Catalogue, backbone: Backbone, cache: P
     """The features of every image, computing only those that `cache` (by default the project's) lacks.
 
     Of two processes that need the same images one computes and the other waits. Memory holds the rows of one file, and
-    the result up to `IN_MEMORY` bytes. Images a second and the time left are shown on stderr.
+    the result as far as `room_for` allows. Images a second and the time left are shown on stderr.
 
     Raises `UnreadableImage` and `EngineError` naming the image, `FeatureError` naming a damaged file, and `EngineError`
     for features that do not differ between images. An engine that
@@ -160,10 +157,10 @@ class FeatureStore:
     def gather(self, digests: Sequence[str], width: int) -> tuple[np.ndarray, dict[str, float]]:
         """float32 (n, width): the rows of these images in this order, and the worst agreement noted with any of them.
 
-        One file is in memory at a time; the result is, up to `IN_MEMORY` bytes. Raises `FeatureError` for a damaged
+        One file is in memory at a time; the result lies where `room_for` puts it. Raises `FeatureError` for a damaged
         file and `KeyError` for an image that has no row.
         """
-        out, noted = _allocate(self.folder, (len(digests), width)), []
+        out, noted = room_for((len(digests), width), np.float32, self.folder), []
         missing = np.ones(len(digests), bool)
         for path in self.parts():
             rows = pd.Index(_read(path, "digest").to_pylist()).get_indexer(digests)
@@ -207,17 +204,6 @@ def _read(path: Path, column: str) -> pa.Array:
             f"{path} cannot be used ({error}); delete it and run again: only its images are computed again"
         ) from error
     return table[column].combine_chunks()
-
-
-def _allocate(folder: Path, shape: tuple[int, int]) -> np.ndarray:
-    """Room for float32 `shape`: memory, or beyond `IN_MEMORY` a nameless file in `folder`."""
-    size = 4 * shape[0] * shape[1]
-    if size <= IN_MEMORY:
-        return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, a crash later
-        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 # --- computing what is missing ---
