@@ -27,7 +27,7 @@ from helpers.carr.data import Expanded, expand
 from helpers.data.augment import LightAugmentation, Mirrored
 from helpers.model import finetune
 from helpers.model.backbones import Backbone, load_backbone, weights_digest, with_depths
-from helpers.model.engine import choose, compile_backbone
+from helpers.model.engine import BATCH, choose, compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.head import Head, fit_head
 from helpers.run.profile import Profile
@@ -96,7 +96,7 @@ def train_bridge(inputs: Inputs, plan: Plan) -> tuple[Results, list[Backbone]]:
     starts, history = train_starts(bridge, plan, settings, inputs.unfinished)
     target = draw_target(inputs.own, plan, starts[BOTH][0].image_size, settings)
     source = Expanded(target.expanded, target.pixels, target.frame["image_id"], settings.seed, plan.mirror)
-    features = features_of_starts(starts, source)
+    features = features_of_starts(starts, target, source)
     runs = [
         _train_on_target(target, source, body, values, settings.seed + k, inputs)
         for k, (body, values) in enumerate(zip(starts[BOTH], features[BOTH], strict=True))
@@ -297,13 +297,28 @@ def subjects(frame: pd.DataFrame, per_class: int, seed: int) -> list[str]:
     return first.groupby("label").head(per_class)["image_id"].tolist()
 
 
-def features_of_starts(starts: Mapping[str, Sequence[Backbone]], source: Expanded) -> dict[str, list[np.ndarray]]:
-    """Each frozen network's features of every image of `source`, which is augmented once for all of them."""
-    bodies = [body for some in starts.values() for body in some]
-    runs = [compile_backbone(body, choose("auto", "float32")) for body in bodies]
-    found = finetune.over_rows(lambda images: np.hstack([run(images) for run in runs]), source, np.arange(len(source)))
-    parts = iter(np.split(found, np.cumsum([body.features for body in bodies])[:-1], axis=1))
-    return {start: [next(parts) for _ in some] for start, some in starts.items()}
+def features_of_starts(
+    starts: Mapping[str, Sequence[Backbone]], target: Target, source: Expanded
+) -> dict[str, list[np.ndarray]]:
+    """Each frozen network's features of the images of `source` that its training learns from or is judged on (that of
+    the bridge also from the published draw), of others zeros. Images are augmented once for all networks."""
+    rows, drawn, jobs = target.expanded, {}, []
+    for _, seed, names in target.draws:
+        drawn.setdefault(seed, set()).update(names)
+    for start, bodies in starts.items():
+        shown = rows["split"].isin(("validation", "test")) | ((start == BOTH) & (rows["published"] == "train"))
+        needed = [(shown | rows["parent"].isin(names)).to_numpy() for names in drawn.values()]
+        for body, wanted in zip(bodies, needed if len(bodies) > 1 else [np.any(needed, axis=0)], strict=True):
+            run = compile_backbone(body, choose("auto", "float32"))
+            jobs.append((run, wanted, np.zeros((len(rows), body.features), np.float32)))
+    for first in range(0, len(rows), BATCH):
+        batch = np.arange(first, min(first + BATCH, len(rows)))
+        images = source.batch(0, batch)
+        for run, wanted, found in jobs:
+            if (some := wanted[batch]).any():
+                found[batch[some]] = run(images[some])
+    parts = iter(found for _, _, found in jobs)
+    return {start: [next(parts) for _ in bodies] for start, bodies in starts.items()}
 
 
 def _train_on_target(

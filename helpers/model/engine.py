@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -305,6 +306,7 @@ def _shapes(model: keras.Model, rows: int | None) -> list[list[int | None]]:
     return [[1 if one.shape[0] == 1 else rows, *one.shape[1:]] for one in model.inputs]
 
 
+@lru_cache(maxsize=8)
 def input_gradients(model: keras.Model) -> Gradients:
     """The gradient of one output of each row, `outputs[b, codes[b]]`, by that row's input (a list of arrays where the
     model has a list of inputs), on TensorFlow's backend."""

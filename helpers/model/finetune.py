@@ -133,7 +133,7 @@ class FinetunedNetwork:
     history: pd.DataFrame
     settings: FinetuneSettings
 
-    @property
+    @cached_property
     def logits(self) -> keras.Model:
         """float32 (b, size, size, 1), grey 0..255, to logits (b, classes); its last layer is named "logits"."""
         from helpers.model.finetune_training import assemble

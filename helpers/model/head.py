@@ -357,10 +357,10 @@ def fit_head(
     share = np.ones(len(features)) if weights is None else np.asarray(weights, float)
     scaler = StandardScaler().fit(features[train])
     scaled, heads, entropies = scaler.transform(features[train]), [], []
+    model = LogisticRegression(max_iter=ITERATIONS, tol=TOLERANCE, warm_start=True)  # each from the one before
     for penalty in sorted(penalties, reverse=True):
-        strength = 1 / (2 * penalty * share[train].sum())  # of the sum of losses, beside half of the squared weights
-        model = LogisticRegression(C=strength, max_iter=ITERATIONS, tol=TOLERANCE)
-        with warnings.catch_warnings():
+        model.C = 1 / (2 * penalty * share[train].sum())  # of the sum of losses, beside half of the squared weights
+        with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(scaled, codes[train], share[train])
         kernel, bias = model.coef_.T / scaler.scale_[:, None], model.intercept_
