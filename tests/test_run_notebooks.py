@@ -53,15 +53,6 @@ def test_when_a_parameter_is_not_declared_then_no_kernel_starts(make_notebook, r
     assert not (tmp_path / "good").exists()
 
 
-def test_when_a_profile_or_override_is_wrong_then_it_is_refused_before_a_kernel_starts(make_notebook):
-    path = make_notebook("x", parameters="profile = 'phantom'\noverrides = ''")
-    check_parameters(path, {"profile": "phantom", "overrides": {"seed": 2}})
-    with pytest.raises(ProfileError, match=r"did you mean head_steps\?"):
-        check_parameters(path, {"overrides": {"headstep": 2}})
-    with pytest.raises(ProfileError, match=r"did you mean paper\?"):
-        check_parameters(path, {"profile": "papr"})
-
-
 def test_when_a_notebook_has_no_parameters_cell_then_it_is_refused(make_notebook):
     with pytest.raises(ProfileError, match="no cell tagged 'parameters'"):
         check_parameters(make_notebook("1", parameters=""), {})
@@ -78,7 +69,6 @@ def test_figures_of_an_earlier_execution_are_gone_when_a_notebook_is_executed_ag
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(notebooks, "execute", lambda *given: "a cell failed")
-    monkeypatch.setattr(notebooks, "build_report", lambda run: None)
     monkeypatch.setattr(Run, "parameters", lambda run: {})
     dropped, other = (tmp_path / "figures/one" / name / "old.csv" for name in ("02_multiclass_roc", "03_binary_roc"))
     for path in (dropped, other):

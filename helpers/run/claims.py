@@ -36,7 +36,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.special import betaincinv  # scipy.stats takes a second to import
 
 from helpers.run.paths import PUBLISHED
 from helpers.run.profile import Profile, nearest
@@ -344,8 +344,10 @@ def published_interval(row: Mapping[str, Any]) -> tuple[float, float, str]:
         return value, value, ""
     n = int(row["n"])
     if row["measure"] == "proportion":
-        interval = binomtest(round(value * n), n).proportion_ci(method="exact")
-        return interval.low, interval.high, f"Clopper-Pearson from n = {n:,}"
+        hits = round(value * n)
+        low = float(betaincinv(hits, n - hits + 1, 0.025)) if hits else 0.0
+        high = float(betaincinv(hits + 1, n - hits, 0.975)) if hits < n else 1.0
+        return low, high, f"Clopper-Pearson from n = {n:,}"
     positives = int(row["n_positive"])
     error = hanley_mcneil(value - (half_unit(row) if value == 1 else 0), positives, n - positives)
     low, high = max(0.0, value - Z * error), min(1.0, value + Z * error)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,23 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from helpers.run.paths import NOTEBOOKS, ROOT
-from helpers.run.profile import ProfileError, Run, load_profile, nearest
+from helpers.run.profile import ProfileError, Run, nearest
 from helpers.run.provenance import MADE, read_json, write_json
-from helpers.run.report import build_report
 
-# jsonschema, which notebooks are checked with, compiles a grammar of web addresses where it finds this package: two to
-# four seconds a notebook, for a check that none needs.
-sys.modules.setdefault("rfc3987_syntax", None)
-
-REPORT_EVERY = 20  # seconds, at most, while notebooks finish one after another
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """Refuse a parameter the notebook does not declare, and a profile or override that is wrong.
-
-    papermill itself only warns of the first and knows nothing of the second. Raises `ProfileError`.
-    """
+    """Refuse a parameter the notebook does not declare, of which papermill itself only warns. Raises `ProfileError`."""
     from papermill import inspect_notebook
 
     declared = inspect_notebook(str(notebook))
@@ -39,8 +29,6 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     for name in parameters:
         if name not in declared:
             raise ProfileError(f"{notebook.name} has no parameter '{name}'{nearest(name, declared)}")
-    if "profile" in declared:
-        load_profile(parameters.get("profile") or "phantom", parameters.get("overrides"))
 
 
 def execute(
@@ -113,8 +101,6 @@ def run_notebook(name: str, run: Run) -> int:
         good.replace(failed)
         error = f"made and not shown exactly once: {', '.join(hidden)}"
     write_json(run.timing(name), {"seconds": round(time.monotonic() - began, 1), "error": error})
-    if not run.report.is_file() or time.time() - run.report.stat().st_mtime > REPORT_EVERY:
-        build_report(run)  # it grows with the run, whose end makes it once more
     return 1 if error else 0
 
 

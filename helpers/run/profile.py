@@ -197,6 +197,11 @@ class Run:
     def report(self) -> Path:
         return self.folder / "report.html"
 
+    @property
+    def summary(self) -> Path:
+        """Verdicts and findings in a few lines, for the terminal."""
+        return self.folder / "summary.txt"
+
     def stage(self, name: str) -> Path:
         """What a stage leaves for Snakemake and the report: its key and warnings, nothing that changes by itself."""
         return self.folder / "stages" / f"{name}.json"

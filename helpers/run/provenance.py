@@ -107,7 +107,6 @@ CPUINFO = Path("/proc/cpuinfo")
 # Instructions that decide how fast a network runs on a CPU, as the kernel spells them (x86, then 64-bit Arm).
 INSTRUCTIONS = {"avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8"}
 INSTRUCTIONS |= {"asimdhp", "bf16", "i8mm", "sve"}
-BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # any of them multiplies bfloat16 at more than float32's speed
 
 
 def describe() -> dict[str, Any]:
@@ -119,7 +118,6 @@ def describe() -> dict[str, Any]:
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "instructions": sorted(instructions()) or ["unknown"],
-        "bfloat16_instructions": "yes" if has_bf16() else "no",
         "gpus": driver_gpus() or ["none"],
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -133,11 +131,6 @@ def cpu_model() -> str:
 def instructions() -> set[str]:
     """Which of `INSTRUCTIONS` the processor has; empty where the system does not list them (anything but Linux)."""
     return set((_cpuinfo("flags") or _cpuinfo("features")).split()) & INSTRUCTIONS
-
-
-def has_bf16() -> bool:
-    """True on a CPU that has instructions for bfloat16."""
-    return bool(instructions() & BF16)
 
 
 def available_cores() -> int:

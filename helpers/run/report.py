@@ -70,7 +70,9 @@ def build_report(run: Run) -> Path:
         machine=next(iter(records.values()), {}),
         seconds=_left(run, "timings"),
         steps=_left(run, "stages"),
+        pieces=sorted(path.name for path in (run.folder / "logs").glob("*.*of*.stderr.log")),
     )
+    write_atomically(run.summary, lambda file: file.write_text(_summary(records, claims), encoding="utf-8"))
     write_atomically(run.report, lambda file: file.write_text(page, encoding="utf-8"))
     return run.report
 
@@ -101,10 +103,9 @@ def tally_claims(claims: pd.DataFrame) -> dict[str, Counter]:
     return {group: Counter(claims.loc[claims["group"] == group, "verdict"]) for group in GROUPS}
 
 
-def summary(run: Run) -> str:
+def _summary(records: dict[str, dict], claims: pd.DataFrame) -> str:
     """Verdicts and findings in a few lines, for the terminal."""
-    records = records_of(run)
-    tallies = tally_claims(claims_table(records)).items()
+    tallies = tally_claims(claims).items()
     lines = [f"{group:15}  {', '.join(f'{n} {word}' for word, n in found.items())}" for group, found in tallies]
     lines += [f"                 {', '.join(names)}: {data}" for data, names in _grounds(records).items()]
     lines += [f"  {row['topic']}: {row['sentence']}" for row in _headlines(records)[:5]]

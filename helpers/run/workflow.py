@@ -8,23 +8,26 @@ import logging
 import os
 import shlex
 import sys
+import threading
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from helpers.run import paths
-from helpers.run.cache import notebook_key, step_key
+from helpers.run.cache import notebook_key, resolve, step_key
 from helpers.run.profile import KEYS, Profile, ProfileError, Run, failed_steps, load_profile, nearest, parse_overrides
 from helpers.run.provenance import asks_for_gpu, available_cores, read_json, write_json
-from helpers.run.steps import left_out, needed, notebook_names, notebook_reads
+from helpers.run.steps import left_out, needed, notebook_names, notebook_reads, step_named
 
 SECONDS = paths.ROOT / "data" / "expected_seconds.json"  # of the default profile's steps and notebooks
 MOST_JOBS = "16"  # of a cluster at a time, where JOBS= does not say
 PIECE = 10_000  # images whose features one job of a cluster computes
+REPORT = "helpers.run.report:build_report"  # imported where it is written: a run with nothing to do need not wait
 RETRIES = "3"  # of a cluster's job that was lost, pre-empted or killed: it goes on from what it has kept
 
 
@@ -35,8 +38,9 @@ class ProgressHandler(logging.Handler):
     proportions serve for the time left, their scale is taken from what this run has taken so far.
     """
 
-    def __init__(self, expected: Mapping[str, float] | None = None) -> None:
+    def __init__(self, expected: Mapping[str, float] | None = None, report: Callable[[], Any] = lambda: None) -> None:
         super().__init__()
+        self.report, self.writer = report, threading.Thread()  # the report grows with each notebook, beside the run
         self.names: dict[int, str] = {}
         self.began: dict[int, float] = {}
         self.expected, self.started = dict(expected or {}), time.monotonic()
@@ -82,16 +86,21 @@ class ProgressHandler(logging.Handler):
             if name in self.expected:
                 self.worked += time.monotonic() - self.began[record.job_id]
                 self.worked_expected += self.expected[name]
-            self.print(f"  done   {self._timed(record.job_id)}   [{self.done} of {self.total}]{self._running()}")
+            self.print(f"  done   {self._ended(record.job_id)}   [{self.done} of {self.total}]{self._running()}")
 
     def _job_error(self, record: logging.LogRecord) -> None:
         if record.jobid in self.began:
             self.failed.add(self.names[record.jobid])
             logs = ", ".join(map(str, getattr(record, "log", None) or []))
-            self.print(f"  FAILED {self._timed(record.jobid)}{'   see ' + logs if logs else ''}")
+            self.print(f"  FAILED {self._ended(record.jobid)}{'   see ' + logs if logs else ''}")
 
-    def _timed(self, job: int) -> str:
-        return f"{self.names[job]}  {time.monotonic() - self.began.pop(job):.1f} s"
+    def _ended(self, job: int) -> str:
+        """The name of a job that has ended, and its seconds; a notebook's results are added to the report."""
+        name = self.names[job]
+        if name in notebook_names() and self.done < self.total and not self.writer.is_alive():
+            self.writer = threading.Thread(target=self.report, daemon=True)
+            self.writer.start()
+        return f"{name}  {time.monotonic() - self.began.pop(job):.1f} s"
 
     def _running(self) -> str:
         left = self.total - self.done - len(self.failed) - len(self.began)
@@ -170,6 +179,11 @@ def executor_from(name: str, options: str, jobs: str) -> Namespace:
     if name not in known:
         remedy = f"get it with: pip install snakemake-executor-plugin-{name}"
         raise ProfileError(f"EXECUTOR={name}: Snakemake has none of this name here ({', '.join(known)}); {remedy}")
+    if len(sys.executable.split()) > 1:
+        raise ProfileError(
+            f"EXECUTOR={name}: Snakemake's jobs on a cluster do not survive the blank in {sys.executable}: "
+            "make the environment in a folder whose path has none"
+        )
     words = ["--executor", name, "--jobs", str(jobs_from(jobs)) if jobs else MOST_JOBS, "--latency-wait", "60"]
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -200,7 +214,8 @@ def reproduce(settings: Sequence[str]) -> int:
             before = run.profile_file.read_bytes() if run.profile_file.is_file() else b""
             profile = run.save_profile(own["profile"], parse_overrides(overrides))
             as_measured = own["profile"] == "phantom" and not overrides
-            progress = ProgressHandler(_expected(run, run.profile_file.read_bytes() == before, as_measured))
+            expected = _expected(run, run.profile_file.read_bytes() == before, as_measured)
+            progress = ProgressHandler(expected, partial(_add_to_report, run))
             plan(run, notebooks, profile)
             return _bring_up_to_date(run, notebooks, executor, profile, progress)
     except Timeout:
@@ -223,11 +238,42 @@ def _part_of(profile: Profile, notebooks: list[str], asked: bool) -> list[str]:
 
 def plan(run: Run, notebooks: Sequence[str], profile: Profile) -> None:
     """Write the key of every step and notebook that is wanted: Snakemake makes again whatever is older than its key."""
-    steps = needed(tuple(step for name in notebooks for step in notebook_reads(name).steps))
-    for name in steps:
+    for name in _steps_of(notebooks):
         write_json(run.key(name), {"key": step_key(name, profile)})
     for name in notebooks:
         write_json(run.key(name), {"key": notebook_key(name, profile)})
+
+
+def is_up_to_date(run: Run, notebooks: Sequence[str]) -> bool:
+    """Whether all that is wanted is there, and older than nothing that it is made from: what Snakemake would find out,
+    whose start takes longer than all else that a run with nothing to do does."""
+    made = {name: ([run.stage(name)], step_named(name).after) for name in _steps_of(notebooks)}
+    made |= {name: ([run.notebook(name), run.record(name)], notebook_reads(name).steps) for name in notebooks}
+    for name, (files, before) in made.items():
+        read = [run.key(name), *map(run.stage, before)]
+        if not all(path.is_file() for path in files + read):
+            return False
+        if min(path.stat().st_mtime for path in files) < max(path.stat().st_mtime for path in read):
+            return False
+    return True
+
+
+def has_report(run: Run) -> bool:
+    """Whether the run's report is newer than what the run has left and the code and texts that it is made from."""
+    left = [run.folder / name for name in ("keys", "records", "stages", "timings", "failed", "notebooks")]
+    made_from = [*left, paths.NOTEBOOKS, paths.PUBLISHED, paths.ROOT / "helpers"]
+    newest = max(path.stat().st_mtime for folder in made_from for path in [folder, *folder.rglob("*")] if path.exists())
+    return run.report.is_file() and run.summary.is_file() and run.report.stat().st_mtime >= newest
+
+
+def _add_to_report(run: Run) -> None:
+    """Write the report while notebooks run: one that starts meanwhile takes its figures away, and the next has them."""
+    with contextlib.suppress(OSError):
+        resolve(REPORT)(run)
+
+
+def _steps_of(notebooks: Sequence[str]) -> tuple[str, ...]:
+    return needed(tuple(step for name in notebooks for step in notebook_reads(name).steps))
 
 
 def _expected(run: Run, same_settings: bool, as_measured: bool) -> dict[str, float]:
@@ -241,16 +287,18 @@ def _expected(run: Run, same_settings: bool, as_measured: bool) -> dict[str, flo
 def _bring_up_to_date(
     run: Run, notebooks: list[str], executor: Namespace, profile: Profile, progress: ProgressHandler
 ) -> int:
-    from helpers.run.report import build_report, summary
-
     began, config = time.monotonic(), {"run": run.name}
     if executor.executor != "local":
         config |= {"piece": executor.piece, "gpus": int(asks_for_gpu()), "threads": profile.workers}
-    _snakemake(config, [str(_place(run.notebook(name))) for name in notebooks], executor, progress)
-    build_report(run)
+    if not is_up_to_date(run, notebooks):
+        _snakemake(config, [str(_place(run.notebook(name))) for name in notebooks], executor, progress)
+    if progress.writer.is_alive():
+        progress.writer.join()
+    if progress.total or not has_report(run):
+        resolve(REPORT)(run)
     if not progress.total:
         progress.print("nothing to do: everything is up to date")
-    progress.print(summary(run))
+    progress.print(run.summary.read_text(encoding="utf-8"))
     for name, error in failed_steps(run).items():
         progress.print(f"FAILED  step {name}: {error.splitlines()[0]}")
     failed = [name for name in notebooks if run.failed(name).is_file()]
