@@ -369,9 +369,10 @@ def locate_lesions(
     places = pd.Index(once["image_id"]).get_indexer(shown["image_id"])
     label = shown["label"] + np.where(shown["split"] == "train", ", learnt from", "")
     known, found = {"label": label, "patient_id": shown["patient_id"]}, {"gradient": [], "SHAP": [], MIDDLE: []}
+    guess = point(middle_of(thorax), lesions.pixels, inside)
     for seed, network in enumerate(networks):
-        maps = {"gradient": gradient(network, *asked).take(places), MIDDLE: middle_of(thorax)}
-        maps["SHAP"] = gradient_shap(network, *asked, **shap).take(places)
-        for name, one in maps.items():
-            found[name].append(point(one, lesions.pixels, inside).assign(**known, seed=seed))
+        maps = {"gradient": gradient(network, *asked), "SHAP": gradient_shap(network, *asked, **shap)}
+        each = {name: point(one.take(places), lesions.pixels, inside) for name, one in maps.items()}
+        for name, table in (each | {MIDDLE: guess}).items():
+            found[name].append(table.assign(**known, seed=seed))
     return {name: pd.concat(each, ignore_index=True) for name, each in found.items()}, f"Lesions: {lesions.describe()}"

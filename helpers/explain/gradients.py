@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
@@ -35,7 +36,6 @@ BATCH = 32
 SAMPLES, NOISE = 8, 0.15  # SmoothGrad's copies, and their noise's deviation as a share of the image's range of greys
 TOLERANCE = 0.1  # of integrated gradients: how far a sum may be off, as a share of the difference, or in logits if more
 STEPS = (32, 64, 128)  # pieces of the path from black, as many as the tolerance asks for
-RUNS = 8  # of gradient SHAP: independent parts of the samples
 
 
 def gradient(classifier: Classifier, images: np.ndarray, target: str | Sequence[str]) -> Maps:
@@ -123,6 +123,7 @@ def class_activation(
     return Maps(maps, "class activation", "logit", monotonic() - began)
 
 
+@lru_cache(maxsize=4)
 def _contributions(logits: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Images and the code of a label for each to what each place adds to its logit, float32 (n, size, size).
 
@@ -182,8 +183,8 @@ def gradient_shap(
     """shap's GradientExplainer on the logit: signed maps whose sum is, in expectation, the image's logit less the mean
     logit of the `background`, uint8 (m, size, size).
 
-    `samples` points between the image and random background images are taken, in `RUNS` independent runs of shap.
-    Every image sees the same random numbers, from `seed`.
+    `samples` points between the image and random background images are taken. Every image sees the same random
+    numbers, from `seed`.
     """
     import keras
     import shap
@@ -195,9 +196,8 @@ def gradient_shap(
     maps = np.empty(images.shape, np.float32)
     state = np.random.get_state()  # shap seeds numpy's global generator
     for i, image in enumerate(images):
-        repeated = np.repeat(image[None, ..., None].astype(np.float32), RUNS, axis=0)  # shap draws anew for each row
-        asked = {"ranked_outputs": np.full((RUNS, 1), codes[i]), "output_rank_order": "custom"}
-        runs = np.asarray(explainer.shap_values(repeated, nsamples=samples // RUNS, rseed=seed, **asked)[0])
-        maps[i] = runs.reshape(RUNS, *image.shape).mean(axis=0)
+        asked = {"ranked_outputs": codes[i].reshape(1, 1), "output_rank_order": "custom", "rseed": seed}
+        found = explainer.shap_values(image[None, ..., None].astype(np.float32), nsamples=samples, **asked)[0]
+        maps[i] = np.asarray(found).reshape(image.shape)
     np.random.set_state(state)
     return Maps(maps, "gradient SHAP", "logit", monotonic() - began)

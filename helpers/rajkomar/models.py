@@ -37,7 +37,7 @@ Trained = Sequence[finetune.FinetunedNetwork]  # one model, by the seeds of its 
 PRETRAININGS = {"colour": "view_colour", "full greyscale": "view_grey", "subset greyscale": "view_subset"}
 METHODS = ("last layer, original", "last layer, augmented", "all layers, augmented")
 IMAGENET_IMAGES = 1_281_167  # training images of ILSVRC 2012 (Russakovsky et al. 2015), which Keras's weights saw
-CHOOSING = 1000  # validation children that choose a network's epoch; all of them judge the network in the end
+CHOOSING = 200  # validation children that choose a network's epoch; all of them judge the network in the end
 RATE_HEAD = 0.005  # "a learning rate of 0.005 was used to fine-tune only fully connected layers"
 CLIP_NORM = {"SmallNet": 1.0}  # longest gradient; the paper has no limit, but SmallNet diverges at its rate without
 

@@ -120,7 +120,7 @@ def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
 def recipe(settings: Profile, backbone: str, images: int) -> FinetuneSettings:
     """The repository's recipe, cut where there is no GPU.
 
-    SmallNet diverges at its rate unless gradients are shortened; the repository shortens none.
+    SmallNet learns by Adam: in so few steps, gradient descent at none of its rates lowered the tuning loss.
     """
     limit = (settings.chexnet_cpu_images, "chexnet_cpu_images")
     epochs, images = affordable("the network of fourteen labels", settings.chexnet_epochs, images, *limit)
@@ -135,6 +135,6 @@ def recipe(settings: Profile, backbone: str, images: int) -> FinetuneSettings:
         patience=PATIENCE,
         standardise=settings.head_standardise,
         images_per_epoch=images,
-        clip_norm=1.0 if backbone == "SmallNet" else 0.0,
+        **({"optimizer": "adam", "clip_norm": 1.0} if backbone == "SmallNet" else {}),
         seed=settings.seed,
     )

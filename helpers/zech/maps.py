@@ -113,13 +113,14 @@ def locate(
     sees no image.
     """
     rows = catalogue.frame.set_index("image_id", drop=False).loc[chosen["image_id"]]
-    known, found = {"label": chosen["target"].to_numpy(), "patient_id": rows["patient_id"].to_numpy()}, []
+    known = {"label": chosen["target"].to_numpy(), "patient_id": rows["patient_id"].to_numpy()}
+    (images, _, masks), found = explain(trained[0], catalogue, chosen), []
+    guess = point(middle_of(read_lungs(catalogue, rows, masks.shape[1], regions.CROP)), masks)
     for run in trained:
-        _, beyond, masks = explain(run, catalogue, chosen, reference)
-        _, plain, _ = explain(run, catalogue, chosen)
-        thorax = middle_of(read_lungs(catalogue, rows, masks.shape[1], regions.CROP))
-        maps = {"beyond the healthy": beyond, "class activation as it is": plain, MIDDLE: thorax}
-        seen = known | {"seed": run.settings.seed}
-        found.append({name: point(one, masks).assign(**seen) for name, one in maps.items()})
+        asked = from_logits(run.logits, run.classes, "sigmoid"), images, chosen["target"].tolist()
+        maps = {"beyond the healthy": class_activation(*asked, reference)}
+        maps["class activation as it is"] = class_activation(*asked)
+        each = {name: point(one, masks) for name, one in maps.items()} | {MIDDLE: guess}
+        found.append({name: table.assign(**known, seed=run.settings.seed) for name, table in each.items()})
     joined = {name: pd.concat([each[name] for each in found], ignore_index=True) for name in found[0]}
     return {name: table.sort_values("label", kind="stable", ignore_index=True) for name, table in joined.items()}
