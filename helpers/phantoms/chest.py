@@ -29,6 +29,7 @@ LEAN = {"PA": 0.0, "AP": 6.0, "lateral": 0.0}  # degrees by which the beam comes
 TIGHT = 0.75  # share of hard patients whose image was collimated to a part of the chest, ...
 PART = 0.62  # ... by up to this share of its width
 LOW, HIGH, TONES = -0.5, 2.0, 4096  # the contrast curve's table
+EDGES = 0.4  # how much processing sharpens edges
 TEXT_PLACE = (0.04, 0.03)  # from the left and from the top, as shares of the side
 font = cache(ImageFont.load_default)
 RIGHT = 0.6  # share of lateral patients who look to the image's right
@@ -49,7 +50,7 @@ class Signature:
     white: float = 0.93  # grey of what lets nothing through
     local: float = 0.42  # how much of the slow changes of brightness processing takes away
     noise: float = 1.0  # factor
-    blur: float = 0.4  # pixels of 256
+    blur: float = 0.55  # pixels of 256
     text: str = ""  # burnt in
     zoom: float = 1.0  # below 1 crops tighter
     lines: float = 0.0  # chance of leads and tubes on the skin
@@ -59,14 +60,14 @@ SIGNATURES = {
     "neutral": Signature(marker=""),
     "A": Signature(),
     # Site A's images after its archive changed: another curve, a tighter crop, more noise.
-    "A2": Signature(marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.9, zoom=0.88),
+    "A2": Signature(marker_place=(0.05, 0.07), gamma=0.72, slope=2.3, local=0.15, noise=2.2, blur=0.95, zoom=0.88),
     "B": Signature("L", "box", gamma=1.25, slope=4.2, collimation=0.015, local=0.25, noise=0.8),
-    "C": Signature("L", "circle", (0.1, 0.16), 0.04, gamma=0.9, slope=2.4, black=0.06, white=0.86, noise=1.3, blur=0.7),
+    "C": Signature("L", "circle", (0.1, 0.16), 0.04, gamma=0.9, slope=2.4, black=0.06, white=0.86, noise=1.3, blur=0.8),
     "portable": Signature(
-        "", text="PORTABLE", gamma=0.85, slope=2.6, local=0.15, noise=1.9, blur=0.9, collimation=0.03, lines=0.6,
+        "", text="PORTABLE", gamma=0.85, slope=2.6, local=0.15, noise=1.9, blur=0.95, collimation=0.03, lines=0.6,
     ),
     "portable-ED": Signature(  # the emergency department's, beside the inpatients' portable scanner
-        "L", "box", (0.12, 0.07), gamma=0.95, slope=2.6, local=0.15, noise=1.6, blur=0.9, lines=0.25,
+        "L", "box", (0.12, 0.07), gamma=0.95, slope=2.6, local=0.15, noise=1.6, blur=0.95, lines=0.25,
     ),
 }  # fmt: skip
 SIGNATURES["portable-inpatient"] = SIGNATURES["portable"]
@@ -111,18 +112,18 @@ def _stand(anatomy: np.random.Generator, row: dict, zoom: float, rng: np.random.
     body = Body(anatomy, row["age"], float(np.clip(0.9 - abs(n[8]) * shallow, 0, 1)))
     if hard:
         body = body.change(fat=body.fat * (1 + 1.3 * hard * u[1]))
-    field = 2 * body.width + 4.0 + 2.5 * (1 - body.child) + 0.6 * body.fat
+    field = 2 * body.width + 4.1 + 2.1 * (1 - body.child) + 0.6 * body.fat
     if view == "lateral":
         field = 31.5 - 2.5 * body.child + body.fat
     tight = hard * PART * (0.4 + 0.6 * u[3]) if u[2] < TIGHT else 0.0
-    across, up = (float((least + 1.2 * hard + 5 * tight) * n[k]) for k, least in ((4, 0.7), (5, 0.8)))
+    across, up = (float((least + 1.2 * hard + 5 * tight) * n[k]) for k, least in ((4, 0.7), (5, 0.9)))
     return body, Pose(
         view=view,
         turn=float(np.radians(np.clip((TURN + TURN_HARD * hard) * n[1], -TURN_MOST, TURN_MOST))),
         pitch=float(np.radians(LEAN[view] + 2.5 * n[2])),
         tilt=float(np.radians(TILT + TILT_HARD * hard) * n[3]),
-        centre=(across, float(body.apex - 13.0 + up)),
-        field=float(zoom * field * np.exp((0.045 + 0.06 * hard) * n[0]) * (1 - tight)),
+        centre=(across, float(body.apex - 12.5 + up)),
+        field=float(zoom * field * np.exp((0.05 + 0.06 * hard) * n[0]) * (1 - tight)),
         facing=1 if u[0] < RIGHT else -1,
     )
 
@@ -144,12 +145,13 @@ def capture(scene: Scene, ways: list[Signature], quality: float, rng: np.random.
     dark += (bright - dark) * (0.05 * draws[0] - 0.17 + 0.10 * poor * draws[1])
     bright += (bright - dark) * (0.06 * draws[2] + 0.12 * poor * draws[3])
     t = (healthy + scene.findings[0] - np.float32(dark)) * np.float32(1 / (bright - dark))
+    t += np.float32(EDGES) * (t - gaussian_filter(t, 2 * scale, truncate=2))
     slow = gaussian_filter(np.clip((healthy[::4, ::4] - dark) / (bright - dark), -0.5, 1.2), 9 * scale, truncate=2)
     slow = enlarge(slow, scene.size) - np.float32(0.45)
     # Quantum noise: the fewer photons come through, the more; processing evens it out in part.
     absorbed = np.clip(healthy * np.float32(scene.body.thick) - 2, -2, 6)
     grain = rng.standard_normal(t.shape, np.float32) * np.exp(np.float32(0.15) * absorbed)
-    grain *= np.float32(0.012 * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]))
+    grain *= np.float32(0.009 * (1 + 1.8 * poor**1.5) * np.exp(0.12 * draws[4]))
     # Where there is no patient, processing makes the image black whatever the curve.
     body = np.sqrt(np.minimum(healthy / np.float32(0.55), 1))
     for way in ways:
@@ -165,7 +167,7 @@ def _curve(signature: Signature, gamma: float) -> np.ndarray:
     spine differ little, and a power.
     """
     t, s = np.linspace(LOW, HIGH, TONES), signature.slope
-    t = t - 0.6 * np.maximum(t - 0.54, 0)
+    t = t - 0.66 * np.maximum(t - 0.54, 0)
     low, high = 1 / (1 + np.exp(s * 0.44)), 1 / (1 + np.exp(-s * 0.46))
     grey = (1 / (1 + np.exp(-s * (t - 0.38))) - low) / (high - low)
     return (np.clip(grey, 0, 1) ** (signature.gamma * gamma)).astype(np.float32)
@@ -181,7 +183,7 @@ def decorate(grey: np.ndarray, signature: Signature, pose: Pose, rng: np.random.
         _leads(draw, size, rng)
     borders = np.clip(signature.collimation * (1 + 0.8 * draws[:4]), 0, 0.2) if signature.collimation else np.zeros(4)
     if signature.marker:
-        away, down = (np.array(signature.marker_place) + 0.012 * draws[4:6] + borders[[0, 2]]) * size
+        away, down = (np.array(signature.marker_place) + 0.018 * draws[4:6] + borders[[0, 2]]) * size
         left = (signature.marker == "R") if pose.view != "lateral" else (pose.facing < 0)
         tall = signature.marker_size * size * (1 + 0.12 * draws[6])
         _letter(draw, signature, (away if left else size - away, down), tall)
@@ -211,6 +213,6 @@ def _leads(draw, size: int, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(1, 4))):
         x, y = rng.uniform(0.15, 0.85) * size, rng.uniform(0.2, 0.7) * size
         far, start, width = rng.uniform(0.15, 0.5) * size, rng.uniform(0, 90), max(1, size // 230)
-        draw.arc((x - 2 * far, y - far, x, y + far), -start, 0, fill=205, width=width)
-        r = 0.014 * size
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=225)
+        draw.arc((x - 2 * far, y - far, x, y + far), -start, 0, fill=185, width=width)
+        r = 0.02 * size
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=205)

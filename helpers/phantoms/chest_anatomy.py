@@ -62,7 +62,7 @@ def _join(inside, x, y, z, balls, remove):
 
 
 @njit(cache=True)
-def distance(what, x, y, z, table, domes, flat):
+def distance(what, x, y, z, table, domes, flat, apex):
     """Roughly the distance in cm from `what` (WALL, SKIN or LUNG) at places (n,), positive inside, float32. The lungs
     are within the wall, above the diaphragm and beside what lies between them, without the heart's balls.
     """
@@ -72,16 +72,20 @@ def distance(what, x, y, z, table, domes, flat):
         row = table[min(max(int((z[k] - BOTTOM) / STEP), 0), len(table) - 1)]
         half = row[column + 1]
         p, q = (x[k] / row[column]) ** 2, ((y[k] - row[0]) / half) ** 2
-        found[k] = (1 - 0.5 * (np.sqrt(p + q) + np.sqrt(np.sqrt(p * p + q * q)))) * half
+        box = 0.15 if what == SKIN else 0.5  # from an ellipse to a box with round edges
+        found[k] = (1 - (1 - box) * np.sqrt(p + q) - box * np.sqrt(np.sqrt(p * p + q * q))) * half
         if what == LUNG:
             # The diaphragm: two arches, deep behind.
             arch, back = 0.078 * (1 - 0.75 * flat), y[k] - 2
             fall = back * back * (0.085 * (1 - 0.6 * flat) if back < 0 else 0.035)
             dome = max(domes[0] - arch * (x[k] + 6.0) ** 2, domes[1] - arch * (x[k] - 6.4) ** 2) - fall
             # Before the heart and great vessels the lungs nearly meet; behind, they are apart by the spine and aorta.
-            share = min(max(0.1 + (row[5] - y[k]) * 0.065, 0.12), 1.1)
-            side = x[k] - row[7]
-            found[k] = min(found[k], z[k] - dome, abs(side) - share * row[6])
+            share = min(max(0.1 + (max(row[5], 8.5) - y[k]) * 0.065, 0.12), 1.1)
+            share += 0.12 * max(-2.0 - y[k], 0.0)  # so the spine's edge over the heart is soft
+            side = abs(x[k] - row[7])
+            # Each lung has a rounded tip of its own, away from the middle.
+            tip = apex - 0.22 * max(4.6 - side, 0.0) ** 2
+            found[k] = min(found[k], z[k] - dome, tip - z[k], side - share * row[6])
     return found
 
 
@@ -94,7 +98,7 @@ class Body:
         """Healthy, of `age` years; `breath` from 0 (breathed out) to 1 (a full breath)."""
         self.child = child = float(np.clip(1 - age / ADULT, 0, 1))  # 1 for an infant, 0 for an adult
         n = rng.normal(size=20)
-        dome = 4.2 * (1 - breath) + 0.5 * n[2]
+        dome = 4.2 * (1 - breath) + 0.5 * n[2] + 0.3 + 0.4 * child
         self.width = 13.2 + 1.0 * n[0] - 0.5 * child  # half, of the inner chest
         self.depth = float(np.clip(1 + 0.07 * n[1] + 0.08 * child, 0.8, 1.25))  # factor, from front to back
         self.apex = 24.0 + 1.0 * n[3] - 0.4 * n[0] - 2.6 * child  # height of the lung's tip
@@ -126,7 +130,7 @@ class Body:
     def profile(self) -> np.ndarray:
         """Sizes along the body, float32, a row per step of height and a column for each of PROFILES."""
         z, low = np.arange(BOTTOM, TOP, STEP), 1.5
-        t = np.clip((z - low) / (self.apex - low), 0, 1)
+        t = np.clip((z - low) / (self.apex + 1.2 - low), 0, 1)
         waist = 1 - 0.006 * np.clip(low - z, 0, 8) * (1 + self.child)
         wall = np.clip(1 - t**2.4, 1e-4, 1) ** 0.42 * self.width * waist
         front = np.interp(z, (-14, 0, 8, 16, self.apex - 2.5, self.apex), (7.6, 9.2, 8.4, 5.6, 2.0, -2.0))
@@ -142,9 +146,7 @@ class Body:
             "middle": (front + back) / 2,
             "wall depth": np.maximum((front - back) / 2, 0.5),
             "front": front,
-            "mediastinum": self.pedicle * (1.9 + 0.5 * np.clip((z - 8) / 5, 0, 1) - 0.6 * np.clip((z - 14) / 4, 0, 1))
-            + 0.9 * top**2
-            + 0.4 * hila,
+            "mediastinum": self.pedicle * (1.9 + 0.9 * np.clip((z - 8) / 5, 0, 1)) + 0.9 * top**2 + 0.7 * hila,
             "skin": _smooth(skin + 4.2 * shoulder * (1 - 0.4 * self.child), 23),
             "skin depth": _smooth(np.where(z > self.apex + 1, 7.4, (front - back) / 2 + 1.6 + 0.75 * self.fat), 23),
             "spine": _smooth(np.interp(z, (-20, -8, 6, 16, 26, 40), (-3.6, -4.2, -6.4, -6.2, -3.6, -2.4))) * self.depth,
@@ -177,7 +179,7 @@ class Body:
     def distance(self, what: int, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         """See the function `distance`; of the places' shape."""
         flat = (np.ascontiguousarray(c, np.float32).reshape(-1) for c in (x, y, z))
-        return distance(what, *flat, self.profile, self.domes, float(self.flat)).reshape(x.shape)
+        return distance(what, *flat, self.profile, self.domes, float(self.flat), self.apex).reshape(x.shape)
 
 
 def _smooth(values: np.ndarray, width: int = 31) -> np.ndarray:

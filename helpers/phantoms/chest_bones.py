@@ -36,7 +36,8 @@ STEMS = (  # branches that leave a lung's root: degrees above the horizontal, fo
     (30, 0.4, 0.30), (48, -0.5, 0.30), (64, 0.3, 0.36), (80, -0.1, 0.34),
 )  # fmt: skip
 LEVELS = 5  # branchings
-BONE_STEPS = 64  # places along a long bone
+BONE_STEPS = 90  # places along a long bone
+BLADE = 500  # points in the plate of a scapula
 NET = 8  # places along a line of the net
 BLOOD = 0.17  # attenuation per cm, above the lung's
 MIRROR = np.float32((-1, 1, 1, 1, 1))
@@ -44,12 +45,14 @@ MIRROR = np.float32((-1, 1, 1, 1, 1))
 
 def skeleton(body: Body, lateral: bool, rng: np.random.Generator) -> np.ndarray:
     """Every bone that a chest radiograph shows."""
-    long = [sternum(body)]
+    long = [sternum(body, 0.5 if lateral else 0.15)]
+    found = [ribs(body, 0.12 if lateral else 0.23, rng), spine(body, 0.9 if lateral else 0.32)]
     for side in SIDES:
-        long += [clavicle(body, side, rng), *scapula(body, side, lateral)] + ([] if lateral else [arm(body, side)])
-    found = np.concatenate(
-        [ribs(body, 0.12 if lateral else 0.22, rng), spine(body, 0.9 if lateral else 0.3), bones(long)]
-    )
+        edges = scapula(body, side, lateral)
+        long += [clavicle(body, side, rng), *edges] + ([] if lateral else [arm(body, side)])
+        corners = edges[0][0][0], edges[0][0][-1], edges[1][0][0]  # the thin plate between the edges
+        found.append(cloud(rng.dirichlet((1, 1, 1), BLADE) @ corners, 3.0 / BLADE, 0.35))
+    found = np.concatenate([*found, bones(long)])
     found[:, 3] *= body.bone
     return found
 
@@ -68,14 +71,14 @@ def vertebra_height(body: Body, number: ArrayLike) -> ArrayLike:
 
 def ribs(body: Body, density: float, rng: np.random.Generator) -> np.ndarray:
     """Twelve pairs of flat tubes on the chest wall, less dense towards their cartilage."""
-    number, angle = np.arange(1, RIBS + 1)[:, None], np.linspace(0.2, RIB_ENDS, 110, axis=-1)
+    number, angle = np.arange(1, RIBS + 1)[:, None], np.linspace(0.2, RIB_ENDS, 140, axis=-1)
     fall = body.slope * np.clip(0.42 + 0.13 * number, 0, 1.08) + rng.normal(0, 0.15, (RIBS, 1))
     # From the spine a rib first rises a little, then falls ever faster, and levels where it meets its cartilage.
     z = vertebra_height(body, number) + 0.5 + 0.8 * np.sin(2 * angle) - fall * ((1 - np.cos(angle)) / 2) ** 0.95
     out = np.stack([np.sin(angle), -np.cos(angle), 0 * angle], axis=-1)
     wall = np.stack([body.at("wall", z), body.at("wall depth", z), 0 * z], axis=-1) + 0.25
     middle = np.stack([0 * z, body.at("middle", z), z], axis=-1)
-    tall = (0.56 + 0.08 * np.sin(number / 3) - 0.08 * body.child) * (1 - 0.25 * (number > 10) - 0.1 * (number < 2))
+    tall = (0.66 + 0.08 * np.sin(number / 3) - 0.04 * body.child) * (1 - 0.25 * (number > 10) - 0.1 * (number < 2))
     share = np.linspace(0, 1, angle.shape[1])
     dense = np.broadcast_to(density * np.interp(share, (0, 0.4, 1), (1.1, 1, 0.6)), angle.shape)
     found = tube(middle + wall * out, out, np.broadcast_to(tall, angle.shape), np.full_like(angle, 0.3), dense, 9)
@@ -106,7 +109,7 @@ def tube(centre, out, across, along, density, around):
             front = _cross(way, up) / length
             for j in range(around):
                 turn = 2 * math.pi * (j + (k * 0.618034) % 1) / around
-                shell = 1.0 if j % 3 < 2 else 0.55
+                shell = (0.95, 0.7, 0.35)[j % 3]
                 a, b = math.cos(turn) * shell * across[m, k], math.sin(turn) * shell * along[m, k]
                 c = (j * 0.381966) % 1 - 0.5  # spread over the gap between two places
                 for axis in range(3):
@@ -156,13 +159,13 @@ def spine(body: Body, density: float) -> np.ndarray:
     lean = np.gradient(middle[:, 1], z)[:, None]
     y, up = places[..., 1].copy(), places[..., 2].copy()
     places[..., 1], places[..., 2] = y + lean * up, up - lean * y
-    return cloud(places + middle[:, None], spots[:, 3] * density * np.where(number < 1, 2, 1)[:, None])
+    return cloud(places + middle[:, None], spots[:, 3] * density * np.where(number < 1, 1.3, 1)[:, None])
 
 
-def sternum(body: Body) -> tuple:
-    """Behind the skin of the front, from the notch down."""
+def sternum(body: Body, density: float) -> tuple:
+    """Behind the skin of the front, from the notch down. From the front it hardly shows."""
     z = body.apex - 6.5 - np.array([0.0, 5.0, 10.0, 15.5])
-    return np.stack([0 * z, body.at("front", z) + 0.9, z], axis=-1), (0.8, 0.6, 0.6, 0.4), 0.5
+    return np.stack([0 * z, body.at("front", z) + 0.9, z], axis=-1), (0.8, 0.6, 0.6, 0.4), density
 
 
 def clavicle(body: Body, side: int, rng: np.random.Generator) -> tuple:
@@ -171,7 +174,7 @@ def clavicle(body: Body, side: int, rng: np.random.Generator) -> tuple:
     out = np.array([1.6, 6.0, 10.5, 16.0]) * (body.width / 13.2)
     up = low + lift * np.array([0.0, 0.45, 0.85, 0.9])
     path = np.stack([side * out, np.array([5.4, 5.6, 2.4, -0.4]), up], axis=-1)
-    return path, np.array([0.95, 0.52, 0.5, 0.72]) * (1 - 0.2 * body.child), 0.32
+    return path, np.array([0.95, 0.62, 0.6, 0.8]) * (1 - 0.2 * body.child), 0.4
 
 
 def scapula(body: Body, side: int, lateral: bool) -> list[tuple]:
@@ -284,4 +287,4 @@ def airway(body: Body) -> np.ndarray:
         parts.append(line)
     found = np.concatenate(parts)
     found[:, 0] += body.at("lateral", found[:, 2])
-    return solid(found, -0.19 * (0.95 - 0.3 * body.child))
+    return solid(found, -0.17 * (0.95 - 0.3 * body.child))

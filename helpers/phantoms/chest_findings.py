@@ -127,7 +127,7 @@ def heart_shadow(scene: Scene, severity: float, rng: np.random.Generator) -> Non
 def effusion(scene: Scene, severity: float, rng: np.random.Generator) -> None:
     """Fluid in one pleural space, or seldom both: it hides the angle of the diaphragm and climbs the wall."""
     sides = SIDES if rng.random() < 0.25 else (int(rng.choice(SIDES)),)
-    level = -3.2 + 9.5 * severity + 0.5 * min(scene.body.domes)
+    level = -2.9 + 9.5 * severity + 0.5 * min(scene.body.domes)
     x, _, z = scene.middle
     climb = 3.2 * np.exp(-np.clip(scene.body.distance(WALL, *scene.middle), 0, None) / np.float32(1.3))
     for side in sides:

@@ -127,7 +127,11 @@ class Scene:
         join(skin, self.places, _extras(body, lateral))
         r = max(body.bubble, 0.3)  # of the air in the stomach
         bubble = Ball((6.2, 0.5, body.domes[1] - 1.3 - 0.75 * r), (1.5 * r, 1.2 * r, 0.75 * r))
-        soft = self.chord(shares(skin)) - self.lung * np.float32(1 - body.air) - self.depth_of([bubble])
+        gas = [  # in the bowel
+            Ball((16 * a - 8, 2 + 3 * b, min(body.domes) - 4 - 5 * c), (0.4 + 1.4 * d, 1.0, 0.4 + 0.9 * d), 3 * a)
+            for a, b, c, d in self.texture.random((5, 4))
+        ]
+        soft = self.chord(shares(skin)) - self.lung * np.float32(1 - body.air) - self.depth_of([bubble, *gas])
         # Muscles, fat and bowel are not water throughout, and lungs are not even.
         soft *= 1 + np.float32(0.02) * self.noise(16, self.texture)
         soft += np.float32(0.012) * self.lung * self.noise(40, self.texture)
