@@ -178,11 +178,9 @@ class Study:
             path, lambda file: table.to_csv(file, index=named, float_format="%.6g", lineterminator="\n")
         )
         self._tables.append(_item(name, shows, caption, published, compared=compared))
-        shown = table if shown is None else shown
-        if isinstance(shown, pd.DataFrame):
-            shown = shown.rename(index=NAMES, columns=NAMES).map(lambda value: NAMES.get(value, value))
+        named = table.rename(index=NAMES, columns=NAMES).map(lambda value: NAMES.get(value, value))
         with pd.option_context("display.precision", 3, "display.max_colwidth", 120):
-            display(shown, metadata={provenance.MADE: f"{name}.csv"})
+            display(named if shown is None else shown, metadata={provenance.MADE: f"{name}.csv"})
 
     def found(self, sentences: Iterable[str]) -> None:
         """Show what this run found as a list, and keep it for the report: three to six sentences, made from numbers."""

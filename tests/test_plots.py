@@ -33,7 +33,7 @@ BY_CLASS = {"class": ["CNV", "all"], "lesion size over box (median)": 1.2, "loca
 DELETED = pd.DataFrame({"image": 0, "share": [0, 0.5, 1], "deletion": [1, 0.5, 0], "insertion": [0, 0.5, 1]})
 
 DRAWN = {
-    "training": (lambda: curves.training_curves({"one": HISTORY, "two": HISTORY}, {"one": 7}, "epoch"), "epoch"),
+    "training": (lambda: curves.training_curves({"one": HISTORY, "two": HISTORY}, {"one": 7, "two": 9}), "step"),
     "ROC": (lambda: curves.roc_panels({"a": CURVE, "b": CURVE}, {"a": POINT}), POINT.sensitivity.percent()),
     "flow": (
         lambda: curves.draw_flowchart(

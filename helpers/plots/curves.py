@@ -129,40 +129,33 @@ def smooth(values: np.ndarray | pd.Series, weight: float = SMOOTHING) -> np.ndar
 
 
 @print_style
-def training_curves(
-    histories: Mapping[str, pd.DataFrame],
-    chosen: Mapping[str, int] | None = None,
-    unit: str = "training step",
-    smoothing: float = SMOOTHING,
-) -> Figure:
+def training_curves(histories: Mapping[str, pd.DataFrame], chosen: Mapping[str, int]) -> Figure:
     """Accuracy and cross-entropy against the step, smoothed as TensorBoard does: a row of two panels per model.
 
     `histories[title]` has columns step, split, accuracy, cross_entropy; the raw values stand faintly behind.
-    `chosen[title]` marks the step whose head was kept; `unit` is what a step is: an epoch's few values need no
-    `smoothing`.
+    `chosen[title]` marks the step whose head was kept.
     """
     figure, grid = canvas(DOUBLE, 2.15 * len(histories), len(histories), 2, squeeze=False, sharex="row")
     measures = {"accuracy": "accuracy", "cross_entropy": "cross-entropy"}
     for row, (title, history) in zip(grid, histories.items(), strict=True):
         for axes, (column, label) in zip(row, measures.items(), strict=True):
-            _draw_history(axes, history, column, smoothing)
-            axes.set(xlabel=unit, ylabel=label, title=title)
+            _draw_history(axes, history, column)
+            axes.set(xlabel="training step", ylabel=label, title=title)
             axes.grid(True)
-            if chosen and title in chosen:
-                axes.axvline(chosen[title], color="0.4", lw=0.7, ls=":")
+            axes.axvline(chosen[title], color="0.4", lw=0.7, ls=":")
         row[0].set_ylim(top=1.005)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
-def _draw_history(axes: Axes, history: pd.DataFrame, column: str, smoothing: float) -> None:
+def _draw_history(axes: Axes, history: pd.DataFrame, column: str) -> None:
     names = {"train": "training", "validation": "validation", "test": "test (for comparison)"}
     for (split, name), colour in zip(names.items(), (palette.TRAINING, palette.VALIDATION, palette.TEST), strict=True):
         part = history[history["split"] == split]
         if len(part):
             axes.plot(part["step"], part[column], color=colour, lw=0.5, alpha=0.25)
             style = {"lw": 0.8, "ls": "--"} if split == "test" else {}
-            axes.plot(part["step"], smooth(part[column], smoothing), color=colour, label=name, **style)
+            axes.plot(part["step"], smooth(part[column]), color=colour, label=name, **style)
 
 
 # --- receiver operating characteristic --------------------------------------------------------------------------------
@@ -223,12 +216,10 @@ def _draw_point(axes: Axes, point: OperatingPoint) -> list[str]:
 
 
 @print_style
-def confusion_matrices(
-    tables: Mapping[str, pd.DataFrame], columns: int = 4, note: str = "", xlabel: str = "predicted"
-) -> Figure:
+def confusion_matrices(tables: Mapping[str, pd.DataFrame], note: str = "", xlabel: str = "predicted") -> Figure:
     """Confusion matrices, rows the true labels, shaded by the share of the row; counts, and where there is room shares,
     are written in. `note` stands above all: who the readers are, say."""
-    across = min(columns, len(tables))
+    across = min(4, len(tables))
     down, width = -(-len(tables) // across), SINGLE if len(tables) == 1 else DOUBLE / max(across, 2)
     figure, grid = canvas(width * across, 0.92 * width * down, down, across, squeeze=False)
     for axes in grid.flat[len(tables) :]:
