@@ -160,7 +160,7 @@ def _draw_method(row: np.ndarray, images: np.ndarray, name: str, maps: Maps, box
         values = gaussian_filter(np.clip(one, 0, None), blur)
         top = highest(values)
         found = "" if np.isnan(hit) else ", found" if hit else ", missed"
-        draw_map(axes, np.where(frame_of(image), FRAME_TONE, image), values, top, mask, f"maximum {top:.2g}{found}")
+        draw_map(axes, np.where(frame_of(image), FRAME_TONE, image), values, top, mask, f"max {top:.2g}{found}")
     unit = f"drop in {maps.units}" if maps.method == "occlusion" else maps.units
     row[0].set_ylabel(f"{fill(name, 12)}\n{fill(unit, 14)}\n{maps.seconds / len(maps.maps):.2g} s each", fontsize=6.5)
 
@@ -264,7 +264,8 @@ def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess:
             axes.annotate("too few patients", (0.98, place), **style)
         axes.axhline(len(rows) - 1.5, color=REFERENCE, lw=0.6)
         most = max(one.max() for way in ways.values() for one in (way["high"], way["chance"]))
-        axes.set(title=fill(title, 96 // len(panels)), xlim=(0, min(1, 1.2 * most)))
+        axes.set_title(fill(title, 96 // len(panels)), fontsize=7)
+        axes.set_xlim(0, min(1, 1.2 * most))
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
