@@ -52,9 +52,8 @@ def workflow(summary: Mapping[str, Any], weights: str, classes: Sequence[str]) -
         for k, ((title, text), colour) in enumerate(zip(steps.items(), fills, strict=True))
     }
     words = "general image recognition, then domain-specific features, then the target"
-    words = f"one network ({summary['backbone']}): {words}"
     arrows = [*zip(steps, list(steps)[1:], strict=False), [(2, 23), (74, 23)]]
-    return draw_flowchart(boxes, arrows, 2.0, [(38, 12, words, {"fontsize": 6.5})])
+    return draw_flowchart(boxes, arrows, 2.0, [(38, 12, f"one network ({summary['backbone']}): {words}", {})])
 
 
 def _classes(names: Sequence[str]) -> str:

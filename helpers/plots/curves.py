@@ -191,8 +191,7 @@ def roc_panels(
         words[1:1] = _draw_point(axes, point) if point else []
         axes.text(0.98, 0.04, "\n".join(words), ha="right", fontsize=6.5, linespacing=1.35)
         axes.set(title=name, aspect="equal")
-    for axes in grid[0, 1:]:
-        axes.set_ylabel("")
+        axes.label_outer()
     letter_panels(figure, first)
     return figure
 

@@ -273,8 +273,8 @@ def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess:
 def shares_in_lungs(table: pd.DataFrame) -> Figure:
     """How much of the maps lies in the lungs, by class, beside the lungs' share of the image. `table` from
     `helpers.explain.scores.share_in_lungs`."""
-    of = dict(list(table.groupby("measure")))
-    inside = of["inside"].assign(chance=of["area"]["value"].to_numpy())
+    area = table.loc[table["measure"] == "area", "value"].to_numpy()
+    inside = table[table["measure"] == "inside"].assign(chance=area)
     panel = {"share of the map in the lungs": {"size of the gradient": inside}}
     return localisation_scores(panel, "the lungs' share of the image")
 

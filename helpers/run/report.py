@@ -35,6 +35,7 @@ TEMPLATES = jinja2.Environment(
 )
 CODE = HtmlFormatter(nowrap=True)
 NAMES = tomllib.loads(LABELS.read_text(encoding="utf-8"))
+TOLD = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))  # of headlines and of warnings
 STATUS = {"made": "made", "not made": "not in this run", "no notebook": "left out"}
 
 
@@ -123,15 +124,10 @@ def _grounds(records: dict[str, dict]) -> dict[str, list[str]]:
     return notebooks
 
 
-def _told() -> dict[str, list[dict]]:
-    """What report.toml says of headlines and of warnings."""
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-
-
 def _headlines(records: dict[str, dict]) -> list[dict[str, Any]]:
     """The run's first findings: topic, notebook, a sentence of what it found, and a figure."""
     found = []
-    for row in _told()["headlines"]:
+    for row in TOLD["headlines"]:
         record = records.get(row["notebook"], {"figures": []})
         told = record.get("found", ()) if record["figures"] else ()
         sentence = next(iter([*told[row.get("finding", 1) - 1 :], *told]), "")
@@ -163,7 +159,7 @@ def _failures(run: Run, records: dict[str, dict]) -> list[dict[str, str]]:
 
 def _warnings(run: Run, records: dict[str, dict]) -> list[dict[str, str]]:
     """Each warning once, with the step or notebook that gave it first and why it is serious; serious ones first."""
-    made, rules = _left(run, "stages") | records, _told()["serious"]
+    made, rules = _left(run, "stages") | records, TOLD["serious"]
     first = {text: name for name in reversed(made) for text in made[name]["warnings"]}
     found = []
     for text, name in reversed(first.items()):
@@ -287,7 +283,5 @@ def _why_not_made(run: Run, notebook: str, records: dict[str, dict]) -> str:
 
 
 TEMPLATES.filters |= {"words": _words, "rows": _rows, "tables": _tables_of, "picture": _picture}
-TEMPLATES.filters |= {
-    "markdown": mistune.create_markdown(escape=False, plugins=["table"]),
-    "code": lambda source: highlight(source, PythonLexer(), CODE),
-}
+TEMPLATES.filters["markdown"] = mistune.create_markdown(escape=False, plugins=["table"])
+TEMPLATES.filters["code"] = lambda source: highlight(source, PythonLexer(), CODE)
