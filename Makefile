@@ -63,7 +63,7 @@ test: setup  ## the whole test suite
 	@$(PYTHON) -m pytest -n auto
 
 test-cluster: setup  ## the workflow on a Slurm that is started on this machine: Debian or Ubuntu, as root
-	@$(INSTALL) -c requirements.lock "snakemake-executor-plugin-slurm==2.8.0"
+	@$(INSTALL) -c requirements.lock "snakemake-executor-plugin-slurm==2.8.0" "snakemake-executor-plugin-slurm-jobstep==0.6.1"
 	@$(PYTHON) tools/try_cluster.py
 
 lab: setup  ## JupyterLab with this environment

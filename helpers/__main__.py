@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from helpers.run.profile import Profile
+from helpers.run.cache import resolve
+from helpers.run.profile import Profile, ProfileError, Run, load_profile
+from helpers.run.steps import CoreKeys, studies
+from helpers.run.workflow import reproduce, split_settings, wanted_notebooks
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if "KERAS_HOME" in os.environ:  # meant from where the user stands; notebooks run in their own folder
@@ -18,8 +19,6 @@ if "KERAS_HOME" in os.environ:  # meant from where the user stands; notebooks ru
 
 def main(words: list[str]) -> int:
     """Returns the exit status: 0 done, 1 something failed, 2 the call was wrong (and nothing was started)."""
-    from helpers.run.profile import ProfileError
-
     command, *rest = words or ["help"]
     if command not in COMMANDS:
         lines = (f"python -m helpers {f'{name} {given}':29} {text}" for name, (_, given, text) in COMMANDS.items())
@@ -37,16 +36,12 @@ def main(words: list[str]) -> int:
 
 def _profile_of(words: Sequence[str]) -> tuple[dict[str, str], Profile]:
     """The run's own settings (PROFILE, ONLY ...) among `KEY=VALUE` words, and the profile that the others change."""
-    from helpers.run.profile import load_profile
-    from helpers.run.workflow import split_settings
-
     own, overrides = split_settings(words)
     return own, load_profile(own["profile"], overrides)
 
 
 def _reproduce(*words: str) -> int:
     from helpers.data.check import check_shortly
-    from helpers.run.workflow import reproduce, wanted_notebooks
 
     own, profile = _profile_of(words)
     check_shortly(profile, wanted_notebooks(own["only"]))
@@ -72,7 +67,6 @@ def _data(*words: str) -> int:
 
 def _dicom(*words: str) -> int:
     from helpers.data.dicom import RADIOGRAPHS, WINDOWS, convert_folder, read_key
-    from helpers.run.profile import ProfileError
 
     given = {name.lower(): value for name, _, value in (word.partition("=") for word in words)}
     window, burnt_in = given.pop("window", WINDOWS[0]), given.pop("burnt_in", "")
@@ -99,8 +93,6 @@ def _views(*words: str) -> int:
 
 
 def _keys() -> None:
-    from helpers.run.steps import CoreKeys, studies
-
     groups = {"All papers": CoreKeys} | {study.title: study.keys for study in studies().values() if study.paper}
     for title, keys in groups.items():
         print(f"\n{title}")
@@ -113,9 +105,6 @@ def _of_a_run(function: str) -> Callable[..., int | None]:
     """A command that ends in a run's name, which is imported when it is called."""
 
     def call(*words: str) -> int | None:
-        from helpers.run.cache import resolve
-        from helpers.run.profile import Run
-
         *names, run = words or ("phantom",)
         status = resolve(function)(*names, Run(run))
         return status if isinstance(status, int) else None

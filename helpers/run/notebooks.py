@@ -67,17 +67,9 @@ def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Pa
         ipc.NotebookClient.extra_arguments = ["--IPKernelApp.capture_fd_output=False"]  # no start-up lines of C++ code
         stream = log.open("w", encoding="utf-8") if log else None
         try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(output),
-                parameters,
-                cwd=str(notebook.parent),
-                kernel_name="python3",
-                progress_bar=False,
-                stdout_file=stream,
-                stderr_file=stream,
-                config=ipc,
-            )
+            options = {"cwd": str(notebook.parent), "kernel_name": "python3", "progress_bar": False, "config": ipc}
+            options |= {"stdout_file": stream, "stderr_file": stream}
+            papermill.execute_notebook(str(notebook), str(output), parameters, **options)
         except papermill.PapermillExecutionError as error:
             return ANSI.sub("", str(error)).strip()
         except DeadKernelError as error:

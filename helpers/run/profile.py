@@ -12,6 +12,7 @@ import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -185,10 +186,6 @@ class Run:
     def profile_file(self) -> Path:
         return self.folder / "profile.json"
 
-    def key(self, name: str) -> Path:
-        """The key of a step or notebook as last planned: Snakemake runs it again when this file changes."""
-        return self.folder / "keys" / f"{name}.json"
-
     @property
     def experiments(self) -> Path:
         return self.folder / "experiments"
@@ -197,30 +194,17 @@ class Run:
     def report(self) -> Path:
         return self.folder / "report.html"
 
-    @property
-    def summary(self) -> Path:
-        """Verdicts and findings in a few lines, for the terminal."""
-        return self.folder / "summary.txt"
+    def _file(self, folder: str, suffix: str, name: str) -> Path:
+        """What a run keeps of the step or notebook of this name."""
+        return self.folder / folder / f"{name}{suffix}"
 
-    def stage(self, name: str) -> Path:
-        """What a stage leaves for Snakemake and the report: its key and warnings, nothing that changes by itself."""
-        return self.folder / "stages" / f"{name}.json"
-
-    def notebook(self, name: str) -> Path:
-        return self.folder / "notebooks" / f"{name}.ipynb"
-
-    def failed(self, name: str) -> Path:
-        return self.folder / "failed" / f"{name}.ipynb"
-
-    def record(self, name: str) -> Path:
-        """What a notebook leaves for the report: its figures, tables, claims, warnings."""
-        return self.folder / "records" / f"{name}.json"
-
-    def log(self, name: str) -> Path:
-        return self.folder / "logs" / f"{name}.log"
-
-    def timing(self, name: str) -> Path:
-        return self.folder / "timings" / f"{name}.json"
+    key = partialmethod(_file, "keys", ".json")  # as last planned: Snakemake runs it again when this file changes
+    stage = partialmethod(_file, "stages", ".json")  # a step's key and warnings, nothing that changes by itself
+    notebook = partialmethod(_file, "notebooks", ".ipynb")
+    failed = partialmethod(_file, "failed", ".ipynb")
+    record = partialmethod(_file, "records", ".json")  # a notebook's figures, tables, claims, warnings
+    log = partialmethod(_file, "logs", ".log")
+    timing = partialmethod(_file, "timings", ".json")
 
     def save_profile(self, asked: str, overrides: Mapping[str, Any]) -> Profile:
         """Check the profile asked for, with its overrides, and keep both; the file changes only with its content."""

@@ -73,7 +73,8 @@ def build_report(run: Run) -> Path:
         steps=_left(run, "stages"),
         pieces=sorted(path.name for path in (run.folder / "logs").glob("*.*of*.stderr.log")),
     )
-    write_atomically(run.summary, lambda file: file.write_text(_summary(records, claims), encoding="utf-8"))
+    lines = _summary(records, claims)
+    write_atomically(run.report.with_suffix(".txt"), lambda file: file.write_text(lines, encoding="utf-8"))
     write_atomically(run.report, lambda file: file.write_text(page, encoding="utf-8"))
     return run.report
 

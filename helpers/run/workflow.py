@@ -11,8 +11,7 @@ import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +37,18 @@ class ProgressHandler(logging.Handler):
     proportions serve for the time left, their scale is taken from what this run has taken so far.
     """
 
-    def __init__(self, expected: Mapping[str, float] | None = None, report: Callable[[], Any] = lambda: None) -> None:
+    def __init__(self, expected: dict[str, float] | None = None, run: Run | None = None, cores: int = 0) -> None:
+        """`cores`: of this machine, which the run takes; `run`: whose report grows with each notebook."""
         super().__init__()
-        self.report, self.writer = report, threading.Thread()  # the report grows with each notebook, beside the run
+        self.run, self.cores, self.writer = run, cores, threading.Thread()
         self.names: dict[int, str] = {}
         self.began: dict[int, float] = {}
-        self.expected, self.started = dict(expected or {}), time.monotonic()
+        self.threads: dict[int, int] = {}
+        self.expected, self.started = expected or {}, time.monotonic()
         self.known: set[str] = set()
         self.waiting: set[str] = set()
         self.total = self.done = 0
-        self.worked = self.worked_expected = 0.0
+        self.worked = self.worked_expected = self.alone = 0.0  # alone: of jobs that had all cores
         self.failed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -74,7 +75,7 @@ class ProgressHandler(logging.Handler):
         if record.rule_name != "all":
             self.total += not self.known & {name, record.rule_name}  # a piece, planned once images are counted
             self.known.add(name)
-            self.began[record.jobid] = time.monotonic()
+            self.began[record.jobid], self.threads[record.jobid] = time.monotonic(), getattr(record, "threads", 1)
             self.print(f"  start  {self.names[record.jobid]}")
 
     def _job_finished(self, record: logging.LogRecord) -> None:
@@ -84,8 +85,10 @@ class ProgressHandler(logging.Handler):
             self.failed.discard(name)
             self.waiting.discard(name)
             if name in self.expected:
-                self.worked += time.monotonic() - self.began[record.job_id]
+                took = time.monotonic() - self.began[record.job_id]
+                self.worked += took
                 self.worked_expected += self.expected[name]
+                self.alone += took * (self.threads[record.job_id] == self.cores)
             self.print(f"  done   {self._ended(record.job_id)}   [{self.done} of {self.total}]{self._running()}")
 
     def _job_error(self, record: logging.LogRecord) -> None:
@@ -97,8 +100,8 @@ class ProgressHandler(logging.Handler):
     def _ended(self, job: int) -> str:
         """The name of a job that has ended, and its seconds; a notebook's results are added to the report."""
         name = self.names[job]
-        if name in notebook_names() and self.done < self.total and not self.writer.is_alive():
-            self.writer = threading.Thread(target=self.report, daemon=True)
+        if self.run and name in notebook_names() and self.done < self.total and not self.writer.is_alive():
+            self.writer = threading.Thread(target=_add_to_report, args=[self.run], daemon=True)
             self.writer.start()
         return f"{name}  {time.monotonic() - self.began.pop(job):.1f} s"
 
@@ -113,7 +116,7 @@ class ProgressHandler(logging.Handler):
             return ""
         pace = self.worked / self.worked_expected  # of this machine, against the one that was measured
         running = sum(time.monotonic() - began for began in self.began.values())
-        side_by_side = (self.worked + running) / elapsed
+        side_by_side = (self.worked - self.alone + running) / max(elapsed - self.alone, 1)
         seconds = max(0.0, sum(left) * pace - running) / max(side_by_side, 1)
         return f"; about {seconds / 60:.0f} min left" if seconds > 90 else f"; about {seconds:.0f} s left"
 
@@ -179,11 +182,8 @@ def executor_from(name: str, options: str, jobs: str) -> Namespace:
     if name not in known:
         remedy = f"get it with: pip install snakemake-executor-plugin-{name}"
         raise ProfileError(f"EXECUTOR={name}: Snakemake has none of this name here ({', '.join(known)}); {remedy}")
-    if len(sys.executable.split()) > 1:
-        raise ProfileError(
-            f"EXECUTOR={name}: Snakemake's jobs on a cluster do not survive the blank in {sys.executable}: "
-            "make the environment in a folder whose path has none"
-        )
+    if len(sys.executable.split()) > 1:  # which Snakemake does not quote
+        raise ProfileError(f"EXECUTOR={name}: a cluster's jobs need an environment without a blank in {sys.executable}")
     words = ["--executor", name, "--jobs", str(jobs_from(jobs)) if jobs else MOST_JOBS, "--latency-wait", "60"]
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -215,7 +215,7 @@ def reproduce(settings: Sequence[str]) -> int:
             profile = run.save_profile(own["profile"], parse_overrides(overrides))
             as_measured = own["profile"] == "phantom" and not overrides
             expected = _expected(run, run.profile_file.read_bytes() == before, as_measured)
-            progress = ProgressHandler(expected, partial(_add_to_report, run))
+            progress = ProgressHandler(expected, run, executor.cores or 0)
             plan(run, notebooks, profile)
             return _bring_up_to_date(run, notebooks, executor, profile, progress)
     except Timeout:
@@ -263,7 +263,8 @@ def has_report(run: Run) -> bool:
     left = [run.folder / name for name in ("keys", "records", "stages", "timings", "failed", "notebooks")]
     made_from = [*left, paths.NOTEBOOKS, paths.PUBLISHED, paths.ROOT / "helpers"]
     newest = max(path.stat().st_mtime for folder in made_from for path in [folder, *folder.rglob("*")] if path.exists())
-    return run.report.is_file() and run.summary.is_file() and run.report.stat().st_mtime >= newest
+    written = [run.report, run.report.with_suffix(".txt")]
+    return all(path.is_file() and path.stat().st_mtime >= newest for path in written)
 
 
 def _add_to_report(run: Run) -> None:
@@ -298,7 +299,7 @@ def _bring_up_to_date(
         resolve(REPORT)(run)
     if not progress.total:
         progress.print("nothing to do: everything is up to date")
-    progress.print(run.summary.read_text(encoding="utf-8"))
+    progress.print(run.report.with_suffix(".txt").read_text(encoding="utf-8"))
     for name, error in failed_steps(run).items():
         progress.print(f"FAILED  step {name}: {error.splitlines()[0]}")
     failed = [name for name in notebooks if run.failed(name).is_file()]
