@@ -63,13 +63,12 @@ def occlusion(
     images: np.ndarray,
     target: str | Sequence[str],
     box: int,
-    fill: str = "black",
     stride: int = 1,
     cache: Path | None = None,
 ) -> Maps:
     """Occlusion maps of `images`, uint8 (n, size, size), for `target`, a class name or one per image.
 
-    `box`: pixels a side. `fill`: "black", or "mean" (of the image). `stride`: pixels between positions; the last
+    `box`: pixels a side, black. `stride`: pixels between positions; the last
     possible one is always among them. Where the network is built of layers that allow it, only what the box changes is
     recomputed; the probabilities are those of Keras to float32's rounding all the same.
 
@@ -84,7 +83,7 @@ def occlusion(
     images, began = classifier.check(images), monotonic()
     codes, size = classifier.codes(target, len(images)), classifier.image_size
     starts = positions(size, box, stride)
-    settings, sweep, maps, peaks = {"box": box, "fill": fill, "stride": stride}, None, [], []
+    settings, sweep, maps, peaks = {"box": box, "stride": stride}, None, [], []
     corners = np.stack(np.meshgrid(starts, starts, indexing="ij"), axis=-1).reshape(-1, 2)
     unoccluded = np.empty((len(images), len(classifier.classes)), np.float32)
     probabilities = np.empty((len(images), len(corners), len(classifier.classes)), np.float32)
@@ -97,7 +96,7 @@ def occlusion(
         else:
             sweep = sweep or make_sweep(classifier, box, stride, image)
             unoccluded[i] = sweep.take(image)
-            probabilities[i] = sweep.at(0.0 if fill == "black" else float(image.mean()), corners)
+            probabilities[i] = sweep.at(0.0, corners)
             if stored:
                 parts = {"unoccluded": unoccluded[i], "probabilities": probabilities[i]}
                 write_atomically(stored, lambda file, parts=parts: np.savez(file, **parts))
@@ -165,13 +164,13 @@ class Sweep:
 
     def _chunk(self, level: float, corners: np.ndarray) -> np.ndarray:
         """Probabilities (b, classes) of a few positions, `corners` (b, 2); of one block where blocks share."""
-        blocks, image = corners // self.plan.stride, self._base[0].values[..., 0]
-        patches = []
-        for block, corner in zip(blocks, corners, strict=True):
-            span = self.plan.moved(0, self.plan.outputs[0], block)
-            patches.append(occluded(crop(image, span), self._side, level, corner[None] - span[:, 0]))
-        filled = [self._graph.fill(self._base, block) for block in (blocks[:1] if self._shared else blocks)]
-        windows = self._before(np.concatenate(patches), *(np.concatenate(each) for each in zip(*filled, strict=True)))
+        blocks = corners // self.plan.stride
+        spans = self.plan.moved(0, self.plan.outputs[0], blocks)
+        patches = crop(self._base[0].values, spans)
+        for patch, (top, left) in zip(patches, corners - spans[..., 0], strict=True):
+            patch[top : top + self._side, left : left + self._side] = level
+        filled = self._graph.fill(self._base, blocks[:1] if self._shared else blocks)
+        windows = self._before(patches, *filled)
         return self._after(self._whole(windows, blocks)) if self._after else windows
 
     def _whole(self, windows: np.ndarray, blocks: np.ndarray) -> np.ndarray:

@@ -108,8 +108,9 @@ class Plan:
     full: float
 
     def moved(self, step: int, window: np.ndarray, block: np.ndarray) -> np.ndarray:
-        """A window of step `step` in that step's own coordinates, for the block `block` (a multiple of the stride)."""
-        return np.asarray(window) + (np.asarray(block) * self.stride // self.scales[step])[:, None]
+        """A window of step `step` in that step's own coordinates, for the block `block` (a multiple of the stride), or
+        for each of several, (b, 2)."""
+        return np.asarray(window) + (np.asarray(block) * self.stride // self.scales[step])[..., None]
 
 
 def make_plan(steps: list[Step], last: int, box: int) -> Plan:
@@ -184,13 +185,17 @@ class Base:
         self.values, self._rows = values, values.max(axis=1)
         self._total = values.sum(axis=(0, 1), dtype=np.float64)
 
-    def outside(self, kind: str, spans: np.ndarray) -> np.ndarray:
-        """The sum ("rest") or the maximum ("most") of the values outside `spans`, (channels,)."""
-        (rows, columns), _ = overlap(spans, self.values.shape[:2])
-        if kind == "rest":
-            return self._total - self.values[rows, columns].sum(axis=(0, 1), dtype=np.float64)
-        beside = np.delete(self.values[rows], columns, axis=1).max(axis=1, initial=LOWEST)
-        return np.concatenate([np.delete(self._rows, rows, axis=0), beside]).max(axis=0, initial=LOWEST)
+    def rest(self, spans: np.ndarray) -> np.ndarray:
+        """The sum of the values outside each of `spans` (b, 2, 2): (b, channels)."""
+        return self._total - crop(self.values, spans).sum(axis=(1, 2), dtype=np.float64)
+
+    def most(self, spans: np.ndarray) -> np.ndarray:
+        """Their maximum."""
+        found = []
+        for (rows, columns), _ in (overlap(one, self.values.shape[:2]) for one in spans):
+            beside = np.delete(self.values[rows], columns, axis=1).max(axis=1, initial=LOWEST)
+            found.append(np.concatenate([np.delete(self._rows, rows, axis=0), beside]).max(axis=0, initial=LOWEST))
+        return np.array(found)
 
 
 class WindowGraph:
@@ -264,21 +269,21 @@ class WindowGraph:
             self._inputs[extra] = keras.Input(batch_shape=(self._batch, *shape, channels))
         return self._inputs[extra]
 
-    def fill(self, base: dict[int, Base], block: np.ndarray) -> list[np.ndarray]:
-        """The extras of a block, float32 (1, ...) each, from the unoccluded outputs of the steps."""
+    def fill(self, base: dict[int, Base], blocks: np.ndarray) -> list[np.ndarray]:
+        """The extras of blocks (b, 2), float32 (b, ...) each, from the unoccluded outputs of the steps."""
         values = []
         for extra in self.extras:
-            spans = self._plan.moved(extra.step, extra.window, block)
+            spans = self._plan.moved(extra.step, extra.window, blocks)
             if extra.kind == "mask":
                 value = crop(np.ones((*self._plan.steps[extra.step].size, 1)), spans)
             elif extra.kind == "ring":
                 value = crop(base[extra.step].values, spans)
                 changed = self._plan.outputs[extra.step] - np.array(extra.window)[:, :1]
                 (top, bottom), (left, right) = np.maximum(changed, 0)
-                value[top:bottom, left:right] = 0
+                value[:, top:bottom, left:right] = 0
             else:
-                value = base[extra.step].outside(extra.kind, spans)
-            values.append(np.ascontiguousarray(value, np.float32)[None])
+                value = getattr(base[extra.step], extra.kind)(spans)
+            values.append(np.ascontiguousarray(value, np.float32))
         return values
 
 
@@ -294,11 +299,12 @@ def _copied(step: Step) -> Any:
 
 
 def crop(values: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """A copy of `values` (rows, columns, ...) in `spans`, with zeros where these reach beyond it."""
-    out = np.zeros((*(spans[:, 1] - spans[:, 0]), *values.shape[2:]), values.dtype)
-    there, here = overlap(spans, values.shape[:2])
-    out[here] = values[there]
-    return out
+    """Copies of `values` (rows, columns, ...) in each of `spans` (b, 2, 2), which are of one size, with zeros where
+    these reach beyond it."""
+    edged = np.pad(values, [(1, 1), (1, 1), *[(0, 0)] * (values.ndim - 2)])
+    sides = zip(spans.transpose(1, 0, 2), values.shape, strict=False)
+    rows, columns = (np.clip(one[:, :1] + np.arange(np.ptp(one[0])), -1, most) + 1 for one, most in sides)
+    return edged[rows[:, :, None], columns[:, None, :]]
 
 
 def overlap(spans: np.ndarray, size: tuple[int, int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
