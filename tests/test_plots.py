@@ -44,7 +44,7 @@ DRAWN = {
     ),
     "class examples": (lambda: maps.class_examples({"MH": [IMAGES[0]] * 2}, {"MH": [MASKS[1]] * 2}), "Macular hole"),
     "occlusion": (lambda: maps.maps_below_images(IMAGES, {"occlusion": HEAT}, LABELS, 8, MASKS, 2), "drop in\n"),
-    "methods": (lambda: maps.maps_below_images(IMAGES, {"gradient SHAP": HEAT}, LABELS, 8, MASKS), "0.25 s each"),
+    "methods": (lambda: maps.maps_below_images(IMAGES, {"gradient SHAP": HEAT}, LABELS, 8, MASKS), "gradient\nSHAP"),
     "signed maps": (lambda: maps.signed_maps(IMAGES, HEAT, LABELS, MASKS), "Macular hole"),
     "localisation": (lambda: maps.localisation_curve(BINS, pd.DataFrame(BY_CLASS | {"low": 0.4, "high": 0.6})), "CNV"),
     "deletion": (lambda: maps.deletion_insertion({"random order": DELETED}), "random order"),

@@ -128,12 +128,13 @@ def maps_below_images(
     columns: int | None = None,
     hits: Sequence[float] | None = None,
 ) -> Figure:
-    """Images in rows of `columns`, and beneath each row a row of maps per method, with its unit and seconds per image.
+    """Images in rows of `columns`, and beneath each row a row of maps per method, with its unit.
 
     `images` uint8 (n, size, size) and `labels` their names above; `box` is drawn to scale on each image; with `masks`,
     bool (n, size, size), the lesion is outlined. Above each map stands the top of its own range and, with `hits` (1,
-    0, NaN), whether it found the lesion. What speaks against the class is not drawn. Maps of single pixels are smoothed
-    by a quarter of the box, for at print size a pixel cannot be seen.
+    0, NaN), whether it found the lesion; of occlusion, the box of the highest drop is drawn. What speaks against the
+    class is not drawn. Maps of single pixels are smoothed by a quarter of the box, for at print size a pixel cannot be
+    seen.
     """
     columns, masks = columns or len(images), [None] * len(images) if masks is None else masks
     starts = range(0, len(images), columns)
@@ -161,8 +162,11 @@ def _draw_method(row: np.ndarray, images: np.ndarray, name: str, maps: Maps, box
         top = highest(values)
         found = "" if np.isnan(hit) else ", found" if hit else ", missed"
         draw_map(axes, np.where(frame_of(image), FRAME_TONE, image), values, top, mask, f"max {top:.2g}{found}")
+    style = {"fill": False, "ec": "w", "lw": 0.7, "path_effects": [withStroke(linewidth=1.4, foreground="k")]}
+    for axes, peak in zip(row, maps.extra.get("peak", ()), strict=False):
+        axes.add_patch(Rectangle((peak - box // 2 - 0.5)[::-1], box, box, **style))
     unit = f"drop in {maps.units}" if maps.method == "occlusion" else maps.units
-    row[0].set_ylabel(f"{fill(name, 12)}\n{fill(unit, 14)}\n{maps.seconds / len(maps.maps):.2g} s each", fontsize=6.5)
+    row[0].set_ylabel(f"{fill(name, 12)}\n{fill(unit, 14)}", fontsize=6.5)
 
 
 @print_style
