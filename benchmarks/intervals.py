@@ -27,7 +27,7 @@ from scipy.stats import norm
 
 from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs, compare_independent_aurocs
 from helpers.metrics.by_patient import clustered_mean, mean_by_patient, over_trainings
-from helpers.metrics.classification import brier, clustered_f1, rates
+from helpers.metrics.classification import clustered_f1, rates
 from helpers.metrics.comparison import compare_clustered, mcnemar
 from helpers.metrics.estimate import Estimate, likelihood_ratios
 
@@ -109,11 +109,14 @@ def f1(value: float, images: int, before: str) -> Case:
 def brier_of(images: int, prevalence: float, before: str = "") -> Case:
     def sample(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         truth = rng.random(n) < prevalence
-        return truth, 1 / (1 + np.exp(-(rng.normal(size=n) + 2 * truth - 2)))
+        return truth, (1 / (1 + np.exp(-(rng.normal(size=n) + 2 * truth - 2))) - truth) ** 2
 
-    truth, p = sample(2_000_000, np.random.default_rng(0))
-    expected = float(((p - truth) ** 2).mean())
-    return expected, lambda rng: brier(*sample(images, rng), np.arange(images)), before
+    def draw(rng: np.random.Generator) -> Estimate:
+        truth, squares = sample(images, rng)
+        found = mean_by_patient(squares, np.arange(images), (0, 1))
+        return found if 0 < truth.sum() < images else found.without_interval("images of one class")
+
+    return float(sample(2_000_000, np.random.default_rng(0))[1].mean()), draw, before
 
 
 def areas_apart(value: float, sizes: tuple[int, int], others: tuple[int, int], before: str = "") -> Case:

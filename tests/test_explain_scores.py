@@ -32,6 +32,7 @@ from helpers.explain.scores import (
     share_in_lungs,
 )
 from helpers.kermany.localisation import diseased_cases, load_marks, mark_masks, size_curve, table_s3
+from helpers.plots.maps import deletion_insertion as draw_deletion
 from helpers.plots.maps import localisation_curve
 
 BOX = 5
@@ -160,9 +161,9 @@ def test_sanity_and_agreement_give_intervals():
     values = np.random.default_rng(0).random((8, 32, 32))
     other = np.random.default_rng(1).random((8, 32, 32))
     methods = {"a": maps_of(values), "b": maps_of(values + 0.1 * other), "c": maps_of(other)}
-    pairs = agreement(methods, np.arange(8), cell=4).set_index(["a", "b"])["value"]
+    pairs = agreement([methods] * 2, np.arange(8), cell=4).set_index(["a", "b"])["value"]
     assert pairs["a", "b"] > 0.8 and abs(pairs["a", "c"]) < 0.3
-    check = sanity_check({"a": methods["a"]}, {"a": methods["c"]}, np.arange(8), cell=4)
+    check = sanity_check([{"a": methods["a"]}] * 2, [{"a": methods["c"]}] * 2, np.arange(8), cell=4)
     assert check["low"][0] <= check["value"][0] <= check["high"][0] and check["n"][0] == 8
 
 
@@ -280,7 +281,7 @@ def test_the_share_in_the_lungs_is_set_beside_their_area_and_flat_maps_have_none
     lungs[:, 1:3, 1:3] = True
     maps[lungs], maps[2] = 3.0, 0.0
     rows = pd.DataFrame({"label": "a", "patient_id": list("pqr")})
-    table = share_in_lungs(maps, Masks(rows, lungs, rows[:0])).set_index(["label", "measure"])
+    table = share_in_lungs([maps, maps], Masks(rows, lungs, rows[:0])).set_index(["label", "measure"])
     assert table.loc["all", "value"].tolist() == pytest.approx([0.5, 0.25, 0.25]) and set(table["n"]) == {2}
     found = point(maps_of(maps), lungs & (np.arange(4) < 2), lungs)
     assert found["mass within lungs"].tolist()[:2] == [0.5, 0.5] and np.isnan(found["mass within lungs"][2])
@@ -316,15 +317,16 @@ def test_methods_are_scored_beside_a_guess(tmp_path):
     renamed = from_logits(classifier.logits_model, ("CNV", "DME", "DRUSEN"))
     perfect = maps_of(cases.masks.astype(float))
     methods = {"gradient": gradients.gradient(renamed, cases.images, cases.labels), "perfect": perfect}
-    table, curves = compare_methods(methods, cases, renamed, 3)
+    table, curves = compare_methods([methods] * 2, cases, [renamed] * 2, 3)
     found = table.set_index(["explainer", "measure"])["value"]
     assert set(table["measure"]) == set(MEASURES) and set(curves) == {"gradient", "perfect", "random order"}
+    assert draw_deletion(curves).axes
     assert found["perfect", "hit"] == found["perfect", "mass"] == 1 and found["a guess", "mass"] < 0.5
     assert perfect.take(np.array([1, 3])).maps.shape == (2, SIZE, SIZE)
-    curve = size_curve({3: localised(perfect, cases, 3)})
-    assert (
-        curve["n"].tolist() == [2, 1, 1, 1, 1] and (curve["value"].dropna() == 1).all() and (curve["chance"] < 1).all()
-    )
+    each = localised(perfect, cases, 3).assign(size_over_box=np.arange(6.0))
+    curve = size_curve({3: pd.concat([each.assign(seed=seed) for seed in (1, 2)]), 4: each.assign(size_over_box=1.0)})
+    assert sorted(curve["n"]) == [1, 1, 1, 1, 2, 6]  # an image is in one bin, whatever it was asked by
+    assert (curve["value"].dropna() == 1).all() and (curve["chance"] < 1).all()
 
 
 def test_without_known_lesions_what_needs_none_is_still_scored(tmp_path):
@@ -337,7 +339,7 @@ def test_without_known_lesions_what_needs_none_is_still_scored(tmp_path):
     assert table["images"].tolist() == [0, 0, 0, 0] and table["localisation accuracy"].isna().all()
     curve = size_curve({3: located})
     assert curve.empty and "no lesions are known" in localisation_curve(curve, table).axes[0].texts[0].get_text()
-    compared, _ = compare_methods({"gradient": maps}, cases, renamed, 3)
+    compared, _ = compare_methods([{"gradient": maps}], cases, [renamed], 3)
     found = compared.set_index(["explainer", "measure"])["value"]
     assert np.isnan(found["gradient", "hit"]) and np.isnan(found["a guess", "mass"])
     assert 0 <= found["gradient", "on retina"] <= 1 and found["gradient", "deletion"] > 0

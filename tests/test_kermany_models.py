@@ -11,8 +11,8 @@ from helpers.kermany import models
 from helpers.kermany.localisation import share_in_known_lungs
 from helpers.kermany.models import CLASSES, load_head
 from helpers.kermany.numbers import curve_parts, curve_points, full_against_limited
-from helpers.model.experiment import Images
-from helpers.model.finetune import load_networks
+from helpers.model.experiment import Images, pixels_of
+from helpers.model.finetune import Ensemble, load_networks
 from helpers.run.profile import load_profile
 
 OCT = CLASSES["multiclass"]
@@ -78,7 +78,7 @@ def test_the_learning_curve_trains_each_draw_on_both_initialisations(tmp_path, m
         return features * 0, pd.Index(frame["image_id"])
 
     monkeypatch.setattr(models, "_features_of", random_features)
-    profile = PROFILE.model_copy(update={"curve_per_class": (3, 5), "curve_seeds": 2, "head_learning_rate": 0.1})
+    profile = PROFILE.model_copy(update={"curve_per_class": (3, 5), "curve_seeds": 2})
     made = run_maker(models.train_learning_curve, Images(None, frame), profile, tmp_path, features=features)
     points, means = curve_points(drawn := curve_parts(made.table("curve"), OCT))
     assert list(points.columns) == ["initialisation", "per_class", "seed", "accuracy", "auroc"]
@@ -113,17 +113,20 @@ def test_the_curve_leaves_out_what_the_smallest_class_cannot_give_and_nests_its_
 # --- the fine-tuned networks ---------------------------------------------------------------------------------------
 
 
-def test_the_networks_score_every_image_they_did_not_learn_from_and_are_averaged(tmp_path):
+def test_each_training_scores_every_image_it_did_not_learn_from_by_networks_of_its_own(tmp_path):
     images = tiny_images(tmp_path / "images", XRAY_CLASSES, (10, 4, 4))
     images.frame.loc[images.frame["image_id"].str.endswith("train-7"), "split"] = "held-out"
-    small = {"weights": "none", "finetune_size": 32, "finetune_epochs": 2, "finetune_networks": 2, "head_steps": 20}
+    small = {"weights": "none", "finetune_size": 32, "finetune_epochs": 1, "finetune_networks": 2, "trainings": 2}
     made = run_maker(models.finetune_referral_networks, images, load_profile("phantom", small), tmp_path / "runs")
     held_out = images.frame[images.frame["split"] != "train"]
-    assert list(made.scores["image_id"]) == list(held_out["image_id"]) and set(made.scores["split"]) > {"held-out"}
+    for seed in (1, 3):
+        mine = made.scores[made.scores["seed"] == seed]
+        assert list(mine["image_id"]) == list(held_out["image_id"]) and set(mine["split"]) > {"held-out"}
     assert made.scores[[f"p_{label}" for label in made.classes]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
-    assert made.summary["chosen epochs"] == [2, 2]
-    assert made.history["network"].unique().tolist() == [1, 2]
-    assert (made.folder / "network_2" / "network.weights.h5").is_file()
+    assert made.summary["chosen epochs"] == [1] * 4 and made.history["seed"].unique().tolist() == [1, 2, 3, 4]
+    pair = Ensemble(tuple(load_networks(made)[2:]))
+    pixels = pixels_of(images.catalogue, held_out, 32)
+    np.testing.assert_allclose(mine[[f"p_{label}" for label in made.classes]], pair.predict(pixels), atol=1e-6)
     profile = load_profile("phantom", small | {"backbone": "SmallNet", "data_dir": str(tmp_path)})
     none, why = share_in_known_lungs(made, images.catalogue, images.frame, profile)
     assert none.empty and "with lung-masks/ in the data folder" in why
@@ -142,9 +145,10 @@ def test_the_network_that_sees_locally_judges_by_averages_alone(tmp_path, monkey
     monkeypatch.setattr(models, "LOCAL_SIZE", 32)
     monkeypatch.setattr(models, "LOCAL", models.LOCAL | {"epochs": 1})
     images = tiny_images(tmp_path / "images", OCT, (6, 2, 2))
-    made = run_maker(models.finetune_local_network, images, PROFILE, tmp_path / "runs")
-    assert len(made.scores) == 4 * 4 and set(made.scores["split"]) == {"validation", "test"}
-    (network,) = load_networks(made)
+    profile = PROFILE.model_copy(update={"trainings": 2})
+    made = run_maker(models.finetune_local_network, images, profile, tmp_path / "runs")
+    assert len(made.scores) == 2 * 4 * 4 and made.scores["seed"].unique().tolist() == [1, 2]
+    network, _ = load_networks(made)
     assert network.epoch == 1 and network.classes == OCT
     kinds = {type(layer).__name__ for layer in network.logits.layers}
     assert "GlobalAveragePooling2D" in kinds and "GlobalMaxPooling2D" not in kinds

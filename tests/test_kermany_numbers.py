@@ -27,7 +27,7 @@ def scores_of(classes, n=400, seed=0):
 
 def error_of(labels, predicted, patients=None):
     patients = np.arange(len(labels)) if patients is None else patients
-    return numbers.weighted_error(labels, predicted, numbers.PENALTIES, patients)
+    return numbers.weighted_error(labels, predicted, numbers.PENALTIES, patients).estimate()
 
 
 def test_the_weighted_error_is_the_mean_penalty_per_image():
@@ -96,4 +96,18 @@ def test_the_cheapest_rule_costs_least_where_probabilities_are_true():
     rule, plain = found["least expected cost"], found["most probable class"]
     assert rule.value < plain.value < found["observe all"].value and rule.low < rule.value < rule.high
     assert found["refer all urgently"].value == pytest.approx((frame["label"] != "BACTERIA").mean())
-    assert "by patient" in plain.method
+    assert "by patient" in plain.method and found[numbers.SAVED].value == pytest.approx(plain.value - rule.value)
+
+
+def test_numbers_of_several_trainings_are_their_means_and_each_has_its_own_temperature():
+    each = [scores_of(numbers.PNEUMONIA, seed=seed).assign(seed=seed) for seed in (0, 1)]
+    trained = pd.concat([*each, *(one.assign(split="validation") for one in each)])
+    tuned, heats = numbers.temper(trained, numbers.PNEUMONIA)
+    assert list(heats) == [0, 1] and heats[0] != heats[1] and len(tuned) == len(trained)
+    both, one = numbers.referral_costs(tuned), numbers.referral_costs(tuned[tuned["seed"] == 0])
+    other = numbers.referral_costs(tuned[tuned["seed"] == 1])
+    for name, found in both.items():
+        assert found.value == pytest.approx((one[name].value + other[name].value) / 2)
+        assert found.method == "test patients and 2 trainings" and not one[name].bounded
+    asked = numbers.binary_numbers(numbers.pneumonia_scores(tuned, "pneumonia"), ("PNEUMONIA", "NORMAL"))
+    assert set(asked) == {"accuracy", "sensitivity", "specificity", "auroc"}

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from helpers.metrics import by_patient
 from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs
 from helpers.metrics.by_patient import average, clustered_mean, clustered_ratio, mean_by_patient, over_trainings
-from helpers.metrics.classification import brier, clustered_f1, rates_at, transferred_point
+from helpers.metrics.classification import clustered_f1, rates_at, transferred_point
 from helpers.metrics.estimate import Estimate, proportion
 
 
@@ -94,13 +94,6 @@ def test_f1_of_perfect_and_of_no_hits_is_clopper_pearsons_transformed(hits):
     found, share = clustered_f1(truth, np.arange(100) < hits).estimate(), proportion(hits, 50)
     assert (found.value, *ends(found)) == pytest.approx([2 * x / (1 + x) for x in (share.value, share.low, share.high)])
     assert clustered_f1([False, False], [True, False]).note == "no positives"
-
-
-def test_a_brier_score_of_one_class_has_no_interval():
-    p, truth = np.full(100, 0.1), np.arange(100) < 9
-    found = brier(truth, p, range(100))
-    assert found.value == pytest.approx(0.09 * 0.81 + 0.91 * 0.01) and found.bounded
-    assert not brier(truth & False, p, range(100)).bounded and not brier([], [], []).defined
 
 
 def test_without_a_threshold_there_are_no_rates():

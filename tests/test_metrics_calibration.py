@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit, softmax
 
-from helpers.metrics.classification import brier, fit_temperature, reliability, rescale_scores
+from helpers.metrics.classification import fit_temperature, reliability, rescale_scores
 from helpers.metrics.estimate import proportion
 
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS")
@@ -43,16 +43,6 @@ def test_a_probability_on_an_edge_is_in_the_bin_that_begins_there():
     for _, row in table.iloc[:-1].iterrows():
         inside = (tenths >= row["from"]) & (tenths < row["to"])
         assert row["n"] == 10 * inside.sum() and row["predicted"] == pytest.approx(tenths[inside].mean())
-
-
-def test_brier_is_sklearns_and_rests_on_patients():
-    from sklearn.metrics import brier_score_loss
-
-    truth, predicted = honest(400)
-    found = brier(truth, predicted, np.arange(400))
-    assert found.value == pytest.approx(brier_score_loss(truth, predicted)) and found.n == 400
-    doubled = brier(np.repeat(truth, 2), np.repeat(predicted, 2), np.repeat(np.arange(400), 2))
-    assert (doubled.low, doubled.high) == pytest.approx((found.low, found.high))
 
 
 @pytest.mark.parametrize("sharpen", [0.5, 1.0, 3.0])

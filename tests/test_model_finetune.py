@@ -311,7 +311,7 @@ def test_an_ensemble_averages_networks_of_other_seeds_on_both_mirror_images(back
         *(2, backbone, lambda seed: seeds.append(seed) or IMAGES, IMAGES, CODES, SPLIT, CLASSES),
         **{"settings": replace(SETTINGS, epochs=1), "folder": tmp_path},
     )
-    assert seeds == [1, 2] and ensemble.history["network"].unique().tolist() == [1, 2]
+    assert seeds == [1, 2]
     views = (IMAGES, np.ascontiguousarray(IMAGES[:, :, ::-1]))
     expected = np.mean([network.predict(view) for network in ensemble.networks for view in views], axis=0)
     np.testing.assert_allclose(ensemble.predict(IMAGES), expected, atol=1e-6)

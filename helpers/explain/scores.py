@@ -168,18 +168,14 @@ def _mean(frame: pd.DataFrame, column: str, bounds: tuple[float, float] | None) 
     return by_training(frame[frame[column].notna()], of_training)[column]
 
 
-def share_in_lungs(maps: np.ndarray | Sequence[np.ndarray], lungs: Masks) -> pd.DataFrame:
-    """Share of the maps' positive part, (n, h, w), or of those of several trainings, that lies in the lungs of `lungs`,
-    whose rows they are of; the lungs' share of the image, which even attention would give; and the difference. By
-    label, and for "all".
+def share_in_lungs(maps: Sequence[np.ndarray], lungs: Masks) -> pd.DataFrame:
+    """Share of the positive part of each training's maps, (n, h, w), that lies in the lungs of `lungs`, whose rows they
+    are of; the lungs' share of the image, which even attention would give; and the difference. By label, and for "all".
 
     Columns label, measure ("inside", "area", "difference") and those of `means`; flat maps have no share.
     """
     rows = lungs.rows[["label", "patient_id"]].assign(area=lungs.pixels.mean(axis=(1, 2)))
-    if isinstance(maps, np.ndarray):
-        each = rows.assign(inside=share_within(maps, lungs.pixels))
-    else:
-        each = pd.concat([rows.assign(inside=share_within(one, lungs.pixels), seed=k) for k, one in enumerate(maps)])
+    each = pd.concat([rows.assign(inside=share_within(one, lungs.pixels), seed=k) for k, one in enumerate(maps)])
     each = each.assign(difference=each["inside"] - each["area"]).dropna()
     shares = means(each, ["inside", "area"], ["label"], total="all")
     differences = means(each, ["difference"], ["label"], total="all", bounds=(-1.0, 1.0))
@@ -272,26 +268,33 @@ def _paths(image: np.ndarray, order: np.ndarray, shares: np.ndarray) -> np.ndarr
 
 
 def compare_methods(
-    methods: Mapping[str, Maps], cases: Cases, classifier: Classifier, box: int
+    trained: Sequence[Mapping[str, Maps]], cases: Cases, classifiers: Sequence[Classifier], box: int
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Scores of each method on the same images, with intervals by patient, and the deletion and insertion curves.
+    """Scores of each method on the same images, by patient and over the trainings (`trained` has the maps of each of
+    the `classifiers`), and the deletion and insertion curves of all of them.
 
     The table has explainer, measure (`MEASURES`), value, low, high, n, method, note, seconds (per image). A last row of
     each measure, "a guess", is chance: a place on the retina for `hit`, the lesion's share of the retina for `mass`,
     pixels in random order for deletion and insertion, the retina's share of the image for `on retina`.
     """
-    asked = (cases.images, classifier.codes(cases.labels, len(cases.images)))
-    predict, frames, curves = classifier.predictor(), [], {}
-    for name, maps in methods.items():
-        areas, curves[name] = deletion_insertion(*asked, maps.maps, predict)
-        scored = {"on retina": share_within(maps.maps, cases.retina), "seconds": maps.seconds / len(maps.maps)}
-        frames.append(localised(maps, cases, box).assign(explainer=name, **scored, **areas))
-    areas, curves["random order"] = deletion_insertion(*asked, maps.maps, predict, 1)
-    guess = frames[-1].assign(explainer="a guess", seconds=0.0, iou=np.nan, **areas)
-    guess = guess.assign(hit=guess["hit_by_chance"], mass=guess["mass_by_chance"])
-    guess["on retina"] = cases.retina.mean(axis=(1, 2))
+    asked = (cases.images, classifiers[0].codes(cases.labels, len(cases.images)))
+    frames, curves = [], []
+    for seed, (methods, classifier) in enumerate(zip(trained, classifiers, strict=True)):
+        predict = classifier.predictor()
+        for name, maps in methods.items():
+            areas, curve = deletion_insertion(*asked, maps.maps, predict)
+            scored = {"on retina": share_within(maps.maps, cases.retina), "seconds": maps.seconds / len(maps.maps)}
+            frames.append(localised(maps, cases, box).assign(explainer=name, seed=seed, **scored, **areas))
+            curves.append(curve.assign(method=name))
+        areas, curve = deletion_insertion(*asked, maps.maps, predict, 1)
+        curves.append(curve.assign(method="random order"))
+        guess = frames[-1].assign(explainer="a guess", seconds=0.0, iou=np.nan, **areas)
+        guess = guess.assign(hit=guess["hit_by_chance"], mass=guess["mass_by_chance"])
+        frames.append(guess.assign(**{"on retina": cases.retina.mean(axis=(1, 2))}))
     seconds = {"seconds": ("seconds", "max")}
-    return means(pd.concat([*frames, guess]), MEASURES, ["explainer"], beside=seconds), curves
+    table = means(pd.concat(frames), MEASURES, ["explainer"], beside=seconds)
+    every = pd.concat(curves).set_index("method")
+    return table, {name: every.loc[name].reset_index(drop=True) for name in every.index.unique()}
 
 
 def randomised(classifier: Classifier, seed: int = 1) -> Classifier:
@@ -328,31 +331,35 @@ def _cells(maps: np.ndarray, cell: int) -> np.ndarray:
     return kept.reshape(n, rows, cell, columns, cell).mean(axis=(2, 4)).reshape(n, -1)
 
 
-def agreement(methods: Mapping[str, Maps], patients: np.ndarray, *, cell: int) -> pd.DataFrame:
-    """The mean rank correlation of each pair of methods' maps of the same images, with its interval.
+def agreement(trained: Sequence[Mapping[str, Maps]], patients: np.ndarray, *, cell: int) -> pd.DataFrame:
+    """The mean rank correlation of each pair of methods' maps of the same images, by patient and over the trainings,
+    each with its maps by method.
 
     Columns: a, b, value, low, high, n, method, note. `patients` names the patient of each image.
     """
-    pairs = {names: tuple(methods[name] for name in names) for names in combinations(methods, 2)}
-    return _correlations(pairs, ["a", "b"], patients, cell)
+    pairs = [
+        {"a": a, "b": b, "seed": seed, "correlation": rank_correlation(methods[a].maps, methods[b].maps, cell)}
+        for seed, methods in enumerate(trained)
+        for a, b in combinations(methods, 2)
+    ]
+    return _mean_correlations(pairs, ["a", "b"], patients)
 
 
 def sanity_check(
-    trained: Mapping[str, Maps], shuffled: Mapping[str, Maps], patients: np.ndarray, *, cell: int
+    trained: Sequence[Mapping[str, Maps]], shuffled: Sequence[Mapping[str, Maps]], patients: np.ndarray, *, cell: int
 ) -> pd.DataFrame:
-    """Mean rank correlation of each method's maps with those of the network with shuffled weights: near 0 is sound.
+    """Mean rank correlation of each method's maps with those of its network with shuffled weights: near 0 is sound.
 
-    Columns: explainer, value, low, high, n, method, note.
+    Columns: explainer, value, low, high, n, method, note; by patient and over the trainings.
     """
-    pairs = {(name,): (maps, shuffled[name]) for name, maps in trained.items()}
-    return _correlations(pairs, ["explainer"], patients, cell)
+    pairs = [
+        {"explainer": name, "seed": seed, "correlation": rank_correlation(maps.maps, others[name].maps, cell)}
+        for seed, (methods, others) in enumerate(zip(trained, shuffled, strict=True))
+        for name, maps in methods.items()
+    ]
+    return _mean_correlations(pairs, ["explainer"], patients)
 
 
-def _correlations(
-    pairs: Mapping[tuple[str, ...], tuple[Maps, Maps]], by: list[str], patients: np.ndarray, cell: int
-) -> pd.DataFrame:
-    frames = []
-    for names, (first, second) in pairs.items():
-        values = {"correlation": rank_correlation(first.maps, second.maps, cell), "patient_id": patients}
-        frames.append(pd.DataFrame(values).assign(**dict(zip(by, names, strict=True))))
-    return means(pd.concat(frames), ["correlation"], by, bounds=(-1.0, 1.0)).drop(columns="measure")
+def _mean_correlations(pairs: Iterable[dict], by: list[str], patients: np.ndarray) -> pd.DataFrame:
+    every = pd.concat([pd.DataFrame({**pair, "patient_id": patients}) for pair in pairs])
+    return means(every, ["correlation"], by, bounds=(-1.0, 1.0)).drop(columns="measure")

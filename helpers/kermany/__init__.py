@@ -35,7 +35,7 @@ class KermanyKeys(BaseModel):
     finetune_learning_rate: float = Field(0.0001, gt=0, description="of Adam, for the pneumonia network")
     finetune_layers: int = Field(0, ge=0, description="last layers of the pneumonia network that learn; 0: all")
     finetune_cpu_images: int = Field(20_000, ge=0, description="images in all, where there is no GPU; 0: no limit")
-    finetune_networks: int = Field(1, ge=1, le=20, description="pneumonia networks averaged, each from another seed")
+    finetune_networks: int = Field(1, ge=1, le=20, description="pneumonia networks averaged in a training")
     occlusion_images: int = Field(491, ge=0, le=1_000_000, description="test images localised; 0: all diseased ones")
     occlusion_stride: int = Field(1, ge=1, le=1024, description="pixels between two places of the occluding box")
     marks_file: str = Field("", description="CSV of expert marks (image, x, y, or image, mask); empty: none")
@@ -46,8 +46,8 @@ DATA = "helpers.kermany.data"
 SPLIT = ("seed", "split", "validation_fraction")
 HEAD = ("seed", "head_")
 BINARY = ("cnv_normal", "dme_normal", "drusen_normal")
-CURVE = (*HEAD, *FEATURES_KEYS, "curve_")
-NETWORKS = (*HEAD, *FEATURES_KEYS, "finetune_")
+CURVE = (*FEATURES_KEYS, "curve_")
+NETWORKS = (*FEATURES_KEYS, "finetune_", "head_standardise", "trainings")
 
 
 def _train(maker: str, data: str, keys: tuple[str, ...] = HEAD, after: str = "features") -> Step:
@@ -66,7 +66,7 @@ STUDY = PaperStudy(
         "oct_data": data_step("oct"),
         "oct_features": features_step("oct"),
         **{name: _train("train_named_head", "oct") for name in ("multiclass", *BINARY)},
-        "local_finetuned": _train("finetune_local_network", "oct", ("seed",), "data"),
+        "local_finetuned": _train("finetune_local_network", "oct", ("seed", "trainings"), "data"),
         "limited": _train("train_named_head", "oct", (*HEAD, "limited_")),
         "learning_curve": _train("train_learning_curve", "oct", CURVE),
         "xray_data": data_step("xray"),

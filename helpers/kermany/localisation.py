@@ -32,9 +32,8 @@ from helpers.explain.gradients import gradient
 from helpers.explain.maps import Cases, choose_cases, from_logits
 from helpers.explain.scores import means, share_in_lungs
 from helpers.metrics.estimate import Estimate
-from helpers.model.backbones import load_backbone, with_depths
 from helpers.model.experiment import Experiment, pixels_of
-from helpers.model.finetune import FinetunedNetwork
+from helpers.model.finetune import load_networks
 from helpers.run.profile import Profile
 
 LABELS = ("DRUSEN", "CNV", "DME")  # table S3's classes; a normal retina has no lesion to find
@@ -133,9 +132,10 @@ def size_curve(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     highest value).
     """
     every = pd.concat([frame[frame["size_over_box"].notna()].assign(box=box) for box, frame in frames.items()])
-    ranks = every.groupby("box")["size_over_box"].rank(method="first")
-    bins = ranks.groupby(every["box"]).transform(lambda one: pd.qcut(one, min(BINS, len(one)), labels=False))
-    every = every.assign(bin=bins).sort_values("bin", kind="stable")
+    # Dense ranks: an image lies in one bin, however many trainings were asked about it.
+    ranks = every.groupby("box")["size_over_box"].rank(method="dense")
+    bins = ranks.groupby(every["box"]).transform(lambda one: pd.qcut(one, BINS, labels=False, duplicates="drop"))
+    every = every.assign(bin=bins.fillna(0)).sort_values("bin", kind="stable")
     beside = {"centre": ("size_over_box", "median"), "chance": ("hit_by_chance", "mean"), "drop": ("peak", "median")}
     columns = ["box", "centre", "value", "low", "high", "n", "method", "note", "chance", "drop"]
     return means(every, ["hit"], ["box", "bin"], beside=beside)[columns]
@@ -147,21 +147,20 @@ def size_curve(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def share_in_known_lungs(
     experiment: Experiment, catalogue: Catalogue, frame: pd.DataFrame, settings: Profile
 ) -> tuple[pd.DataFrame, str]:
-    """How much of the first fine-tuned pneumonia network's gradient maps lies in the lungs (`scores.share_in_lungs`),
-    of up to `EXPLAINED` test images per class whose lungs are known; and a sentence that says which images these are.
+    """How much of each fine-tuned pneumonia network's gradient maps lies in the lungs (`scores.share_in_lungs`), of up
+    to `EXPLAINED` test images per class whose lungs are known; and a sentence that says which images these are.
 
     The table is empty where nobody has marked the lungs.
     """
     test = frame[frame["split"] == "test"]
-    body = load_backbone(settings.backbone, "none", settings.finetune_size, settings.seed)
-    network = FinetunedNetwork.load(experiment.folder / "network_1", with_depths(body, settings.finetune_depths))
-    lungs = read_masks(catalogue, test, body.image_size, settings)
+    size = experiment.summary["image size"]
+    lungs = read_masks(catalogue, test, size, settings)
     if lungs.rows.empty:
         text = f"Nobody has marked the lungs; with {LUNGS}/ in the data folder the maps' share in them would be here."
         return lungs.rows, f"{text} {lungs.describe()}"
     kept = (lungs.rows.groupby("label").cumcount() < EXPLAINED).to_numpy()
     some = replace(lungs, rows=lungs.rows[kept].reset_index(drop=True), pixels=lungs.pixels[kept])
-    pixels = pixels_of(catalogue, some.rows, body.image_size, settings.workers)
-    maps = gradient(from_logits(network.logits, network.classes), pixels, some.rows["label"].tolist()).maps
-    table = share_in_lungs(maps, some)
+    pixels, labels = pixels_of(catalogue, some.rows, size, settings.workers), some.rows["label"].tolist()
+    networks = [from_logits(one.logits, one.classes) for one in load_networks(experiment)]
+    table = share_in_lungs([gradient(network, pixels, labels).maps for network in networks], some)
     return table, f"{kept.sum()} of {len(test)} test images. Lungs: {lungs.describe()}"

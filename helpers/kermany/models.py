@@ -7,18 +7,19 @@ layer "takes the image bottlenecks as input and retrains to classify our specifi
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from helpers.data.augment import LightAugmentation, Mirrored, generator
 from helpers.data.splits import SPLITS, binary, limited
+from helpers.model import finetune
 from helpers.model.backbones import load_backbone, with_depths
+from helpers.model.engine import Function
 from helpers.model.experiment import Experiment, Images, Inputs, Results, affordable, pixels_of, scores_of
 from helpers.model.features import extract
-from helpers.model.finetune import FinetuneSettings, features_of, finetune, finetune_ensemble, keep_networks
-from helpers.model.head import Head, HeadSettings, train_head
+from helpers.model.head import Head, HeadSettings, fit_head, train_head
 from helpers.run.profile import Profile
 
 CLASSES = {  # the classes of each head, in the order of its scores
@@ -31,11 +32,11 @@ CLASSES = {  # the classes of each head, in the order of its scores
 SELECTIONS = {"validation": "head.npz", "test": "head_by_test.npz"}  # what chose the step, and its head's file
 # Of fine-tuned networks; the first steps of one that turns to other images can be wild, hence the limit of the norm.
 RECIPE = {"schedule": "cosine", "keep": "last", "optimizer": "adamw", "weight_decay": 0.05, "clip_norm": 1.0}
-LOCAL_SIZE, LOCAL_DEPTHS, LOCAL_IMAGES = 128, 3, 1200  # of the network that sees locally: pixels, images of an epoch
+LOCAL_SIZE, LOCAL_DEPTHS, LOCAL_IMAGES = 96, 3, 1000  # of the network that sees locally: pixels, images of an epoch
 BOXES = 4  # blank ones in each of its training images
 LOCAL_MOST = 7200  # images of each part that it looks at: of the published ones a part, of the phantoms all
-LOCAL = {"epochs": 6, "batch": 32, "learning_rate": 0.001, "label_smoothing": 0.05, "standardise": True}
-CURVE_STEPS = 1000  # of each head of the learning curve: on a few hundred images the best step comes early
+LOCAL = {"epochs": 5, "batch": 16, "learning_rate": 0.001, "label_smoothing": 0.05, "standardise": True}
+PENALTIES = (0.001, 0.01, 0.1)  # of heads fitted to the end: the learning curve's, and what networks start from
 
 
 # --- heads --------------------------------------------------------------------------------------------------------
@@ -102,7 +103,8 @@ def _smallest_class(frame: pd.DataFrame) -> int:
 
 
 def train_learning_curve(inputs: Inputs) -> Results:
-    """The four-class head on more and more training images, on the profile's weights and on a random initialisation.
+    """A four-class head on more and more training images, on the profile's weights and on a random initialisation:
+    softmax regression fitted to its end, since on a few hundred images that takes a tenth of the paper's recipe.
 
     Table `curve`: initialisation, per_class, seed, and the scores of the test images; `numbers.curve_points` judges
     them. Of the random network only the features of images that are drawn are computed.
@@ -115,9 +117,8 @@ def train_learning_curve(inputs: Inputs) -> Results:
         "pre-trained": (inputs.features(), pd.Index(frame["image_id"])),
         "random initialisation": _features_of(Images(inputs.own.catalogue, needed), random, profile),
     }
-    settings = replace(head_settings(profile), steps=CURVE_STEPS, evaluate_every=10)
     scores = [
-        _curve_scores(rows, *known, replace(settings, seed=seed)).assign(initialisation=name, per_class=size, seed=seed)
+        _curve_scores(rows, *known).assign(initialisation=name, per_class=size, seed=seed)
         for name, known in features.items()
         for size, seed, rows in draws
     ]
@@ -145,10 +146,10 @@ def _features_of(images: Images, backbone, profile: Profile) -> tuple[np.ndarray
     return made.features, pd.Index(made.image_ids)
 
 
-def _curve_scores(frame: pd.DataFrame, features: np.ndarray, names: pd.Index, settings: HeadSettings) -> pd.DataFrame:
+def _curve_scores(frame: pd.DataFrame, features: np.ndarray, names: pd.Index) -> pd.DataFrame:
     classes, test = CLASSES["multiclass"], (frame["split"] == "test").to_numpy()
     values = features[names.get_indexer(frame["image_id"])]
-    head = train_head(values, frame["label"], frame["split"], classes, settings).by_validation
+    head = fit_head(values, frame["label"], frame["split"], classes, PENALTIES).best
     return scores_of(frame[test], head.predict(values[test]), classes, "validation")
 
 
@@ -157,44 +158,53 @@ def _curve_scores(frame: pd.DataFrame, features: np.ndarray, names: pd.Index, se
 
 def finetune_referral_networks(inputs: Inputs) -> Results:
     """Networks that distinguish NORMAL, BACTERIA and VIRUS, or NORMAL and PNEUMONIA where no more is known,
-    fine-tuned from images; their probabilities are averaged.
+    fine-tuned from images, several times: a training is `finetune_networks` of them, whose probabilities are averaged,
+    and no two trainings share one. Scores have the `seed` of a training's first network.
 
     Beyond the paper, which trained the last layer alone: pneumonia against normal, bacterial against viral, and the
     three decisions of the paper ("urgent referral", "supportive care", "observation only") come from the same
     probabilities. A softmax layer on the frozen features comes first, then the layers below it learn as well.
     """
     profile, frame = inputs.settings, inputs.own.frame.reset_index(drop=True)
-    classes = inputs.own.catalogue.classes
+    classes, each = inputs.own.catalogue.classes, inputs.settings.finetune_networks
     backbone = load_backbone(profile.backbone, profile.weights, profile.finetune_size, profile.seed)
     backbone = with_depths(backbone, profile.finetune_depths)
     pixels = pixels_of(inputs.own.catalogue, frame, backbone.image_size, profile.workers)
     learnt = np.flatnonzero(frame["split"].isin(SPLITS))
-    rows = frame.iloc[learnt]
-    features = features_of(backbone, pixels, learnt)
-    head = train_head(features, rows["label"], rows["split"], classes, head_settings(profile)).by_validation
+    labels, split = frame["label"].iloc[learnt], frame["split"].iloc[learnt]
+    head = fit_head(finetune.features_of(backbone, pixels, learnt), labels, split, classes, PENALTIES).best
     codes = frame["label"].map(classes.index).to_numpy()
-    settings = _network_settings(profile, int((frame["split"] == "train").sum()))
-    ensemble = finetune_ensemble(
-        *(profile.finetune_networks, backbone),
+    settings = _network_settings(profile, int((split == "train").sum()))
+    networks = finetune.finetune_ensemble(
+        *(profile.trainings * each, backbone),
         *(lambda seed: LightAugmentation(pixels, seed, mirror=True, strength="strong"), pixels),
         *(codes, frame["split"], classes),
         **{"settings": settings, "folder": inputs.unfinished, "head": head},
-    )
-    ensemble.save(inputs.fresh)
-    held_out = (frame["split"] != "train").to_numpy()
-    scores = scores_of(frame[held_out], ensemble.predict(pixels[held_out]), classes, "validation")
-    summary = {"chosen epochs": [network.epoch for network in ensemble.networks], "epochs": settings.epochs}
-    return Results(classes, {"scores": scores, "history": ensemble.history}, summary)
+    ).networks
+    trainings = (networks[first : first + each] for first in range(0, len(networks), each))
+    predictors = {training[0].settings.seed: finetune.Ensemble(training).predict for training in trainings}
+    summary = finetune.keep_networks(networks, inputs.fresh, profile.finetune_depths)
+    return Results(classes, _tables(networks, predictors, frame, pixels), summary)
 
 
-def _network_settings(profile: Profile, images: int) -> FinetuneSettings:
+def _tables(networks: Sequence, predictors: Mapping[int, Function], rows: pd.DataFrame, pixels: np.ndarray) -> dict:
+    """The scores of what each training, by its seed, did not learn from, and the history of every network."""
+    held_out, classes = (rows["split"] != "train").to_numpy(), networks[0].classes
+    scores = [
+        scores_of(rows[held_out], predict(pixels[held_out]), classes, "validation").assign(seed=seed)
+        for seed, predict in predictors.items()
+    ]
+    return {"scores": pd.concat(scores, ignore_index=True), "history": finetune.history_of(networks)}
+
+
+def _network_settings(profile: Profile, images: int) -> finetune.FinetuneSettings:
     """The recipe that did best on validation and held-out patients of the published training folder (MobileNetV2).
 
     The cosine's last epoch is kept: with few patients, validation says little about which epoch is best.
     """
     limit = (-(-profile.finetune_cpu_images // profile.finetune_networks), "finetune_cpu_images")
     epochs, images = affordable("each pneumonia network", profile.finetune_epochs, images, *limit)
-    return FinetuneSettings(
+    return finetune.FinetuneSettings(
         trainable=profile.finetune_layers or "all",
         epochs=epochs,
         batch=profile.finetune_batch,
@@ -226,7 +236,7 @@ class BlankBoxes(Mirrored):
 
 
 def finetune_local_network(inputs: Inputs) -> Results:
-    """SmallNet fine-tuned as a whole on the B-scans, whose last layer sees averages of local features alone.
+    """SmallNet fine-tuned as a whole on the B-scans, several times; its last layer sees averages of local features.
 
     Beyond the paper, for the occlusion test: a head on frozen features judges by what was never meant for retinas, and
     a box that hides a lesion moves it little. Small enough for a processor, whatever network the profile names.
@@ -238,10 +248,14 @@ def finetune_local_network(inputs: Inputs) -> Results:
     backbone = with_depths(load_backbone("SmallNet", "formula", LOCAL_SIZE, profile.seed), LOCAL_DEPTHS, True)
     pixels = pixels_of(inputs.own.catalogue, rows, LOCAL_SIZE)
     images = min(LOCAL_IMAGES, int((rows["split"] == "train").sum()))
-    settings = FinetuneSettings(**LOCAL, **RECIPE, images_per_epoch=images, seed=profile.seed)
-    codes, variants = rows["label"].map(classes.index).to_numpy(), BlankBoxes(pixels, profile.seed)
-    network = finetune(backbone, variants, pixels, codes, rows["split"], classes, settings, inputs.unfinished)
-    held_out = (rows["split"] != "train").to_numpy()
-    scores = scores_of(rows[held_out], network.predict(pixels[held_out]), classes, "validation")
-    summary = keep_networks([network], inputs.fresh, LOCAL_DEPTHS, averages_only=True)
-    return Results(classes, {"scores": scores, "history": network.history}, summary)
+    settings = finetune.FinetuneSettings(**LOCAL, **RECIPE, images_per_epoch=images, seed=profile.seed)
+    learnt = np.flatnonzero(rows["split"] != "test")
+    features = finetune.features_of(backbone, BlankBoxes(pixels, profile.seed), learnt)
+    head = fit_head(features, rows["label"].iloc[learnt], rows["split"].iloc[learnt], classes, PENALTIES).best
+    codes = rows["label"].map(classes.index).to_numpy()
+    networks = finetune.finetune_ensemble(
+        *(profile.trainings, backbone, lambda seed: BlankBoxes(pixels, seed), pixels, codes, rows["split"], classes),
+        **{"settings": settings, "folder": inputs.unfinished, "head": head},
+    ).networks
+    tables = _tables(networks, {one.settings.seed: one.predict for one in networks}, rows, pixels)
+    return Results(classes, tables, finetune.keep_networks(networks, inputs.fresh, LOCAL_DEPTHS, averages_only=True))

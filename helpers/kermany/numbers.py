@@ -22,8 +22,9 @@ from helpers.data.catalogue import Catalogue
 from helpers.data.copies import standardise, thumbnails
 from helpers.kermany.data import is_urgent, urgent_score
 from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs
-from helpers.metrics.by_patient import Clustered, clustered_mean, mean_by_patient, over_trainings
-from helpers.metrics.classification import accuracy, predicted_labels, probabilities_of, rates
+from helpers.metrics.by_patient import Clustered, by_training, clustered_mean, over_trainings
+from helpers.metrics.classification import accuracy, fit_temperature, predicted_labels, probabilities_of, rates
+from helpers.metrics.classification import rescale_scores as rescale
 from helpers.metrics.comparison import holm, mcnemar
 from helpers.metrics.estimate import Estimate, estimate_frame, likelihood_ratios, places_of, side_by_side
 from helpers.run.paths import PUBLISHED
@@ -53,6 +54,10 @@ PNEUMONIA_COSTS = pd.DataFrame(
     [[0, 1, 1], [4, 0, 2], [1, 1, 0]], pd.Index(PNEUMONIA, name="true"), pd.Index(PNEUMONIA, name="predicted")
 )
 
+# Of a decision's cost: what the rule of least expected cost saves over the most probable class, and what the latter
+# saves over the better of two ways that look at no image.
+SAVED, EARNED = "saved by the rule of least cost", "saved over deciding blindly"
+
 
 def four_class_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
     """Every number of the multi-class model, from a scores frame (columns label, patient_id and p_<class>).
@@ -66,7 +71,7 @@ def four_class_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str
     return {
         "accuracy": accuracy(labels, predicted, patients),
         **{name: referral[name] for name in ("sensitivity", "specificity")},
-        "weighted_error": weighted_error(labels, predicted, PENALTIES, patients),
+        "weighted_error": weighted_error(labels, predicted, PENALTIES, patients).estimate(),
         "auroc": auroc(urgent, score, patients),
         "accuracy_by_image": accuracy(labels, predicted),
         "auroc_by_image": auroc(urgent, score),
@@ -74,15 +79,23 @@ def four_class_numbers(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str
 
 
 def binary_numbers(scores: pd.DataFrame, classes: tuple[str, str]) -> dict[str, Estimate]:
-    """Every number of a binary model, the first of `classes` being the positive one, under the same names."""
-    truth, patients = (scores["label"] == classes[0]).to_numpy(), scores["patient_id"]
-    score, called = scores[f"p_{classes[0]}"].to_numpy(), predicted_labels(scores, classes) == classes[0]
-    found = rates(truth, called, patients)
-    return {name: found[name] for name in ("accuracy", "sensitivity", "specificity")} | {
-        "auroc": auroc(truth, score, patients),
-        "accuracy_by_image": rates(truth, called)["accuracy"],
-        "auroc_by_image": auroc(truth, score),
-    }
+    """Every number of a binary model, the first of `classes` being the positive one, under the same names; of several
+    trainings, by patient and over the trainings, and none by image.
+    """
+
+    def of_training(part: pd.DataFrame) -> dict[str, Clustered]:
+        truth, patients = (part["label"] == classes[0]).to_numpy(), part["patient_id"].to_numpy()
+        right = predicted_labels(part, classes) == part["label"].to_numpy()
+        among = {"accuracy": truth | True, "sensitivity": truth, "specificity": ~truth}
+        found = {name: clustered_mean(right[rows], patients[rows], (0, 1)) for name, rows in among.items()}
+        return found | {"auroc": clustered_auroc(truth, part[f"p_{classes[0]}"], patients)}
+
+    found = {name: one.estimate() for name, one in by_training(scores, of_training).items()}
+    if "seed" in scores:
+        return found
+    by_image = accuracy(scores["label"], predicted_labels(scores, classes))
+    area = auroc(scores["label"] == classes[0], scores[f"p_{classes[0]}"])
+    return found | {"accuracy_by_image": by_image, "auroc_by_image": area}
 
 
 Drawn = dict[tuple[str, int, int], dict[str, Clustered]]  # of the learning curve: initialisation, per_class, seed
@@ -145,7 +158,7 @@ def four_class_parts(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, 
     }
 
 
-def weighted_error(labels: Any, predicted: Any, penalties: pd.DataFrame, patients: Any) -> Estimate:
+def weighted_error(labels: Any, predicted: Any, penalties: pd.DataFrame, patients: Any) -> Clustered:
     """Mean penalty per image (the paper prints 0.066 as 6.6 %, though it may reach 4), with an interval by patient.
 
     Expert Comparisons: "Weighted error scoring was used to reflect the fact that a false negative result (failing to
@@ -154,7 +167,7 @@ def weighted_error(labels: Any, predicted: Any, penalties: pd.DataFrame, patient
     """
     table = penalties.to_numpy(float)
     costs = table[places_of(labels, penalties.index), places_of(predicted, penalties.columns)]
-    return mean_by_patient(costs, patients, (0.0, table.max()))
+    return clustered_mean(costs, patients, (0.0, table.max()))
 
 
 def pneumonia_scores(scores: pd.DataFrame, question: str) -> pd.DataFrame:
@@ -171,7 +184,7 @@ def pneumonia_scores(scores: pd.DataFrame, question: str) -> pd.DataFrame:
         rows = scores[scores["label"] != "NORMAL"]
         both = rows["p_BACTERIA"] + rows["p_VIRUS"]
         share = (rows["p_BACTERIA"] / both).fillna(0.5)
-    kept = rows[["image_id", "patient_id", "label", "split", "selection"]]
+    kept = rows[[column for column in rows if not column.startswith("p_")]]
     return kept.assign(**{f"p_{positive}": share, f"p_{negative}": 1 - share}).reset_index(drop=True)
 
 
@@ -222,19 +235,40 @@ def referral_at(scores: pd.DataFrame, threshold: float, prevalence: float) -> pd
 
 
 def referral_costs(scores: pd.DataFrame) -> dict[str, Estimate]:
-    """Mean cost per image, with its interval by patient, of four ways to decide.
+    """Mean cost per image of four ways to decide, by patient and over the trainings; and two differences on the same
+    images, `SAVED` and `EARNED`.
 
     Keys: "most probable class", "least expected cost", and for comparison "refer all urgently" and "observe all", which
-    look at no image. `scores` has columns label (one of `PNEUMONIA`), patient_id and p_<class>.
+    look at no image. `scores` has columns label (one of `PNEUMONIA`), patient_id, p_<class>, and `seed`.
     """
-    decisions = {
-        "most probable class": predicted_labels(scores, PNEUMONIA),
-        "least expected cost": cheapest_decisions(scores),
-        "refer all urgently": np.full(len(scores), "BACTERIA", dtype=object),
-        "observe all": np.full(len(scores), "NORMAL", dtype=object),
-    }
-    settings = (PNEUMONIA_COSTS, scores["patient_id"])
-    return {name: weighted_error(scores["label"], decided, *settings) for name, decided in decisions.items()}
+
+    def of_training(part: pd.DataFrame) -> dict[str, Clustered]:
+        decisions = {
+            "most probable class": predicted_labels(part, PNEUMONIA),
+            "least expected cost": cheapest_decisions(part),
+            "refer all urgently": np.full(len(part), "BACTERIA", dtype=object),
+            "observe all": np.full(len(part), "NORMAL", dtype=object),
+        }
+        settings = (PNEUMONIA_COSTS, part["patient_id"])
+        found = {name: weighted_error(part["label"], decided, *settings) for name, decided in decisions.items()}
+        probable, cheapest, *blind = found.values()
+        best = min(blind, key=lambda one: one.value)
+        return found | {SAVED: probable - cheapest, EARNED: best - probable}
+
+    return {name: one.estimate() for name, one in by_training(scores, of_training).items()}
+
+
+def temper(scores: pd.DataFrame, classes: Sequence[str]) -> tuple[pd.DataFrame, dict[int, float]]:
+    """The scores of each training at the temperature that fits its own validation images, and the temperatures by seed.
+
+    `scores` has all splits of every training, which `seed` tells apart.
+    """
+    parts, found = [], {}
+    for seed, part in scores.groupby("seed"):
+        fitted = part[part["split"] == "validation"]
+        found[seed] = fit_temperature(probabilities_of(fitted, classes), fitted["label"], classes)
+        parts.append(rescale(part, classes, found[seed]))
+    return pd.concat(parts, ignore_index=True), found
 
 
 # --- are shared ids shared patients? ---

@@ -147,8 +147,7 @@ def reader_statistics(reads: pd.DataFrame, scores: pd.DataFrame, classes: Sequen
         found[who, "accuracy"] = accuracy(true, predicted, one["patient_id"])
         found |= {(who, name): referral[name] for name in ("sensitivity", "specificity")}
         found |= {(who, f"{name} likelihood ratio"): ratio for name, ratio in ratios.items()}
-        error = weighted_error(true, predicted, PENALTIES, one["patient_id"])
-        found[who, "weighted error"] = error
+        found[who, "weighted error"] = weighted_error(true, predicted, PENALTIES, one["patient_id"]).estimate()
     return estimate_frame(found, "reader", "statistic")
 
 

@@ -324,8 +324,8 @@ def by_training(
     scores: pd.DataFrame, statistics: Callable[[pd.DataFrame], Mapping[Any, Clustered]]
 ) -> dict[Any, Clustered]:
     """Statistics of scores of several trainings, which `seed` tells apart, as `over_trainings` has them; of scores
-    without that column, which no training here decides, the statistics themselves."""
-    if "seed" not in scores or scores.empty:
+    without one, which no training here decides, the statistics themselves."""
+    if "seed" not in scores or scores["seed"].isna().all():
         return dict(statistics(scores))
     trained = [statistics(part) for _, part in scores.groupby("seed")]
     return {name: over_trainings([found[name] for found in trained]) for name in trained[0]}

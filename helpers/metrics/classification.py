@@ -219,16 +219,6 @@ def reliability(truth: Any, probability: Any, bins: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def brier(truth: Any, probability: Any, patients: Any) -> Estimate:
-    """Mean squared distance of the probability from the truth (0 is best, 0.25 a coin), with its interval by patient.
-
-    No interval where the images are of one class: what the other would add is unknown.
-    """
-    t, p = as_arrays(truth=(truth, bool), probability=(probability, float))
-    found, why = mean_by_patient((p - t) ** 2, patients, (0, 1)), lacks_class(t)
-    return found.without_interval(why) if why else found
-
-
 def fit_temperature(probabilities: np.ndarray, labels: Any, classes: Sequence[str]) -> float:
     """The temperature that makes `probabilities`, (n, k) in the order of `classes`, fit `labels` best.
 

@@ -298,11 +298,6 @@ class Ensemble:
 
     networks: tuple[FinetunedNetwork, ...]
 
-    @property
-    def history(self) -> pd.DataFrame:
-        """The networks' histories, one below the other, with `network` counting from 1."""
-        return pd.concat([one.history.assign(network=i) for i, one in enumerate(self.networks, 1)], ignore_index=True)
-
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Mean probabilities, float32 (n, classes), of uint8 (n, size, size)."""
         found = []

@@ -61,7 +61,7 @@ def assemble(backbone: Backbone, classes: int, settings: Any = None, scaling: An
         plain = {"center": False, "scale": False, "epsilon": 1e-12, "dtype": "float32", "name": "standardised"}
         features = FixedNormalization(**plain)(features)  # its weights, so that a compiled network serves for others
     if settings and settings.dropout:
-        features = keras.layers.Dropout(settings.dropout, seed=settings.seed)(features)
+        features = keras.layers.Dropout(settings.dropout, seed=settings.seed, name="dropout")(features)
     penalty = keras.regularizers.L2(settings.penalty) if settings and settings.penalty else None
     last = keras.layers.Dense(classes, dtype="float32", name="logits", kernel_regularizer=penalty)
     return keras.Model(inputs, last(features), name=f"{backbone.name}_logits")
@@ -93,7 +93,7 @@ def prepare(backbone: Backbone, classes: int, settings: Any, scaling: Any, epoch
     One that was compiled for the same layers and settings serves again, as it was when new: Keras takes seconds to
     trace a network, and trainings that differ in their seed or in where they start are many.
     """
-    same = replace(settings, seed=settings.seed if settings.dropout else 0, images_per_epoch=0)
+    same = replace(settings, seed=0, images_per_epoch=0)
     steps = epoch_steps if settings.schedule == "cosine" else 0  # other rates are set from outside
     key = backbone.model.to_json(), classes, same, scaling is None, steps, training_precision()
     if key not in COMPILED:
@@ -107,6 +107,8 @@ def prepare(backbone: Backbone, classes: int, settings: Any, scaling: Any, epoch
     logits, state = COMPILED[key]
     for variable, value in state:
         variable.assign(value)
+    if settings.dropout:
+        logits.get_layer("dropout").seed_generator.state.assign(keras.random.SeedGenerator(settings.seed).state)
     body = [] if settings.trainable == "head" else backbone.model.get_weights()
     features = [] if scaling is None else [scaling.mean, scaling.deviation**2]
     logits.set_weights([*body, *features, *logits.get_weights()[-2:]])
