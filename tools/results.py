@@ -318,8 +318,8 @@ def _intervals(axes: Axes, table: pd.DataFrame, names: pd.Series) -> None:
     for place, (_, row) in enumerate(table.iterrows()):
         axes.plot([row["low"], row["high"]], [place, place], color=row["colour"], lw=1.4)
         if "printed_value" in row:
-            axes.plot(row["printed_value"], place, "D", color="k", mfc="none", mew=0.6, ms=4)
-        axes.plot(row["value"], place, "o", color=row["colour"], ms=2.5)
+            axes.plot(row["printed_value"], place, "D", color="k", mfc="none", mew=0.6, ms=4, clip_on=False)
+        axes.plot(row["value"], place, "o", color=row["colour"], ms=2.5, clip_on=False)
     axes.set_yticks(range(len(table)), names, fontsize=5)
     axes.invert_yaxis()
     axes.title.set_fontsize(6.5)
