@@ -48,8 +48,8 @@ class Plan:
     """A target: its bridge's data set, the published images per class, whether both name patients alike, whether a
     target image may be reflected, and whether images are of speckle.
 
-    Augmentation would smooth speckle away, so that a speckled bridge is only mirrored, and a network has more to learn
-    anew on it: twice the images per epoch, and a learning rate that follows a cosine.
+    Augmentation would smooth speckle away, so that a speckled bridge is only mirrored; its learning rate follows a
+    cosine.
     """
 
     bridge: str
@@ -191,7 +191,7 @@ def _train_on_bridge(
 def bridge_recipe(settings: Profile, frame: pd.DataFrame, speckled: bool) -> finetune.FinetuneSettings:
     """The recipe on the bridge, within what is affordable without a GPU."""
     images = int((frame["split"] == "train").sum())
-    epoch_images = min(images, settings.bridge_epoch_images * (2 if speckled else 1) or images)
+    epoch_images = min(images, settings.bridge_epoch_images or images)
     limit = (settings.bridge_cpu_images, "bridge_cpu_images")
     epochs, epoch_images = affordable("a network on the bridge", settings.bridge_epochs, epoch_images, *limit)
     return replace(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -281,9 +281,15 @@ def features_of(backbone: Backbone, images: ImageSource, rows: np.ndarray, epoch
 
     Raises `EngineError` where they do not differ between rows.
     """
-    features = over_rows(compile_backbone(backbone, choose("auto", "float32")), images, rows, epoch)
+    features = over_rows(_compiled(backbone), images, rows, epoch)
     require_variation(features, backbone.name)
     return features
+
+
+@lru_cache(maxsize=4)
+def _compiled(backbone: Backbone) -> Function:
+    """Kept, since the trainings of an experiment ask for the same frozen network's features again and again."""
+    return compile_backbone(backbone, choose("auto", "float32"))
 
 
 def over_rows(run: Function, images: ImageSource, rows: np.ndarray, epoch: int = 0) -> np.ndarray:
