@@ -25,7 +25,7 @@ class ZechKeys(BaseModel):
     chexnet_size: int = Field(224, ge=0, le=1024, description="pixels per side of that network; 0: its own")
     chexnet_depths: int = Field(0, ge=0, le=8, description="resolutions it judges by; 0: its own features")
     chexnet_epochs: int = Field(100, ge=1, le=1000, description="epochs of that network, at most")
-    chexnet_learning_rate: float = Field(0.01, gt=0, description="of its stochastic gradient descent, at first")
+    chexnet_learning_rate: float = Field(0.01, gt=0, description="its learning rate, at first")
     chexnet_layers: int = Field(0, ge=0, description="last layers of that network that learn; 0: all")
     chexnet_cpu_images: int = Field(2_000, ge=0, description="images of a training without a GPU; 0: no limit")
     sites_backbone: str = Field("", description="of the hospitals' study; empty: as backbone (talk: DenseNet121)")
