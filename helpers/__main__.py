@@ -112,7 +112,6 @@ def _of_a_run(function: str) -> Callable[..., int | None]:
     return call
 
 
-COMPARE = "helpers.run.compare"
 DICOM = "DICOM radiographs to PNG, without patient data: SOURCE= TARGET= KEY=, WINDOW=stored (minmax), BURNT_IN=keep"
 PAIRS, MORE = "KEY=VALUE ...", "[KEY=VALUE ...]"
 COMMANDS = {  # each with its words, and what it does
@@ -126,8 +125,8 @@ COMMANDS = {  # each with its words, and what it does
     "dicom": (_dicom, PAIRS, DICOM),
     "views": (_views, PAIRS, "frontal or lateral, for each file of a folder: SOURCE= TARGET= RUN="),
     "report": (_of_a_run("helpers.run.report:build_report"), "RUN", "the report of a run, from what it has so far"),
-    "compare": (_of_a_run(f"{COMPARE}:compare_with_reference"), "RUN", "figures/RUN beside figures/reference"),
-    "reference": (_of_a_run(f"{COMPARE}:make_reference"), "RUN", "make figures/RUN the new reference"),
+    "compare": (_of_a_run("helpers.run.compare:compare_with_reference"), "RUN", "figures/RUN beside figures/reference"),
+    "reference": (_of_a_run("helpers.run.compare:make_reference"), "RUN", "make figures/RUN the new reference"),
 }
 
 if __name__ == "__main__":

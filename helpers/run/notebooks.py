@@ -32,7 +32,7 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
 
 
 def execute(
-    notebook: Path, good: Path, failed: Path, parameters: Mapping[str, Any] | None = None, log: Path | None = None
+    notebook: Path, good: Path, failed: Path, parameters: Mapping[str, Any] | None = None, log: Path = Path(os.devnull)
 ) -> str:
     """Execute `notebook` into `good`, or into `failed` when a cell raises; never both, never half a file.
 
@@ -43,7 +43,7 @@ def execute(
     parameters = dict(parameters or {})
     os.environ["PYTHONPATH"] = str(ROOT)  # the kernel imports this checkout's code, whichever one was installed
     check_parameters(notebook, parameters)
-    for path in (good, failed, *([log] if log else [])):
+    for path in (good, failed, log):
         path.parent.mkdir(parents=True, exist_ok=True)
     good.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
@@ -56,16 +56,16 @@ def execute(
     return error
 
 
-def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Path | None) -> str:
+def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Path) -> str:
     """The error of the cell that failed, or ''. `output` is written either way."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
-    with tempfile.TemporaryDirectory(prefix="nb-") as folder:  # short: a socket's path holds 107 characters at most
+    # A short name: a socket's path holds 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="nb-") as folder, log.open("w", encoding="utf-8") as stream:
         ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/k"}})
         ipc.NotebookClient.extra_arguments = ["--IPKernelApp.capture_fd_output=False"]  # no start-up lines of C++ code
-        stream = log.open("w", encoding="utf-8") if log else None
         try:
             options = {"cwd": str(notebook.parent), "kernel_name": "python3", "progress_bar": False, "config": ipc}
             options |= {"stdout_file": stream, "stderr_file": stream}
@@ -74,9 +74,6 @@ def _papermill(notebook: Path, output: Path, parameters: dict[str, Any], log: Pa
             return ANSI.sub("", str(error)).strip()
         except DeadKernelError as error:
             return f"the kernel died, most often for want of memory: {error}"
-        finally:
-            if stream:
-                stream.close()
     return ""
 
 
