@@ -86,7 +86,7 @@ def sample(name: str, scores: pd.DataFrame, positive: list[str]) -> dict[str, An
     if truth.all() or not truth.any():
         return None
     area = auroc(truth, score, scores["patient_id"])
-    made = {"name": name, "auroc": area.percent(), "quantiles": {}}
+    made = {"name": name, "auroc": area.plain(), "quantiles": {}}
     numbers = pd.Series(pd.factorize(scores["patient_id"])[0], scores.index)
     for kind, rows in {"positive": truth, "negative": ~truth}.items():
         patients = int(numbers[rows].nunique())
