@@ -24,11 +24,8 @@ TINY += ("image_size=64", "validation_fraction=0.3")
 
 def test_settings_are_sorted_into_the_runs_own_and_the_profiles_whatever_their_case():
     own, overrides = split_settings(["PROFILE=paper", "DATA_DIR=/data", "backbone=MobileNetV2", "jobs=3"])
-    assert {name: value for name, value in own.items() if value} == {
-        "profile": "paper",
-        "jobs": "3",
-        "executor": "local",
-    }
+    given = {name: value for name, value in own.items() if value}
+    assert given == {"profile": "paper", "jobs": "3", "executor": "local"}
     assert overrides == ["DATA_DIR=/data", "backbone=MobileNetV2"]
 
 
@@ -83,6 +80,12 @@ def test_the_first_notebook_and_what_it_reads_is_made_before_all_others():
 def test_an_executor_that_cannot_be_used_is_refused_with_the_remedy(name, options, answer):
     with pytest.raises(ProfileError, match=answer):
         executor_from(name, options, "")
+
+
+def test_an_environment_with_a_blank_in_its_path_is_refused_for_a_cluster(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/an environment/bin/python")
+    with pytest.raises(ProfileError, match="without a blank in /an environment"):
+        executor_from("dryrun", "", "")
 
 
 def test_the_time_left_follows_this_machines_pace_and_is_not_told_where_a_step_is_new(monkeypatch, capsys):
@@ -149,6 +152,8 @@ def test_an_edit_makes_again_what_depends_on_it_and_a_comment_nothing(checkout):
     assert sorted(reproduce(checkout)) == sorted(steps)
     first = numbers(checkout)
     assert reproduce(checkout) == []
+    idle = f"import sys; from helpers.run.workflow import reproduce; reproduce({['ONLY=02', *TINY]})"
+    assert run_python(checkout, "-c", f"{idle}; print('snakemake' in sys.modules)").stdout == "False\n"
 
     edit(checkout, "helpers/kermany/models.py", "# --- heads", "# heads, a comment")
     edit(checkout, "notebooks/01_training_curves.ipynb", "# 01 ", "# 01  ")
