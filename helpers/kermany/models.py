@@ -35,8 +35,8 @@ RECIPE = {"schedule": "cosine", "keep": "last", "optimizer": "adamw", "weight_de
 LOCAL_SIZE, LOCAL_DEPTHS, LOCAL_IMAGES = 96, 3, 1000  # of the network that sees locally: pixels, images of an epoch
 BOXES = 4  # blank ones in each of its training images
 LOCAL_MOST = 7200  # images of each part that it looks at: of the published ones a part, of the phantoms all
-LOCAL = {"epochs": 5, "batch": 16, "learning_rate": 0.001, "label_smoothing": 0.05, "standardise": True}
-PENALTIES = (0.001, 0.01, 0.1)  # of heads fitted to the end: the learning curve's, and what networks start from
+LOCAL = {"epochs": 8, "batch": 16, "learning_rate": 0.001, "label_smoothing": 0.05, "standardise": True}
+PENALTIES = (0.001, 0.01, 0.1)  # of heads fitted to the end: the learning curve's, and a referral network's first
 
 
 # --- heads --------------------------------------------------------------------------------------------------------
@@ -241,21 +241,19 @@ def finetune_local_network(inputs: Inputs) -> Results:
     Beyond the paper, for the occlusion test: a head on frozen features judges by what was never meant for retinas, and
     a box that hides a lesion moves it little. Small enough for a processor, whatever network the profile names.
     """
-    profile, frame = inputs.settings, inputs.own.frame
-    shuffled, classes = frame.sample(frac=1, random_state=profile.seed), inputs.own.catalogue.classes
-    drawn = shuffled[shuffled["split"].isin(SPLITS)].groupby("split").head(LOCAL_MOST)
-    rows = drawn.sort_values("image_id").reset_index(drop=True)
+    profile, classes = inputs.settings, inputs.own.catalogue.classes
+    per_class = min(_smallest_class(inputs.own.frame), LOCAL_MOST // len(classes))
+    even = limited(inputs.own.frame, per_class, profile.seed)  # else it hardly sees the rare classes in its few epochs
+    mixed = even[even["split"].isin(SPLITS)].sample(frac=1, random_state=profile.seed)
+    rows = mixed.groupby("split").head(LOCAL_MOST).sort_values("image_id").reset_index(drop=True)
     backbone = with_depths(load_backbone("SmallNet", "formula", LOCAL_SIZE, profile.seed), LOCAL_DEPTHS, True)
     pixels = pixels_of(inputs.own.catalogue, rows, LOCAL_SIZE)
     images = min(LOCAL_IMAGES, int((rows["split"] == "train").sum()))
     settings = finetune.FinetuneSettings(**LOCAL, **RECIPE, images_per_epoch=images, seed=profile.seed)
-    learnt = np.flatnonzero(rows["split"] != "test")
-    features = finetune.features_of(backbone, BlankBoxes(pixels, profile.seed), learnt)
-    head = fit_head(features, rows["label"].iloc[learnt], rows["split"].iloc[learnt], classes, PENALTIES).best
     codes = rows["label"].map(classes.index).to_numpy()
     networks = finetune.finetune_ensemble(
         *(profile.trainings, backbone, lambda seed: BlankBoxes(pixels, seed), pixels, codes, rows["split"], classes),
-        **{"settings": settings, "folder": inputs.unfinished, "head": head},
+        **{"settings": settings, "folder": inputs.unfinished},
     ).networks
     tables = _tables(networks, {one.settings.seed: one.predict for one in networks}, rows, pixels)
     return Results(classes, tables, finetune.keep_networks(networks, inputs.fresh, LOCAL_DEPTHS, averages_only=True))
