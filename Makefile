@@ -93,8 +93,9 @@ results: setup  ## bring a run on real images into figures/real and the README: 
 site: setup  ## a static site from a finished run, in build/site: make site RUN=phantom
 	@$(PYTHON) -m tools.site $(or $(RUN),phantom)
 
-benchmarks: setup  ## the speed claims, measured here
-	@for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+benchmarks: setup  ## the speed claims, measured here; the long ones, reproduce.py and full_scale.py, are called by hand
+	@for name in features head occlusion phantoms start gpu; do \
+	  echo "== benchmarks/$$name.py"; $(PYTHON) benchmarks/$$name.py || exit 1; done
 
 count: setup  ## code lines against the budgets
 	@$(PYTHON) tools/count_code.py

@@ -1,11 +1,12 @@
 """Drawing and storing each phantom set: all cores beside one process that draws image after image.
 
-    python benchmarks/phantoms.py [oct octid xray ...] [--images 300] [--workers 0] [--profile phantom]
+    python benchmarks/phantoms.py [oct octid xray ...] [--images 120] [--workers 0] [--profile phantom]
 
 About `--images` of each set are drawn, planned in the proportions of the profile, each way into an empty folder: files,
 masks, digests and table included. Images per second leave out what a few images take, which is mostly the start of the
 processes; the whole set is that start and the rate. They are by the clock, which means something on an idle machine
-only; the processor's milliseconds per image, of all processes together, do not depend so much on what else runs.
+only; the processor's milliseconds per image, of all processes together, do not depend so much on what else runs. The
+limit of the ratio is the number of cores: images are drawn apart from each other.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers.carr.data import OCTID_VALIDATION
+from helpers.data.images import worker_count
 from helpers.phantoms import chest_plans, oct
 from helpers.phantoms.store import PhantomSet
 from helpers.run.profile import Profile, load_profile
@@ -54,14 +56,14 @@ SETS: dict[str, tuple[PhantomSet, Callable[[Profile], dict]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", metavar="SET", default=list(SETS), help=f"of {', '.join(SETS)}")
-    parser.add_argument("--images", type=int, default=300, help="of each set, about")
+    parser.add_argument("--images", type=int, default=120, help="of each set, about")
     parser.add_argument("--workers", type=int, default=0, help="processes of the second way; 0: one per core")
     parser.add_argument("--profile", default="phantom")
     given = parser.parse_args()
     if unknown := sorted(set(given.sets) - set(SETS)):
         parser.error(f"no set {', '.join(unknown)}; there are {', '.join(SETS)}")
-    print("set      images     one     all  ratio  processor ms  start s  whole set   seconds")
-    profile = load_profile(given.profile)
+    cores, profile = worker_count(given.workers), load_profile(given.profile)
+    print("set      images     one     all  ratio  of limit  processor ms  start s  whole set   seconds")
     for name in given.sets:
         phantoms, settings_of = SETS[name]
         whole = settings_of(profile) | {"seed": profile.seed}
@@ -71,7 +73,8 @@ def main() -> None:
         (images, alone, _), (_, every, busy) = np.subtract(ends, starts)
         drawn, start, _ = starts[1]
         seconds = start + (total - drawn) * every / images
-        rates = f"{images / alone:8.1f}{images / every:8.1f}{alone / every:7.2f}{1000 * busy / images:14.1f}"
+        rates = f"{images / alone:8.1f}{images / every:8.1f}{alone / every:7.2f}{alone / every / cores:10.2f}"
+        rates += f"{1000 * busy / images:14.1f}"
         over = " (over the target)" if seconds > TARGET else ""
         print(f"{name:8}{images:7.0f}{rates}{start:9.1f}{total:11}{seconds:10.1f}{over}", flush=True)
 
