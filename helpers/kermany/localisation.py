@@ -37,7 +37,7 @@ from helpers.model.finetune import load_networks
 from helpers.run.profile import Profile
 
 LABELS = ("DRUSEN", "CNV", "DME")  # table S3's classes; a normal retina has no lesion to find
-BINS = 5  # of lesion sizes
+BINS = 3  # of lesion sizes: more would have a dozen images each
 EXPLAINED = 60  # radiographs per class whose maps are compared with their lungs
 
 
