@@ -188,7 +188,7 @@ class Study:
         if not 3 <= len(self._found) <= 6:
             raise ValueError(f"{self.notebook}: three to six sentences say what was found, not {len(self._found)}")
         if not self.comparable[0]:
-            self._found.append(f"None of this is held against the paper's own numbers. {self.comparable[1]}")
+            self._found.append(f"None of this counts for or against the paper. {self.comparable[1]}")
         display(Markdown("\n".join(f"- {one}" for one in self._found)), metadata={provenance.MADE: "found"})
 
     def claim(self, claim: str, obtained: Estimate | float, grounds: tuple[bool, str] | None = None) -> None:

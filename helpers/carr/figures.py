@@ -82,7 +82,7 @@ def saliency(
         smooth = gaussian_filter(np.abs(values), SMOOTH * len(values))
         draw_image(lower, smooth, cmap=COLOURS, vmax=float(np.percentile(smooth, 99.5)) or 1.0)
         lower.axvline((image.shape[1] - 1) / 2, color="white", lw=0.5, ls=":")
-        lower.set_xlabel(f"laterality {indices[i]:+.2f}", fontsize=6.5, labelpad=2)
+        lower.set_xlabel(f"laterality {indices[i]:+.2f}".replace("-", "−"), fontsize=6.5, labelpad=2)
         for x, side in ((0.04, "R"), (0.96, "L")):
             lower.text(x, 0.96, side, color="white", fontsize=6, ha="center", va="top", transform=lower.transAxes)
     return figure
@@ -126,15 +126,13 @@ def worth(points: Mapping[tuple[str, int], tuple[Estimate, Any]], gains: pd.Data
         x = part["per_class"].to_numpy(float) * 1.045 ** (place - (len(pairs) - 1) / 2)
         draw_intervals(right, part, x, mark, f"{start} – {over}", upright=True, ls="-", capsize=0)
     right.axhline(0, color=REFERENCE, lw=0.8)
-    left.set_ylabel("class-averaged AUROC")
-    right.set_ylabel("difference")
-    for axes in (left, right):
-        axes.set(xscale="log", xlim=(sizes[0] / 1.3, sizes[-1] * 1.3))
+    for axes, columns, label in ((left, 3, "class-averaged AUROC"), (right, 2, "difference of the areas in A")):
+        axes.set(xscale="log", xlim=(sizes[0] / 1.3, sizes[-1] * 1.3), ylabel=label)
         axes.set_xlabel("target images per class, before augmentation")
         axes.set_xticks(sizes, map(str, sizes))
         axes.minorticks_off()
         axes.grid(True, axis="y")
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, columnspacing=1.2)  # beside no data
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=columns, columnspacing=1.2)  # beside no data
     return figure
 
 
@@ -154,8 +152,7 @@ def controls(found: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Is it the disease, or the source? AUROC of COVID-19 against the rest, of the classifier and of each control, with
     intervals; a marker per setting (`numbers.control_aurocs`)."""
     series = {f"class and source {setting}": one for setting, one in found.items()}
-    marks = [SETTINGS[setting] for setting in found]
-    return forest(series, "AUROC, COVID-19 against the rest", marks, reference=0.5)
+    return forest(series, "AUROC, COVID-19 against the rest", [SETTINGS[one] for one in found], reference=0.5)
 
 
 def lesion_scores(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:

@@ -46,7 +46,7 @@ def gradient(classifier: Classifier, images: np.ndarray, target: str | Sequence[
     began, images = monotonic(), classifier.check(images)
     codes = classifier.codes(target, len(images))
     maps = np.abs(_slopes(classifier)(images, codes)[0])
-    return Maps(maps, "gradient", "|d logit| a grey level", monotonic() - began)
+    return Maps(maps, "gradient", "|d logit| per grey level", monotonic() - began)
 
 
 def smoothgrad(classifier: Classifier, images: np.ndarray, target: str | Sequence[str], *, seed: int = 1) -> Maps:
@@ -62,7 +62,7 @@ def smoothgrad(classifier: Classifier, images: np.ndarray, target: str | Sequenc
     for i, image in enumerate(images.astype(np.float32)):
         noisy = image + NOISE * np.ptp(image) * draws
         maps[i] = np.abs(slope(noisy, np.full(SAMPLES, codes[i]))[0].mean(axis=0, dtype=np.float64))
-    return Maps(maps, "smoothgrad", "|d logit| a grey level", monotonic() - began)
+    return Maps(maps, "smoothgrad", "|d logit| per grey level", monotonic() - began)
 
 
 def integrated_gradients(classifier: Classifier, images: np.ndarray, target: str | Sequence[str]) -> Maps:

@@ -127,7 +127,7 @@ def learning_curve(points: pd.DataFrame, means: pd.DataFrame, measure: str, labe
         axes.fill_between(mean["per_class"], mean["low"], mean["high"], color=colour, alpha=0.2, lw=0)
         axes.scatter(dots["per_class"], dots[measure], color=colour, s=5, alpha=0.5)
     axes.axhline(reference, color="0.4", lw=0.7, ls="--")
-    axes.text(0.01, reference, "all training images", transform=axes.get_yaxis_transform(), va="top", fontsize=6)
+    axes.text(0.01, reference - 0.01, "all training images", transform=axes.get_yaxis_transform(), va="top", fontsize=6)
     axes.set(xscale="log", ylim=(0, 1), xlabel="training images per class", ylabel=label)
     ticks = sorted(points["per_class"].unique())
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -180,7 +180,7 @@ def likelihood_ratios(
         plots.draw_forest(axes, series, table.index, label, marks, step=0)
         for end, shape, reached in ((high, ">", np.isinf(table["high"])), (low, "<", table["low"] == 0)):
             for y in np.flatnonzero(reached):
-                axes.plot(end, y, shape, ms=9, color=marks[not mine[y]][1], clip_on=False, zorder=5)
+                axes.plot(end, y, shape, ms=6, color=marks[not mine[y]][1], clip_on=False, zorder=5)
         axes.axvline(1, color="0.5", lw=0.7, ls=":")
         axes.set(xscale="log", xlim=(low, high))
     figure.suptitle(readers_are, fontsize=7)
@@ -242,8 +242,9 @@ def score_shift(parts: Mapping[str, tuple[pd.Series, pd.Series]], notes: Mapping
         axes.axvline(logit(0.5), color="0.3", lw=0.8, ls=":")
         axes.set_title(name, loc="left", fontsize=7, fontweight="bold")
         axes.set(ylabel="density", xlim=logit(TICKS[[0, -1]]))
-        legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), title=notes.get(name), alignment="left")
-        legend.get_title().set_fontsize(6.5)
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(1, 1.05), title=notes.get(name), title_fontsize=6.5, alignment="left"
+        )
     grid[-1, 0].set_xticks(logit(TICKS), [f"{tick:g}" for tick in TICKS])
     grid[-1, 0].set_xlabel("predicted probability of pneumonia (logit scale)")
     return figure

@@ -188,6 +188,18 @@ def pneumonia_scores(scores: pd.DataFrame, question: str) -> pd.DataFrame:
     return kept.assign(**{f"p_{positive}": share, f"p_{negative}": 1 - share}).reset_index(drop=True)
 
 
+def describe_shift(home: Estimate, away: Estimate) -> str:
+    """How much lower a share is among other patients than at home, with Newcombe's square-and-add interval, in words.
+
+    Whether two intervals overlap is no test: they may, and the difference still be clear.
+    """
+    drop = home.value - away.value
+    low = drop - np.hypot(home.value - home.low, away.high - away.value)
+    high = drop + np.hypot(home.high - home.value, away.value - away.low)
+    chance = "" if low > 0 else ", which may be chance"
+    return f"a drop of {100 * drop:.1f} points ({100 * low:.1f} to {100 * high:.1f}){chance}"
+
+
 def questions_of(catalogue: Catalogue) -> dict[str, tuple[str, str]]:
     """The `QUESTIONS` that a catalogue's labels answer: some copies do not distinguish bacterial and viral."""
     return {name: pair for name, pair in QUESTIONS.items() if name == "pneumonia" or {*pair} <= {*catalogue.classes}}

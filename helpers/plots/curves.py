@@ -136,11 +136,10 @@ def training_curves(histories: Mapping[str, pd.DataFrame], chosen: Mapping[str, 
     `chosen[title]` marks the step whose head was kept.
     """
     figure, grid = canvas(DOUBLE, 2.15 * len(histories), len(histories), 2, squeeze=False, sharex="row")
-    measures = {"accuracy": "accuracy", "cross_entropy": "cross-entropy"}
     for row, (title, history) in zip(grid, histories.items(), strict=True):
-        for axes, (column, label) in zip(row, measures.items(), strict=True):
+        for axes, column in zip(row, ("accuracy", "cross_entropy"), strict=True):
             _draw_history(axes, history, column)
-            axes.set(xlabel="training step", ylabel=label, title=title)
+            axes.set(xlabel="training step", ylabel=column.replace("_", "-"), title=title)
             axes.grid(True)
             axes.axvline(chosen[title], color="0.4", lw=0.7, ls=":")
         row[0].set_ylim(top=1.005)

@@ -232,13 +232,13 @@ def localisation_curve(curves: pd.DataFrame, by_class: pd.DataFrame) -> Figure:
         part, colour = part.sort_values("centre"), ("0.15", palette.TRAINING, "0.45", "0.65")[k]
         axes.fill_between(part["centre"], part["low"], part["high"], color=colour, alpha=0.12, lw=0)
         axes.plot(part["centre"], part["value"], color=colour, marker=mark, ms=3, label=box)
-        guess = None if k else "a guess on the retina"
-        axes.plot(part["centre"], part["chance"], color=colour, lw=0.7, ls=":", label=guess)
+        axes.plot(part["centre"], part["chance"], color=colour, lw=0.7, ls=":")
     named = by_class[by_class["class"] != "all"].rename(columns={"localisation accuracy": "value"})
     for name, row in named.groupby("class", sort=False):
         colour = CLASSES.get(name, REFERENCE)
-        size = row["lesion size over box (median)"]
-        draw_intervals(axes, row, size, ("D", colour, colour), NAMES.get(name, name), upright=True)
+        where = (row["lesion size over box (median)"], ("D", colour, colour), NAMES.get(name, name))
+        draw_intervals(axes, row, *where, upright=True)
+    axes.plot([], [], color=REFERENCE, lw=0.7, ls=":", label="a guess on the retina")
     axes.axvline(1, color=REFERENCE, lw=0.7, ls="--")
     axes.set(ylim=(0, 1.02), xlabel="lesion's size over the box's side", ylabel="localisation accuracy")
     axes.set_xscale("log", base=2)
@@ -270,6 +270,7 @@ def localisation_scores(panels: Mapping[str, Mapping[str, pd.DataFrame]], guess:
         most = max(one.max() for way in ways.values() for one in (way["high"], way["chance"]))
         axes.set_title(fill(title, 96 // len(panels)), fontsize=7)
         axes.set_xlim(0, min(1, 1.2 * most))
+        axes.locator_params(axis="x", nbins=5)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 

@@ -193,8 +193,7 @@ def pfi_histogram(frontal: Any, pfi: Any) -> Figure:
     labels = [f"{name} ({len(part):,} images)" for name, part in parts.items()]
     axes.hist(list(parts.values()), bins, log=True, color=[LATERAL, FRONTAL], label=labels, ec="0.2", lw=0.2)
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set(xlim=(-1, 102), xlabel="predicted probability of a frontal image (%)", ylabel="images")
-    axes.set_ylim(bottom=0.7)
+    axes.set(xlim=(-1, 102), ylim=(0.7, None), xlabel="predicted probability of a frontal image (%)", ylabel="images")
     axes.legend(loc="upper center")
     return figure
 

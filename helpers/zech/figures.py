@@ -45,7 +45,7 @@ def areas(
     """
     figure, (left, right) = canvas(DOUBLE, 4.5, 1, 2, sharey=True)
     labels, places = published.index, np.arange(len(published))
-    names, title = [display_name(label) for label in labels], "AUROC (95 % interval)"
+    names = [display_name(label) for label in labels]
     left.plot(published["chexnet"], places - 0.17, "s", ms=4, mfc="none", mec=CHEXNET, label="CheXNet, printed")
     left.plot(published["retrained"], places, "D", ms=4, mfc="none", mec=TALK, label="retrained, printed in the talk")
     rescored = [level for level in LEVELS if level in levels]
@@ -55,11 +55,11 @@ def areas(
         draw_intervals(left, found, places + 0.17 + 0.17 * k, ("o", colour, colour), name)
     if not rescored:
         left.plot([], [], ls="", label=NOT_RUN)
-    draw_forest(left, {}, names, title)
+    draw_forest(left, {}, names, "AUROC (95 % interval)" if rescored else "AUROC")
     shown = {"fine-tuned network": levels[own], "last layer on frozen features": frozen or {}}
     series = {name: [of.get(label) for label in labels] for name, of in shown.items() if of}
-    draw_forest(right, series, names, title, FILLED, step=0.28, reference=0.5)
-    left.set_title("As printed, and the published predictions", pad=4)
+    draw_forest(right, series, names, "AUROC (95 % interval)", FILLED, step=0.28, reference=0.5)
+    left.set_title("As printed, and the published predictions" if rescored else "As printed", pad=4)
     right.set_title(f"This run's network ({own})", pad=4)
     for axes in (left, right):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13))
@@ -89,6 +89,7 @@ def roc_grid(
     for colour, (level, frame) in zip(colours, scores.items(), strict=True):
         last.plot([], [], color=colour, label=f"{level}, {len(frame):,} images".replace(", ", ",\n"))
     last.legend(loc="center", title="AUROC in each panel")
+    grid[-2, -1].tick_params(labelbottom=True)  # nothing is below it
     grid[-1, 2].set_xlabel("1 − specificity")
     grid[1, 0].set_ylabel("sensitivity")
     return figure
@@ -114,7 +115,7 @@ def f1_scores(table: pd.DataFrame) -> Figure:
             axes.vlines(row["F1 of calling everyone positive"], place - 0.3, place + 0.3, color="0.4", lw=1.2)
             style = {"transform": axes.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": 5.5}
             axes.text(1.0, place, f"prevalence {100 * row['prevalence']:.1f} %", **style)
-    axes.plot([], [], color="0.4", lw=1.2, label="calling every image positive")
+    axes.plot([], [], "|", color="0.4", ms=8, mew=1.2, label="calling every image positive")
     axes.set_xlim(left=0)
     axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.2))
     return figure
@@ -202,9 +203,9 @@ def heat_maps(rows: Sequence[Shown], columns: int = 5) -> Figure:
     for axes in grid.flat[len(rows) :]:
         axes.axis("off")
     if len(rows) < grid.size:
-        grid.flat[-1].plot([], [], color=REFERENCE, label="half of the map's highest value")
+        grid.flat[-1].plot([], [], color=REFERENCE, label="half of the map's maximum")
         grid.flat[-1].plot([], [], color="#2C8CB4", ls="--", label="the finding")
-        grid.flat[-1].legend(loc="center", fontsize=5.5)
+        grid.flat[-1].legend(loc="center", fontsize=5.5).set_in_layout(False)  # it would widen the last column
     return figure
 
 
