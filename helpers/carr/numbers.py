@@ -238,7 +238,7 @@ def conclude_on_source(found: Mapping[str, Estimate]) -> str:
     exposed, works = blind.low > CHANCE, main.low > CHANCE
     kept = f"{100 * min((blind.value - CHANCE) / max(main.value - CHANCE, 1e-9), 1.0):.0f} %"
     end = {
-        (True, True): f"{kept} of the whole image's advantage over chance: no evidence that the disease is seen",
+        (True, True): f"{kept} of the advantage over chance remains: no evidence that the disease is seen",
         (True, False): "the whole image does not differ from chance: what separates the classes is not the disease",
         (False, True): "the control does not differ from chance: what separates the classes lies in the lungs",
         (False, False): "neither differs from chance",

@@ -242,9 +242,8 @@ def score_shift(parts: Mapping[str, tuple[pd.Series, pd.Series]], notes: Mapping
         axes.axvline(logit(0.5), color="0.3", lw=0.8, ls=":")
         axes.set_title(name, loc="left", fontsize=7, fontweight="bold")
         axes.set(ylabel="density", xlim=logit(TICKS[[0, -1]]))
-        axes.legend(
-            loc="upper left", bbox_to_anchor=(1, 1.05), title=notes.get(name), title_fontsize=6.5, alignment="left"
-        )
+        words = {"title": notes.get(name), "title_fontsize": 6.5, "alignment": "left"}
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), **words)
     grid[-1, 0].set_xticks(logit(TICKS), [f"{tick:g}" for tick in TICKS])
     grid[-1, 0].set_xlabel("predicted probability of pneumonia (logit scale)")
     return figure
