@@ -47,7 +47,7 @@ def attainable(checks: Sequence[Check]) -> Figure:
     axes.set_yticks(range(len(rows)), [f"{fact.quantity}: {fact.text}" for fact, _ in rows])
     axes.set(xlim=(-SPAN - 0.1, SPAN + 0.1), ylim=(len(rows) - 0.4, -0.6))
     axes.set_xlabel("tenths of a point from the printed value; each tick is a count of n")
-    for name, colour, x in (("a count gives this value", POSSIBLE, 0.0), ("no count does", IMPOSSIBLE, 0.3)):
+    for name, colour, x in (("a count gives this value", POSSIBLE, 0.0), ("no count does", IMPOSSIBLE, 0.36)):
         options = {"xycoords": "axes fraction", "color": colour, "fontsize": 6.5, "alpha": 0.8}
         axes.annotate(f"\N{FULL BLOCK} {name}", (x, 1.01), **options)
     axes.tick_params(axis="y", length=0)
