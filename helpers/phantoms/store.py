@@ -23,8 +23,9 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
-from helpers.data.images import average_hash, worker_count
+from helpers.data.images import average_hash
 from helpers.run.cache import make_key
+from helpers.run.provenance import available_cores
 
 TABLE = "phantom.csv"
 FILES = ("path", "mask", "lung_mask")  # columns that name a file
@@ -132,13 +133,14 @@ def image_row(folder: str, name: str, patient: object, split: str, masks: dict[s
 
 
 def _map(function: Callable[[list[dict]], list[dict]], items: list, workers: int) -> Iterator[list[dict]]:
-    if worker_count(workers) == 1 or len(items) < 8:  # starting processes takes longer than a few images
+    workers = workers or available_cores()  # a job's share of the machine, where it runs beside others
+    if workers == 1 or len(items) < 8:  # starting processes takes longer than a few images
         with threadpool_limits(1):
             yield from map(function, items)
         return
     # Loky's workers are new processes that import no script of the caller's: TensorFlow's threads would not survive a
     # fork, and a script would load again. One thread each: with several, sums are added in another order.
-    with ProcessPoolExecutor(worker_count(workers), initializer=threadpool_limits, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, initializer=threadpool_limits, initargs=(1,)) as pool:
         yield from pool.map(function, items, chunksize=8)
 
 
