@@ -180,7 +180,7 @@ def likelihood_ratios(
         plots.draw_forest(axes, series, table.index, label, marks, step=0)
         for end, shape, reached in ((high, ">", np.isinf(table["high"])), (low, "<", table["low"] == 0)):
             for y in np.flatnonzero(reached):
-                axes.plot(end, y, shape, ms=6, color=marks[not mine[y]][1], clip_on=False, zorder=5)
+                axes.plot(end, y, shape, ms=9, color=marks[not mine[y]][1], clip_on=False, zorder=5)
         axes.axvline(1, color="0.5", lw=0.7, ls=":")
         axes.set(xscale="log", xlim=(low, high))
     figure.suptitle(readers_are, fontsize=7)
