@@ -182,20 +182,26 @@ class Base:
     """One step's unoccluded output, `values` (rows, columns, channels), and what lies outside windows of it."""
 
     def __init__(self, values: np.ndarray) -> None:
-        self.values, self._rows = values, values.max(axis=1)
-        self._total = values.sum(axis=(0, 1), dtype=np.float64)
+        self.values, self._most = values, []
+        self._sums = np.pad(values, [(1, 0), (1, 0), (0, 0)]).cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+        for axis in (0, 1):  # the maximum of all rows (columns) before each, and from each on
+            ends = np.pad(values.max(axis=1 - axis), [(1, 1), (0, 0)], constant_values=LOWEST)
+            self._most += [np.maximum.accumulate(ends)[:-1], np.maximum.accumulate(ends[::-1])[-2::-1]]
 
     def rest(self, spans: np.ndarray) -> np.ndarray:
         """The sum of the values outside each of `spans` (b, 2, 2): (b, channels)."""
-        return self._total - crop(self.values, spans).sum(axis=(1, 2), dtype=np.float64)
+        (top, bottom), (left, right) = self._within(spans)
+        inside = self._sums[bottom, right] - self._sums[top, right] - self._sums[bottom, left] + self._sums[top, left]
+        return self._sums[-1, -1] - inside
 
     def most(self, spans: np.ndarray) -> np.ndarray:
         """Their maximum."""
-        found = []
-        for (rows, columns), _ in (overlap(one, self.values.shape[:2]) for one in spans):
-            beside = np.delete(self.values[rows], columns, axis=1).max(axis=1, initial=LOWEST)
-            found.append(np.concatenate([np.delete(self._rows, rows, axis=0), beside]).max(axis=0, initial=LOWEST))
-        return np.array(found)
+        ends = self._within(spans).reshape(4, -1)
+        return np.max([values[end] for values, end in zip(self._most, ends, strict=True)], axis=0)
+
+    def _within(self, spans: np.ndarray) -> np.ndarray:
+        """The spans' ends, cut to the image: (2, 2, b)."""
+        return np.clip(spans, 0, np.array(self.values.shape[:2])[:, None]).transpose(1, 2, 0)
 
 
 class WindowGraph:
