@@ -196,8 +196,7 @@ class Base:
 
     def most(self, spans: np.ndarray) -> np.ndarray:
         """Their maximum."""
-        ends = self._within(spans).reshape(4, -1)
-        return np.max([values[end] for values, end in zip(self._most, ends, strict=True)], axis=0)
+        return np.max([most[end] for most, end in zip(self._most, self._within(spans).reshape(4, -1), strict=True)], 0)
 
     def _within(self, spans: np.ndarray) -> np.ndarray:
         """The spans' ends, cut to the image: (2, 2, b)."""
