@@ -127,7 +127,6 @@ def test_a_catalogue_of_images_from_outside_is_made_once_until_its_key_changes(t
         return list(made)
 
     monkeypatch.setattr(paths, "CACHE", tmp_path)
-    monkeypatch.setitem(splits.sys.modules, "ipykernel", None)  # as in a kernel, which may outlive its files
     monkeypatch.setattr(splits, "resolve", lambda name: load if ":load" in name else lambda settings: ("a place",))
     monkeypatch.setattr(splits, "step_key", functools.cache(lambda name, profile: key[0]))  # as the real one
     settings = Settings(load_profile("phantom"), {"seed"}, "a step")

@@ -169,7 +169,8 @@ def test_examples_are_the_clearest_and_the_nearest_and_none_twice():
     scores = pd.DataFrame(
         {"image_id": list("abcd"), "y_Mass": [True, True, False, False], "p_Mass": [0.3, 0.6, 0.9, 0.1]}
     )
-    assert heat.clearest(scores, ["Mass"])["image_id"].tolist() == ["b"]
+    for known, wanted in ((1, "a"), (0, "b")):  # how many there are whose place is known
+        assert heat.clearest(scores, ["Mass"], scores[:known].assign(target="Mass"))["image_id"].tolist() == [wanted]
     assert heat.nearest(scores, "Mass", [0.32, 0.31])["image_id"].tolist() == ["a", "d"]
 
 

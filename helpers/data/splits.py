@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import sys
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -192,8 +191,8 @@ class Source:
         load = resolve(data_function("load", self.name))
         if not resolve(data_function("places", self.name))(self.settings):
             return load(self.settings)
-        find = step_key.__wrapped__ if "ipykernel" in sys.modules else step_key  # anew where files may change meanwhile
-        place = digest_of([find(f"{self.name}_data", self.settings.whole), str(self.settings.data_dir)])
+        key = step_key.__wrapped__(f"{self.name}_data", self.settings.whole)  # anew: a process may outlive its files
+        place = digest_of([key, str(self.settings.data_dir)])
         store, warned = paths.CACHE / "catalogues" / f"{place}.pickle", []
         if not store.is_file():
             with collected_warnings(warned):
