@@ -196,6 +196,8 @@ def describe_shift(home: Estimate, away: Estimate) -> str:
     drop = home.value - away.value
     low = drop - np.hypot(home.value - home.low, away.high - away.value)
     high = drop + np.hypot(home.high - home.value, away.value - away.low)
+    if not (home.bounded and away.bounded):
+        return f"a drop of {100 * drop:.1f} points, without an interval"
     chance = "" if low > 0 else ", which may be chance"
     return f"a drop of {100 * drop:.1f} points ({100 * low:.1f} to {100 * high:.1f}){chance}"
 

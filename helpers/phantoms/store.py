@@ -133,8 +133,8 @@ def image_row(folder: str, name: str, patient: object, split: str, masks: dict[s
 
 
 def _map(function: Callable[[list[dict]], list[dict]], items: list, workers: int) -> Iterator[list[dict]]:
-    workers = workers or available_cores()  # a job's share of the machine, where it runs beside others
-    if workers == 1 or len(items) < 8:  # starting processes takes longer than a few images
+    # A job's share of the cores, where it runs beside others; starting processes takes longer than a few images.
+    if (workers := workers or available_cores()) == 1 or len(items) < 8:
         with threadpool_limits(1):
             yield from map(function, items)
         return

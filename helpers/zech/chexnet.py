@@ -120,7 +120,7 @@ def learnable(frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
 def recipe(settings: Profile, backbone: str, images: int) -> FinetuneSettings:
     """The repository's recipe, cut where there is no GPU.
 
-    SmallNet learns by Adam: in so few steps, gradient descent at 0.0001 to 0.003 hardly lowered the tuning loss.
+    SmallNet learns by Adam: in so few steps, gradient descent hardly lowers the tuning loss.
     """
     limit = (settings.chexnet_cpu_images, "chexnet_cpu_images")
     epochs, images = affordable("the network of fourteen labels", settings.chexnet_epochs, images, *limit)
