@@ -1,6 +1,6 @@
-"""JPEG files to bottlenecks, in images a second: `helpers.model.features.extract` beside the obvious way and the limit.
+"""Images a second from files to bottlenecks: `helpers.model.features.extract` beside the obvious way and the limit.
 
-    python benchmarks/features.py [--backbones InceptionV3 ...] [--weights none] [--images 64] [--rounds 2]
+    python benchmarks/features.py [--backbones InceptionV3 ...] [--weights none] [--images 64] [--rounds 2] [--png]
 
 The obvious way decodes each file whole with Pillow and resizes it, then calls Keras `predict` in float32, batches of
 32. Both ways start from the same files, in turn, with their networks compiled before the clock starts; the ratio is
@@ -66,8 +66,9 @@ class Pass:
     min_cosine: float = 1.0
 
 
-def make_images(folder: Path, n: int) -> Catalogue:
-    """`n` grey JPEGs of 496 x 512 pixels: speckle over bands whose thickness differs, with overlap, in two classes."""
+def make_images(folder: Path, n: int, png: bool) -> Catalogue:
+    """`n` grey JPEGs of 496 x 512 pixels, or PNGs of 1,024 x 1,024, as NIH's radiographs are: speckle over bands whose
+    thickness differs, with overlap, in two classes."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:496, 0:512].astype(np.float32)
     rows = []
@@ -77,8 +78,8 @@ def make_images(folder: Path, n: int) -> Catalogue:
         depth = 230 + 12 * np.sin(x / rng.uniform(18, 30)) + rng.normal(0, 10)
         scene = 40 + 150 * np.exp(-(((y - depth) / thickness) ** 2)) + 60 * np.exp(-(((y - depth - 120) / 20) ** 2))
         pixels = np.clip(scene * rng.gamma(4, 0.25, scene.shape), 0, 255).astype(np.uint8)
-        path = folder / f"{i:05d}.jpeg"
-        Image.fromarray(pixels).save(path, quality=90)
+        path, image = folder / f"{i:05d}.{'png' if png else 'jpeg'}", Image.fromarray(pixels)
+        (image.resize((1024, 1024)) if png else image).save(path, quality=90)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         rows.append((path.stem, path.name, label, path.stem, "train", digest))
     columns = ["image_id", "path", "label", "patient_id", "published_split", "digest"]
@@ -179,13 +180,14 @@ def main() -> None:
     asked.add_argument("--weights", default="none", help="of every backbone: none, imagenet or a file")
     asked.add_argument("--images", type=int, default=64)
     asked.add_argument("--rounds", type=int, default=2)
+    asked.add_argument("--png", action="store_true", help="files as NIH's radiographs are, of 1,024 x 1,024 pixels")
     asked.add_argument("--engine", default="auto")
     asked.add_argument("--precision", default="auto")
     asked.add_argument("--workers", type=int, default=0)
     chosen = asked.parse_args()
     print(f"{provenance.cpu_model()}, {provenance.available_cores()} cores")
     with tempfile.TemporaryDirectory() as folder:
-        catalogue = make_images(Path(folder), chosen.images)
+        catalogue = make_images(Path(folder), chosen.images, chosen.png)
         rows = [
             measure(load_backbone(name, chosen.weights), catalogue, chosen.rounds, chosen) for name in chosen.backbones
         ]

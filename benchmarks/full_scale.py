@@ -33,7 +33,7 @@ from PIL import Image
 from reproduce import copy_checkout, reproduce, seconds_of
 
 from helpers.data.copies import BITS, BLOCK, THUMBNAIL
-from helpers.data.images import read_square, worker_count
+from helpers.data.images import read_square
 from helpers.data.kermany_images import OCT_CLASSES, OCT_COUNTS
 from helpers.data.scan import examine, listing
 from helpers.kermany.models import CLASSES, PENALTIES
@@ -190,7 +190,7 @@ def pairs_seconds() -> float:
     began = time.monotonic()
     for start in blocks:
         np.nonzero(np.triu(np.bitwise_count(hashes[start : start + BLOCK, None] ^ hashes[None, start:]) <= BITS, 1))
-    return (time.monotonic() - began) / len(blocks) * WHOLE / BLOCK / worker_count(0)
+    return (time.monotonic() - began) / len(blocks) * WHOLE / BLOCK / available_cores()
 
 
 def time_files(root: Path) -> dict[str, float]:
@@ -199,7 +199,7 @@ def time_files(root: Path) -> dict[str, float]:
     began = time.monotonic()
     found = [root / name for name in listing(root)["path"]]
     took, some = {"listed": (time.monotonic() - began) / len(found)}, found[:: max(1, len(found) // SAMPLE)]
-    with ThreadPoolExecutor(worker_count(0)) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for what, work in (("looked at", examine), ("decoded", lambda path: read_square(path, THUMBNAIL))):
             work(some[0])  # compiles
             began = time.monotonic()

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from helpers.carr.data import OCTID_VALIDATION
-from helpers.data.images import worker_count
 from helpers.phantoms import chest_plans, oct
 from helpers.phantoms.store import PhantomSet
 from helpers.run.profile import Profile, load_profile
+from helpers.run.provenance import available_cores
 from helpers.zech.data import LABEL_NOISE, SHARES
 
 FEW = 30  # images that are drawn to see what the start takes
@@ -62,7 +62,7 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := sorted(set(given.sets) - set(SETS)):
         parser.error(f"no set {', '.join(unknown)}; there are {', '.join(SETS)}")
-    cores, profile = worker_count(given.workers), load_profile(given.profile)
+    cores, profile = given.workers or available_cores(), load_profile(given.profile)
     print("set      images     one     all  ratio  of limit  processor ms  start s  whole set   seconds")
     for name in given.sets:
         phantoms, settings_of = SETS[name]

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import batches, worker_count
+from helpers.data.images import batches, room_for
+from helpers.run.paths import CACHE
+from helpers.run.provenance import available_cores
 
 THUMBNAIL = 32  # pixels a side
 BITS = 3  # re-encoding, halving and squashing were seen to move 0 to 3 of the 64 bits
@@ -57,7 +59,7 @@ def duplicates(catalogue: Catalogue, workers: int = 0) -> pd.DataFrame:
     exact = pd.DataFrame({"image_a": first, "image_b": frame["image_id"], "kind": "exact"})[copies]
     unique = catalogue.subset(frame[~copies])
     exact = exact.assign(bits=0, correlation=1.0)
-    pairs = pd.concat([exact, _near_copies(unique, worker_count(workers))], ignore_index=True)
+    pairs = pd.concat([exact, _near_copies(unique, workers or available_cores())], ignore_index=True)
     facts = frame.set_index("image_id")
     for end in ("a", "b"):
         for column, name in (("published_split", "split"), ("label", "label"), ("patient_id", "patient")):
@@ -78,7 +80,7 @@ def _near_copies(catalogue: Catalogue, workers: int) -> pd.DataFrame:
         alike = np.ones(len(a))
         for first in range(0, len(a), PAIRS):
             part = slice(first, first + PAIRS)
-            alike[part] = np.einsum("ij,ij->i", standardise(images[a[part]]), standardise(images[b[part]]))
+            alike[part] = np.einsum("ij,ij->i", images[a[part]], images[b[part]])
         found = pd.DataFrame({"image_a": names[a], "image_b": names[b], "kind": "near"})
         return found.assign(bits=bits, correlation=alike)[alike > CORRELATION]
 
@@ -119,16 +121,12 @@ def duplicate_counts(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def thumbnails(catalogue: Catalogue, workers: int = 0) -> np.ndarray:
-    """uint8 (n, THUMBNAIL * THUMBNAIL), in the catalogue's order: 1 kB per image. Raises `UnreadableImage`."""
-    out = np.empty((len(catalogue), THUMBNAIL * THUMBNAIL), np.uint8)
+    """float32 (n, THUMBNAIL * THUMBNAIL), in the catalogue's order, of mean 0 and length 1, so that a dot product is a
+    correlation; of a blank image zeros. 4 kB per image; many lie on the disk (`room_for`). Raises `UnreadableImage`."""
+    out = room_for((len(catalogue), THUMBNAIL * THUMBNAIL), np.float32, CACHE)
     for rows, pixels in batches(catalogue, THUMBNAIL, 256, workers):
-        out[rows] = pixels.reshape(len(pixels), -1)
+        values = pixels.reshape(len(pixels), -1).astype(np.float32)
+        values -= values.mean(axis=1, keepdims=True)
+        length = np.linalg.norm(values, axis=1, keepdims=True)
+        out[rows] = values / np.where(length > 0, length, 1)
     return out
-
-
-def standardise(images: np.ndarray) -> np.ndarray:
-    """float32 rows of mean 0 and length 1, so that a dot product is a correlation; a blank image becomes zeros."""
-    values = images.astype(np.float32)
-    values -= values.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    return values / np.where(length > 0, length, 1)

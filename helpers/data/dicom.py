@@ -35,9 +35,10 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from tqdm import tqdm
 
 from helpers.data.damage import find_damage
-from helpers.data.images import MAX_PIXELS, MIN_SIDE, UnreadableImage, check_file, worker_count
+from helpers.data.images import MAX_PIXELS, MIN_SIDE, UnreadableImage, check_file
 from helpers.data.scan import listing
 from helpers.run.cache import read_digest
+from helpers.run.provenance import available_cores
 
 TABLE, IMAGES = "images.csv", "images"
 COLUMNS = ["image", "view", "modality", "patient", "study", "rows", "columns"]
@@ -95,7 +96,7 @@ def convert_folder(
     listed = list(listing(source)["path"])
     paths = [source / name for name in listed]
     (target / IMAGES).mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(worker_count(workers), thread_name_prefix="dicom") as pool:
+    with ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="dicom") as pool:
         done = pool.map(lambda path: _convert(path, target / IMAGES, key, window, burnt_in), paths)
         rows = list(tqdm(done, "converting DICOM", len(paths), unit="image", file=sys.stderr, delay=3, mininterval=1))
     good = pd.DataFrame([row for row in rows if not isinstance(row, str)], columns=[*COLUMNS, "date", "issuer"])

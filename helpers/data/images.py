@@ -23,6 +23,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.splits import shuffled
+from helpers.run.provenance import available_cores
 
 # Decoders that are tried, whatever the file is called. Those that start other programs (EPS, WMF) are not among them.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
@@ -45,13 +46,6 @@ class UnreadableImage(ValueError):  # noqa: N818 - it names the image's state, a
     def __init__(self, reason: str, path: Path | str = "") -> None:
         super().__init__(f"{path}: {reason}" if str(path) else reason)
         self.reason = reason
-
-
-def worker_count(workers: int) -> int:
-    """`workers`, or for 0 the number of cores that this process may use."""
-    if workers > 0:
-        return workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -176,7 +170,7 @@ def batches(catalogue: Catalogue, size: int, batch: int, workers: int = 0) -> It
     images there are. Raises `UnreadableImage` for a file that was broken or deleted since it was catalogued.
     """
     paths = [catalogue.file(path) for path in catalogue.frame["path"]]
-    with ThreadPoolExecutor(worker_count(workers), thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="decode") as pool:
         decoding = (pool.map(read_square, paths[k : k + batch], repeat(size)) for k in range(0, len(paths), batch))
         ahead, start = deque(islice(decoding, AHEAD)), 0
         try:
@@ -195,6 +189,7 @@ def room_for(shape: tuple[int, ...], dtype: type, folder: Path) -> np.ndarray:
     size = np.dtype(dtype).itemsize * math.prod(shape)
     if size <= IN_MEMORY:
         return np.empty(shape, dtype)
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, a crash later

@@ -24,9 +24,9 @@ import pandas as pd
 from PIL import ExifTags
 
 from helpers.data.catalogue import OPTIONAL, REQUIRED, Catalogue, CatalogueError
-from helpers.data.images import UnreadableImage, average_hash, check_file, open_image, to_grey, worker_count
+from helpers.data.images import UnreadableImage, average_hash, check_file, open_image, to_grey
 from helpers.run.cache import code_digest, file_digest, read_digest
-from helpers.run.provenance import write_json
+from helpers.run.provenance import available_cores, write_json
 
 SAVE_EVERY = 10_000  # files; a killed scan of 110,000 goes on from there
 HASHED_FROM = 128  # pixels; large JPEGs are decoded at a fraction of their size, never below this
@@ -311,7 +311,7 @@ def _looked_at(folder: Path, cache: Path, workers: int) -> pd.DataFrame:
         rows = listing(folder).merge(_stored(store), on=list(KEY), how="left")
         todo = rows.index[rows["reason"].isna()]
         bar = tqdm(total=len(todo), desc="reading images", unit="image", file=sys.stderr, delay=3, mininterval=1)
-        with ThreadPoolExecutor(worker_count(workers), thread_name_prefix="scan") as pool, bar:
+        with ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="scan") as pool, bar:
             for start in range(0, len(todo), SAVE_EVERY):
                 part = todo[start : start + SAVE_EVERY]
                 facts = []

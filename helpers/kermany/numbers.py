@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.copies import standardise, thumbnails
+from helpers.data.copies import thumbnails
 from helpers.kermany.data import is_urgent, urgent_score
 from helpers.metrics.auroc import auroc, clustered_auroc, compare_aurocs
 from helpers.metrics.by_patient import Clustered, by_training, clustered_mean, over_trainings
@@ -354,7 +354,7 @@ def _alikeness(catalogue: Catalogue, pairs: pd.DataFrame, seed: int, workers: in
     if pairs.empty:
         return Estimate.undefined(0, "DeLong by patient", "no two images of one id and class"), float("nan")
     rows = np.unique(pairs[["anchor", "same", "chance"]])
-    images = standardise(thumbnails(catalogue.subset(catalogue.frame.loc[rows]), workers))
+    images = thumbnails(catalogue.subset(catalogue.frame.loc[rows]), workers)
     anchor, same, chance = (images[np.searchsorted(rows, pairs[c])] for c in ("anchor", "same", "chance"))
     of_same, of_chance = (np.einsum("ij,ij->i", anchor, other) for other in (same, chance))
     _, of_id = np.unique(pairs["id"], return_inverse=True)

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from helpers.data.damage import find_damage
 from helpers.data.dicom import MODALITIES, RADIOGRAPHS, picture_of, read_dicom
-from helpers.data.images import UnreadableImage, read_square, worker_count
+from helpers.data.images import UnreadableImage, read_square
 from helpers.data.scan import listing
 from helpers.metrics.by_patient import first_training
 from helpers.model.backbones import load_backbone
@@ -29,7 +29,7 @@ from helpers.model.experiment import Experiment, find_experiment
 from helpers.model.finetune import FinetunedNetwork
 from helpers.run.cache import step_key
 from helpers.run.profile import ProfileError, Run, load_profile
-from helpers.run.provenance import write_atomically
+from helpers.run.provenance import available_cores, write_atomically
 
 STEP, NOTEBOOK = "view_models", "08_view_classification"
 RIGHT = 0.99  # share of the validation images, as sure or surer, that must be right where an answer is not doubtful
@@ -116,7 +116,7 @@ def classify_folder(
     parts = [names[i : i + BATCH] for i in range(0, len(names), BATCH)]
     predict(np.zeros((1, size, size), np.uint8))  # the first call is slow
     rows, began = [], time.perf_counter()
-    with ThreadPoolExecutor(worker_count(0), thread_name_prefix="views") as pool:
+    with ThreadPoolExecutor(available_cores(), thread_name_prefix="views") as pool:
         ahead = [pool.map(lambda name: read_radiograph(source / name, size), part) for part in parts[:1]]
         for i, part in enumerate(parts):
             images = list(ahead.pop())

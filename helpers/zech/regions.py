@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.ndimage import find_objects
 
 from helpers.data.catalogue import Catalogue
-from helpers.data.images import read_grey, read_square, slices_of, worker_count
+from helpers.data.images import read_grey, read_square, slices_of
 from helpers.model.backbones import load_backbone
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Inputs, Results, scores_of
@@ -31,6 +31,7 @@ from helpers.model.features import extract
 from helpers.model.head import fit_head
 from helpers.phantoms.chest_findings import right_apex
 from helpers.phantoms.chest_plans import REGIONS
+from helpers.run.provenance import available_cores
 
 if TYPE_CHECKING:
     from helpers.model.backbones import Backbone
@@ -85,7 +86,7 @@ def read_variant(catalogue: Catalogue, frame: pd.DataFrame, size: int, variant: 
         box = slices_of(CROP, grey.shape) if mask is None else box_of(read_grey(catalogue.file(mask)) > 127)
         return resized(grey[box], size)
 
-    with ThreadPoolExecutor(worker_count(workers)) as pool:
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
         return np.stack(list(pool.map(read, frame["path"], masks)))
 
 
