@@ -23,6 +23,7 @@ import argparse
 import hashlib
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +33,10 @@ from PIL import Image
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import batches
+from helpers.data.scan import examine
 from helpers.model import features as features_module
 from helpers.model.backbones import Backbone, load_backbone
-from helpers.model.engine import Function, candidates
+from helpers.model.engine import Function, candidates, openvino_capabilities
 from helpers.model.features import extract
 from helpers.run import provenance
 
@@ -127,14 +129,21 @@ def auroc(features: np.ndarray, labels: np.ndarray) -> float:
     return roc_auc_score(labels[~training], model.decision_function(features[~training]))
 
 
-def decoding(catalogue: Catalogue, size: int, workers: int) -> tuple[float, float]:
-    """Images a second of decoding alone: plainly, and as `extract` does."""
+def decoding(catalogue: Catalogue, size: int, workers: int) -> tuple[float, float, float]:
+    """Images a second of decoding alone, plainly and as `extract` does, and of looking for damage, as a catalogue is
+    made."""
+
+    def look() -> None:
+        with ThreadPoolExecutor(workers or provenance.available_cores()) as pool:
+            list(pool.map(lambda path: examine(catalogue.file(path)), catalogue.frame["path"]))
+
+    examine(catalogue.file(catalogue.frame["path"].iloc[0]))  # compiles
     rates = []
-    for read in (lambda: read_plainly(catalogue, size), lambda: list(batches(catalogue, size, 64, workers))):
+    for read in (lambda: read_plainly(catalogue, size), lambda: list(batches(catalogue, size, 64, workers)), look):
         clock = time.perf_counter()
         read()
         rates.append(len(catalogue) / (time.perf_counter() - clock))
-    return rates[0], rates[1]
+    return rates[0], rates[1], rates[2]
 
 
 def engine_alone(catalogue: Catalogue, backbone: Backbone, used: str, options: argparse.Namespace) -> float:
@@ -164,6 +173,7 @@ def measure(backbone: Backbone, catalogue: Catalogue, rounds: int, options: argp
         "ratio": np.median([p.seconds / f.seconds for p, f in pairs]),
         "decode plain img/s": rates[0],
         "decode img/s": rates[1],
+        "catalogue files/s": rates[2],
         "engine alone img/s": engine,
         f"of the limit (asked: {NEAR})": reached / min(rates[1], engine),
         "of both": reached * (1 / rates[1] + 1 / engine),
@@ -193,7 +203,7 @@ def main() -> None:
         ]
     table = pd.DataFrame(rows).set_index("backbone").T
     print(table.to_string(float_format=lambda value: f"{value:.4g}"))
-    has = provenance.has_bf16()
+    has = "BF16" in openvino_capabilities()
     applies = "applies here" if has else "does not apply here: float32 is the fastest that is exact enough"
     print(f"\nbfloat16 instructions: {'yes' if has else 'no'}; the target of {TARGET} times, InceptionV3, {applies}.")
 

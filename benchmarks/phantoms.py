@@ -69,6 +69,7 @@ def main() -> None:
         whole = settings_of(profile) | {"seed": profile.seed}
         total = len(phantoms.plan(**whole))
         few, many = (shrink(whole, min(1.0, images / total)) for images in (FEW, given.images))
+        draw(phantoms, few, 1)  # compiles
         starts, ends = ([draw(phantoms, part, n) for n in (1, given.workers)] for part in (few, many))
         (images, alone, _), (_, every, busy) = np.subtract(ends, starts)
         drawn, start, _ = starts[1]

@@ -38,8 +38,7 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def images():
-    values = np.random.default_rng(0).integers(0, 256, (11, SIZE, SIZE), dtype=np.uint8)
-    return values // np.arange(1, 12, dtype=np.uint8)[:, None, None]  # of different brightness
+    return np.random.default_rng(0).integers(0, 256 // np.arange(1, 12)[:, None, None], (11, SIZE, SIZE), np.uint8)
 
 
 @pytest.fixture
@@ -93,6 +92,13 @@ def test_what_a_machine_lacks_is_refused(machine, backbone):
     machine(backend="jax")
     with pytest.raises(EngineError, match="runs on jax"):
         engines.choose("keras", "float16")
+
+
+def test_bfloat16_is_not_used_where_the_user_has_taken_its_instructions_away(monkeypatch, backbone):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx2")  # OpenVINO would crash: it asks the processor alone
+    assert engines.choose("openvino").precision == "float32"
+    with pytest.raises(EngineError, match="no instructions for bfloat16"):
+        engines.compile_backbone(backbone, Engine("openvino", "bfloat16"))
 
 
 @pytest.mark.parametrize(

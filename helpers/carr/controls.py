@@ -16,7 +16,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,13 +24,11 @@ from helpers.carr import data as covid
 from helpers.carr.models import PENALTIES, Plan, train_bridge
 from helpers.data.images import Box, slices_of
 from helpers.data.masks import LUNGS, Masks, folders_of, read_masks
+from helpers.model.backbones import Backbone
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Images, Inputs, Results, pixels_of, scores_of
 from helpers.model.head import Head, fit_head
-
-if TYPE_CHECKING:
-    from helpers.model.backbones import Backbone
-    from helpers.run.profile import Profile
+from helpers.run.profile import Profile
 
 TIED, UNTIED = "tied", "untied"
 SOURCE = "source, learnt without COVID-19"

@@ -11,6 +11,7 @@ This is the only module that calls TensorFlow itself.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ REQUEST = 4  # images an OpenVINO request: weights are read a quarter as often, 
 CHECK_WEIGHTS = "look at its weights, which are not those of a trained network"
 ON_GPU = ("float16", "bfloat16", "float32")  # what Keras does at full speed there, the preferred first
 OPENVINO = {"bfloat16": "BF16", "float32": "FP32", "float16": "FP16"}  # OpenVINO's words; the preferred first
+# What ONEDNN_MAX_CPU_ISA may leave that has no bfloat16: OpenVINO offers it all the same, and crashes.
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 # Arrays, each (b, ...), to a float32 array (b, ...), for any b: a ragged last batch compiles nothing anew. Not for use
 # from two threads at a time.
@@ -222,6 +225,8 @@ def _compile_openvino(model: keras.Model, precision: str, request: int, threads:
     Cores are not pinned, since several notebooks may run at a time.
     """
     ov = load_openvino()
+    if precision != "float32" and lacks_bf16():
+        raise EngineError(f"ONEDNN_MAX_CPU_ISA leaves OpenVINO no instructions for {precision}")
     converted = ov.convert_model(_traced(model, None))
     converted.reshape(dict(zip(converted.inputs, _shapes(model, request), strict=True)))
     wanted = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16, "float16": ov.Type.f16}[precision]
@@ -329,7 +334,13 @@ def input_gradients(model: keras.Model) -> Gradients:
 
 def openvino_capabilities() -> frozenset[str]:
     """What OpenVINO does at full speed on this CPU: FP32, BF16, FP16, INT8 and so on."""
-    return frozenset(load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    found = frozenset(load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return found - {"BF16", "FP16"} if lacks_bf16() else found
+
+
+def lacks_bf16() -> bool:
+    """Whether the user has taken bfloat16's instructions away."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16
 
 
 def load_openvino():

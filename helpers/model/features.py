@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -43,10 +42,8 @@ from helpers.model.engine import (
 )
 from helpers.run import paths
 from helpers.run.cache import code_digest
+from helpers.run.profile import Profile
 from helpers.run.provenance import digest_of, read_json, write_atomically, write_json
-
-if TYPE_CHECKING:
-    from helpers.run.profile import Profile
 
 CHECKED = 16  # images on which an engine must agree with Keras in float32
 PART = 8 * BATCH  # rows of a file; memory holds as many

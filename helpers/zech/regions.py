@@ -15,7 +15,6 @@ full resolution where the finder points ("found region"), or where the region tr
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,18 +23,15 @@ from scipy.ndimage import find_objects
 
 from helpers.data.catalogue import Catalogue
 from helpers.data.images import read_grey, read_square, slices_of
-from helpers.model.backbones import load_backbone
+from helpers.model.backbones import Backbone, load_backbone
 from helpers.model.engine import choose, compile_backbone
 from helpers.model.experiment import Inputs, Results, scores_of
 from helpers.model.features import extract
 from helpers.model.head import fit_head
 from helpers.phantoms.chest_findings import right_apex
 from helpers.phantoms.chest_plans import REGIONS
+from helpers.run.profile import Profile
 from helpers.run.provenance import available_cores
-
-if TYPE_CHECKING:
-    from helpers.model.backbones import Backbone
-    from helpers.run.profile import Profile
 
 VARIANTS = ("whole", "low", "high", "lungs")
 SIDES = {"low": 32, "high": 224}  # pixels a side; slides: "32 x 32", "224 x 224"
