@@ -35,7 +35,7 @@ CHECK_WEIGHTS = "look at its weights, which are not those of a trained network"
 ON_GPU = ("float16", "bfloat16", "float32")  # what Keras does at full speed there, the preferred first
 OPENVINO = {"bfloat16": "BF16", "float32": "FP32", "float16": "FP16"}  # OpenVINO's words; the preferred first
 # What ONEDNN_MAX_CPU_ISA may leave that has no bfloat16: OpenVINO offers it all the same, and crashes.
-WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 # Arrays, each (b, ...), to a float32 array (b, ...), for any b: a ragged last batch compiles nothing anew. Not for use
 # from two threads at a time.
@@ -339,8 +339,8 @@ def openvino_capabilities() -> frozenset[str]:
 
 
 def lacks_bf16() -> bool:
-    """Whether the user has taken bfloat16's instructions away."""
-    return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16
+    """Whether the user has taken bfloat16's instructions away; DNNL is oneDNN's older name."""
+    return any(os.environ.get(f"{name}_MAX_CPU_ISA", "").upper() in WITHOUT_BF16 for name in ("ONEDNN", "DNNL"))
 
 
 def load_openvino():
