@@ -75,7 +75,7 @@ def test_the_first_notebook_and_what_it_reads_is_made_before_all_others():
 
 @pytest.mark.parametrize(
     ("name", "options", "answer"),
-    [("slrum", "", "pip install snakemake-executor-plugin-slrum"), ("dryrun", "--nothing", "arguments: --nothing")],
+    [("slrum", "", "plugin-slurm"), ("touch", "", "dryrun, local"), ("dryrun", "--nothing", "arguments: --nothing")],
 )
 def test_an_executor_that_cannot_be_used_is_refused_with_the_remedy(name, options, answer):
     with pytest.raises(ProfileError, match=answer):
