@@ -224,9 +224,9 @@ def _compile_openvino(model: keras.Model, precision: str, request: int, threads:
 
     Cores are not pinned, since several notebooks may run at a time.
     """
-    ov = load_openvino()
     if precision != "float32" and lacks_bf16():
         raise EngineError(f"ONEDNN_MAX_CPU_ISA leaves OpenVINO no instructions for {precision}")
+    ov = load_openvino()
     converted = ov.convert_model(_traced(model, None))
     converted.reshape(dict(zip(converted.inputs, _shapes(model, request), strict=True)))
     wanted = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16, "float16": ov.Type.f16}[precision]
