@@ -75,11 +75,16 @@ def test_the_first_notebook_and_what_it_reads_is_made_before_all_others():
 
 @pytest.mark.parametrize(
     ("name", "options", "answer"),
-    [("slrum", "", "plugin-slurm"), ("touch", "", "dryrun, local"), ("dryrun", "--nothing", "arguments: --nothing")],
+    [("slrum", "", "pip install snakemake-executor-plugin-slrum"), ("dryrun", "--nothing", "arguments: --nothing")],
 )
 def test_an_executor_that_cannot_be_used_is_refused_with_the_remedy(name, options, answer):
     with pytest.raises(ProfileError, match=answer):
         executor_from(name, options, "")
+
+
+def test_the_executor_that_makes_old_files_newer_is_refused():
+    with pytest.raises(ProfileError, match="stale would be shown as new"):
+        executor_from("touch", "", "")
 
 
 def test_an_environment_with_a_blank_in_its_path_is_refused_for_a_cluster(monkeypatch):

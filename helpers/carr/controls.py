@@ -73,10 +73,8 @@ def score_controls(own: Images, backbones: Sequence[Backbone], settings: Profile
 def _hidden(own: Images, size: int, settings: Profile) -> dict[str, tuple[np.ndarray, pd.Series]]:
     """What each control is shown: the images, uint8 (n, size, size), and their names."""
     frame = own.catalogue.frame
-    pixels, lungs = (
-        pixels_of(own.catalogue, frame, size, settings.workers),
-        read_masks(own.catalogue, frame, size, settings),
-    )
+    pixels = pixels_of(own.catalogue, frame, size, settings.workers)
+    lungs = read_masks(own.catalogue, frame, size, settings)
     found = {name: (images, frame["image_id"]) for name, images in hide_parts(pixels, lungs_box(lungs, size)).items()}
     known = lungs.rows["image_id"]
     if len(known):

@@ -178,11 +178,12 @@ def executor_from(name: str, options: str, jobs: str) -> Namespace:
     from snakemake.cli import get_argument_parser
     from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-    # touch makes files newer and nothing else, so that it would show what is stale as new
-    parser, known = get_argument_parser(), sorted({*ExecutorPluginRegistry().get_registered_plugins()} - {"touch"})
+    if name == "touch":
+        raise ProfileError("EXECUTOR=touch makes files newer and nothing else: what is stale would be shown as new")
+    parser, known = get_argument_parser(), ExecutorPluginRegistry().get_registered_plugins()
     if name not in known:
-        remedy = "for a cluster, Slurm say: pip install snakemake-executor-plugin-slurm"
-        raise ProfileError(f"EXECUTOR={name}: what can run the steps here is {', '.join(known)}; {remedy}")
+        remedy = f"get it with: pip install snakemake-executor-plugin-{name}"
+        raise ProfileError(f"EXECUTOR={name}: Snakemake has none of this name here ({', '.join(known)}); {remedy}")
     if len(sys.executable.split()) > 1:  # which Snakemake does not quote
         raise ProfileError(f"EXECUTOR={name}: a cluster's jobs need an environment without a blank in {sys.executable}")
     words = ["--executor", name, "--jobs", str(jobs_from(jobs)) if jobs else MOST_JOBS, "--latency-wait", "60"]
