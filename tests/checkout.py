@@ -2,14 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 
-from helpers.run.paths import ROOT
+from tools.try_cluster import copy_parts
 
 PARTS = ("helpers", "notebooks", "profiles", "data/published", "Snakefile", "Makefile", "pyproject.toml")
 KEYS = """
@@ -35,13 +34,7 @@ def write_notebook(path: Path, code: str, parameters: str = "x = 1") -> Path:
 def copy_checkout(folder: Path) -> Path:
     """A copy of the code, without runs, figures and caches."""
     place = folder / "a checkout"
-    for part in (*PARTS, "requirements.lock"):
-        source, target = ROOT / part, place / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, target)
+    copy_parts(place, (*PARTS, "requirements.lock"))
     return place
 
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -200,18 +200,23 @@ def wait_for_node(environment: dict[str, str], folder: Path) -> None:
     raise Failed(f"Slurm's node did not become idle:\n{logs}")
 
 
+def copy_parts(place: Path, parts: Iterable[str]) -> None:
+    """Copy some files and folders of this checkout, without caches and downloads."""
+    for part in parts:
+        source, target = ROOT / part, place / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "cache", "raw"))
+        else:
+            shutil.copy2(source, target)
+
+
 @contextlib.contextmanager
 def run_in(folder: Path, environment: dict[str, str], *more: str) -> Iterator[subprocess.Popen]:
     """The small run, at work in a fresh copy of this checkout beside which its output is kept; ended at the latest when
     the block is left."""
     place = folder / "checkout"
-    for part in PARTS:
-        source, target = ROOT / part, place / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("cache", "raw"))
-        else:
-            shutil.copy2(source, target)
+    copy_parts(place, PARTS)
     words = [sys.executable, "-m", "helpers", "reproduce", *SETTINGS, *more]
     given = environment | {"PYTHONPATH": str(place)}
     with (folder / "output").open("w") as output:
