@@ -129,7 +129,7 @@ def auroc(features: np.ndarray, labels: np.ndarray) -> float:
     return roc_auc_score(labels[~training], model.decision_function(features[~training]))
 
 
-def decoding(catalogue: Catalogue, size: int, workers: int) -> tuple[float, float, float]:
+def decoding(catalogue: Catalogue, size: int, workers: int) -> list[float]:
     """Images a second of decoding alone, plainly and as `extract` does, and of looking for damage, as a catalogue is
     made."""
 
@@ -143,7 +143,7 @@ def decoding(catalogue: Catalogue, size: int, workers: int) -> tuple[float, floa
         clock = time.perf_counter()
         read()
         rates.append(len(catalogue) / (time.perf_counter() - clock))
-    return rates[0], rates[1], rates[2]
+    return rates
 
 
 def engine_alone(catalogue: Catalogue, backbone: Backbone, used: str, options: argparse.Namespace) -> float:

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -185,26 +186,27 @@ def curve_seconds(here: Sizes, whole: Sizes, profile: Profile, width: int) -> fl
 
 
 def pairs_seconds() -> float:
-    """Seconds of comparing all pairs of average hashes at full size, from a few blocks."""
+    """Seconds of comparing all pairs of average hashes at full size, in a notebook's one thread, from a few blocks."""
     hashes, blocks = np.random.default_rng(0).integers(0, 2**63, WHOLE, np.uint64), range(0, WHOLE, WHOLE // 8)
     began = time.monotonic()
     for start in blocks:
         np.nonzero(np.triu(np.bitwise_count(hashes[start : start + BLOCK, None] ^ hashes[None, start:]) <= BITS, 1))
-    return (time.monotonic() - began) / len(blocks) * WHOLE / BLOCK / available_cores()
+    return (time.monotonic() - began) / len(blocks) * WHOLE / BLOCK
 
 
 def time_files(root: Path) -> dict[str, float]:
     """Seconds that a file takes: "listed" among all, "looked at" by the catalogue, "decoded" for the search of copies.
-    The latter two are of a sample, in threads, as there."""
+    The latter two are of a sample, on as many threads as there: all cores, and a notebook's one."""
     began = time.monotonic()
     found = [root / name for name in listing(root)["path"]]
     took, some = {"listed": (time.monotonic() - began) / len(found)}, found[:: max(1, len(found) // SAMPLE)]
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for what, work in (("looked at", examine), ("decoded", lambda path: read_square(path, THUMBNAIL))):
-            work(some[0])  # compiles
-            began = time.monotonic()
+    decode = partial(read_square, size=THUMBNAIL)
+    for what, work, threads in (("looked at", examine, available_cores()), ("decoded", decode, 1)):
+        work(some[0])  # compiles
+        began = time.monotonic()
+        with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, some))
-            took[what] = (time.monotonic() - began) / len(some)
+        took[what] = (time.monotonic() - began) / len(some)
     return took
 
 
